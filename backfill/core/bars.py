@@ -1,0 +1,75 @@
+"""Bars as columns: the one shape in which bars travel from a provider's page to the table."""
+
+from dataclasses import dataclass, fields
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatColumn = NDArray[np.float64]
+IntColumn = NDArray[np.int64]
+
+NO_COUNT: Final = -1
+"""Stands in ``trade_count`` for a provider that gave none; NULL in the table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """Bars of one series, one array element per bar.
+
+    ``ts_ms`` is the bar's start in epoch milliseconds. Prices and volume are the provider's own
+    doubles. A NaN ``vwap`` and a ``trade_count`` of `NO_COUNT` mean that the provider gave none.
+    """
+
+    ts_ms: IntColumn
+    open: FloatColumn
+    high: FloatColumn
+    low: FloatColumn
+    close: FloatColumn
+    volume: FloatColumn
+    vwap: FloatColumn
+    trade_count: IntColumn
+
+    def __len__(self) -> int:
+        return len(self.ts_ms)
+
+    def take(self, rows: NDArray[np.bool_] | NDArray[np.intp] | slice) -> Self:
+        """Return the bars that a mask, an index array or a slice picks."""
+        return type(self)(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    @classmethod
+    def empty(cls) -> Self:
+        """Return no bars."""
+        return cls.of([])
+
+    @classmethod
+    def of(cls, rows: list[tuple[float | int | None, ...]]) -> Self:
+        """Return bars from rows in the order of the fields; None marks an absent vwap or count.
+
+        >>> len(Bars.of([(0, 1.0, 2.0, 1.0, 1.5, 10.0, None, None)]))
+        1
+        """
+        columns: list[list[float | int | None]] = (
+            [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(8)]
+        )
+        ts_ms, *prices, vwap, trade_count = columns
+        return cls(
+            np.array(ts_ms, np.int64),
+            *(np.array(price, np.float64) for price in prices),
+            np.array([np.nan if value is None else value for value in vwap], np.float64),
+            np.array([NO_COUNT if value is None else value for value in trade_count], np.int64),
+        )
+
+    @classmethod
+    def concat(cls, parts: list[Self]) -> Self:
+        """Return the bars of all parts, in their order."""
+        if len(parts) == 1:
+            return parts[0]
+        if not parts:
+            return cls.empty()
+        return cls(
+            *(
+                np.concatenate([getattr(part, field.name) for part in parts])
+                for field in fields(cls)
+            )
+        )

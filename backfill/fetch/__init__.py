@@ -1,0 +1,1 @@
+"""Asking: one client that sends requests within the quota."""

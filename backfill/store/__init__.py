@@ -1,0 +1,1 @@
+"""Keeping: the only folder that speaks SQL."""
