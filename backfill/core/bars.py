@@ -49,15 +49,16 @@ class Bars:
         >>> len(Bars.of([(0, 1.0, 2.0, 1.0, 1.5, 10.0, None, None)]))
         1
         """
-        columns: list[list[float | int | None]] = (
-            [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(8)]
-        )
-        ts_ms, *prices, vwap, trade_count = columns
+        columns = list(zip(*rows, strict=True)) or [()] * len(fields(cls))
         return cls(
-            np.array(ts_ms, np.int64),
-            *(np.array(price, np.float64) for price in prices),
-            np.array([np.nan if value is None else value for value in vwap], np.float64),
-            np.array([NO_COUNT if value is None else value for value in trade_count], np.int64),
+            ts_ms=np.array(columns[0], np.int64),
+            open=np.array(columns[1], np.float64),
+            high=np.array(columns[2], np.float64),
+            low=np.array(columns[3], np.float64),
+            close=np.array(columns[4], np.float64),
+            volume=np.array(columns[5], np.float64),
+            vwap=np.array(columns[6], np.float64),  # None becomes NaN
+            trade_count=np.array([NO_COUNT if n is None else n for n in columns[7]], np.int64),
         )
 
     @classmethod

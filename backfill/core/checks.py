@@ -1,0 +1,142 @@
+"""Checks: which bars of a page are the bars that were asked for, and why the others aren't."""
+
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backfill.core.bars import NO_COUNT, Bars
+from backfill.core.calendar import Calendar
+from backfill.core.coverage import Span
+from backfill.core.timeframe import Timeframe
+from backfill.errors import BadAnswer
+
+EARLIEST_MS: Final = 100_000_000_000
+LATEST_MS: Final = 10_000_000_000_000
+"""Epoch milliseconds from 1973 to 2286; seconds and microseconds of any date lie outside."""
+
+
+class Reason(StrEnum):
+    """Why a bar is in quarantine."""
+
+    off_grid = "off_grid"
+    """Its stamp starts no slot of the timeframe: a weekend, a holiday, another window."""
+    outside_range = "outside_range"
+    """It lies outside the range that was asked for."""
+    forming = "forming"
+    """Its slot had not ended when it was asked for."""
+    not_finite = "not_finite"
+    """A price, the volume or the vwap is infinite or too large for a double."""
+    price = "price"
+    """A price is zero or negative."""
+    high_low = "high_low"
+    """High is below low, or open or close lie outside low…high."""
+    volume = "volume"
+    """Volume or trade count is negative."""
+    conflict = "conflict"
+    """The page holds two different bars for one slot; neither is stored."""
+    withdrawn = "withdrawn"
+    """It was stored, and a complete reload no longer has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A page's bars, sorted, one per slot, canonical; and what was rejected, as it came.
+
+    ``reasons[i]`` says why ``rejected`` bar ``i`` was. ``edge_ms`` is the oldest slot that the
+    page reached, rejected bars included; None for an empty page.
+    """
+
+    bars: Bars
+    rejected: Bars
+    reasons: tuple[Reason, ...]
+    edge_ms: int | None
+
+
+def check_page(
+    calendar: Calendar, timeframe: Timeframe, bars: Bars, asked: Span, now_ms: int
+) -> Checked:
+    """Sort a page's bars into those to store and those to quarantine.
+
+    ``asked`` is the range of whole slots that the request named.
+
+    Raises
+    ------
+    BadAnswer
+        If the page as a whole is not what was asked for: stamps in another unit, or bars of a
+        coarser timeframe (R2).
+    """
+    if not len(bars):
+        return Checked(bars, bars, (), None)
+    if bars.ts_ms.min() < EARLIEST_MS or bars.ts_ms.max() > LATEST_MS:
+        raise BadAnswer("stamps are not epoch milliseconds")
+    _refuse_coarser(calendar, timeframe, bars, asked)
+    grid = calendar.grid(timeframe)
+    canonical = calendar.canonical(timeframe, bars.ts_ms)
+    slots, inside = grid.floor(canonical)
+    on_grid = inside & (slots == canonical)
+    verdict = np.full(len(bars), "", dtype=object)
+    for reason, failed in (
+        (Reason.off_grid, ~on_grid),
+        (Reason.outside_range, (canonical < asked.start_ms) | (canonical >= asked.end_ms)),
+        (Reason.forming, bars.ts_ms > now_ms),
+        *_bad_values(bars),
+    ):
+        verdict[failed & (verdict == "")] = reason
+    verdict[_conflicts(bars, canonical) & (verdict == "")] = Reason.conflict
+    good = np.flatnonzero(verdict == "")
+    _, first = np.unique(canonical[good], return_index=True)
+    kept = good[first]
+    bad = np.flatnonzero(verdict != "")
+    return Checked(
+        bars=replace(bars.take(kept), ts_ms=canonical[kept]),
+        rejected=bars.take(bad),
+        reasons=tuple(verdict[bad]),
+        edge_ms=int(canonical.min()),
+    )
+
+
+def _bad_values(bars: Bars) -> list[tuple[Reason, NDArray[np.bool_]]]:
+    prices = np.stack((bars.open, bars.high, bars.low, bars.close))
+    finite = np.isfinite(prices).all(axis=0) & np.isfinite(bars.volume) & ~np.isinf(bars.vwap)
+    return [
+        (Reason.not_finite, ~finite),
+        (Reason.price, (prices <= 0).any(axis=0) | (bars.vwap <= 0)),
+        (
+            Reason.high_low,
+            (bars.low > np.minimum(bars.open, bars.close))
+            | (bars.high < np.maximum(bars.open, bars.close)),
+        ),
+        (Reason.volume, (bars.volume < 0) | (bars.trade_count < NO_COUNT)),
+    ]
+
+
+def _conflicts(bars: Bars, canonical: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Mark the bars that share a slot with one of other values."""
+    order = np.argsort(canonical, kind="stable")
+    slots = canonical[order]
+    same_slot = slots[1:] == slots[:-1]
+    if not same_slot.any():
+        return np.zeros(len(bars), bool)
+    columns = [getattr(bars, field.name) for field in fields(bars) if field.name != "ts_ms"]
+    values = np.nan_to_num(np.stack(columns)[:, order], nan=-1.0)
+    differs = same_slot & (values[:, 1:] != values[:, :-1]).any(axis=0)
+    return np.isin(canonical, slots[1:][differs])
+
+
+def _refuse_coarser(calendar: Calendar, timeframe: Timeframe, bars: Bars, asked: Span) -> None:
+    """Refuse three bars or more that all start one coarser bar and are under half of the slots."""
+    if len(bars) < 3:
+        return
+    first, last = int(bars.ts_ms.min()), int(bars.ts_ms.max())
+    expected = calendar.regular_grid(timeframe).count(
+        (max(first, asked.start_ms), min(last + 1, asked.end_ms))
+    )
+    if len(bars) * 2 >= expected:
+        return
+    finer_first = tuple(Timeframe)
+    for coarser in finer_first[finer_first.index(timeframe) + 1 :]:
+        if calendar.starts_bar(coarser, bars.ts_ms).all():
+            raise BadAnswer(f"bars of {coarser} came for {timeframe}")

@@ -1,0 +1,90 @@
+"""Interval sets: the ranges of time that a series is answered for, wants or misses."""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+
+class Span(NamedTuple):
+    """A half-open range of time ``[start_ms, end_ms)`` in epoch milliseconds."""
+
+    start_ms: int
+    end_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """A set of instants as sorted, disjoint, non-touching spans.
+
+    Every operation returns such a set again, so equal sets compare equal.
+
+    >>> Spans.of((0, 10), (10, 20), (30, 40)) - Spans.of((5, 35))
+    Spans(items=(Span(start_ms=0, end_ms=5), Span(start_ms=35, end_ms=40)))
+    """
+
+    items: tuple[Span, ...] = ()
+
+    @classmethod
+    def of(cls, *spans: tuple[int, int]) -> Self:
+        """Return the union of spans in any order; empty ones vanish."""
+        return cls.union(spans)
+
+    @classmethod
+    def union(cls, spans: Iterable[tuple[int, int]]) -> Self:
+        """Return the union of an iterable of spans in any order; empty ones vanish."""
+        merged: list[Span] = []
+        for start, end in sorted(spans):
+            if start >= end:
+                continue
+            if merged and start <= merged[-1].end_ms:
+                if end > merged[-1].end_ms:
+                    merged[-1] = Span(merged[-1].start_ms, end)
+            else:
+                merged.append(Span(start, end))
+        return cls(tuple(merged))
+
+    def __bool__(self) -> bool:
+        return bool(self.items)
+
+    def __iter__(self) -> Iterator[Span]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __or__(self, other: Self) -> Self:
+        return self.union((*self.items, *other.items))
+
+    def __and__(self, other: Self) -> Self:
+        return self.union(
+            (max(start, mine.start_ms), min(end, mine.end_ms))
+            for start, end in other.items
+            for mine in self._touching(start, end)
+        )
+
+    def __sub__(self, other: Self) -> Self:
+        left: list[Span] = []
+        for start, end in self.items:
+            at = start
+            for hole in other._touching(start, end):
+                if hole.start_ms > at:
+                    left.append(Span(at, hole.start_ms))
+                at = max(at, hole.end_ms)
+            if at < end:
+                left.append(Span(at, end))
+        return type(self)(tuple(left))
+
+    def covers(self, start_ms: int, end_ms: int) -> bool:
+        """Whether the whole of ``[start_ms, end_ms)`` is in the set."""
+        return not type(self).of((start_ms, end_ms)) - self
+
+    @property
+    def hull(self) -> Span | None:
+        """The span from the first instant to the last; None for the empty set."""
+        return Span(self.items[0].start_ms, self.items[-1].end_ms) if self.items else None
+
+    def _touching(self, start_ms: int, end_ms: int) -> tuple[Span, ...]:
+        first = bisect_right(self.items, start_ms, key=lambda span: span.end_ms)
+        last = bisect_left(self.items, end_ms, key=lambda span: span.start_ms)
+        return self.items[first:last]

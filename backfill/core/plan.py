@@ -1,0 +1,142 @@
+"""The planner: from what is wanted and what is covered to the requests still to be made."""
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import Final
+
+from backfill.core.calendar import Calendar, Grid
+from backfill.core.coverage import Span, Spans
+from backfill.core.terms import Settling
+from backfill.core.timeframe import MINUTE_MS, Timeframe
+
+_DAYS_PER_BAR: Final = {Timeframe.d1: 1, Timeframe.w1: 7, Timeframe.mn1: 31}
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRange:
+    """One request for bars: it asks for ``span`` and closes ``claims``, the missing part of it.
+
+    Both are whole slots. ``slots`` counts those asked for; ``calls`` is how many pages are
+    expected, ``calls_max`` how many it takes when every slot was traded.
+    """
+
+    span: Span
+    claims: Spans
+    slots: int
+    calls: int
+    calls_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of what a series may want, in epoch ms; None where there is none.
+
+    ``listed_ms`` and ``delisted_ms`` bound the symbol's life, ``window_ms`` is the first instant
+    that the plan may read.
+    """
+
+    listed_ms: int | None = None
+    delisted_ms: int | None = None
+    window_ms: int | None = None
+
+
+def frontier_ms(calendar: Calendar, timeframe: Timeframe, settling: Settling, now_ms: int) -> int:
+    """Return the instant up to which bars are final: a slot is final if it ends by then.
+
+    On an end-of-day plan intraday bars become final with their session's d1.
+    """
+    daily = now_ms - settling.daily_ms
+    if not timeframe.is_intraday:
+        return daily
+    if not settling.end_of_day:
+        return now_ms - settling.intraday_ms
+    days = calendar.next_midnight_ms
+    done = bisect_right(days, daily)
+    return int(days[done - 1]) if done else int(calendar.midnight_ms[0])
+
+
+def wanted_span(
+    grid: Grid, start_ms: int, end_ms: int | None, frontier: int, limits: Limits
+) -> Span | None:
+    """Return what a series should hold: whole slots from ``start_ms`` to the last final one.
+
+    Clamped to the symbol's life, widened to whole slots, narrowed to those inside the plan's
+    window. ``end_ms`` bounds it earlier, if given. None when no slot is left.
+    """
+    start = max(start_ms, limits.listed_ms if limits.listed_ms is not None else start_ms)
+    ends = (frontier, end_ms, limits.delisted_ms)
+    end = min(bound for bound in ends if bound is not None)
+    if start >= end:
+        return None
+    wide = grid.widen((start, end))
+    first = wide.start_ms if limits.window_ms is None else max(wide.start_ms, limits.window_ms)
+    return grid.narrow((first, min(wide.end_ms, frontier)))
+
+
+def missing_spans(grid: Grid, wanted: Span | None, coverage: Spans) -> Spans:
+    """Return the wanted spans that are not covered, on whole slots, and hold a slot at all."""
+    if wanted is None:
+        return Spans()
+    holes = Spans.of(wanted) - coverage
+    whole = Spans.union(grid.widen(hole) for hole in holes) & Spans.of(wanted)
+    return Spans(tuple(span for span in whole if grid.count(span)))
+
+
+def plan_ranges(
+    calendar: Calendar, timeframe: Timeframe, missing: Spans, page_size: int
+) -> list[PlannedRange]:
+    """Return the requests that close ``missing`` in the fewest calls, newest first.
+
+    A page holds at most ``page_size`` base aggregates: minutes for an intraday timeframe, days for
+    the others, whatever the bars' own length, and whole bars only. Neighbouring holes are joined
+    into one request where that saves a call, although it asks again for what lies between them.
+    """
+    pages = _Pages(calendar, timeframe, page_size)
+    holes = [hole for hole in missing if pages.grid.narrow(hole)]
+    best: list[tuple[int, int, int]] = [(0, 0, 0)]
+    for last, hole in enumerate(holes):
+        choices: list[tuple[int, int, int]] = []
+        for first in range(last, -1, -1):
+            span = Span(holes[first].start_ms, hole.end_ms)
+            calls = pages.at_most(span)
+            if choices and calls > min(choices)[0]:
+                break
+            choices.append((best[first][0] + calls, best[first][1] + pages.grid.count(span), first))
+        best.append(min(choices))
+    ranges = []
+    end = len(holes)
+    while end:
+        first = best[end][2]
+        ranges.append(pages.request_for(tuple(holes[first:end])))
+        end = first
+    return ranges
+
+
+class _Pages:
+    """Counts the pages that ranges of one timeframe take."""
+
+    def __init__(self, calendar: Calendar, timeframe: Timeframe, page_size: int) -> None:
+        self.grid = calendar.grid(timeframe)
+        intraday = timeframe.is_intraday
+        base = Timeframe.m1 if intraday else Timeframe.d1
+        per_bar = timeframe.length_ms // MINUTE_MS if intraday else _DAYS_PER_BAR[timeframe]
+        self._all = calendar.grid(base)
+        self._regular = calendar.regular_grid(base)
+        self._capacity = page_size - (per_bar - 1)
+
+    def at_most(self, span: Span) -> int:
+        """Pages if every slot was traded; one more is asked for when the last one is full."""
+        return self._all.count(span) // self._capacity + 1
+
+    def request_for(self, holes: tuple[Span, ...]) -> PlannedRange:
+        hull = (holes[0].start_ms, holes[-1].end_ms)
+        span = self.grid.narrow(hull) or Span(*hull)
+        # Between the regular session and every minute of the trading day lies what trades.
+        expected = (self._all.count(span) + self._regular.count(span)) // 2
+        return PlannedRange(
+            span=span,
+            claims=Spans(holes),
+            slots=self.grid.count(span),
+            calls=expected // self._capacity + 1,
+            calls_max=self.at_most(span),
+        )

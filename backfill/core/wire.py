@@ -1,0 +1,74 @@
+"""What crosses the seam between providers and the fetcher: requests, responses, pages."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from enum import StrEnum
+
+from backfill.core.bars import Bars
+
+
+class Kind(StrEnum):
+    """What a request is counted as in the summary."""
+
+    bars = "bars"
+    lookup = "lookup"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A GET to send: ``target`` is a path below the provider's base URL, or an absolute URL.
+
+    ``cost`` is what it takes from the quota. The key is not part of it: the fetcher adds the
+    provider's headers when it sends.
+    """
+
+    target: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    kind: Kind = Kind.bars
+    cost: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An HTTP answer, read to its end and decompressed; header names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One readable answer to a request for bars, as the provider stamped and ordered them.
+
+    ``next`` asks for the page after it; None when the provider says that this was the last.
+    ``delayed`` marks an answer whose newest minutes the provider holds back.
+    """
+
+    ticker: str
+    adjusted: bool
+    bars: Bars
+    next: Request | None
+    delayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What the provider's reference says of a ticker; dates are exchange dates."""
+
+    ticker: str
+    listed_on: date | None
+    delisted_on: date | None
+    asset_type: str
+    figi: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """One share split: from ``execution_date`` on, ``split_from`` shares are ``split_to``."""
+
+    ticker: str
+    execution_date: date
+    split_from: float
+    split_to: float

@@ -1,0 +1,153 @@
+"""Every error that backfill raises on purpose.
+
+::
+
+    BackfillError
+    ├── UsageError                 exit 2   a flag, a setting or the environment is wrong
+    ├── SharedFault                exit 3   a cause all series share; ends the run
+    │   ├── DatabaseError
+    │   │   └── SchemaMismatch
+    │   ├── Unauthorised
+    │   └── ProviderDown
+    ├── SeriesError                exit 1   ends one series, never the others
+    │   ├── UnknownSymbol
+    │   ├── NotEntitled
+    │   ├── RateLimited            retried until the run's patience ends
+    │   ├── ProviderError
+    │   │   └── ProviderUnavailable  retried: transport, 408, 425, 5xx
+    │   ├── BadAnswer
+    │   │   └── UnreadableAnswer   retried: a body that is no JSON of the expected shape
+    │   └── SourceMismatch
+    ├── LeaseLost                  the series is another run's now: skipped, nothing failed
+    └── Stopped                    the run ends early and can be resumed
+        ├── LimitReached           exit 5   --deadline or --max-calls
+        └── Interrupted            exit 130 Ctrl-C, SIGTERM
+
+A class knows its ``outcome`` (the word of the summary and the ledger), its ``exit_code`` and
+whether sending the same request again is worth a call (``retryable``). Nothing above the provider
+that read an answer looks at the text of a message.
+"""
+
+from typing import ClassVar
+
+
+class BackfillError(Exception):
+    """Base of every error raised on purpose; its message is one line a user can act on."""
+
+    outcome: ClassVar[str] = "provider_error"
+    exit_code: ClassVar[int] = 1
+    retryable: ClassVar[bool] = False
+
+
+class UsageError(BackfillError):
+    """A flag, a setting or the environment is wrong; nothing was called."""
+
+    exit_code = 2
+
+
+class SharedFault(BackfillError):
+    """A cause that every series shares; the run ends."""
+
+    exit_code = 3
+
+
+class DatabaseError(SharedFault):
+    """The database can't be reached, or refused a statement."""
+
+    outcome = "database_error"
+
+
+class SchemaMismatch(DatabaseError):
+    """The schema is newer than this version, or a migration that was applied has changed."""
+
+
+class Unauthorised(SharedFault):
+    """The provider refused the key (401)."""
+
+    outcome = "unauthorised"
+
+
+class ProviderDown(SharedFault):
+    """The provider answers nobody: the breaker is open."""
+
+
+class SeriesError(BackfillError):
+    """Ends one series; the others go on."""
+
+
+class UnknownSymbol(SeriesError):
+    """The provider's reference doesn't know the ticker."""
+
+    outcome = "unknown_symbol"
+
+
+class NotEntitled(SeriesError):
+    """The plan may not read the range or the symbol (403)."""
+
+    outcome = "not_entitled"
+
+
+class RateLimited(SeriesError):
+    """The provider asked to slow down (429).
+
+    ``retry_after_s`` is what its ``Retry-After`` header asked for, in seconds, if it had one.
+    """
+
+    outcome = "rate_limited"
+    retryable = True
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class ProviderError(SeriesError):
+    """The provider answered with an error that another try won't mend."""
+
+
+class ProviderUnavailable(ProviderError):
+    """No answer, or one that says to come back: transport errors, 408, 425, 5xx."""
+
+    retryable = True
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class BadAnswer(SeriesError):
+    """An answer that was read and refused whole: not what was asked for."""
+
+    outcome = "bad_answer"
+
+
+class UnreadableAnswer(BadAnswer):
+    """A body that is no JSON of the expected shape, or larger than a page can be."""
+
+    retryable = True
+
+
+class SourceMismatch(SeriesError):
+    """The series holds bars of another provider, feed or adjustment."""
+
+    outcome = "source_mismatch"
+
+
+class LeaseLost(BackfillError):
+    """Another run has taken the series over; this one leaves it."""
+
+
+class Stopped(BackfillError):
+    """The run ends before its work does; another run resumes it."""
+
+    exit_code = 5
+
+
+class LimitReached(Stopped):
+    """``--deadline`` or ``--max-calls`` is used up."""
+
+
+class Interrupted(Stopped):
+    """Ctrl-C or SIGTERM."""
+
+    exit_code = 130
