@@ -46,8 +46,6 @@ class Page:
     ``delayed`` marks an answer whose newest minutes the provider holds back.
     """
 
-    ticker: str
-    adjusted: bool
     bars: Bars
     next: Request | None
     delayed: bool = False

@@ -1,1 +1,25 @@
 """Providers: what each market-data service is asked and what its answers mean. No I/O."""
+
+from typing import Final
+
+from backfill.errors import UsageError
+from backfill.providers.base import Provider
+from backfill.providers.massive import Massive
+
+PROVIDERS: Final[dict[str, Provider]] = {"massive": Massive()}
+ALIASES: Final = {"polygon": "massive"}
+
+
+def provider_named(name: str) -> Provider:
+    """Return a provider by its name or alias.
+
+    Raises
+    ------
+    UsageError
+        If there is none.
+    """
+    provider = PROVIDERS.get(ALIASES.get(name, name))
+    if provider is None:
+        known = ", ".join([*PROVIDERS, *ALIASES])
+        raise UsageError(f"provider {name!r} is not known; choose from: {known}")
+    return provider

@@ -1,0 +1,63 @@
+"""The breaker: tells a provider that is down from a symbol that fails."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from backfill.errors import ProviderDown
+
+ASKERS: Final = 3
+PROBES: Final = 3
+FIRST_WAIT_S: Final = 1.0
+
+
+class Breaker:
+    """Opens when the latest attempts of three series failed with no good answer between (R17).
+
+    A failure is a transport error, a 5xx or an unreadable body. While suspicion lasts, attempts go
+    out one at a time, each after a doubled wait; any good answer clears it, and after three such
+    probes that fail too the breaker is open for good: nothing more is sent.
+    """
+
+    def __init__(self) -> None:
+        self._failing: set[str] = set()
+        self._probes = 0
+        self._probing = asyncio.Lock()
+
+    @asynccontextmanager
+    async def passage(self) -> AsyncIterator[None]:
+        """Let an attempt through: at once, or as the next probe.
+
+        Raises
+        ------
+        ProviderDown
+            If the breaker is open.
+        """
+        if not self._suspicious:
+            yield
+            return
+        async with self._probing:
+            if not self._suspicious:
+                yield
+                return
+            if self._probes == PROBES:
+                raise ProviderDown(
+                    f"the provider is down: {len(self._failing)} series and {PROBES} probes failed"
+                )
+            await asyncio.sleep(FIRST_WAIT_S * 2**self._probes)
+            self._probes += 1
+            yield
+
+    def succeeded(self) -> None:
+        """Note a good answer: the provider is up."""
+        self._failing.clear()
+        self._probes = 0
+
+    def failed(self, asker: str) -> None:
+        """Note a failed attempt of a series."""
+        self._failing.add(asker)
+
+    @property
+    def _suspicious(self) -> bool:
+        return len(self._failing) >= ASKERS

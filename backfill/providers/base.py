@@ -1,0 +1,63 @@
+"""What a provider is: it builds requests and reads answers, and never touches a socket."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from backfill.core.calendar import Calendar
+from backfill.core.coverage import Span
+from backfill.core.series import Symbol
+from backfill.core.terms import Terms
+from backfill.core.timeframe import Timeframe
+from backfill.core.wire import Page, Reference, Request, Response
+
+
+class Provider(Protocol):
+    """A market-data service, as pure functions of requests and responses.
+
+    The ``read_*`` methods raise the error that names the outcome of an answer that holds no data
+    (`backfill.errors`); an empty page is data.
+    """
+
+    name: str
+    feed: str
+    base_url: str
+    """The service's public address; the settings may name another."""
+    adjustments: tuple[str, ...]
+    """Adjustments that bars can be asked for, the default first."""
+    terms: Mapping[str, Terms]
+    """Its plans by name; every provider has ``free`` and ``unlimited``."""
+    page_size: int
+    """The most base aggregates (minutes, or days) that one page holds."""
+    key_variables: tuple[str, ...]
+    """Environment variables that may hold its key, the preferred one first."""
+
+    def headers(self, key: str) -> dict[str, str]:
+        """Return the headers that carry the key."""
+        ...
+
+    def base_of(self, symbol: Symbol, timeframe: Timeframe) -> Timeframe:
+        """Return the timeframe to fetch for a series: itself, or a finer one to roll up."""
+        ...
+
+    def bars(
+        self,
+        symbol: Symbol,
+        calendar: Calendar,
+        timeframe: Timeframe,
+        span: Span,
+        adjustment: str,
+    ) -> Request:
+        """Ask for the bars of a span of whole slots, newest first."""
+        ...
+
+    def read_bars(self, response: Response, symbol: Symbol, adjustment: str) -> Page:
+        """Read an answer to `bars`, or to a page's ``next``, and see that it is one."""
+        ...
+
+    def reference(self, symbol: Symbol) -> Request:
+        """Ask what the provider knows of a symbol."""
+        ...
+
+    def read_reference(self, response: Response) -> Reference:
+        """Read an answer to `reference`."""
+        ...

@@ -1,0 +1,305 @@
+"""Massive (formerly Polygon): aggregates, splits and the ticker reference.
+
+Protocol: https://massive.com/docs/rest. ``from`` and ``to`` are inclusive dates or epoch
+milliseconds, snapped outward by the service; ``limit`` counts base aggregates (minutes or days),
+and a page carries whole bars only (https://massive.com/blog/aggs-api-updates).
+"""
+
+from collections.abc import Mapping
+from datetime import date, timedelta
+from typing import Final, TypeVar
+from urllib.parse import quote
+
+import msgspec
+import numpy as np
+
+from backfill.core.bars import NO_COUNT, Bars
+from backfill.core.calendar import Calendar
+from backfill.core.coverage import Span
+from backfill.core.series import Symbol
+from backfill.core.terms import Quota, Settling, Terms, Window
+from backfill.core.timeframe import HOUR_MS, MINUTE_MS, Timeframe
+from backfill.core.wire import Kind, Page, Reference, Request, Response, Split
+from backfill.errors import (
+    BadAnswer,
+    NotEntitled,
+    ProviderError,
+    ProviderUnavailable,
+    RateLimited,
+    Unauthorised,
+    UnknownSymbol,
+    UnreadableAnswer,
+)
+from backfill.providers.retry_after import retry_after_s
+
+_EARLIEST: Final = date(2003, 9, 10)
+_YEAR: Final = timedelta(days=365)
+_SETTLED: Final = Settling(intraday_ms=MINUTE_MS, daily_ms=HOUR_MS)
+_DELAYED: Final = Settling(intraday_ms=16 * MINUTE_MS, daily_ms=HOUR_MS)
+_END_OF_DAY: Final = Settling(intraday_ms=MINUTE_MS, daily_ms=HOUR_MS, end_of_day=True)
+_FAIR_USE: Final = Quota((Window(100, 1.0),))
+
+_RANGE: Final = {
+    Timeframe.m1: (1, "minute"),
+    Timeframe.m5: (5, "minute"),
+    Timeframe.m15: (15, "minute"),
+    Timeframe.m30: (30, "minute"),
+    Timeframe.h1: (1, "hour"),
+    Timeframe.h4: (4, "hour"),
+    Timeframe.d1: (1, "day"),
+    Timeframe.w1: (1, "week"),
+    Timeframe.mn1: (1, "month"),
+}
+
+
+class _Bar(msgspec.Struct, gc=False):
+    t: int
+    o: float
+    h: float
+    l: float  # noqa: E741  # the wire's own name
+    c: float
+    v: float
+    vw: float | None = None
+    n: int | None = None
+
+
+class _Aggregates(msgspec.Struct):
+    status: str
+    ticker: str
+    adjusted: bool
+    results: list[_Bar] = []
+    next_url: str | None = None
+
+
+class _Ticker(msgspec.Struct):
+    ticker: str
+    market: str
+    list_date: date | None = None
+    delisted_utc: str | None = None
+    composite_figi: str | None = None
+
+
+class _TickerDetails(msgspec.Struct):
+    results: _Ticker
+
+
+class _Split(msgspec.Struct):
+    ticker: str
+    execution_date: date
+    split_from: float
+    split_to: float
+
+
+class _Splits(msgspec.Struct):
+    results: list[_Split] = []
+    next_url: str | None = None
+
+
+class _Refusal(msgspec.Struct):
+    status: str = ""
+    error: str = ""
+    message: str = ""
+
+
+_T = TypeVar("_T")
+
+_AGGREGATES: Final = msgspec.json.Decoder(_Aggregates)
+_TICKER_DETAILS: Final = msgspec.json.Decoder(_TickerDetails)
+_SPLITS: Final = msgspec.json.Decoder(_Splits)
+_REFUSAL: Final = msgspec.json.Decoder(_Refusal)
+
+
+class Massive:
+    """The provider ``massive``. Plans: https://massive.com/pricing."""
+
+    name = "massive"
+    feed = "sip"
+    base_url = "https://api.massive.com"
+    adjustments: tuple[str, ...] = ("raw", "split")
+    page_size = 50_000
+    key_variables: tuple[str, ...] = ("MASSIVE_API_KEY", "POLYGON_API_KEY")
+    terms: Mapping[str, Terms] = {
+        "free": Terms("free", Quota((Window(5, 60.0),)), _END_OF_DAY, 2 * _YEAR, _EARLIEST),
+        "starter": Terms("starter", _FAIR_USE, _DELAYED, 5 * _YEAR, _EARLIEST),
+        "developer": Terms("developer", _FAIR_USE, _DELAYED, 10 * _YEAR, _EARLIEST),
+        "advanced": Terms("advanced", _FAIR_USE, _SETTLED, None, _EARLIEST),
+        "unlimited": Terms("unlimited", Quota(), _SETTLED, None, _EARLIEST),
+    }
+
+    def headers(self, key: str) -> dict[str, str]:
+        """Return the ``Authorization`` header: the key never travels in a URL."""
+        return {"Authorization": f"Bearer {key}"}
+
+    def base_of(self, symbol: Symbol, timeframe: Timeframe) -> Timeframe:
+        """Return the timeframe to fetch for a series.
+
+        Where the service anchors h4 in winter isn't known from a recorded answer, and its crypto
+        week runs from Sunday to Saturday: both are rolled up instead.
+        """
+        if timeframe is Timeframe.h4:
+            return Timeframe.h1
+        if timeframe is Timeframe.w1 and symbol.asset_type == "crypto":
+            return Timeframe.d1
+        return timeframe
+
+    def bars(
+        self,
+        symbol: Symbol,
+        calendar: Calendar,
+        timeframe: Timeframe,
+        span: Span,
+        adjustment: str,
+    ) -> Request:
+        """Ask for the bars of a span of whole slots, newest first."""
+        multiplier, timespan = _RANGE[timeframe]
+        first, last = span.start_ms, span.end_ms - 1
+        bounds = (
+            f"{first}/{last}"
+            if timeframe.is_intraday
+            else f"{calendar.day_of(first)}/{_last_day(calendar, timeframe, last)}"
+        )
+        return Request(
+            f"/v2/aggs/ticker/{_on_the_wire(symbol.ticker)}/range/{multiplier}/{timespan}/{bounds}",
+            {
+                "adjusted": "true" if adjustment == "split" else "false",
+                "sort": "desc",
+                "limit": str(self.page_size),
+            },
+        )
+
+    def read_bars(self, response: Response, symbol: Symbol, adjustment: str) -> Page:
+        """Read a page of aggregates.
+
+        Raises
+        ------
+        NotEntitled, Unauthorised, RateLimited, ProviderError, UnreadableAnswer
+            As the answer says; an unknown ticker is an empty page here.
+        BadAnswer
+            If it holds another ticker's bars, or bars of another adjustment.
+        """
+        _refuse_errors(response)
+        answer = _decoded(_AGGREGATES, response)
+        if answer.status not in {"OK", "DELAYED"}:
+            raise ProviderError(f"the provider answered with status {answer.status[:40]!r}")
+        if answer.ticker != wire_ticker(symbol.ticker):
+            raise BadAnswer(f"bars of {answer.ticker[:40]!r} came for {symbol.ticker}")
+        if answer.adjusted != (adjustment == "split"):
+            came = "split-adjusted" if answer.adjusted else "raw"
+            raise BadAnswer(f"{came} bars came for {adjustment} ones")
+        return Page(
+            bars=_columns(answer.results),
+            next=Request(answer.next_url) if answer.next_url else None,
+            delayed=answer.status == "DELAYED",
+        )
+
+    def reference(self, symbol: Symbol) -> Request:
+        """Ask for a ticker's details: whether it exists, and since when it trades."""
+        return Request(f"/v3/reference/tickers/{_on_the_wire(symbol.ticker)}", kind=Kind.lookup)
+
+    def read_reference(self, response: Response) -> Reference:
+        """Read a ticker's details.
+
+        Raises
+        ------
+        UnknownSymbol
+            If the service doesn't know the ticker (404).
+        """
+        if response.status == 404 and _refusal(response).status == "NOT_FOUND":
+            raise UnknownSymbol("the provider doesn't know this ticker (they are case-sensitive)")
+        _refuse_errors(response)
+        ticker = _decoded(_TICKER_DETAILS, response).results
+        delisted = ticker.delisted_utc
+        return Reference(
+            ticker=ticker.ticker,
+            listed_on=ticker.list_date,
+            delisted_on=_day(delisted) if delisted else None,
+            asset_type="crypto" if ticker.market == "crypto" else "stock",
+            figi=ticker.composite_figi,
+        )
+
+    def splits(self, since: date) -> Request:
+        """Ask for every ticker's splits since a day, a thousand a page."""
+        return Request(
+            "/v3/reference/splits",
+            {"execution_date.gte": since.isoformat(), "order": "asc", "limit": "1000"},
+            kind=Kind.lookup,
+        )
+
+    def read_splits(self, response: Response) -> tuple[list[Split], Request | None]:
+        """Read a page of splits, as listed, and the request for the next page."""
+        _refuse_errors(response)
+        answer = _decoded(_SPLITS, response)
+        splits = [
+            Split(row.ticker, row.execution_date, row.split_from, row.split_to)
+            for row in answer.results
+        ]
+        return splits, Request(answer.next_url, kind=Kind.lookup) if answer.next_url else None
+
+
+def wire_ticker(ticker: str) -> str:
+    """Return the service's own spelling: ``BTC/USD`` is ``X:BTCUSD`` there."""
+    return f"X:{ticker.replace('/', '')}" if "/" in ticker else ticker
+
+
+def _on_the_wire(ticker: str) -> str:
+    return quote(wire_ticker(ticker), safe=":.")
+
+
+def _last_day(calendar: Calendar, timeframe: Timeframe, last_ms: int) -> date:
+    """Return the last day to ask for: a provider's week ends on Saturday, ours on Sunday."""
+    last = calendar.day_of(last_ms)
+    return last - timedelta(days=1) if timeframe is Timeframe.w1 else last
+
+
+def _columns(rows: list[_Bar]) -> Bars:
+    return Bars(
+        ts_ms=np.array([row.t for row in rows], np.int64),
+        open=np.array([row.o for row in rows], np.float64),
+        high=np.array([row.h for row in rows], np.float64),
+        low=np.array([row.l for row in rows], np.float64),
+        close=np.array([row.c for row in rows], np.float64),
+        volume=np.array([row.v for row in rows], np.float64),
+        vwap=np.array([row.vw for row in rows], np.float64),  # None becomes NaN
+        trade_count=np.array([NO_COUNT if row.n is None else row.n for row in rows], np.int64),
+    )
+
+
+def _decoded(decoder: msgspec.json.Decoder[_T], response: Response) -> _T:
+    try:
+        return decoder.decode(response.body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UnreadableAnswer(f"the answer can't be read: {str(error)[:120]}") from None
+
+
+def _refusal(response: Response) -> _Refusal:
+    try:
+        return _REFUSAL.decode(response.body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _Refusal()
+
+
+def _refuse_errors(response: Response) -> None:
+    """Raise the outcome that an answer other than 200 names."""
+    status = response.status
+    if status == 200:
+        return
+    refusal = _refusal(response)
+    said = (refusal.message or refusal.error).strip()[:200]
+    detail = f": {said}" if said else ""
+    if status == 401:
+        raise Unauthorised(f"the provider refused the key (401){detail}")
+    if status == 403:
+        raise NotEntitled(f"the plan doesn't include this data (403){detail}")
+    wait_s = retry_after_s(response.headers)
+    if status == 429:
+        raise RateLimited(f"the provider asked to slow down (429){detail}", wait_s)
+    if status in {408, 425} or status >= 500:
+        raise ProviderUnavailable(f"the provider answered {status}{detail}", wait_s)
+    raise ProviderError(f"the provider answered {status}{detail}")
+
+
+def _day(stamp: str) -> date:
+    try:
+        return date.fromisoformat(stamp[:10])
+    except ValueError:
+        raise UnreadableAnswer(f"{stamp[:40]!r} is not a date") from None
