@@ -23,9 +23,8 @@
         ├── LimitReached           exit 5   --deadline or --max-calls
         └── Interrupted            exit 130 Ctrl-C, SIGTERM
 
-A class knows its ``outcome`` (the word of the summary and the ledger), its ``exit_code`` and
-whether sending the same request again is worth a call (``retryable``). Nothing above the provider
-that read an answer looks at the text of a message.
+A class knows its ``outcome`` (the word of the summary and the ledger) and its ``exit_code``.
+Nothing above the provider that read an answer looks at the text of a message.
 """
 
 from typing import ClassVar
@@ -36,7 +35,6 @@ class BackfillError(Exception):
 
     outcome: ClassVar[str] = "provider_error"
     exit_code: ClassVar[int] = 1
-    retryable: ClassVar[bool] = False
 
 
 class UsageError(BackfillError):
@@ -94,7 +92,6 @@ class RateLimited(SeriesError):
     """
 
     outcome = "rate_limited"
-    retryable = True
 
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -107,8 +104,6 @@ class ProviderError(SeriesError):
 
 class ProviderUnavailable(ProviderError):
     """No answer, or one that says to come back: transport errors, 408, 425, 5xx."""
-
-    retryable = True
 
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -123,8 +118,6 @@ class BadAnswer(SeriesError):
 
 class UnreadableAnswer(BadAnswer):
     """A body that is no JSON of the expected shape, or larger than a page can be."""
-
-    retryable = True
 
 
 class SourceMismatch(SeriesError):

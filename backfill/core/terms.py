@@ -52,6 +52,16 @@ class Quota:
         return cls(tuple(windows))
 
     @property
+    def pace(self) -> Window | None:
+        """The shortest window: calls are spread evenly over it. None for no window."""
+        return min(self.windows, key=lambda window: window.period_s, default=None)
+
+    @property
+    def longer(self) -> tuple[Window, ...]:
+        """The other windows: each bounds how many calls its period holds, however they fall."""
+        return tuple(window for window in self.windows if window is not self.pace)
+
+    @property
     def seconds_per_call(self) -> float:
         """The fastest lasting pace that every window allows, in seconds per call."""
         return max((window.period_s / window.limit for window in self.windows), default=0.0)

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from backfill.errors import ProviderDown
+from backfill.fetch.stop import StopSignal
 
 ASKERS: Final = 3
 PROBES: Final = 3
@@ -20,7 +21,8 @@ class Breaker:
     probes that fail too the breaker is open for good: nothing more is sent.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stop: StopSignal) -> None:
+        self._stop = stop
         self._failing: set[str] = set()
         self._probes = 0
         self._probing = asyncio.Lock()
@@ -45,7 +47,7 @@ class Breaker:
                 raise ProviderDown(
                     f"the provider is down: {len(self._failing)} series and {PROBES} probes failed"
                 )
-            await asyncio.sleep(FIRST_WAIT_S * 2**self._probes)
+            await self._stop.sleep(FIRST_WAIT_S * 2**self._probes)
             self._probes += 1
             yield
 
@@ -53,6 +55,10 @@ class Breaker:
         """Note a good answer: the provider is up."""
         self._failing.clear()
         self._probes = 0
+
+    def refused(self, asker: str) -> None:
+        """Note an attempt that failed for the series' own reason (4xx)."""
+        self._failing.discard(asker)
 
     def failed(self, asker: str) -> None:
         """Note a failed attempt of a series."""

@@ -8,21 +8,21 @@ from typing import Final, Self, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
-import stamina
 import structlog
+import tenacity
 
 from backfill.core.wire import Kind, Request, Response
 from backfill.errors import (
-    BackfillError,
     BadAnswer,
     LimitReached,
-    ProviderDown,
     ProviderUnavailable,
     RateLimited,
+    SeriesError,
     UnreadableAnswer,
 )
 from backfill.fetch.breaker import Breaker
 from backfill.fetch.quota import Pacer
+from backfill.fetch.stop import StopSignal
 
 _T = TypeVar("_T")
 
@@ -33,8 +33,8 @@ log = structlog.stdlib.get_logger()
 class Patience:
     """How long an answer is waited for, and how often it is asked for again.
 
-    All times in seconds. ``patience_s`` is how long one request may be kept waiting by 429s
-    before its series fails as ``rate_limited``; such a wait costs no attempt.
+    All times in seconds. ``rate_limited_s`` is how long one request may be put off by 429s before
+    its series fails; such a wait costs no attempt. ``body_limit`` is in bytes, decompressed.
     """
 
     connect_s: float = 10.0
@@ -43,12 +43,13 @@ class Patience:
     attempts: int = 4
     backoff_s: float = 0.5
     backoff_max_s: float = 15.0
-    patience_s: float = 900.0
+    rate_limited_s: float = 900.0
     body_limit: int = 64 * 1024 * 1024
 
 
 DEFAULT_PATIENCE: Final = Patience()
 _CHUNK: Final = 256 * 1024
+_UNSAID_PAUSE_S: Final = 5.0
 
 
 @dataclass(slots=True)
@@ -94,6 +95,8 @@ class Client:
         headers: dict[str, str],
         pacer: Pacer,
         tally: Tally,
+        stop: StopSignal,
+        *,
         patience: Patience = DEFAULT_PATIENCE,
     ) -> None:
         self._base_url = base_url.rstrip("/")
@@ -101,7 +104,11 @@ class Client:
         self._pacer = pacer
         self._tally = tally
         self._patience = patience
-        self._breaker = Breaker()
+        self._stop = stop
+        self._breaker = Breaker(stop)
+        self._jitter = tenacity.wait_exponential_jitter(
+            initial=patience.backoff_s, max=patience.backoff_max_s, jitter=patience.backoff_s
+        )
         self._session = aiohttp.ClientSession(
             headers={**headers, "Accept": "application/json"},
             timeout=aiohttp.ClientTimeout(
@@ -133,25 +140,21 @@ class Client:
             The last outcome, once it isn't retryable or the attempts are used up.
         ProviderDown
             If the breaker is open.
+        Stopped
+            If the run is to end.
         Unauthorised
             If the key was refused.
-        LimitReached
-            If ``--max-calls`` allows no further request.
         """
         url = self._url_of(request)
-        async for attempt in stamina.retry_context(
-            on=_worth_a_retry,
-            attempts=self._patience.attempts,
-            timeout=None,
-            wait_initial=self._patience.backoff_s,
-            wait_max=self._patience.backoff_max_s,
-            wait_jitter=self._patience.backoff_s,
-        ):
-            with attempt:
-                if attempt.num > 1:
-                    self._tally.retries += 1
-                return await self._attempt(request, url, read, asker)
-        raise AssertionError("stamina ends by returning or raising")
+        attempts = tenacity.AsyncRetrying(
+            sleep=self._stop.sleep,
+            stop=tenacity.stop_after_attempt(self._patience.attempts),
+            wait=self._backoff_s,
+            retry=tenacity.retry_if_exception(_worth_a_retry),
+            before_sleep=self._note_retry,
+            reraise=True,
+        )
+        return await attempts(self._attempt, request, url, read, asker)
 
     async def _attempt(
         self, request: Request, url: str, read: Callable[[Response], _T], asker: str
@@ -164,25 +167,46 @@ class Client:
                 async with self._breaker.passage():
                     answer = read(await self._send(request, url))
             except RateLimited as error:
-                self._breaker.succeeded()
+                self._breaker.refused(asker)
                 self._tally.rate_limited += 1
-                pause_s = error.retry_after_s if error.retry_after_s is not None else 5.0
-                if loop.time() - began + pause_s > self._patience.patience_s:
+                pause_s = _UNSAID_PAUSE_S if error.retry_after_s is None else error.retry_after_s
+                if loop.time() - began + pause_s > self._patience.rate_limited_s:
                     raise
                 log.warning("quota.throttled", pause_s=pause_s, message=str(error))
                 await self._pacer.pause(pause_s)
-            except (ProviderUnavailable, UnreadableAnswer) as error:
+                self._tally.retries += 1
+            except (ProviderUnavailable, UnreadableAnswer):
                 self._breaker.failed(asker)
-                log.warning("fetch.retry", outcome=error.outcome, message=str(error))
+                raise
+            except BadAnswer:
+                self._breaker.succeeded()
+                raise
+            except SeriesError:
+                self._breaker.refused(asker)
                 raise
             else:
                 self._breaker.succeeded()
                 return answer
 
+    def _backoff_s(self, state: tenacity.RetryCallState) -> float:
+        """Return the doubled, capped, jittered wait, or what ``Retry-After`` asks for if longer."""
+        error = state.outcome.exception() if state.outcome else None
+        asked_s = error.retry_after_s if isinstance(error, ProviderUnavailable) else None
+        return max(self._jitter(state), min(asked_s or 0.0, self._patience.rate_limited_s))
+
+    def _note_retry(self, state: tenacity.RetryCallState) -> None:
+        self._tally.retries += 1
+        error = state.outcome.exception() if state.outcome else None
+        log.warning(
+            "fetch.retry",
+            attempt=state.attempt_number,
+            wait_s=round(state.upcoming_sleep, 3),
+            outcome=getattr(error, "outcome", None),
+            message=str(error),
+        )
+
     async def _send(self, request: Request, url: str) -> Response:
-        waited_s = await self._pacer.slot(request.cost)
-        if waited_s > 1.0:
-            log.debug("quota.waited", waited_s=round(waited_s, 3))
+        await self._stop.unless_set(self._pacer.slot(request.cost))
         self._tally.spend(request.kind)
         try:
             async with self._session.get(
@@ -217,9 +241,5 @@ class Client:
         return url
 
 
-def _worth_a_retry(error: Exception) -> bool:
-    return (
-        isinstance(error, BackfillError)
-        and error.retryable
-        and not isinstance(error, RateLimited | ProviderDown)
-    )
+def _worth_a_retry(error: BaseException) -> bool:
+    return isinstance(error, ProviderUnavailable | UnreadableAnswer)

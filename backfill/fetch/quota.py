@@ -11,6 +11,7 @@ from backfill.core.terms import Quota, Window
 MARGIN_S: Final = 0.1
 MARGIN_SHARE: Final = 0.02
 _LATENCY_S: Final = 0.25
+_UNPACED: Final = 64
 
 
 class SlotLedger(Protocol):
@@ -37,7 +38,7 @@ def margin_s(window: Window) -> float:
     return max(MARGIN_SHARE * window.period_s, MARGIN_S)
 
 
-def spacing(window: Window) -> float:
+def spacing_s(window: Window) -> float:
     """Return the seconds between two calls that keep within a window."""
     return (window.period_s + margin_s(window)) / window.limit
 
@@ -61,11 +62,11 @@ class Pacer:
     def __init__(self, quota: Quota, ledger: SlotLedger) -> None:
         self._ledger = ledger
         self._unlimited = not quota.windows
-        pace = min(quota.windows, key=lambda window: window.period_s, default=Window(1, 0.0))
-        spacing_s = spacing(pace)
+        pace = quota.pace or Window(1, _LATENCY_S)
         self._tolerance_s = margin_s(pace) / 4
-        self._limiter = AsyncLimiter(1, spacing_s)
-        self._held = asyncio.Semaphore(math.ceil(_LATENCY_S / spacing_s))
+        self._limiter = AsyncLimiter(1, spacing_s(pace))
+        held = _UNPACED if self._unlimited else math.ceil(_LATENCY_S / spacing_s(pace))
+        self._held = asyncio.Semaphore(held)
 
     async def slot(self, cost: int) -> float:
         """Wait until a call of this cost may be sent, which the caller then does at once.
@@ -74,21 +75,22 @@ class Pacer:
         """
         loop = asyncio.get_running_loop()
         began = loop.time()
-        if self._unlimited:
-            while (paused_s := await self._ledger.confirm(0.0)) > 0:
-                await asyncio.sleep(paused_s)
-            return loop.time() - began
         async with self._held:
-            paused_s = 1.0
-            while paused_s > 0:
-                for _ in range(cost):
-                    await self._limiter.acquire()
-                due = loop.time() + await self._ledger.take(cost)
-                await asyncio.sleep(due - loop.time())
-                late_s = loop.time() - due
+            while True:
+                late_s = 0.0 if self._unlimited else await self._reach_slot(cost)
                 paused_s = await self._ledger.confirm(late_s if late_s > self._tolerance_s else 0.0)
+                if paused_s <= 0:
+                    return loop.time() - began
                 await asyncio.sleep(paused_s)
-        return loop.time() - began
+
+    async def _reach_slot(self, cost: int) -> float:
+        """Take a slot, sleep until it comes, and return the seconds by which it was missed."""
+        loop = asyncio.get_running_loop()
+        for _ in range(cost):
+            await self._limiter.acquire()
+        due = loop.time() + await self._ledger.take(cost)
+        await asyncio.sleep(due - loop.time())
+        return loop.time() - due
 
     async def pause(self, seconds: float) -> None:
         """Stop every process that shares the key for so many seconds (R14)."""
