@@ -17,6 +17,9 @@ from backfill.core.timeframe import DAY_MS, Timeframe
 ALWAYS_OPEN: Final = "24/7"
 """The calendar of crypto: a session a day, from 00:00Z to 00:00Z."""
 
+ZONES: Final = {ALWAYS_OPEN: "UTC", "XNYS": "America/New_York"}
+"""The calendars that are kept, by their name in exchange_calendars, and their time zones."""
+
 EXTENDED_HOURS: Final = {"XNYS": (time(4), time(20))}
 """Exchange-time bounds of the trading day where it is longer than the regular session.
 

@@ -70,6 +70,7 @@ class Progress:
     oldest_bar_ms: int | None = None
     newest_bar_ms: int | None = None
     denied: Span | None = None
+    denied_until_ms: int | None = None
 
 
 def ticker_traits(ticker: str) -> tuple[str, str]:

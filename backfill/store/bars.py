@@ -1,0 +1,246 @@
+"""Writing a page: its bars, the coverage they prove, and what stayed empty, in one transaction."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from backfill.core.bars import NO_COUNT, Bars
+from backfill.core.checks import Reason
+from backfill.core.coverage import Spans
+from backfill.core.empty import EmptyReason, EmptySlots
+from backfill.core.series import Progress, Series, Source
+from backfill.core.timeframe import Timeframe
+from backfill.errors import SourceMismatch
+from backfill.store.pool import Connection
+from backfill.store.progress import LEASE_S, lock_progress
+from backfill.store.times import to_ranges, to_time
+
+_EXPIRY: Final = {
+    EmptyReason.no_trades: None,
+    EmptyReason.absent: timedelta(days=1),
+    EmptyReason.quarantined: timedelta(days=30),
+}
+
+_STAGE: Final = """
+    CREATE TEMPORARY TABLE incoming (
+        ts timestamptz NOT NULL,
+        open double precision NOT NULL,
+        high double precision NOT NULL,
+        low double precision NOT NULL,
+        close double precision NOT NULL,
+        volume double precision NOT NULL,
+        vwap double precision,
+        trade_count bigint
+    ) ON COMMIT DROP
+"""
+# Rows that are there already, the same to the last bit, are not touched: the anti-join leaves no
+# dead row and no WAL behind. A row new to the table has no xmax.
+_MERGE: Final = """
+    WITH changed AS (
+        SELECT i.*
+        FROM incoming AS i
+        LEFT JOIN ohlc_bars AS b
+            ON b.symbol_id = $1 AND b.timeframe = $2::text::timeframe AND b.ts = i.ts
+        WHERE b.ts IS NULL
+            OR (b.open, b.high, b.low, b.close, b.volume, b.vwap, b.trade_count)
+                IS DISTINCT FROM (i.open, i.high, i.low, i.close, i.volume, i.vwap, i.trade_count)
+    ),
+    written AS (
+        INSERT INTO ohlc_bars (
+            symbol_id, timeframe, ts, open, high, low, close, volume, vwap, trade_count
+        )
+        SELECT $1, $2::text::timeframe, c.* FROM changed AS c ORDER BY c.ts
+        ON CONFLICT (symbol_id, timeframe, ts) DO UPDATE
+        SET open = excluded.open, high = excluded.high, low = excluded.low,
+            close = excluded.close, volume = excluded.volume, vwap = excluded.vwap,
+            trade_count = excluded.trade_count
+        RETURNING (xmax = 0) AS inserted
+    )
+    SELECT
+        count(*) FILTER (WHERE inserted) AS inserted,
+        count(*) FILTER (WHERE NOT inserted) AS updated
+    FROM written
+"""
+# A stored bar that a reload no longer brings leaves for quarantine as it was.
+_WITHDRAW: Final = """
+    WITH gone AS (
+        DELETE FROM ohlc_bars AS b
+        WHERE b.symbol_id = $1 AND b.timeframe = $2::text::timeframe
+            AND b.ts <@ $3::tstzmultirange
+            AND b.ts BETWEEN lower($3::tstzmultirange) AND upper($3::tstzmultirange)
+            AND NOT EXISTS (SELECT FROM incoming AS i WHERE i.ts = b.ts)
+        RETURNING b.*
+    ),
+    kept AS (
+        INSERT INTO quarantined_bars (symbol_id, timeframe, ts, reason, raw, run_id)
+        SELECT symbol_id, timeframe, ts, 'withdrawn', to_jsonb(gone), $4 FROM gone
+        RETURNING 1
+    )
+    SELECT count(*) FROM kept
+"""
+_QUARANTINE: Final = """
+    INSERT INTO quarantined_bars (symbol_id, timeframe, ts, reason, raw, run_id)
+    SELECT $1, $2::text::timeframe, ts, reason, raw::jsonb, $6
+    FROM unnest($3::timestamptz[], $4::text[], $5::text[]) AS q (ts, reason, raw)
+"""
+# What the page answers for is known anew: old entries give way to what it says.
+_CLEAR_EMPTY: Final = """
+    UPDATE known_empty
+    SET slots = slots - $3::tstzmultirange
+    WHERE symbol_id = $1 AND timeframe = $2::text::timeframe AND slots && $3::tstzmultirange
+"""
+_DROP_EMPTY: Final = """
+    DELETE FROM known_empty
+    WHERE symbol_id = $1 AND timeframe = $2::text::timeframe AND isempty(slots)
+"""
+_NOTE_EMPTY: Final = """
+    INSERT INTO known_empty AS k (symbol_id, timeframe, month, reason, slots, expires_at)
+    VALUES ($1, $2::text::timeframe, $3, $4, $5, now() + $6::interval)
+    ON CONFLICT (symbol_id, timeframe, month, reason) DO UPDATE
+    SET slots = k.slots + excluded.slots, expires_at = excluded.expires_at
+"""
+_ADVANCE: Final = """
+    UPDATE backfill_progress
+    SET provider = $3,
+        feed = $4,
+        adjustment = $5,
+        derived_from = $6::text::timeframe,
+        coverage = coverage + $7::tstzmultirange,
+        invalidated = invalidated - $7::tstzmultirange,
+        oldest_bar = least(oldest_bar, $8),
+        newest_bar = greatest(newest_bar, $9),
+        claimed_until = now() + make_interval(secs => $10),
+        last_updated = now()
+    WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What one page brings to one series.
+
+    ``claims`` is the range that it closes; ``rejected`` bars go to quarantine for their
+    ``reasons``, ``empty`` are the slots of the range that hold nothing.
+    """
+
+    series: Series
+    source: Source
+    bars: Bars
+    claims: Spans
+    empty: list[EmptySlots] = field(default_factory=list)
+    rejected: Bars = field(default_factory=Bars.empty)
+    reasons: tuple[Reason, ...] = ()
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of bars: new, corrected, there already, quarantined, withdrawn."""
+
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    rejected: int = 0
+    withdrawn: int = 0
+
+    def add(self, other: "Counts") -> None:
+        """Add another's counts to these."""
+        self.inserted += other.inserted
+        self.updated += other.updated
+        self.unchanged += other.unchanged
+        self.rejected += other.rejected
+        self.withdrawn += other.withdrawn
+
+
+async def write_chunks(connection: Connection, run_id: UUID, chunks: list[Chunk]) -> list[Counts]:
+    """Write what one page brings, to one series or several of a symbol; all of it or nothing.
+
+    Raises
+    ------
+    LeaseLost
+        If another run has taken one of the series over.
+    SourceMismatch
+        If a series holds bars of another source.
+    """
+    chunks = sorted(chunks, key=lambda chunk: list(Timeframe).index(chunk.series.timeframe))
+    progress = await lock_progress(connection, [chunk.series for chunk in chunks], run_id)
+    return [await _write(connection, run_id, chunk, progress[chunk.series.key]) for chunk in chunks]
+
+
+async def _write(connection: Connection, run_id: UUID, chunk: Chunk, known: Progress) -> Counts:
+    if known.source not in {None, chunk.source}:
+        raise SourceMismatch(f"the series holds {known.source}; {chunk.source} was asked for")
+    key = (chunk.series.symbol.id, str(chunk.series.timeframe))
+    counts = Counts(rejected=len(chunk.rejected))
+    withdrawable = known.invalidated & chunk.claims
+    if len(chunk.bars) or withdrawable:
+        await connection.execute(_STAGE)
+        await connection.copy_records_to_table("incoming", records=_records(chunk.bars))
+        if withdrawable:
+            ranges = to_ranges(withdrawable)
+            counts.withdrawn = await connection.fetchval(_WITHDRAW, *key, ranges, run_id)
+        row = await connection.fetchrow(_MERGE, *key)
+        await connection.execute("DROP TABLE incoming")
+        counts.inserted, counts.updated = row["inserted"], row["updated"]
+        counts.unchanged = len(chunk.bars) - counts.inserted - counts.updated
+    if len(chunk.rejected):
+        times = [to_time(ms) for ms in chunk.rejected.ts_ms.tolist()]
+        raw = [json.dumps(values) for values in _raw(chunk.rejected)]
+        await connection.execute(_QUARANTINE, *key, times, list(chunk.reasons), raw, run_id)
+    await _note_empty(connection, key, chunk)
+    stamps = chunk.bars.ts_ms
+    source = chunk.source
+    await connection.execute(
+        _ADVANCE,
+        *key,
+        source.provider,
+        source.feed,
+        source.adjustment,
+        str(source.derived_from) if source.derived_from else None,
+        to_ranges(chunk.claims),
+        to_time(int(stamps[0])) if len(stamps) else None,
+        to_time(int(stamps[-1])) if len(stamps) else None,
+        LEASE_S,
+    )
+    return counts
+
+
+async def _note_empty(connection: Connection, key: tuple[int, str], chunk: Chunk) -> None:
+    cleared = await connection.execute(_CLEAR_EMPTY, *key, to_ranges(chunk.claims))
+    if cleared != "UPDATE 0":
+        await connection.execute(_DROP_EMPTY, *key)
+    if chunk.empty:
+        await connection.executemany(
+            _NOTE_EMPTY,
+            [
+                (*key, one.month, one.reason, to_ranges(one.slots), _EXPIRY[one.reason])
+                for one in chunk.empty
+            ],
+        )
+
+
+def _records(bars: Bars) -> Iterator[tuple[Any, ...]]:
+    """Rows in the order of the staging table."""
+    return zip(
+        map(to_time, bars.ts_ms.tolist()),
+        bars.open.tolist(),
+        bars.high.tolist(),
+        bars.low.tolist(),
+        bars.close.tolist(),
+        bars.volume.tolist(),
+        [None if value != value else value for value in bars.vwap.tolist()],  # noqa: PLR0124  # NaN
+        [None if value == NO_COUNT else value for value in bars.trade_count.tolist()],
+        strict=True,
+    )
+
+
+def _raw(bars: Bars) -> Iterator[dict[str, Any]]:
+    """Values of rejected bars as they came; what JSON can't hold is spelled out."""
+    names = ("open", "high", "low", "close", "volume", "vwap", "trade_count")
+    for stamp, *values in zip(
+        bars.ts_ms.tolist(), *(getattr(bars, name).tolist() for name in names), strict=True
+    ):
+        spelled = [value if abs(value) < float("inf") else str(value) for value in values]
+        yield {"ts_ms": stamp, **dict(zip(names, spelled, strict=True))}

@@ -1,0 +1,131 @@
+"""Migrations: ordered, checksummed, each in one transaction under one lock."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from backfill.errors import SchemaMismatch
+from backfill.store.pool import Connection, Database
+
+_LOCK: Final = 0x6261636B66696C6C  # "backfill" in ASCII
+_LEDGER: Final = """
+    CREATE TABLE IF NOT EXISTS backfill_migrations (
+        version text PRIMARY KEY,
+        name text NOT NULL,
+        checksum text NOT NULL,
+        applied_at timestamptz NOT NULL DEFAULT now()
+    );
+    ALTER TABLE backfill_migrations ENABLE ROW LEVEL SECURITY;
+"""
+_HAS_TABLES: Final = """
+    SELECT
+        to_regclass('backfill_migrations') IS NOT NULL AS ledger,
+        to_regclass('backfill_progress') IS NOT NULL AS ours,
+        to_regclass('symbols') IS NOT NULL OR to_regclass('ohlc_bars') IS NOT NULL AS others
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One file ``<version>_<name>.sql``."""
+
+    version: str
+    name: str
+    sql: str
+
+    @property
+    def checksum(self) -> str:
+        """A digest of the file, whatever its line ends."""
+        return hashlib.sha256(self.sql.replace("\r\n", "\n").encode()).hexdigest()
+
+
+def migrations() -> list[Migration]:
+    """Return the migrations that this version ships, in order."""
+    found = []
+    for path in sorted(_folder().glob("*.sql")):
+        version, _, name = path.stem.partition("_")
+        found.append(Migration(version, name, path.read_text(encoding="utf-8")))
+    return found
+
+
+async def migrate(database: Database) -> list[str]:
+    """Apply what is missing and return the names of what was applied.
+
+    Raises
+    ------
+    SchemaMismatch
+        If the database is newer than this version, or an applied migration has changed.
+    """
+    shipped = migrations()
+    applied = []
+    for migration in shipped:
+
+        async def step(connection: Connection, migration: Migration = migration) -> bool:
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+            await connection.execute(_LEDGER)
+            if migration in await _pending(connection, shipped):
+                await connection.execute(migration.sql)
+                await connection.execute(
+                    "INSERT INTO backfill_migrations (version, name, checksum) VALUES ($1, $2, $3)",
+                    migration.version,
+                    migration.name,
+                    migration.checksum,
+                )
+                return True
+            return False
+
+        if await database.run(step):
+            applied.append(f"{migration.version}_{migration.name}")
+    return applied
+
+
+async def ensure_schema(database: Database) -> None:
+    """Migrate an empty database; see that any other is up to date.
+
+    Raises
+    ------
+    SchemaMismatch
+        If it isn't, or holds tables of another system.
+    """
+    row = await database.fetch_row(_HAS_TABLES)
+    if not row["ledger"]:
+        if row["others"] and not row["ours"]:
+            raise SchemaMismatch(
+                "the database has a table symbols or ohlc_bars that backfill didn't make; "
+                "use another database or schema"
+            )
+        await migrate(database)
+        return
+
+    async def pending(connection: Connection) -> list[Migration]:
+        return await _pending(connection, migrations())
+
+    if missing := await database.run(pending):
+        raise SchemaMismatch(f"{len(missing)} migration(s) are not applied; run: backfill migrate")
+
+
+async def _pending(connection: Connection, shipped: list[Migration]) -> list[Migration]:
+    rows = await connection.fetch("SELECT version, name, checksum FROM backfill_migrations")
+    known = {migration.version: migration for migration in shipped}
+    for row in rows:
+        migration = known.get(row["version"])
+        if migration is None:
+            raise SchemaMismatch(
+                f"the database is newer than this version of backfill (migration "
+                f"{row['version']}_{row['name']}); upgrade backfill"
+            )
+        if migration.checksum != row["checksum"]:
+            raise SchemaMismatch(
+                f"migration {row['version']}_{row['name']} has changed since it was applied; "
+                "restore the file as it was"
+            )
+    done = {row["version"] for row in rows}
+    return [migration for migration in shipped if migration.version not in done]
+
+
+def _folder() -> Path:
+    """The migrations beside the package in a checkout, inside it in a wheel."""
+    package = Path(__file__).resolve().parent.parent
+    inside = package / "migrations"
+    return inside if inside.is_dir() else package.parent / "migrations"

@@ -1,0 +1,178 @@
+"""The database: connections that keep no state outside a transaction, and faults made typed."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final, TypeAlias, TypeVar
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import asyncpg
+import structlog
+import tenacity
+
+from backfill.errors import BackfillError, DatabaseError, UsageError
+
+Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy"
+_T = TypeVar("_T")
+
+log = structlog.stdlib.get_logger()
+
+CONNECTIONS: Final = 6
+_CONNECT_S: Final = 10.0
+_STATEMENT_S: Final = 60.0
+_ATTEMPTS: Final = 6
+_LIMITS: Final = "SET LOCAL statement_timeout = '55s'; SET LOCAL lock_timeout = '20s'"
+
+_URL_PARAMETERS: Final = {
+    "host", "port", "user", "password", "passfile", "dbname", "database", "sslmode", "sslcert",
+    "sslkey", "sslrootcert", "sslcrl", "sslpassword", "sslnegotiation", "ssl_min_protocol_version",
+    "ssl_max_protocol_version", "target_session_attrs", "krbsrvname", "gsslib",
+}  # fmt: skip
+
+_FAULTS: Final = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
+_TRANSIENT: Final = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.QueryCanceledError,
+    asyncpg.InterfaceError,
+    OSError,
+    TimeoutError,
+)
+
+
+class Database:
+    """A pool that works through a transaction-mode pooler.
+
+    No prepared statement, setting or lock outlives its transaction. Work that meets a passing
+    fault (a restart, a dropped connection, a deadlock, a lock that is held too long) is done
+    again, so it must be safe to repeat.
+    """
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls, url: str) -> AsyncIterator["Database"]:
+        """Connect to the database of a URL and close every connection at the end.
+
+        Raises
+        ------
+        UsageError
+            If it is no Postgres URL.
+        DatabaseError
+            If the server can't be reached, or refuses the login.
+        """
+        try:
+            pool = await asyncpg.create_pool(
+                _without_unknown_parameters(url),
+                min_size=1,
+                max_size=CONNECTIONS,
+                timeout=_CONNECT_S,
+                command_timeout=_STATEMENT_S,
+                statement_cache_size=0,
+                reset=_keep_as_it_is,
+            )
+        except (asyncpg.ClientConfigurationError, ValueError) as error:
+            raise UsageError(f"DATABASE_URL can't be used: {error}") from None
+        except _FAULTS as error:
+            raise DatabaseError(f"the database can't be reached: {_said(error)}") from None
+        try:
+            yield cls(pool)
+        finally:
+            await _close(pool)
+
+    async def run(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
+        """Do work in one transaction and return its result.
+
+        Raises
+        ------
+        DatabaseError
+            If a fault stays, or isn't a passing one.
+        """
+        return await self._retried(lambda: self._in_transaction(work))
+
+    async def fetch_row(self, query: str, *values: object) -> asyncpg.Record:
+        """Run one statement that stands alone and return its only row.
+
+        Raises
+        ------
+        DatabaseError
+            As `run` does.
+        """
+
+        async def work() -> asyncpg.Record:
+            return await self._pool.fetchrow(query, *values)
+
+        return await self._retried(work)
+
+    async def _in_transaction(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
+        async with self._pool.acquire(timeout=_CONNECT_S) as connection, connection.transaction():
+            await connection.execute(_LIMITS)
+            return await work(connection)
+
+    async def _retried(self, work: Callable[[], Awaitable[_T]]) -> _T:
+        attempts = tenacity.AsyncRetrying(
+            stop=tenacity.stop_after_attempt(_ATTEMPTS),
+            wait=tenacity.wait_exponential_jitter(initial=0.25, max=5.0, jitter=0.25),
+            retry=tenacity.retry_if_exception_type(_TRANSIENT),
+            before_sleep=_note_retry,
+            reraise=True,
+        )
+        try:
+            return await attempts(work)
+        except BackfillError:
+            raise
+        except _FAULTS as error:
+            raise DatabaseError(f"the database refused: {_said(error)}") from error
+
+
+async def _keep_as_it_is(_connection: Connection) -> None:
+    """Reset nothing when a connection returns to the pool: nothing was set."""
+
+
+async def _close(pool: asyncpg.Pool) -> None:
+    try:
+        async with asyncio.timeout(3):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()
+
+
+def _note_retry(state: tenacity.RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    log.warning("database.retry", attempt=state.attempt_number, message=_said(error))
+
+
+def _said(error: BaseException | None) -> str:
+    """Return what a fault says, on one line."""
+    text = str(error).strip() or type(error).__name__
+    return " ".join(text.split())[:300]
+
+
+def _without_unknown_parameters(url: str) -> str:
+    """Drop URL parameters that are meant for other clients, such as ``pgbouncer=true``.
+
+    asyncpg would send them to the server as settings, which a pooler refuses.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in {"postgres", "postgresql"}:
+        raise UsageError("DATABASE_URL must begin with postgresql://")
+    given = parse_qsl(parts.query, keep_blank_values=True)
+    known = [(name, value) for name, value in given if name in _URL_PARAMETERS]
+    if len(known) < len(given):
+        dropped = [name for name, _ in given if name not in _URL_PARAMETERS]
+        log.warning("database.url_parameters_dropped", names=dropped)
+    return parts._replace(query=urlencode(known)).geturl()

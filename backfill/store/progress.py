@@ -1,0 +1,208 @@
+"""The progress ledger: what each series is covered for, and which run works on it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from backfill.core.coverage import Span, Spans
+from backfill.core.series import Progress, Series, Source
+from backfill.core.timeframe import Timeframe
+from backfill.errors import LeaseLost
+from backfill.store.pool import Connection, Database
+from backfill.store.times import from_ranges, to_ms, to_range, to_ranges, to_time
+
+LEASE_S: Final = 30
+HEARTBEAT_S: Final = 10
+
+# All series of a run in one round trip, by the primary key.
+_LOAD: Final = """
+    SELECT p.*, p.timeframe::text AS timeframe_name, p.derived_from::text AS derived_from_name
+    FROM backfill_progress AS p
+    JOIN unnest($1::integer[], $2::text[]) AS k (symbol_id, timeframe)
+        ON p.symbol_id = k.symbol_id AND p.timeframe = k.timeframe::timeframe
+"""
+_ADD_MISSING: Final = """
+    INSERT INTO backfill_progress (symbol_id, timeframe)
+    SELECT symbol_id, timeframe::timeframe
+    FROM unnest($1::integer[], $2::text[]) AS k (symbol_id, timeframe)
+    ORDER BY 1, 2
+    ON CONFLICT DO NOTHING
+"""
+# Rows are locked in key order, here as in every transaction that writes a page.
+_LOCK: Final = (
+    _LOAD
+    + """
+    ORDER BY p.symbol_id, p.timeframe
+    FOR UPDATE OF p
+"""
+)
+_CLAIM: Final = """
+    UPDATE backfill_progress
+    SET claimed_by = $3, claimed_until = now() + make_interval(secs => $4)
+    WHERE (symbol_id, timeframe) IN (
+        SELECT symbol_id, timeframe::timeframe
+        FROM unnest($1::integer[], $2::text[]) AS k (symbol_id, timeframe)
+    )
+"""
+_INTERRUPT: Final = """
+    UPDATE backfill_runs
+    SET status = 'interrupted', finished_at = now(), error = 'the run died; another took its series'
+    WHERE run_id = ANY ($1::uuid[]) AND status = 'running'
+"""
+_RENEW: Final = """
+    UPDATE backfill_progress
+    SET claimed_until = now() + make_interval(secs => $2)
+    WHERE claimed_by = $1
+"""
+_RELEASE: Final = """
+    UPDATE backfill_progress
+    SET claimed_by = NULL, claimed_until = NULL
+    WHERE claimed_by = $1 AND ($2::integer[] IS NULL OR symbol_id = ANY ($2))
+        AND ($3::text[] IS NULL OR timeframe = ANY ($3::text[]::timeframe[]))
+"""
+_WANT: Final = """
+    UPDATE backfill_progress
+    SET wanted_from = least(wanted_from, $3)
+    WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
+        AND wanted_from IS DISTINCT FROM least(wanted_from, $3)
+"""
+_INVALIDATE: Final = """
+    UPDATE backfill_progress
+    SET invalidated = invalidated + (coverage * $3::tstzmultirange),
+        coverage = coverage - $3::tstzmultirange
+    WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
+"""
+_DENY: Final = """
+    UPDATE backfill_progress
+    SET denied_range = $3, denied_until = now() + interval '1 day', last_updated = now()
+    WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Another run's hold on a series: who holds it, and until when."""
+
+    claimed_by: UUID
+    claimed_until: datetime
+
+
+async def load_progress(
+    connection: Connection, series: Iterable[Series]
+) -> dict[tuple[int, Timeframe], Progress]:
+    """Return what is known of each series; one that was never seen is missing from the result."""
+    rows = await connection.fetch(_LOAD, *_keys(series))
+    return {_key(row): _progress(row) for row in rows}
+
+
+async def claim(
+    connection: Connection, series: list[Series], run_id: UUID
+) -> dict[tuple[int, Timeframe], Progress] | Lease:
+    """Lease series for a run, all or none, and return their progress as it is now.
+
+    Rows that are missing are added. A lease that has expired is taken over, and the run that held
+    it is marked as interrupted. Returns the lease that stands in the way, if one does.
+    """
+    keys = _keys(series)
+    await connection.execute(_ADD_MISSING, *keys)
+    rows = await connection.fetch(_LOCK, *keys)
+    now = await connection.fetchval("SELECT now()")
+    held = [row for row in rows if row["claimed_by"] not in {None, run_id}]
+    for row in held:
+        if row["claimed_until"] > now:
+            return Lease(row["claimed_by"], row["claimed_until"])
+    if held:
+        await connection.execute(_INTERRUPT, [row["claimed_by"] for row in held])
+    await connection.execute(_CLAIM, *keys, run_id, LEASE_S)
+    return {_key(row): _progress(row) for row in rows}
+
+
+async def lock_progress(
+    connection: Connection, series: list[Series], run_id: UUID
+) -> dict[tuple[int, Timeframe], Progress]:
+    """Lock series that a run has leased, until the transaction ends, and return their progress.
+
+    Raises
+    ------
+    LeaseLost
+        If another run has taken one of them over.
+    """
+    rows = await connection.fetch(_LOCK, *_keys(series))
+    if len(rows) < len(series) or any(row["claimed_by"] != run_id for row in rows):
+        raise LeaseLost("another run has taken the series over")
+    return {_key(row): _progress(row) for row in rows}
+
+
+async def renew(database: Database, run_id: UUID) -> None:
+    """Extend every lease of a run by the full term."""
+
+    async def work(connection: Connection) -> None:
+        await connection.execute(_RENEW, run_id, LEASE_S)
+
+    await database.run(work)
+
+
+async def release(connection: Connection, run_id: UUID, series: list[Series] | None = None) -> None:
+    """Give up a run's leases: those of some series, or all."""
+    keys = _keys(series) if series is not None else (None, None)
+    await connection.execute(_RELEASE, run_id, *keys)
+
+
+async def want_from(connection: Connection, series: Series, start_ms: int) -> None:
+    """Note how deep a series is wanted, if that is deeper than noted before."""
+    await connection.execute(_WANT, *_row_key(series), to_time(start_ms))
+
+
+async def invalidate(connection: Connection, series: Series, spans: Spans) -> None:
+    """Take spans out of a series' coverage, to be fetched again by this run or a later one."""
+    await connection.execute(_INVALIDATE, *_row_key(series), to_ranges(spans))
+
+
+async def deny(connection: Connection, series: Series, span: Span) -> None:
+    """Note a range that the plan refuses, so that it isn't asked for again today."""
+    await connection.execute(_DENY, *_row_key(series), to_range(span))
+
+
+def _row_key(series: Series) -> tuple[int, str]:
+    return series.symbol.id, str(series.timeframe)
+
+
+def _keys(series: Iterable[Series]) -> tuple[list[int], list[str]]:
+    pairs = [_row_key(one) for one in series]
+    return [symbol_id for symbol_id, _ in pairs], [timeframe for _, timeframe in pairs]
+
+
+def _key(row: Mapping[str, Any]) -> tuple[int, Timeframe]:
+    return row["symbol_id"], Timeframe(row["timeframe_name"])
+
+
+def _progress(row: Mapping[str, Any]) -> Progress:
+    denied = row["denied_range"]
+    return Progress(
+        source=_source(row),
+        coverage=from_ranges(row["coverage"]),
+        invalidated=from_ranges(row["invalidated"]),
+        wanted_from_ms=_ms(row["wanted_from"]),
+        oldest_bar_ms=_ms(row["oldest_bar"]),
+        newest_bar_ms=_ms(row["newest_bar"]),
+        denied=Span(to_ms(denied.lower), to_ms(denied.upper)) if denied else None,
+        denied_until_ms=_ms(row["denied_until"]),
+    )
+
+
+def _source(row: Mapping[str, Any]) -> Source | None:
+    if row["provider"] is None:
+        return None
+    derived = row["derived_from_name"]
+    return Source(
+        row["provider"],
+        row["feed"],
+        row["adjustment"],
+        Timeframe(derived) if derived else None,
+    )
+
+
+def _ms(at: datetime | None) -> int | None:
+    return None if at is None else to_ms(at)

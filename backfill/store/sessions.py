@@ -1,0 +1,80 @@
+"""The calendar in the database: ``market_sessions``, filled from exchange_calendars."""
+
+from datetime import date, timedelta
+from typing import Final
+
+from backfill.core.calendar import ZONES, Calendar, Session
+from backfill.store.pool import Connection, Database
+from backfill.store.times import to_ms
+
+_EARLIEST: Final = date(2003, 1, 1)
+_AHEAD: Final = timedelta(days=60)
+_MARGIN: Final = timedelta(days=40)
+
+# Every day the calendar trades in the asked range; served by the primary key.
+_SESSIONS: Final = """
+    SELECT session, opens_at, closes_at
+    FROM market_sessions
+    WHERE calendar = $1 AND session BETWEEN $2 AND $3 AND opens_at IS NOT NULL
+    ORDER BY session
+"""
+_BOUNDS: Final = """
+    SELECT min(session) AS first, max(session) AS last
+    FROM market_sessions
+    WHERE calendar = $1 AND NOT manual
+"""
+# What the library no longer lists goes, what is new comes, what was set by hand stays.
+_REMOVE: Final = """
+    DELETE FROM market_sessions
+    WHERE calendar = $1 AND NOT manual AND session BETWEEN $2 AND $3
+        AND session <> ALL ($4::date[])
+"""
+_FILL: Final = """
+    INSERT INTO market_sessions AS m (calendar, session, opens_at, closes_at)
+    SELECT $1, * FROM unnest($2::date[], $3::timestamptz[], $4::timestamptz[])
+    ON CONFLICT (calendar, session) DO UPDATE
+    SET opens_at = excluded.opens_at, closes_at = excluded.closes_at
+    WHERE NOT m.manual
+        AND (m.opens_at, m.closes_at) IS DISTINCT FROM (excluded.opens_at, excluded.closes_at)
+"""
+
+
+async def load_calendar(database: Database, name: str, first: date, today: date) -> Calendar:
+    """Return a calendar that spans from a month before ``first`` to a month after ``today``.
+
+    Days that the table lacks are filled from exchange_calendars first, which takes a second.
+    """
+    start, end = min(first, _EARLIEST) - _MARGIN, today + _MARGIN
+
+    async def work(connection: Connection) -> Calendar:
+        bounds = (await connection.fetch(_BOUNDS, name))[0]
+        filled = bounds["first"] is not None
+        if (
+            not filled
+            or bounds["first"] > start + _MARGIN / 2
+            or bounds["last"] < end - _MARGIN / 2
+        ):
+            await _fill(connection, name, start, today + _AHEAD)
+        rows = await connection.fetch(_SESSIONS, name, first - _MARGIN, end)
+        return Calendar.of(
+            name,
+            ZONES[name],
+            [Session(row[0], to_ms(row[1]), to_ms(row[2])) for row in rows],
+        )
+
+    return await database.run(work)
+
+
+async def _fill(connection: Connection, name: str, first: date, last: date) -> None:
+    import exchange_calendars  # noqa: PLC0415  # half a second that most runs don't need
+
+    schedule = exchange_calendars.get_calendar(name, start=first, end=last).schedule
+    days = [day.date() for day in schedule.index]
+    await connection.execute(_REMOVE, name, first, last, days)
+    await connection.execute(
+        _FILL,
+        name,
+        days,
+        [at.to_pydatetime() for at in schedule["open"]],
+        [at.to_pydatetime() for at in schedule["close"]],
+    )

@@ -1,0 +1,36 @@
+"""Epoch milliseconds and spans, to and from what asyncpg takes for timestamptz and ranges."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import asyncpg
+
+from backfill.core.coverage import Span, Spans
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MS: Final = timedelta(milliseconds=1)
+
+
+def to_time(ms: int) -> datetime:
+    """Return the instant of an epoch millisecond, in UTC."""
+    return _EPOCH + ms * _MS
+
+
+def to_ms(at: datetime) -> int:
+    """Return the epoch millisecond of an aware datetime."""
+    return (at - _EPOCH) // _MS
+
+
+def to_range(span: Span) -> asyncpg.Range:
+    """Return a span as a half-open tstzrange."""
+    return asyncpg.Range(to_time(span.start_ms), to_time(span.end_ms))
+
+
+def to_ranges(spans: Spans) -> list[asyncpg.Range]:
+    """Return spans as a tstzmultirange."""
+    return [to_range(span) for span in spans]
+
+
+def from_ranges(ranges: list[asyncpg.Range]) -> Spans:
+    """Return the spans of a tstzmultirange, whose bounds are finite."""
+    return Spans.union((to_ms(item.lower), to_ms(item.upper)) for item in ranges)

@@ -1,0 +1,166 @@
+"""Symbols and the watchlist: which series there are to keep."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from backfill.core.series import Symbol, ticker_traits
+from backfill.core.timeframe import Timeframe
+from backfill.core.wire import Reference
+from backfill.store.pool import Connection
+
+_REGISTER: Final = """
+    INSERT INTO symbols (ticker, asset_type, calendar)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[])
+    ON CONFLICT (ticker) DO NOTHING
+"""
+_BY_TICKER: Final = "SELECT * FROM symbols WHERE ticker = ANY ($1::text[])"
+_CONFIRMED: Final = """
+    SELECT *
+    FROM symbols AS s
+    WHERE confirmed_at IS NOT NULL
+        OR EXISTS (SELECT FROM watchlist AS w WHERE w.symbol_id = s.id)
+    ORDER BY ticker
+"""
+_WATCHED: Final = """
+    SELECT s.*, w.timeframes::text[] AS watched_timeframes, w.since, w.paused
+    FROM watchlist AS w
+    JOIN symbols AS s ON s.id = w.symbol_id
+    ORDER BY s.ticker
+"""
+_WATCH: Final = """
+    INSERT INTO watchlist AS w (symbol_id, timeframes, since)
+    SELECT id, $2::text[]::timeframe[], $3 FROM symbols WHERE ticker = ANY ($1::text[])
+    ON CONFLICT (symbol_id) DO UPDATE
+    SET timeframes = excluded.timeframes, since = excluded.since, paused = false
+"""
+_UNWATCH: Final = """
+    DELETE FROM watchlist AS w
+    USING symbols AS s
+    WHERE s.id = w.symbol_id AND s.ticker = ANY ($1::text[])
+    RETURNING s.ticker
+"""
+_CONFIRM: Final = """
+    UPDATE symbols
+    SET confirmed_at = coalesce(confirmed_at, now())
+    WHERE id = $1 AND confirmed_at IS NULL
+"""
+_NOTE_REFERENCE: Final = """
+    UPDATE symbols
+    SET confirmed_at = coalesce(confirmed_at, now()),
+        reference_at = now(),
+        listed_on = coalesce($2, listed_on),
+        delisted_on = $3,
+        figi = coalesce($4, figi)
+    WHERE id = $1
+"""
+# A ticker that the provider doesn't know leaves nothing behind, unless somebody watches it.
+_FORGET: Final = """
+    DELETE FROM backfill_progress AS p
+    USING symbols AS s
+    WHERE s.id = p.symbol_id AND s.id = ANY ($1) AND s.confirmed_at IS NULL
+"""
+_FORGET_SYMBOLS: Final = """
+    DELETE FROM symbols AS s
+    WHERE id = ANY ($1) AND confirmed_at IS NULL
+        AND NOT EXISTS (SELECT FROM watchlist AS w WHERE w.symbol_id = s.id)
+        AND NOT EXISTS (SELECT FROM backfill_progress AS p WHERE p.symbol_id = s.id)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEntry:
+    """A symbol that is kept: in which timeframes, and how deep (None: as deep as the default)."""
+
+    symbol: Symbol
+    timeframes: tuple[Timeframe, ...]
+    since: str | None
+    paused: bool
+
+
+async def register(connection: Connection, tickers: Iterable[str]) -> list[Symbol]:
+    """Return the symbols of tickers, in their order, adding those that are new.
+
+    Raises
+    ------
+    UsageError
+        If a ticker has no valid form.
+    """
+    wanted = list(dict.fromkeys(tickers))
+    traits = [ticker_traits(ticker) for ticker in wanted]
+    await connection.execute(
+        _REGISTER, wanted, [kind for kind, _ in traits], [calendar for _, calendar in traits]
+    )
+    return await by_ticker(connection, wanted)
+
+
+async def by_ticker(connection: Connection, tickers: list[str]) -> list[Symbol]:
+    """Return the symbols of those tickers that there are, in the order given."""
+    found = {row["ticker"]: _symbol(row) for row in await connection.fetch(_BY_TICKER, tickers)}
+    return [found[ticker] for ticker in tickers if ticker in found]
+
+
+async def known_symbols(connection: Connection) -> list[Symbol]:
+    """Return the symbols that a provider has confirmed or somebody watches, by ticker."""
+    return [_symbol(row) for row in await connection.fetch(_CONFIRMED)]
+
+
+async def watched(connection: Connection) -> list[WatchEntry]:
+    """Return the watchlist by ticker, paused entries included."""
+    return [
+        WatchEntry(
+            symbol=_symbol(row),
+            timeframes=tuple(Timeframe(name) for name in row["watched_timeframes"]),
+            since=row["since"],
+            paused=row["paused"],
+        )
+        for row in await connection.fetch(_WATCHED)
+    ]
+
+
+async def watch(
+    connection: Connection, tickers: list[str], timeframes: list[Timeframe], since: str | None
+) -> None:
+    """Put symbols on the watchlist, or change what is kept of them."""
+    await register(connection, tickers)
+    await connection.execute(_WATCH, tickers, [str(one) for one in timeframes], since)
+
+
+async def unwatch(connection: Connection, tickers: list[str]) -> list[str]:
+    """Take symbols off the watchlist and return those that were on it; their bars stay."""
+    return [row["ticker"] for row in await connection.fetch(_UNWATCH, tickers)]
+
+
+async def confirm(connection: Connection, symbol_id: int) -> None:
+    """Note that the provider has bars of a symbol."""
+    await connection.execute(_CONFIRM, symbol_id)
+
+
+async def note_reference(connection: Connection, symbol_id: int, reference: Reference) -> None:
+    """Note what the provider's reference says of a symbol."""
+    await connection.execute(
+        _NOTE_REFERENCE,
+        symbol_id,
+        reference.listed_on,
+        reference.delisted_on,
+        reference.figi,
+    )
+
+
+async def forget(connection: Connection, symbol_ids: list[int]) -> None:
+    """Remove symbols that the provider doesn't know, with their progress."""
+    await connection.execute(_FORGET, symbol_ids)
+    await connection.execute(_FORGET_SYMBOLS, symbol_ids)
+
+
+def _symbol(row: Mapping[str, Any]) -> Symbol:
+    return Symbol(
+        id=row["id"],
+        ticker=row["ticker"],
+        asset_type=row["asset_type"],
+        calendar=row["calendar"],
+        listed_on=row["listed_on"],
+        delisted_on=row["delisted_on"],
+        confirmed=row["confirmed_at"] is not None,
+        reference_at=row["reference_at"],
+    )
