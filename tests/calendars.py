@@ -1,0 +1,36 @@
+"""Real exchange calendars for the tests, built once from exchange_calendars."""
+
+import warnings
+from datetime import date
+from functools import cache
+from typing import Final
+
+import exchange_calendars
+
+from backfill.core.calendar import Calendar, Session
+
+FIRST: Final = date(2012, 1, 1)
+LAST: Final = date(2025, 12, 31)
+ZONES: Final = {"XNYS": "America/New_York", "24/7": "UTC", "XLON": "Europe/London"}
+
+
+@cache
+def sessions(name: str, first: date = FIRST, last: date = LAST) -> tuple[Session, ...]:
+    """Sessions of an exchange from ``first`` to ``last``, both inclusive."""
+    if (first, last) != (FIRST, LAST):
+        return tuple(session for session in sessions(name) if first <= session.day <= last)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # exchange_calendars 4.13 on pandas 3.1
+        schedule = exchange_calendars.get_calendar(name, start=str(FIRST), end=str(LAST)).schedule
+    return tuple(
+        Session(day.date(), round(opened.timestamp() * 1000), round(closed.timestamp() * 1000))
+        for day, opened, closed in zip(
+            schedule.index, schedule["open"], schedule["close"], strict=True
+        )
+    )
+
+
+@cache
+def calendar(name: str, first: date = FIRST, last: date = LAST) -> Calendar:
+    """Calendar of an exchange; a short one where a test counts its every slot."""
+    return Calendar.of(name, ZONES[name], sessions(name, first, last))

@@ -1,0 +1,6 @@
+"""Hypothesis for the core: no deadline, since a shared runner's clock proves nothing."""
+
+from hypothesis import settings
+
+settings.register_profile("core", deadline=None, max_examples=100)
+settings.load_profile("core")
