@@ -2,12 +2,17 @@
 
 from bisect import bisect_right
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
+import numpy as np
+
+from backfill.core.bars import IntColumn
 from backfill.core.calendar import Calendar, Grid
 from backfill.core.coverage import Span, Spans
 from backfill.core.terms import Settling
 from backfill.core.timeframe import MINUTE_MS, Timeframe
+
+_Count = TypeVar("_Count", int, IntColumn)
 
 _DAYS_PER_BAR: Final = {Timeframe.d1: 1, Timeframe.w1: 7, Timeframe.mn1: 31}
 
@@ -93,20 +98,20 @@ def plan_ranges(
     """
     pages = _Pages(calendar, timeframe, page_size)
     holes = [hole for hole in missing if pages.grid.narrow(hole)]
-    best: list[tuple[int, int, int]] = [(0, 0, 0)]
+    # calls[n] and slots[n] are the least that close the first n holes; joined[n] is where the last
+    # of those requests begins. For each n every beginning is tried at once, as a column.
+    calls, slots, joined = np.zeros((3, len(holes) + 1), np.int64)
+    before = np.array([pages.indices(hole.start_ms) for hole in holes], np.int64).reshape(-1, 2).T
     for last, hole in enumerate(holes):
-        choices: list[tuple[int, int, int]] = []
-        for first in range(last, -1, -1):
-            span = Span(holes[first].start_ms, hole.end_ms)
-            calls = pages.at_most(span)
-            if choices and calls > min(choices)[0]:
-                break
-            choices.append((best[first][0] + calls, best[first][1] + pages.grid.count(span), first))
-        best.append(min(choices))
+        base, own = np.array(pages.indices(hole.end_ms))[:, None] - before[:, : last + 1]
+        total_calls, total_slots = calls[: last + 1] + pages.at_most(base), slots[: last + 1] + own
+        first = np.lexsort((total_slots, total_calls))[0]
+        calls[last + 1], slots[last + 1] = total_calls[first], total_slots[first]
+        joined[last + 1] = first
     ranges = []
     end = len(holes)
     while end:
-        first = best[end][2]
+        first = int(joined[end])
         ranges.append(pages.request_for(tuple(holes[first:end])))
         end = first
     return ranges
@@ -124,9 +129,13 @@ class _Pages:
         self._regular = calendar.regular_grid(base)
         self._capacity = page_size - (per_bar - 1)
 
-    def at_most(self, span: Span) -> int:
-        """Pages if every slot was traded; one more is asked for when the last one is full."""
-        return self._all.count(span) // self._capacity + 1
+    def indices(self, ts_ms: int) -> tuple[int, int]:
+        """How many base aggregates and how many slots start before an instant."""
+        return self._all.index_from(ts_ms), self.grid.index_from(ts_ms)
+
+    def at_most(self, aggregates: _Count) -> _Count:
+        """Pages if every one was traded; one more is asked for when the last one is full."""
+        return aggregates // self._capacity + 1
 
     def request_for(self, holes: tuple[Span, ...]) -> PlannedRange:
         hull = (holes[0].start_ms, holes[-1].end_ms)
@@ -137,6 +146,6 @@ class _Pages:
             span=span,
             claims=Spans(holes),
             slots=self.grid.count(span),
-            calls=expected // self._capacity + 1,
-            calls_max=self.at_most(span),
+            calls=self.at_most(expected),
+            calls_max=self.at_most(self._all.count(span)),
         )
