@@ -45,8 +45,8 @@ class Reason(StrEnum):
 class Checked:
     """A page's bars, sorted, one per slot, canonical; and what was rejected, as it came.
 
-    ``reasons[i]`` says why ``rejected`` bar ``i`` was. ``edge_ms`` is the oldest slot that the
-    page reached, rejected bars included; None for an empty page.
+    ``reasons[i]`` says why ``rejected`` bar ``i`` was. ``edge_ms`` is the oldest stamp within the
+    range that was asked for, rejected bars included; None for a page that has none there.
     """
 
     bars: Bars
@@ -72,16 +72,18 @@ def check_page(
         return Checked(bars, bars, (), None)
     if bars.ts_ms.min() < EARLIEST_MS or bars.ts_ms.max() > LATEST_MS:
         raise BadAnswer("stamps are not epoch milliseconds")
-    _refuse_coarser(calendar, timeframe, bars, asked)
     grid = calendar.grid(timeframe)
     canonical = calendar.canonical(timeframe, bars.ts_ms)
+    _refuse_coarser(calendar, timeframe, bars, canonical, asked)
     slots, inside = grid.floor(canonical)
     on_grid = inside & (slots == canonical)
+    within = (canonical >= asked.start_ms) & (canonical < asked.end_ms)
+    ended = grid.narrow((asked.start_ms, now_ms)) or Span(asked.start_ms, asked.start_ms)
     verdict = np.full(len(bars), "", dtype=object)
     for reason, failed in (
         (Reason.off_grid, ~on_grid),
-        (Reason.outside_range, (canonical < asked.start_ms) | (canonical >= asked.end_ms)),
-        (Reason.forming, bars.ts_ms > now_ms),
+        (Reason.outside_range, ~within),
+        (Reason.forming, canonical >= ended.end_ms),
         *_bad_values(bars),
     ):
         verdict[failed & (verdict == "")] = reason
@@ -94,7 +96,7 @@ def check_page(
         bars=replace(bars.take(kept), ts_ms=canonical[kept]),
         rejected=bars.take(bad),
         reasons=tuple(verdict[bad]),
-        edge_ms=int(canonical.min()),
+        edge_ms=int(canonical[within].min()) if within.any() else None,
     )
 
 
@@ -126,15 +128,24 @@ def _conflicts(bars: Bars, canonical: NDArray[np.int64]) -> NDArray[np.bool_]:
     return np.isin(canonical, slots[1:][differs])
 
 
-def _refuse_coarser(calendar: Calendar, timeframe: Timeframe, bars: Bars, asked: Span) -> None:
-    """Refuse three bars or more that all start one coarser bar and are under half of the slots."""
+def _refuse_coarser(
+    calendar: Calendar,
+    timeframe: Timeframe,
+    bars: Bars,
+    canonical: NDArray[np.int64],
+    asked: Span,
+) -> None:
+    """Refuse three bars or more that all start one coarser bar and are under half of the slots.
+
+    Both halves are counted in regular sessions: in extended hours nobody can say what to expect.
+    """
     if len(bars) < 3:
         return
     first, last = int(bars.ts_ms.min()), int(bars.ts_ms.max())
-    expected = calendar.regular_grid(timeframe).count(
+    expected = calendar.regular_grid(timeframe).slots(
         (max(first, asked.start_ms), min(last + 1, asked.end_ms))
     )
-    if len(bars) * 2 >= expected:
+    if np.isin(expected, canonical).sum() * 2 >= len(expected):
         return
     finer_first = tuple(Timeframe)
     for coarser in finer_first[finer_first.index(timeframe) + 1 :]:
