@@ -13,7 +13,7 @@ NO_COUNT: Final = -1
 """Stands in ``trade_count`` for a provider that gave none; NULL in the table."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Bars:
     """Bars of one series, one array element per bar.
 
@@ -32,6 +32,15 @@ class Bars:
 
     def __len__(self) -> int:
         return len(self.ts_ms)
+
+    def equals(self, other: Self) -> bool:
+        """Whether both hold the same bars in the same order, to the last bit."""
+        return all(
+            np.array_equal(mine, theirs, equal_nan=mine.dtype.kind == "f")
+            for mine, theirs in (
+                (getattr(self, field.name), getattr(other, field.name)) for field in fields(self)
+            )
+        )
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.intp] | slice) -> Self:
         """Return the bars that a mask, an index array or a slice picks."""

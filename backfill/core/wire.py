@@ -43,12 +43,12 @@ class Page:
     """One readable answer to a request for bars, as the provider stamped and ordered them.
 
     ``next`` asks for the page after it; None when the provider says that this was the last.
-    ``delayed`` marks an answer whose newest minutes the provider holds back.
+    ``delayed_ms`` is how far behind the clock the provider holds its newest bars back.
     """
 
     bars: Bars
     next: Request | None
-    delayed: bool = False
+    delayed_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,19 +68,14 @@ class Pacer:
         held = _UNPACED if self._unlimited else math.ceil(_LATENCY_S / spacing_s(pace))
         self._held = asyncio.Semaphore(held)
 
-    async def slot(self, cost: int) -> float:
-        """Wait until a call of this cost may be sent, which the caller then does at once.
-
-        Returns the seconds waited.
-        """
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+    async def slot(self, cost: int) -> None:
+        """Wait until a call of this cost may be sent, which the caller then does at once."""
         async with self._held:
             while True:
                 late_s = 0.0 if self._unlimited else await self._reach_slot(cost)
                 paused_s = await self._ledger.confirm(late_s if late_s > self._tolerance_s else 0.0)
                 if paused_s <= 0:
-                    return loop.time() - began
+                    return
                 await asyncio.sleep(paused_s)
 
     async def _reach_slot(self, cost: int) -> float:

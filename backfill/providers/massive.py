@@ -35,7 +35,8 @@ from backfill.providers.retry_after import retry_after_s
 _EARLIEST: Final = date(2003, 9, 10)
 _YEAR: Final = timedelta(days=365)
 _SETTLED: Final = Settling(intraday_ms=MINUTE_MS, daily_ms=HOUR_MS)
-_DELAYED: Final = Settling(intraday_ms=16 * MINUTE_MS, daily_ms=HOUR_MS)
+_DELAY_MS: Final = 15 * MINUTE_MS
+_DELAYED: Final = Settling(intraday_ms=_DELAY_MS + MINUTE_MS, daily_ms=HOUR_MS)
 _END_OF_DAY: Final = Settling(intraday_ms=MINUTE_MS, daily_ms=HOUR_MS, end_of_day=True)
 _FAIR_USE: Final = Quota((Window(100, 1.0),))
 
@@ -189,7 +190,7 @@ class Massive:
         return Page(
             bars=_columns(answer.results),
             next=Request(answer.next_url) if answer.next_url else None,
-            delayed=answer.status == "DELAYED",
+            delayed_ms=_DELAY_MS if answer.status == "DELAYED" else 0,
         )
 
     def reference(self, symbol: Symbol) -> Request:

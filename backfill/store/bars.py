@@ -2,23 +2,22 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
 from backfill.core.bars import NO_COUNT, Bars
-from backfill.core.checks import Reason
-from backfill.core.coverage import Spans
-from backfill.core.empty import EmptyReason, EmptySlots
-from backfill.core.series import Progress, Series, Source
+from backfill.core.empty import EmptyReason
+from backfill.core.paging import Chunk
+from backfill.core.series import Progress
 from backfill.core.timeframe import Timeframe
 from backfill.errors import SourceMismatch
 from backfill.store.pool import Connection
 from backfill.store.progress import LEASE_S, lock_progress
 from backfill.store.times import to_ranges, to_time
 
-_EXPIRY: Final = {
+_LASTS: Final = {
     EmptyReason.no_trades: None,
     EmptyReason.absent: timedelta(days=1),
     EmptyReason.quarantined: timedelta(days=30),
@@ -98,7 +97,7 @@ _DROP_EMPTY: Final = """
 """
 _NOTE_EMPTY: Final = """
     INSERT INTO known_empty AS k (symbol_id, timeframe, month, reason, slots, expires_at)
-    VALUES ($1, $2::text::timeframe, $3, $4, $5, now() + $6::interval)
+    VALUES ($1, $2::text::timeframe, $3, $4, $5, $6)
     ON CONFLICT (symbol_id, timeframe, month, reason) DO UPDATE
     SET slots = k.slots + excluded.slots, expires_at = excluded.expires_at
 """
@@ -116,23 +115,6 @@ _ADVANCE: Final = """
         last_updated = now()
     WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """What one page brings to one series.
-
-    ``claims`` is the range that it closes; ``rejected`` bars go to quarantine for their
-    ``reasons``, ``empty`` are the slots of the range that hold nothing.
-    """
-
-    series: Series
-    source: Source
-    bars: Bars
-    claims: Spans
-    empty: list[EmptySlots] = field(default_factory=list)
-    rejected: Bars = field(default_factory=Bars.empty)
-    reasons: tuple[Reason, ...] = ()
 
 
 @dataclass(slots=True)
@@ -154,8 +136,13 @@ class Counts:
         self.withdrawn += other.withdrawn
 
 
-async def write_chunks(connection: Connection, run_id: UUID, chunks: list[Chunk]) -> list[Counts]:
+async def write_chunks(
+    connection: Connection, run_id: UUID, chunks: list[Chunk], now: datetime
+) -> list[Counts]:
     """Write what one page brings, to one series or several of a symbol; all of it or nothing.
+
+    Returns the counts of each chunk, in the order of the timeframes. ``now`` is the clock by which
+    known-empty slots expire.
 
     Raises
     ------
@@ -166,10 +153,14 @@ async def write_chunks(connection: Connection, run_id: UUID, chunks: list[Chunk]
     """
     chunks = sorted(chunks, key=lambda chunk: list(Timeframe).index(chunk.series.timeframe))
     progress = await lock_progress(connection, [chunk.series for chunk in chunks], run_id)
-    return [await _write(connection, run_id, chunk, progress[chunk.series.key]) for chunk in chunks]
+    return [
+        await _write(connection, run_id, chunk, progress[chunk.series.key], now) for chunk in chunks
+    ]
 
 
-async def _write(connection: Connection, run_id: UUID, chunk: Chunk, known: Progress) -> Counts:
+async def _write(
+    connection: Connection, run_id: UUID, chunk: Chunk, known: Progress, now: datetime
+) -> Counts:
     if known.source not in {None, chunk.source}:
         raise SourceMismatch(f"the series holds {known.source}; {chunk.source} was asked for")
     key = (chunk.series.symbol.id, str(chunk.series.timeframe))
@@ -189,7 +180,7 @@ async def _write(connection: Connection, run_id: UUID, chunk: Chunk, known: Prog
         times = [to_time(ms) for ms in chunk.rejected.ts_ms.tolist()]
         raw = [json.dumps(values) for values in _raw(chunk.rejected)]
         await connection.execute(_QUARANTINE, *key, times, list(chunk.reasons), raw, run_id)
-    await _note_empty(connection, key, chunk)
+    await _note_empty(connection, key, chunk, now)
     stamps = chunk.bars.ts_ms
     source = chunk.source
     await connection.execute(
@@ -207,7 +198,9 @@ async def _write(connection: Connection, run_id: UUID, chunk: Chunk, known: Prog
     return counts
 
 
-async def _note_empty(connection: Connection, key: tuple[int, str], chunk: Chunk) -> None:
+async def _note_empty(
+    connection: Connection, key: tuple[int, str], chunk: Chunk, now: datetime
+) -> None:
     cleared = await connection.execute(_CLEAR_EMPTY, *key, to_ranges(chunk.claims))
     if cleared != "UPDATE 0":
         await connection.execute(_DROP_EMPTY, *key)
@@ -215,8 +208,9 @@ async def _note_empty(connection: Connection, key: tuple[int, str], chunk: Chunk
         await connection.executemany(
             _NOTE_EMPTY,
             [
-                (*key, one.month, one.reason, to_ranges(one.slots), _EXPIRY[one.reason])
+                (*key, one.month, one.reason, to_ranges(one.slots), now + lasts if lasts else None)
                 for one in chunk.empty
+                for lasts in (_LASTS[one.reason],)
             ],
         )
 

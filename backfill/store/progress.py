@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from backfill.core.coverage import Span, Spans
@@ -76,9 +76,13 @@ _INVALIDATE: Final = """
 """
 _DENY: Final = """
     UPDATE backfill_progress
-    SET denied_range = $3, denied_until = now() + interval '1 day', last_updated = now()
+    SET denied_range = $3, denied_until = $4, last_updated = now()
     WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
 """
+
+
+Known: TypeAlias = dict[tuple[int, Timeframe], Progress]
+"""The progress of series by their key; one that was never seen is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +93,14 @@ class Lease:
     claimed_until: datetime
 
 
-async def load_progress(
-    connection: Connection, series: Iterable[Series]
-) -> dict[tuple[int, Timeframe], Progress]:
+async def load_progress(connection: Connection, series: Iterable[Series]) -> Known:
     """Return what is known of each series; one that was never seen is missing from the result."""
     rows = await connection.fetch(_LOAD, *_keys(series))
     return {_key(row): _progress(row) for row in rows}
 
 
-async def claim(
-    connection: Connection, series: list[Series], run_id: UUID
-) -> dict[tuple[int, Timeframe], Progress] | Lease:
-    """Lease series for a run, all or none, and return their progress as it is now.
+async def claim(connection: Connection, series: list[Series], run_id: UUID) -> Lease | None:
+    """Lease series for a run, all or none.
 
     Rows that are missing are added. A lease that has expired is taken over, and the run that held
     it is marked as interrupted. Returns the lease that stands in the way, if one does.
@@ -116,12 +116,10 @@ async def claim(
     if held:
         await connection.execute(_INTERRUPT, [row["claimed_by"] for row in held])
     await connection.execute(_CLAIM, *keys, run_id, LEASE_S)
-    return {_key(row): _progress(row) for row in rows}
+    return None
 
 
-async def lock_progress(
-    connection: Connection, series: list[Series], run_id: UUID
-) -> dict[tuple[int, Timeframe], Progress]:
+async def lock_progress(connection: Connection, series: list[Series], run_id: UUID) -> Known:
     """Lock series that a run has leased, until the transaction ends, and return their progress.
 
     Raises
@@ -160,9 +158,9 @@ async def invalidate(connection: Connection, series: Series, spans: Spans) -> No
     await connection.execute(_INVALIDATE, *_row_key(series), to_ranges(spans))
 
 
-async def deny(connection: Connection, series: Series, span: Span) -> None:
-    """Note a range that the plan refuses, so that it isn't asked for again today."""
-    await connection.execute(_DENY, *_row_key(series), to_range(span))
+async def deny(connection: Connection, series: Series, span: Span, until: datetime) -> None:
+    """Note a range that the plan refuses, and until when it isn't asked for again."""
+    await connection.execute(_DENY, *_row_key(series), to_range(span), until)
 
 
 def _row_key(series: Series) -> tuple[int, str]:

@@ -1,9 +1,11 @@
 """The run ledger: one row per run, whatever became of it."""
 
 import json
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
+from backfill.store.bars import Counts
 from backfill.store.pool import Connection, Database
 
 _START: Final = """
@@ -30,6 +32,21 @@ _FINISH: Final = """
 """
 
 
+@dataclass(frozen=True, slots=True)
+class RunEnd:
+    """How a run ended: its status, what it sent and stored, and the series that failed."""
+
+    status: str
+    symbols: int
+    calls: int
+    lookups: int
+    retries: int
+    rate_limited: int
+    bars: Counts
+    failures: list[dict[str, str]]
+    error: str | None
+
+
 async def start_run(database: Database, run_id: UUID, mode: str, provider: str) -> None:
     """Open a run's row, with status ``running``."""
 
@@ -39,20 +56,22 @@ async def start_run(database: Database, run_id: UUID, mode: str, provider: str) 
     await database.run(work)
 
 
-async def finish_run(
-    connection: Connection,
-    run_id: UUID,
-    status: str,
-    symbols: int,
-    numbers: tuple[int, ...],
-    failures: list[dict[str, Any]],
-    error: str | None,
-) -> None:
-    """Close a run's row.
-
-    ``numbers`` are calls, lookups, retries, rate_limited, and the bars inserted, updated,
-    unchanged, rejected and withdrawn.
-    """
+async def finish_run(connection: Connection, run_id: UUID, end: RunEnd) -> None:
+    """Close a run's row."""
     await connection.execute(
-        _FINISH, run_id, status, symbols, *numbers, json.dumps(failures), error
+        _FINISH,
+        run_id,
+        end.status,
+        end.symbols,
+        end.calls,
+        end.lookups,
+        end.retries,
+        end.rate_limited,
+        end.bars.inserted,
+        end.bars.updated,
+        end.bars.unchanged,
+        end.bars.rejected,
+        end.bars.withdrawn,
+        json.dumps(end.failures),
+        end.error,
     )

@@ -1,0 +1,198 @@
+"""What the pages of one request prove, page by page, for every series that they feed."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from backfill.core.bars import Bars, IntColumn
+from backfill.core.checks import Checked, Reason, check_page
+from backfill.core.coverage import Span, Spans
+from backfill.core.empty import EmptySlots, empty_slots
+from backfill.core.plan import PlannedRange
+from backfill.core.rollup import roll_up
+from backfill.core.series import Series, Source
+from backfill.core.timeframe import Timeframe
+from backfill.core.wire import Page
+from backfill.core.work import Target, Work
+from backfill.errors import BadAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What one page brings to one series.
+
+    ``claims`` is the range that it closes; ``rejected`` bars go to quarantine for their
+    ``reasons``, ``empty`` are the slots of the range that hold nothing.
+    """
+
+    series: Series
+    source: Source
+    bars: Bars
+    claims: Spans
+    empty: list[EmptySlots] = field(default_factory=list)
+    rejected: Bars = field(default_factory=Bars.empty)
+    reasons: tuple[Reason, ...] = ()
+
+
+class Pages:
+    """Reads the pages of one planned range, newest first, into chunks.
+
+    A page proves the range from its oldest bar to where the page before it ended; the slot of that
+    oldest bar itself is claimed with the next page, so that a bar which a provider cuts in two is
+    never taken for whole. The last page proves the rest. A page that does not reach further back
+    than the one before, or tells of an edge bar otherwise than that one did, is refused.
+
+    Series that are rolled up are fed with the slots that are whole so far; what is left over waits
+    for the next page. ``upto_ms`` is where the part begins that is proven so far.
+    """
+
+    def __init__(self, work: Work, planned: PlannedRange, now_ms: int) -> None:
+        self._work = work
+        self._planned = planned
+        self._now_ms = now_ms
+        self._grid = work.calendar.grid(work.base)
+        self.upto_ms = planned.span.end_ms
+        self._edge = Bars.empty()
+        self._quarantined: IntColumn = np.empty(0, np.int64)
+        self._rollups = {
+            target.series.timeframe: _RollUp(target, work, planned.span.end_ms)
+            for target in work.targets
+            if target.series.timeframe is not work.base
+        }
+
+    def begins_late(self, page: Page) -> bool:
+        """Whether the last page leaves a session or more empty at the start of the range."""
+        if page.next is not None:
+            return False
+        stamps = [int(bars.ts_ms.min()) for bars in (page.bars, self._edge) if len(bars)]
+        oldest = min(stamps, default=self._planned.span.end_ms)
+        days = self._work.calendar.grid(Timeframe.d1)
+        return days.narrow((self._planned.span.start_ms, oldest)) is not None
+
+    def read(self, page: Page, listed_ms: int | None, final_ms: int) -> list[Chunk]:
+        """Return what a page brings to each series.
+
+        ``listed_ms`` is when the symbol was listed, if that is known by now: nothing is claimed
+        before it. ``final_ms`` is up to where the answer is final.
+
+        Raises
+        ------
+        BadAnswer
+            If the page is not what was asked for, or contradicts the page before.
+        """
+        work, upto = self._work, self.upto_ms
+        asked = Span(self._planned.span.start_ms, upto)
+        checked = check_page(work.calendar, work.base, page.bars, asked, self._now_ms)
+        bars = self._without_edge(checked.bars)
+        known = self._edge
+        claim = Span(asked.start_ms, upto)
+        if page.next is not None:
+            if checked.edge_ms is None:
+                return []
+            edge_end = self._grid.widen((checked.edge_ms, checked.edge_ms + 1)).end_ms
+            if edge_end >= upto and len(known):
+                raise BadAnswer("the next page does not reach further back")
+            claim = Span(edge_end, upto)
+            self.upto_ms = edge_end
+            self._edge = bars.take(slice(0, 1)) if len(bars) else known
+        quarantined = np.concatenate((self._slots_of(checked), self._quarantined))
+        self._quarantined = quarantined[quarantined < claim.start_ms]
+        present = np.concatenate((bars.ts_ms, known.ts_ms))
+        chunks = []
+        for target in work.targets:
+            proven = self._proven(target, claim, listed_ms, final_ms)
+            rollup = self._rollups.get(target.series.timeframe)
+            chunks.append(
+                rollup.chunk(proven, bars, quarantined, checked)
+                if rollup
+                else self._chunk(target, proven, bars, present, quarantined, checked)
+            )
+        return chunks
+
+    def _proven(self, target: Target, claim: Span, listed_ms: int | None, final_ms: int) -> Span:
+        """Bound a claim by the symbol's listing, on a whole slot, and by what is final."""
+        start = claim.start_ms
+        if listed_ms is not None:
+            grid = self._work.calendar.grid(target.series.timeframe)
+            start = max(start, grid.widen((listed_ms, listed_ms + 1)).start_ms)
+        return Span(start, min(claim.end_ms, final_ms))
+
+    def _chunk(
+        self,
+        target: Target,
+        claim: Span,
+        bars: Bars,
+        present: IntColumn,
+        quarantined: IntColumn,
+        checked: Checked,
+    ) -> Chunk:
+        claims = Spans.of(claim) & target.missing
+        return Chunk(
+            series=target.series,
+            source=target.source,
+            bars=bars,
+            claims=claims,
+            empty=empty_slots(
+                self._work.calendar, target.series.timeframe, claims, present, quarantined
+            ),
+            rejected=checked.rejected,
+            reasons=checked.reasons,
+        )
+
+    def _without_edge(self, bars: Bars) -> Bars:
+        """Drop the bar that the page before ended with, if this one begins with it again."""
+        if not len(self._edge):
+            return bars
+        again = bars.take(bars.ts_ms == self._edge.ts_ms[0])
+        if not len(again):
+            return bars
+        if not again.equals(self._edge):
+            raise BadAnswer("two pages tell differently of the bar between them")
+        return bars.take(bars.ts_ms != self._edge.ts_ms[0])
+
+    def _slots_of(self, checked: Checked) -> IntColumn:
+        canonical = self._work.calendar.canonical(self._work.base, checked.rejected.ts_ms)
+        slots, inside = self._grid.floor(canonical)
+        return np.setdiff1d(slots[inside], checked.bars.ts_ms)
+
+
+class _RollUp:
+    """Feeds one rolled-up series of a range from the pages of its base."""
+
+    def __init__(self, target: Target, work: Work, end_ms: int) -> None:
+        self._target = target
+        self._calendar = work.calendar
+        self._grid = work.calendar.grid(target.series.timeframe)
+        self._holds_rejected = work.base not in {one.series.timeframe for one in work.targets}
+        self._upto = end_ms
+        self._waiting = Bars.empty()
+        self._waiting_bad: IntColumn = np.empty(0, np.int64)
+
+    def chunk(self, claim: Span, bars: Bars, quarantined: IntColumn, checked: Checked) -> Chunk:
+        """Roll up the slots that the base is proven for by now."""
+        base = Bars.concat([bars, self._waiting])
+        bad = np.concatenate((quarantined, self._waiting_bad))
+        upto = min(self._upto, claim.end_ms)
+        whole = self._grid.narrow((claim.start_ms, upto)) or Span(upto, upto)
+        self._upto = whole.start_ms
+        self._waiting = base.take(base.ts_ms < whole.start_ms)
+        self._waiting_bad = bad[bad < whole.start_ms]
+        rolled = roll_up(
+            base.take((base.ts_ms >= whole.start_ms) & (base.ts_ms < whole.end_ms)), self._grid
+        )
+        # A bar that lacks one of its parts would look right and be wrong.
+        spoiled, _ = self._grid.floor(bad[(bad >= whole.start_ms) & (bad < whole.end_ms)])
+        rolled = rolled.take(~np.isin(rolled.ts_ms, spoiled))
+        claims = Spans.of(whole) & self._target.missing
+        chunk = Chunk(
+            series=self._target.series,
+            source=self._target.source,
+            bars=rolled,
+            claims=claims,
+            empty=empty_slots(
+                self._calendar, self._target.series.timeframe, claims, rolled.ts_ms, spoiled
+            ),
+        )
+        if self._holds_rejected:
+            return replace(chunk, rejected=checked.rejected, reasons=checked.reasons)
+        return chunk

@@ -1,0 +1,94 @@
+"""Dates and depths as users write them."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Final
+
+from backfill.core.calendar import Calendar
+from backfill.errors import UsageError
+
+_LENGTH: Final = re.compile(r"(\d+)\s*(d|w|mo|y)")
+_DAYS: Final = {"d": 1, "w": 7, "mo": 31, "y": 365}
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """One end of a range: a date names a session, an aware datetime an instant."""
+
+    at: date | datetime
+
+    @property
+    def day(self) -> date:
+        """The day that it lies on, by UTC for an instant."""
+        return self.at.date() if isinstance(self.at, datetime) else self.at
+
+    def start_ms(self, calendar: Calendar) -> int:
+        """Where a range begins that begins with it, in epoch ms."""
+        if isinstance(self.at, datetime):
+            return _ms(self.at)
+        return calendar.midnight(self.at)
+
+    def end_ms(self, calendar: Calendar) -> int:
+        """Where a range ends that ends with it, in epoch ms: a session is in it whole."""
+        if isinstance(self.at, datetime):
+            return _ms(self.at)
+        return calendar.midnight(self.at + timedelta(days=1))
+
+
+def parse_bound(text: str) -> Bound:
+    """Read ``2024-07-03`` or ``2024-07-03T13:30:00Z``.
+
+    Raises
+    ------
+    UsageError
+        If it is neither, or a timestamp without a time zone.
+    """
+    try:
+        return Bound(date.fromisoformat(text))
+    except ValueError:
+        return Bound(parse_instant(text))
+
+
+def parse_instant(text: str) -> datetime:
+    """Read a timestamp with a time zone; a date is its midnight UTC.
+
+    Raises
+    ------
+    UsageError
+        If it is neither.
+    """
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(
+            f"{text!r} is not a date (2024-07-03) or a timestamp (2024-07-03T13:30:00Z)"
+        ) from None
+    if at.tzinfo is None:
+        if len(text) > len("2024-07-03"):
+            raise UsageError(f"{text!r} has no time zone; write 2024-07-03T13:30:00Z")
+        at = datetime.combine(at.date(), time(), UTC)
+    return at.astimezone(UTC)
+
+
+def parse_since(text: str, today: date) -> date:
+    """Read how deep to go: a date, or a length back from today such as ``2y``, ``6mo``, ``30d``.
+
+    Raises
+    ------
+    UsageError
+        If it is neither.
+    """
+    match = _LENGTH.fullmatch(text.strip())
+    try:
+        if match:
+            return today - timedelta(days=int(match[1]) * _DAYS[match[2]])
+        return date.fromisoformat(text.strip())
+    except (ValueError, OverflowError):
+        raise UsageError(
+            f"{text!r} is not a date (2020-01-01) or a length (2y, 6mo, 30d)"
+        ) from None
+
+
+def _ms(at: datetime) -> int:
+    return round(at.timestamp() * 1000)

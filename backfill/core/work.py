@@ -1,0 +1,182 @@
+"""From series and what is known of them to work: what to fetch, for whom, and what can't be."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import date
+from enum import StrEnum
+
+from backfill.core.calendar import Calendar
+from backfill.core.coverage import Span, Spans
+from backfill.core.plan import (
+    Limits,
+    PlannedRange,
+    frontier_ms,
+    missing_spans,
+    plan_ranges,
+    wanted_span,
+)
+from backfill.core.series import Progress, Series, Source, Symbol
+from backfill.core.terms import Terms
+from backfill.core.timeframe import DAY_MS, Timeframe
+from backfill.core.when import Bound
+from backfill.errors import NotEntitled, SeriesError, SourceMismatch
+
+
+class Mode(StrEnum):
+    """How much of what is wanted a run fetches."""
+
+    default = "default"
+    """All that is missing."""
+    incremental = "incremental"
+    """What is new, and whatever a first load or a reload left unfinished; never deeper."""
+    reload = "reload"
+    """All that is wanted, whatever is covered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What is asked of the series of a symbol: how deep, until when, and in which mode.
+
+    ``since`` is how deep where ``first`` doesn't say; a date names a session, a datetime an
+    instant.
+    """
+
+    since: date
+    mode: Mode = Mode.default
+    first: Bound | None = None
+    last: Bound | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What holds for every series of a run: its source, the plan's terms, the clock.
+
+    ``base_of`` names the timeframe to fetch for a series; ``now_ms`` is the clock of planning and
+    finality.
+    """
+
+    provider: str
+    feed: str
+    adjustment: str
+    terms: Terms
+    page_size: int
+    base_of: Callable[[Symbol, Timeframe], Timeframe]
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One series of a piece of work: what it should hold, and what of it is missing.
+
+    ``refusal`` is set where the series can't have all of that: it holds another source's bars, or
+    the plan has refused a part.
+    """
+
+    series: Series
+    source: Source
+    wanted: Span | None
+    missing: Spans
+    refusal: SeriesError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one stream of requests fetches: bars of ``base``, for one series or several.
+
+    All targets are of one symbol; ``ranges`` come newest first.
+    """
+
+    symbol: Symbol
+    calendar: Calendar
+    base: Timeframe
+    targets: tuple[Target, ...]
+    ranges: tuple[PlannedRange, ...]
+
+    @property
+    def series(self) -> list[Series]:
+        """The series that the work is for."""
+        return [target.series for target in self.targets]
+
+
+def plan_work(
+    symbol: Symbol,
+    timeframes: list[Timeframe],
+    calendar: Calendar,
+    rules: Rules,
+    demand: Demand,
+    known: Mapping[tuple[int, Timeframe], Progress],
+) -> list[Work]:
+    """Return the work for a symbol's timeframes, one piece per timeframe that is fetched.
+
+    A piece without ranges has nothing to fetch. ``known`` lacks series that were never seen.
+    """
+    by_base: dict[Timeframe, list[Target]] = {}
+    for timeframe in timeframes:
+        series = Series(symbol, timeframe)
+        target = _target(series, calendar, rules, demand, known.get(series.key, Progress()))
+        by_base.setdefault(rules.base_of(symbol, timeframe), []).append(target)
+    return [
+        Work(
+            symbol,
+            calendar,
+            base,
+            tuple(targets),
+            tuple(plan_ranges(calendar, base, _union(targets), rules.page_size)),
+        )
+        for base, targets in by_base.items()
+    ]
+
+
+def life_of(symbol: Symbol, calendar: Calendar, terms: Terms, now_ms: int) -> Limits:
+    """Return the bounds of what a symbol's series may want."""
+    window = terms.window_start(calendar.day_of(now_ms))
+    return Limits(
+        listed_ms=calendar.midnight(symbol.listed_on) if symbol.listed_on else None,
+        delisted_ms=calendar.midnight(symbol.delisted_on) + DAY_MS if symbol.delisted_on else None,
+        window_ms=calendar.midnight(window),
+    )
+
+
+def _target(
+    series: Series, calendar: Calendar, rules: Rules, demand: Demand, known: Progress
+) -> Target:
+    symbol, timeframe = series
+    base = rules.base_of(symbol, timeframe)
+    source = Source(
+        rules.provider,
+        rules.feed,
+        rules.adjustment,
+        derived_from=None if base is timeframe else base,
+    )
+    grid = calendar.grid(timeframe)
+    frontier = frontier_ms(calendar, timeframe, rules.terms.settling, rules.now_ms)
+    start = _start_ms(calendar, demand, known)
+    end = demand.last.end_ms(calendar) if demand.last else None
+    limits = life_of(symbol, calendar, rules.terms, rules.now_ms)
+    wanted = wanted_span(grid, start, end, frontier, limits)
+    target = Target(series, source, wanted, Spans())
+    if known.source not in {None, source}:
+        message = f"the series holds {known.source}; {source} was asked for"
+        return replace(target, refusal=SourceMismatch(message))
+    covered = known.coverage if demand.mode is not Mode.reload else Spans()
+    missing = missing_spans(grid, wanted, covered)
+    if known.invalidated and (readable := grid.narrow((limits.window_ms or 0, frontier))):
+        missing |= known.invalidated & Spans.of(readable)
+    if known.denied and (known.denied_until_ms or 0) > rules.now_ms:
+        allowed = missing - Spans.of(known.denied)
+        if allowed != missing:
+            message = "the plan refused this range before; it is asked again after a day"
+            target = replace(target, refusal=NotEntitled(message))
+        missing = allowed
+    return replace(target, missing=missing)
+
+
+def _start_ms(calendar: Calendar, demand: Demand, known: Progress) -> int:
+    asked = demand.first.start_ms(calendar) if demand.first else None
+    if demand.mode is Mode.incremental and known.wanted_from_ms is not None:
+        return max(known.wanted_from_ms, asked if asked is not None else known.wanted_from_ms)
+    return asked if asked is not None else calendar.midnight(demand.since)
+
+
+def _union(targets: list[Target]) -> Spans:
+    return Spans.union(span for target in targets for span in target.missing)

@@ -1,0 +1,80 @@
+"""Logs: structlog to stderr, JSON unless a person is looking, secrets blotted out."""
+
+import logging
+import sys
+from collections.abc import Iterable
+from typing import Final
+from urllib.parse import quote
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+_BLOT: Final = "***"
+_SHORTEST_SECRET: Final = 4
+
+
+class Redactor:
+    """A processor that blots secrets out of every value of an event, exceptions included (R26)."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        spelled = {form for secret in secrets for form in (secret, quote(secret, safe=""))}
+        self._secrets = sorted(
+            (form for form in spelled if len(form) >= _SHORTEST_SECRET), key=len, reverse=True
+        )
+
+    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        """Blot an event."""
+        return {name: self._blotted(value) for name, value in event.items()}
+
+    def text(self, text: str) -> str:
+        """Blot a text."""
+        for secret in self._secrets:
+            text = text.replace(secret, _BLOT)
+        return text
+
+    def _blotted(self, value: object) -> object:
+        match value:
+            case str():
+                return self.text(value)
+            case dict():
+                return {name: self._blotted(inner) for name, inner in value.items()}
+            case list() | tuple():
+                return [self._blotted(inner) for inner in value]
+            case BaseException():
+                return self.text(repr(value))
+            case _:
+                return value
+
+
+def configure(log_format: str | None, secrets: Iterable[str]) -> Redactor:
+    """Send events to stderr: as ``json``, as ``console`` text, or (None) as fits what stderr is.
+
+    Returns the redactor, for texts that reach a person by another way.
+    """
+    redactor = Redactor(secrets)
+    as_json = log_format == "json" or (log_format is None and not sys.stderr.isatty())
+    shape: list[Processor] = (
+        [structlog.processors.format_exc_info, redactor, structlog.processors.JSONRenderer()]
+        if as_json
+        else [
+            structlog.processors.format_exc_info,
+            redactor,
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_plain),
+        ]
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *shape,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    return redactor
+
+
+def _plain(stream: object, _exc_info: object) -> None:
+    """Exceptions are formatted, and blotted, before the renderer sees them."""

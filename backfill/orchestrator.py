@@ -1,0 +1,201 @@
+"""The run: streams of pages through one quota into the database, the newest of each series first.
+
+A stream is one symbol in one fetched timeframe. Workers take the stream that has had the fewest
+pages so far, lease its series, fetch one page, have it written in a transaction of its own, and put
+the stream back: every series gets its newest page before any gets a second one, no timeframe
+starves another, and a run that ends at any instant keeps every page it wrote.
+"""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import count
+from typing import Final
+
+import structlog
+
+from backfill.errors import (
+    BackfillError,
+    DatabaseError,
+    LeaseLost,
+    NotEntitled,
+    SharedFault,
+    Stopped,
+)
+from backfill.fetch.stop import StopSignal
+from backfill.store import progress
+from backfill.store.progress import HEARTBEAT_S, Lease
+from backfill.stream import Context, Stream
+
+WORKERS: Final = 6
+_GRACE_S: Final = 3.0
+_POLL_S: Final = 0.5
+
+log = structlog.stdlib.get_logger()
+
+
+class Orchestrator:
+    """Runs streams to their ends, or to where the run must stop."""
+
+    def __init__(self, context: Context, stop: StopSignal) -> None:
+        self._context = context
+        self._outcomes = context.outcomes
+        self._stop = stop
+        self._queue: asyncio.PriorityQueue[tuple[float, int, Stream | None]] = (
+            asyncio.PriorityQueue()
+        )
+        self._order = count()
+        self._open: set[Stream] = set()
+        self._held: list[tuple[Stream, Lease]] = []
+
+    async def run(self, streams: list[Stream]) -> None:
+        """Run all streams; what became of each series is in the outcomes.
+
+        Series that another run holds come last: they are waited for until that run releases or
+        renews them, or its leases expire.
+        """
+        async with self._heartbeat():
+            await self._run(streams)
+            while self._held and self._stop.reason is None:
+                await self._run(await self._await_leases())
+        self._outcomes.stopped = self._stop.reason
+
+    async def _run(self, streams: list[Stream]) -> None:
+        if not streams:
+            return
+        self._open = set(streams)
+        for stream in streams:
+            self._queue.put_nowait((0, next(self._order), stream))
+        async with asyncio.TaskGroup() as group:
+            workers = [group.create_task(self._work()) for _ in range(WORKERS)]
+            ending = group.create_task(self._end(workers))
+            await asyncio.wait(workers)
+            ending.cancel()
+        for stream in tuple(self._open):
+            await self._settle(stream, None)
+
+    async def _work(self) -> None:
+        """Give streams their turns, the one with the fewest pages first."""
+        while True:
+            try:
+                turn, order, stream = await self._stop.unless_set(self._queue.get())
+            except Stopped:
+                return
+            if stream is None:
+                return
+            if await self._turn(stream):
+                self._queue.put_nowait((turn + 1, order, stream))
+                continue
+            if not self._open:
+                for _ in range(WORKERS):
+                    self._queue.put_nowait((math.inf, next(self._order), None))
+
+    async def _turn(self, stream: Stream) -> bool:
+        """Take a stream one page further and return whether it goes on."""
+        with structlog.contextvars.bound_contextvars(
+            symbol=stream.work.symbol.ticker, timeframe=str(stream.work.base)
+        ):
+            try:
+                if not stream.leased and (lease := await stream.lease()):
+                    self._held.append((stream, lease))
+                    self._open.discard(stream)
+                    return False
+                if not stream.fetched:
+                    await stream.advance()
+                if not stream.fetched:
+                    return True
+            except BackfillError as error:
+                await self._settle(stream, error)
+            else:
+                await self._settle(stream, None)
+            return False
+
+    async def _settle(self, stream: Stream, error: BackfillError | None) -> None:
+        """Wait for a stream's last write, note how the stream ended, and release its leases."""
+        self._open.discard(stream)
+        try:
+            await stream.written()
+            if isinstance(error, NotEntitled):
+                await stream.deny()
+            if not isinstance(error, LeaseLost) and self._stop.reason is None:
+                await stream.release()
+        except BackfillError as later:
+            error = error or later
+        match error:
+            case None:
+                if stream.fetched and stream.leased:
+                    self._outcomes.complete.update(stream.series)
+            case LeaseLost():
+                self._outcomes.skipped.update(stream.series)
+            case Stopped():
+                self._stop.set(error)
+            case SharedFault():
+                self._fail(stream, error)
+                self._outcomes.fault = self._outcomes.fault or error
+                self._stop.set(Stopped(str(error)))
+            case _:
+                self._fail(stream, error)
+
+    def _fail(self, stream: Stream, error: BackfillError) -> None:
+        for series in stream.series:
+            self._outcomes.fail(series, error)
+            log.error(
+                "series.failed",
+                timeframe=str(series.timeframe),
+                outcome=error.outcome,
+                message=str(error),
+            )
+
+    async def _await_leases(self) -> list[Stream]:
+        """Wait for one of the leases in the way to end, and return the streams that are free."""
+        held, self._held = self._held, []
+        while held:
+            free: list[Stream] = []
+            still: list[tuple[Stream, Lease]] = []
+            for stream, seen in held:
+                try:
+                    lease = await self._stop.unless_set(stream.lease())
+                except BackfillError as error:
+                    await self._settle(stream, error)
+                    continue
+                if lease is None:
+                    free.append(stream)
+                elif lease == seen:
+                    still.append((stream, seen))
+                else:
+                    self._outcomes.skipped.update(stream.series)
+            held = still
+            if free:
+                self._held = held
+                return free
+            try:
+                await self._stop.sleep(_POLL_S)
+            except Stopped:
+                return []
+        return []
+
+    async def _end(self, workers: list[asyncio.Task[None]]) -> None:
+        """Once the run must stop, give requests under way a moment, then cancel them."""
+        await self._stop.wait()
+        await asyncio.sleep(_GRACE_S)
+        for worker in workers:
+            worker.cancel()
+
+    @asynccontextmanager
+    async def _heartbeat(self) -> AsyncIterator[None]:
+        """Renew the run's leases while it lasts, so that a slow quota never loses its work."""
+
+        async def beat() -> None:
+            while True:
+                await asyncio.sleep(HEARTBEAT_S)
+                try:
+                    await progress.renew(self._context.database, self._context.run_id)
+                except DatabaseError as error:
+                    log.warning("lease.not_renewed", message=str(error))
+
+        task = asyncio.create_task(beat())
+        try:
+            yield
+        finally:
+            task.cancel()

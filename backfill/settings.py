@@ -1,0 +1,181 @@
+"""Settings: the environment, read once, checked, and frozen."""
+
+import os
+from contextlib import suppress
+from datetime import date
+from pathlib import Path
+from typing import Literal, Self
+from urllib.parse import urlsplit
+
+import platformdirs
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from backfill.core.terms import Quota, Terms
+from backfill.core.when import parse_since
+from backfill.errors import UsageError
+from backfill.providers import provider_named
+from backfill.providers.base import Provider
+
+
+class Settings(BaseSettings):
+    """What the environment says; each field is read from the variable that its alias names.
+
+    Values are stripped of white space around them, and an empty one counts as unset; an empty
+    ``DATABASE_URL`` is refused where a database is needed.
+    """
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        populate_by_name=True,
+        extra="ignore",
+        case_sensitive=True,
+        env_ignore_empty=True,
+        str_strip_whitespace=True,
+        hide_input_in_errors=True,
+    )
+
+    database_url: SecretStr | None = Field(None, alias="DATABASE_URL")
+    data_dir: Path | None = Field(None, alias="BACKFILL_DATA_DIR")
+    provider_name: str = Field("massive", alias="BACKFILL_PROVIDER")
+    provider_url: str | None = Field(None, alias="BACKFILL_PROVIDER_URL")
+    massive_key: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("MASSIVE_API_KEY", "POLYGON_API_KEY")
+    )
+    plan: str = Field("free", alias="BACKFILL_PLAN")
+    quota_override: str | None = Field(None, alias="BACKFILL_QUOTA")
+    since: str | None = Field(None, alias="BACKFILL_SINCE")
+    adjustment_override: str | None = Field(None, alias="BACKFILL_ADJUSTMENT")
+    log_format: Literal["json", "console"] | None = Field(None, alias="BACKFILL_LOG")
+    on_runner: str | None = Field(None, validation_alias=AliasChoices("CI", "GITHUB_ACTIONS"))
+
+    @classmethod
+    def load(cls, *, provider_name: str | None = None) -> Self:
+        """Read the environment; ``provider_name`` goes before ``BACKFILL_PROVIDER``.
+
+        Raises
+        ------
+        UsageError
+            If a variable holds what it can't; the message names it and not its value.
+        """
+        try:
+            return cls(BACKFILL_PROVIDER=provider_name) if provider_name else cls()
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            raise UsageError(f"{first['loc'][0]}: {first['msg']}") from None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        """See that the values fit together; what they mean is computed where it is asked for."""
+        if self.plan not in self.provider.terms:
+            plans = ", ".join(self.provider.terms)
+            raise UsageError(
+                f"BACKFILL_PLAN {self.plan!r} is not a plan of {self.provider.name}: "
+                f"choose from {plans}"
+            )
+        if self.adjustment not in self.provider.adjustments:
+            raise UsageError(
+                f"BACKFILL_ADJUSTMENT {self.adjustment!r} is not offered by "
+                f"{self.provider.name}: choose from "
+                f"{', '.join(self.provider.adjustments)}"
+            )
+        if self.quota_override is not None:
+            try:
+                Quota.parse(self.quota_override)
+            except UsageError as error:
+                raise UsageError(f"BACKFILL_QUOTA: {error}") from None
+        parts = urlsplit(self.base_url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise UsageError("BACKFILL_PROVIDER_URL must be a URL like https://api.massive.com")
+        if self.since is not None:
+            try:
+                parse_since(self.since, date(2026, 1, 1))
+            except UsageError as error:
+                raise UsageError(f"BACKFILL_SINCE: {error}") from None
+        return self
+
+    @property
+    def provider(self) -> Provider:
+        """The provider that bars are asked of."""
+        return provider_named(self.provider_name)
+
+    @property
+    def terms(self) -> Terms:
+        """The terms of the provider's plan."""
+        return self.provider.terms[self.plan]
+
+    @property
+    def quota(self) -> Quota:
+        """``BACKFILL_QUOTA``, or the plan's."""
+        if self.quota_override is not None:
+            return Quota.parse(self.quota_override)
+        return self.terms.quota
+
+    @property
+    def base_url(self) -> str:
+        """Where the provider is."""
+        return self.provider_url or self.provider.base_url
+
+    @property
+    def adjustment(self) -> str:
+        """``BACKFILL_ADJUSTMENT``, or the provider's first."""
+        return self.adjustment_override or self.provider.adjustments[0]
+
+    def since_day(self, today: date) -> date:
+        """Return how deep to go by default: ``BACKFILL_SINCE``, or as deep as the plan reads."""
+        if self.since is not None:
+            return parse_since(self.since, today)
+        return self.terms.window_start(today)
+
+    def api_key(self) -> str:
+        """Return the provider's key.
+
+        Raises
+        ------
+        UsageError
+            If there is none, or it can't be one.
+        """
+        names = " or ".join(self.provider.key_variables)
+        key = self.massive_key.get_secret_value().strip() if self.massive_key else ""
+        if not key:
+            raise UsageError(f"no key for {self.provider.name}: set {names}")
+        if not key.isascii() or not key.isprintable() or " " in key:
+            raise UsageError(f"{names} holds characters that no key has")
+        return key
+
+    def database(self) -> str | None:
+        """Return the database's URL; None for the embedded Postgres.
+
+        Raises
+        ------
+        UsageError
+            If ``DATABASE_URL`` is empty, or unset where an embedded database would be lost.
+        """
+        if self.database_url is not None and self.database_url.get_secret_value().strip():
+            return self.database_url.get_secret_value().strip()
+        if self.database_url is not None or "DATABASE_URL" in os.environ:
+            raise UsageError(
+                "DATABASE_URL is empty: set it to postgresql://…, or unset it to use "
+                "an embedded Postgres"
+            )
+        if self.on_runner and self.data_dir is None:
+            raise UsageError(
+                "DATABASE_URL is not set, and a runner's disk is thrown away: set it, "
+                "or BACKFILL_DATA_DIR to keep an embedded Postgres there"
+            )
+        return None
+
+    def embedded_dir(self) -> Path:
+        """Return the folder of the embedded Postgres."""
+        return self.data_dir or platformdirs.user_data_path("backfill", appauthor=False)
+
+    def secrets(self) -> list[str]:
+        """Return every value that must never be shown."""
+        found = [self.massive_key] if self.massive_key else []
+        values = [secret.get_secret_value().strip() for secret in found]
+        if self.database_url is not None:
+            url = self.database_url.get_secret_value().strip()
+            values.append(url)
+            with suppress(ValueError):
+                values.append(urlsplit(url).password or "")
+        return [value for value in values if value]

@@ -1,0 +1,237 @@
+"""One piece of work under way: leased, fetched page by page, each page written behind the fetch."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import partial
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from backfill.core.coverage import Span, Spans
+from backfill.core.paging import Chunk, Pages
+from backfill.core.plan import frontier_ms
+from backfill.core.series import Series, Symbol
+from backfill.core.wire import Page, Reference, Request
+from backfill.core.work import Demand, Mode, Rules, Work, plan_work
+from backfill.errors import BadAnswer
+from backfill.fetch.client import Client
+from backfill.providers.base import Provider
+from backfill.store import progress, universe
+from backfill.store.bars import Counts, write_chunks
+from backfill.store.pool import Connection, Database
+from backfill.store.progress import Lease
+from backfill.store.times import to_time
+from backfill.summary import Outcomes
+
+_DENIED_FOR: Final = timedelta(days=1)
+
+log = structlog.stdlib.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What all streams of a run share.
+
+    ``look_up`` asks the provider's reference about a symbol, at most once a run; None if it was
+    asked lately or tells nothing.
+    """
+
+    run_id: UUID
+    database: Database
+    client: Client
+    provider: Provider
+    rules: Rules
+    outcomes: Outcomes
+    look_up: Callable[[Symbol], Awaitable[Reference | None]]
+
+
+class Stream:
+    """The requests for one symbol in one fetched timeframe, and the series that they feed."""
+
+    def __init__(self, context: Context, work: Work, demand: Demand) -> None:
+        self.work = work
+        self.leased = False
+        self._context = context
+        self._demand = demand
+        self._ranges = list(work.ranges)
+        self._pages: Pages | None = None
+        self._request: Request | None = None
+        self._seen: set[str] = set()
+        self._any_bars = False
+        self._writing: asyncio.Task[None] | None = None
+
+    @property
+    def series(self) -> list[Series]:
+        """The series that it feeds."""
+        return self.work.series
+
+    @property
+    def fetched(self) -> bool:
+        """Whether no request is left to send."""
+        return not self._ranges
+
+    async def lease(self) -> Lease | None:
+        """Lease the series and plan them anew from what is known now.
+
+        Returns the lease of another run if that stands in the way; then nothing has changed.
+        """
+        work, rules = self.work, self._context.rules
+
+        async def claim(connection: Connection) -> Lease | Work:
+            lease = await progress.claim(connection, self.series, self._context.run_id)
+            if lease is not None:
+                return lease
+            for target in work.targets:
+                if target.wanted is None:
+                    continue
+                await progress.want_from(connection, target.series, target.wanted.start_ms)
+                if self._demand.mode is Mode.reload:
+                    wanted = Spans.of(target.wanted)
+                    await progress.invalidate(connection, target.series, wanted)
+            known = await progress.load_progress(connection, self.series)
+            [again] = plan_work(
+                work.symbol,
+                [series.timeframe for series in self.series],
+                work.calendar,
+                rules,
+                replace(self._demand, mode=_resumed(self._demand.mode)),
+                known,
+            )
+            return again
+
+        found = await self._context.database.run(claim)
+        if isinstance(found, Lease):
+            return found
+        self.leased = True
+        self.work, self._ranges = found, list(found.ranges)
+        for target in found.targets:
+            if target.refusal is not None:
+                self._context.outcomes.fail(target.series, target.refusal)
+        return None
+
+    async def advance(self) -> None:
+        """Fetch the next page, and have it written once the page before is.
+
+        Raises
+        ------
+        BackfillError
+            What became of the request, or of the write of the page before.
+        """
+        context, work = self._context, self.work
+        planned = self._ranges[0]
+        if self._pages is None or self._request is None:
+            self._pages = Pages(work, planned, context.rules.now_ms)
+            self._request = context.provider.bars(
+                work.symbol, work.calendar, work.base, planned.span, context.rules.adjustment
+            )
+        page = await context.client.fetch(
+            self._request,
+            partial(
+                context.provider.read_bars,
+                symbol=work.symbol,
+                adjustment=context.rules.adjustment,
+            ),
+            asker=f"{work.symbol.ticker} {work.base}",
+        )
+        log.info("fetch.page", bars=len(page.bars), last=page.next is None)
+        self._any_bars |= len(page.bars) > 0
+        listed_ms = await self._listed_ms(self._pages, page)
+        await self.written()
+        chunks = await asyncio.to_thread(self._pages.read, page, listed_ms, self._final_ms(page))
+        self._writing = asyncio.create_task(self._write(chunks))
+        self._follow(page)
+
+    async def written(self) -> None:
+        """Wait until the last page is written; raises what went wrong with it."""
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            await writing
+
+    async def deny(self) -> None:
+        """Note that the plan refuses what is left of the range in hand."""
+        span = self._ranges[0].span
+        if self._pages is not None:
+            span = Span(span.start_ms, self._pages.upto_ms)
+        until = to_time(self._context.rules.now_ms) + _DENIED_FOR
+
+        async def note(connection: Connection) -> None:
+            for series in self.series:
+                await progress.deny(connection, series, span, until)
+
+        await self._context.database.run(note)
+
+    async def release(self) -> None:
+        """Give the leases up."""
+        if self.leased:
+            await self._context.database.run(
+                partial(progress.release, run_id=self._context.run_id, series=self.series)
+            )
+
+    def _follow(self, page: Page) -> None:
+        self._request = page.next
+        if page.next is None:
+            self._ranges.pop(0)
+            self._pages = None
+        elif page.next.target in self._seen:
+            raise BadAnswer("the provider names the same next page twice")
+        else:
+            self._seen.add(page.next.target)
+
+    async def _listed_ms(self, pages: Pages, page: Page) -> int | None:
+        """Return when the symbol was listed, asking the reference if the page leaves it open.
+
+        Raises
+        ------
+        UnknownSymbol
+            If the provider has no bars of the symbol and doesn't know it.
+        """
+        symbol = self.work.symbol
+        listed_on = symbol.listed_on
+        if pages.begins_late(page):
+            reference = await self._context.look_up(symbol)
+            if reference is not None:
+                listed_on = reference.listed_on or listed_on
+        return self.work.calendar.midnight(listed_on) if listed_on else None
+
+    def _final_ms(self, page: Page) -> int:
+        """Up to where an answer is final: earlier if the provider holds back its newest bars."""
+        rules = self._context.rules
+        now_ms = rules.now_ms - page.delayed_ms
+        return frontier_ms(self.work.calendar, self.work.base, rules.terms.settling, now_ms)
+
+    async def _write(self, chunks: list[Chunk]) -> None:
+        context, symbol = self._context, self.work.symbol
+        began = asyncio.get_running_loop().time()
+
+        async def write(connection: Connection) -> list[Counts]:
+            if self._any_bars and not symbol.confirmed:
+                await universe.confirm(connection, symbol.id)
+            now = to_time(context.rules.now_ms)
+            return await write_chunks(connection, context.run_id, chunks, now)
+
+        written = await context.database.run(write)
+        for chunk, counts in zip(chunks, written, strict=True):
+            context.outcomes.count(chunk.series, counts)
+            log.info(
+                "chunk.stored",
+                timeframe=str(chunk.series.timeframe),
+                inserted=counts.inserted,
+                updated=counts.updated,
+                unchanged=counts.unchanged,
+                seconds=round(asyncio.get_running_loop().time() - began, 4),
+            )
+            if counts.rejected:
+                log.warning(
+                    "bars.quarantined",
+                    timeframe=str(chunk.series.timeframe),
+                    bars=counts.rejected,
+                    reasons=sorted({str(reason) for reason in chunk.reasons}),
+                )
+
+
+def _resumed(mode: Mode) -> Mode:
+    """Once a reload has taken its range out of coverage, what is missing says the rest."""
+    return Mode.default if mode is Mode.reload else mode

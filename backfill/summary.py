@@ -1,0 +1,256 @@
+"""The result of a run: the summary, its status and its exit code."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Self
+from uuid import UUID
+
+from backfill.core.series import Series
+from backfill.core.terms import Quota
+from backfill.core.work import Target, Work
+from backfill.errors import BackfillError, SharedFault, Stopped
+from backfill.fetch.client import Tally
+from backfill.store.bars import Counts
+from backfill.store.runs import RunEnd
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A series that failed, and why."""
+
+    symbol: str
+    timeframe: str
+    outcome: str
+    message: str
+
+
+@dataclass(slots=True)
+class SeriesCounts:
+    """How many series there were, and what became of them."""
+
+    total: int = 0
+    complete: int = 0
+    partial: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a run did: the last event of its log, the ``--json`` object and its ledger row."""
+
+    run_id: str
+    status: str
+    exit_code: int
+    mode: str
+    provider: str
+    calls: int
+    lookups: int
+    retries: int
+    rate_limited: int
+    duration_s: float
+    series: SeriesCounts
+    bars: Counts
+    failures: list[Failure]
+    error: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the summary as JSON's own types."""
+        return asdict(self)
+
+    def as_run_end(self, symbols: int) -> RunEnd:
+        """Return what the run ledger keeps of it."""
+        return RunEnd(
+            status=self.status,
+            symbols=symbols,
+            calls=self.calls,
+            lookups=self.lookups,
+            retries=self.retries,
+            rate_limited=self.rate_limited,
+            bars=self.bars,
+            failures=[asdict(failure) for failure in self.failures],
+            error=self.error,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSeries:
+    """What a run would fetch for one series.
+
+    A series that is rolled up from another of the run costs no calls of its own.
+    """
+
+    symbol: str
+    timeframe: str
+    calls: int
+    calls_max: int
+    bars: int
+    first: str | None
+    last: str | None
+    refusal: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run would fetch: calls as expected and at most, bars at most, seconds at the quota."""
+
+    calls: int
+    calls_max: int
+    bars: int
+    seconds: float
+    series: list[PlannedSeries]
+
+    @classmethod
+    def of(cls, work: Sequence[Work], quota: Quota) -> Self:
+        """Sum up pieces of work."""
+        series = [
+            _planned(piece, target, pays=target is piece.targets[0])
+            for piece in work
+            for target in piece.targets
+        ]
+        calls = sum(one.calls for one in series)
+        return cls(
+            calls=calls,
+            calls_max=sum(one.calls_max for one in series),
+            bars=sum(one.bars for one in series),
+            seconds=round(calls * quota.seconds_per_call, 1),
+            series=series,
+        )
+
+    def totals(self) -> dict[str, Any]:
+        """Return the sums, without the series."""
+        totals = asdict(self)
+        totals["series"] = len(self.series)
+        return totals
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the plan as JSON's own types."""
+        return asdict(self)
+
+
+def _planned(work: Work, target: Target, *, pays: bool) -> PlannedSeries:
+    grid = work.calendar.grid(target.series.timeframe)
+    hull = target.missing.hull
+    return PlannedSeries(
+        symbol=target.series.symbol.ticker,
+        timeframe=str(target.series.timeframe),
+        calls=sum(one.calls for one in work.ranges) if pays else 0,
+        calls_max=sum(one.calls_max for one in work.ranges) if pays else 0,
+        bars=sum(grid.count(span) for span in target.missing),
+        first=_iso(hull.start_ms) if hull else None,
+        last=_iso(hull.end_ms) if hull else None,
+        refusal=target.refusal.outcome if target.refusal else None,
+    )
+
+
+def _iso(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat()
+
+
+@dataclass(slots=True)
+class Outcomes:
+    """What became of every series of a run, as it goes on.
+
+    ``failed`` holds each series' first failure; ``stored`` the series that a bar was stored of;
+    ``rejecting`` those a bar of which was quarantined.
+    """
+
+    series: Sequence[Series]
+    complete: set[Series] = field(default_factory=set)
+    skipped: set[Series] = field(default_factory=set)
+    stored: set[Series] = field(default_factory=set)
+    rejected: dict[Series, int] = field(default_factory=dict)
+    failed: dict[Series, BackfillError] = field(default_factory=dict)
+    bars: Counts = field(default_factory=Counts)
+    fault: SharedFault | None = None
+    stopped: Stopped | None = None
+
+    def fail(self, series: Series, error: BackfillError) -> None:
+        """Note why a series failed, unless it is noted already."""
+        self.failed.setdefault(series, error)
+
+    def count(self, series: Series, counts: Counts) -> None:
+        """Count what a page brought to a series."""
+        self.bars.add(counts)
+        if counts.inserted or counts.updated or counts.unchanged:
+            self.stored.add(series)
+        if counts.rejected:
+            self.rejected[series] = self.rejected.get(series, 0) + counts.rejected
+
+    def summary(
+        self, run_id: UUID, mode: str, provider: str, tally: Tally, duration_s: float
+    ) -> Summary:
+        """Return the summary of the run as it ended."""
+        counts = self._series_counts()
+        exit_code = self._exit_code(tally)
+        error = self.fault or self.stopped
+        return Summary(
+            run_id=str(run_id),
+            status=self._status(exit_code, counts),
+            exit_code=exit_code,
+            mode=mode,
+            provider=provider,
+            calls=tally.calls,
+            lookups=tally.lookups,
+            retries=tally.retries,
+            rate_limited=tally.rate_limited,
+            duration_s=round(duration_s, 3),
+            series=counts,
+            bars=self.bars,
+            failures=self._failures(),
+            error=str(error) if error else None,
+        )
+
+    def _failures(self) -> list[Failure]:
+        failures = [
+            Failure(series.symbol.ticker, str(series.timeframe), error.outcome, str(error))
+            for series, error in self.failed.items()
+        ]
+        failures += [
+            Failure(
+                series.symbol.ticker,
+                str(series.timeframe),
+                "quarantined",
+                f"{bars} bar(s) failed a check and went to quarantined_bars",
+            )
+            for series, bars in self.rejected.items()
+            if series not in self.failed
+        ]
+        return failures
+
+    def _series_counts(self) -> SeriesCounts:
+        counts = SeriesCounts(total=len(self.series))
+        bad = self.failed.keys() | self.rejected.keys()
+        for series in self.series:
+            if series in self.skipped:
+                counts.skipped += 1
+            elif series in self.complete and series not in bad:
+                counts.complete += 1
+            elif series in self.stored:
+                counts.partial += 1
+            elif series in bad:
+                counts.failed += 1
+        return counts
+
+    def _exit_code(self, tally: Tally) -> int:
+        """130 goes before 3, 1 and 5."""
+        if self.stopped is not None and self.stopped.exit_code == 130:
+            return 130
+        sent = tally.calls + tally.lookups
+        if self.fault is not None or (self.failed and sent and not tally.answers):
+            return 3
+        if self.failed or self.rejected:
+            return 1
+        return self.stopped.exit_code if self.stopped else 0
+
+    def _status(self, exit_code: int, counts: SeriesCounts) -> str:
+        match exit_code:
+            case 0:
+                return "ok"
+            case 130:
+                return "interrupted"
+            case 5:
+                return "stopped"
+        landed = self.stored or counts.complete
+        return "partial" if landed else "failed"

@@ -1,0 +1,125 @@
+"""From a job to work: which series, on which calendars, and what each of them misses."""
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+from backfill.core.calendar import Calendar
+from backfill.core.series import Series, Symbol, ticker_traits
+from backfill.core.timeframe import Timeframe
+from backfill.core.when import parse_since
+from backfill.core.work import Demand, Rules, Work, plan_work
+from backfill.errors import UsageError
+from backfill.job import Job
+from backfill.settings import Settings
+from backfill.store import progress, universe
+from backfill.store.pool import Connection, Database
+from backfill.store.sessions import load_calendar
+
+_UNREGISTERED: Final = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One symbol of a run: the timeframes asked for, and what of them."""
+
+    symbol: Symbol
+    timeframes: list[Timeframe]
+    demand: Demand
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything a run will do, before it makes a call: each piece of work with its demand."""
+
+    work: list[tuple[Work, Demand]]
+
+    @property
+    def series(self) -> list[Series]:
+        """Every series of the run."""
+        return [series for work, _ in self.work for series in work.series]
+
+
+async def prepare(
+    database: Database, settings: Settings, job: Job, rules: Rules, today: date, *, register: bool
+) -> Prepared:
+    """Return the work of a job.
+
+    Symbols that are new are added to the table if ``register`` is set. All progress is read in one
+    round trip.
+
+    Raises
+    ------
+    UsageError
+        If the watchlist is empty, or the range ends before it begins.
+    """
+    entries = await _entries(database, settings, job, today, register=register)
+    calendars = {
+        name: await _calendar(database, name, entries, today)
+        for name in sorted({entry.symbol.calendar for entry in entries})
+    }
+    series = [Series(entry.symbol, one) for entry in entries for one in entry.timeframes]
+
+    async def load(connection: Connection) -> progress.Known:
+        return await progress.load_progress(connection, series)
+
+    known = await database.run(load)
+    work = [
+        (piece, entry.demand)
+        for entry in entries
+        for piece in plan_work(
+            entry.symbol,
+            entry.timeframes,
+            calendars[entry.symbol.calendar],
+            rules,
+            entry.demand,
+            known,
+        )
+    ]
+    return Prepared(work)
+
+
+async def _entries(
+    database: Database, settings: Settings, job: Job, today: date, *, register: bool
+) -> list[Entry]:
+    async def load(connection: Connection) -> tuple[list[Symbol], list[universe.WatchEntry]]:
+        watchlist = await universe.watched(connection)
+        if job.symbols is None:
+            return [], watchlist
+        if register:
+            return await universe.register(connection, job.symbols), watchlist
+        found = {
+            symbol.ticker: symbol
+            for symbol in await universe.by_ticker(connection, list(job.symbols))
+        }
+        return [found.get(ticker) or _unregistered(ticker) for ticker in job.symbols], watchlist
+
+    symbols, watchlist = await database.run(load)
+    if job.symbols is None:
+        symbols = [entry.symbol for entry in watchlist if not entry.paused]
+        if not symbols:
+            raise UsageError(
+                "the watchlist has no entry to run: add one with: backfill watch add AAPL"
+            )
+    watched = {entry.symbol.ticker: entry for entry in watchlist}
+    default_since = settings.since_day(today)
+    entries = []
+    for symbol in symbols:
+        entry = watched.get(symbol.ticker)
+        own = entry.timeframes if entry else (Timeframe.d1,)
+        since = parse_since(entry.since, today) if entry and entry.since else default_since
+        demand = Demand(since, job.mode, job.first, job.last)
+        entries.append(Entry(symbol, list(job.timeframes or own), demand))
+    return entries
+
+
+async def _calendar(database: Database, name: str, entries: list[Entry], today: date) -> Calendar:
+    """Load a calendar as deep as any of its symbols is wanted."""
+    depths = [entry.demand.since for entry in entries if entry.symbol.calendar == name]
+    depths += [entry.demand.first.day for entry in entries if entry.demand.first]
+    return await load_calendar(database, name, min(depths), today)
+
+
+def _unregistered(ticker: str) -> Symbol:
+    asset_type, calendar = ticker_traits(ticker)
+    return Symbol(_UNREGISTERED, ticker, asset_type, calendar)
