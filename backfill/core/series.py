@@ -11,7 +11,6 @@ from backfill.core.timeframe import Timeframe
 from backfill.errors import UsageError
 
 _TICKER: Final = re.compile(r"[A-Za-z0-9]+([.:/_-][A-Za-z0-9]+)*")
-_MARKET_PREFIX: Final = re.compile(r"([A-Z]{1,2}):")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +89,9 @@ def ticker_traits(ticker: str) -> tuple[str, str]:
     """
     if len(ticker) > 32 or not _TICKER.fullmatch(ticker):
         raise UsageError(f"{ticker!r} is not a symbol: expected a form like AAPL, BRK.B, X:BTCUSD")
-    prefix = _MARKET_PREFIX.match(ticker)
-    if prefix and prefix[1] != "X":
+    market, colon, _ = ticker.partition(":")
+    if colon and market != "X":
         raise UsageError(f"{ticker!r}: only stocks (AAPL) and crypto (X:BTCUSD) are kept")
-    if prefix or "/" in ticker:
+    if colon or "/" in ticker:
         return "crypto", ALWAYS_OPEN
     return "stock", "XNYS"
