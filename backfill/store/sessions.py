@@ -66,7 +66,7 @@ async def load_calendar(database: Database, name: str, first: date, today: date)
 
 
 async def _fill(connection: Connection, name: str, first: date, last: date) -> None:
-    import exchange_calendars  # noqa: PLC0415  # half a second that most runs don't need
+    import exchange_calendars
 
     schedule = exchange_calendars.get_calendar(name, start=first, end=last).schedule
     days = [day.date() for day in schedule.index]

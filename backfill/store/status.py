@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeAlias
 
 from backfill.core.timeframe import Timeframe
 from backfill.store.pool import Connection
@@ -39,7 +39,11 @@ class Holding:
     newest: datetime
 
 
-async def holdings(connection: Connection) -> dict[tuple[int, Timeframe], Holding]:
+Holdings: TypeAlias = dict[tuple[int, Timeframe], Holding]
+Counts: TypeAlias = dict[tuple[int, Timeframe], int]
+
+
+async def holdings(connection: Connection) -> Holdings:
     """Return what is stored, by series; a series without bars is missing from the result."""
     return {
         (row["symbol_id"], Timeframe(row["timeframe"])): Holding(
@@ -49,7 +53,7 @@ async def holdings(connection: Connection) -> dict[tuple[int, Timeframe], Holdin
     }
 
 
-async def quarantined(connection: Connection) -> dict[tuple[int, Timeframe], int]:
+async def quarantined(connection: Connection) -> Counts:
     """Return how many bars of each series are in quarantine; none where it is missing."""
     return {
         (row["symbol_id"], Timeframe(row["timeframe"])): row["bars"]

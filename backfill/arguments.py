@@ -1,0 +1,84 @@
+"""From the flags of the command line to what they mean; every fault in them is a usage error."""
+
+from backfill.core.series import ticker_traits
+from backfill.core.timeframe import Timeframe
+from backfill.core.when import parse_bound, parse_instant
+from backfill.core.work import Mode
+from backfill.errors import UsageError
+from backfill.job import Job
+
+
+def job(
+    *,
+    symbol: list[str] | None,
+    symbols: str | None,
+    everything: bool,
+    timeframe: list[str] | None,
+    all_timeframes: bool,
+    incremental: bool,
+    reload: bool,
+    first: str | None,
+    last: str | None,
+    as_of: str | None,
+    max_calls: int | None,
+    deadline_s: float | None,
+) -> Job:
+    """Return the job that the flags of ``run`` describe.
+
+    Raises
+    ------
+    UsageError
+        If they contradict each other, or one can't be read.
+    """
+    named = tickers([*(symbol or []), *(symbols.split(",") if symbols is not None else [])])
+    if everything and named:
+        raise UsageError("--all goes without --symbol and --symbols")
+    if not everything and not named:
+        raise UsageError("name what to run: --symbol S, --symbols A,B,C or --all")
+    if incremental and reload:
+        raise UsageError("--incremental and --reload exclude each other")
+    modes = {(True, False): Mode.incremental, (False, True): Mode.reload}
+    return Job(
+        symbols=None if everything else tuple(named),
+        timeframes=timeframes(timeframe, all_timeframes=all_timeframes),
+        mode=modes.get((incremental, reload), Mode.default),
+        first=parse_bound(first) if first is not None else None,
+        last=parse_bound(last) if last is not None else None,
+        as_of=parse_instant(as_of) if as_of is not None else None,
+        max_calls=max_calls,
+        deadline_s=deadline_s,
+    )
+
+
+def tickers(names: list[str]) -> list[str]:
+    """Return tickers, stripped, each once, in their order.
+
+    Raises
+    ------
+    UsageError
+        If one has no valid form.
+    """
+    stripped = list(dict.fromkeys(name.strip() for name in names))
+    for name in stripped:
+        ticker_traits(name)
+    return stripped
+
+
+def timeframes(names: list[str] | None, *, all_timeframes: bool) -> tuple[Timeframe, ...] | None:
+    """Return the timeframes that are named, finest first; None if none are.
+
+    Raises
+    ------
+    UsageError
+        If there is no such timeframe, or both all and some are named.
+    """
+    if all_timeframes:
+        if names:
+            raise UsageError("--all-timeframes goes without --timeframe")
+        return tuple(Timeframe)
+    wanted = {part.strip() for name in names or [] for part in name.split(",")}
+    unknown = wanted - set(Timeframe)
+    if unknown:
+        known = " ".join(Timeframe)
+        raise UsageError(f"timeframe {sorted(unknown)[0]!r} is not one of: {known}")
+    return tuple(one for one in Timeframe if one in wanted) or None

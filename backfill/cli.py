@@ -1,0 +1,260 @@
+"""The commands and their exit codes; what they do is elsewhere.
+
+Results go to stdout, logs to stderr. A fault that a user can mend is one line on stderr. Modules
+are imported by the commands that use them: ``backfill --help`` needs none.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from backfill.settings import Settings
+
+app = typer.Typer(
+    name="backfill",
+    help="Keep a Postgres table of OHLC bars complete, current and true.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+symbols_app = typer.Typer(help="The symbols that are known.", no_args_is_help=True)
+watch_app = typer.Typer(help="The watchlist: what `run --all` keeps.", no_args_is_help=True)
+app.add_typer(symbols_app, name="symbols")
+app.add_typer(watch_app, name="watch")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+AsOf = Annotated[
+    str | None,
+    typer.Option("--as-of", metavar="T", help="Plan and judge as of this instant."),
+]
+Tickers = Annotated[
+    list[str], typer.Argument(metavar="SYMBOL...", help="Such as AAPL, BRK.B, X:BTCUSD.")
+]
+Timeframes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--timeframe", "-t", metavar="T", help="m1 m5 m15 m30 h1 h4 d1 w1 mn1; repeatable."
+    ),
+]
+AllTimeframes = Annotated[bool, typer.Option("--all-timeframes", help="All nine.")]
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with its code."""
+    sys.exit(_exit_code())
+
+
+@app.command()
+def run(
+    symbol: Annotated[
+        list[str] | None, typer.Option("--symbol", "-s", metavar="S", help="Repeatable.")
+    ] = None,
+    symbols: Annotated[
+        str | None, typer.Option("--symbols", metavar="A,B,C", help="Several at once.")
+    ] = None,
+    *,
+    everything: Annotated[
+        bool, typer.Option("--all", help="The watchlist's unpaused entries.")
+    ] = False,
+    timeframe: Timeframes = None,
+    all_timeframes: AllTimeframes = False,
+    incremental: Annotated[
+        bool, typer.Option("--incremental", help="What is new, and what was left unfinished.")
+    ] = False,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Fetch the range again, whatever is covered.")
+    ] = False,
+    first: Annotated[
+        str | None, typer.Option("--from", metavar="D", help="First session, or an instant.")
+    ] = None,
+    last: Annotated[
+        str | None, typer.Option("--to", metavar="D", help="Last session, or an instant.")
+    ] = None,
+    provider: Annotated[
+        str | None, typer.Option("--provider", metavar="P", help="Before BACKFILL_PROVIDER.")
+    ] = None,
+    as_of: AsOf = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the calls it would take, and make none.")
+    ] = False,
+    max_calls: Annotated[
+        int | None, typer.Option("--max-calls", metavar="N", min=0, help="Send no more than N.")
+    ] = None,
+    deadline: Annotated[
+        float | None, typer.Option("--deadline", metavar="S", min=0, help="Stop after S seconds.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch what is missing into the database."""
+    from backfill import arguments
+
+    job = arguments.job(
+        symbol=symbol,
+        symbols=symbols,
+        everything=everything,
+        timeframe=timeframe,
+        all_timeframes=all_timeframes,
+        incremental=incremental,
+        reload=reload,
+        first=first,
+        last=last,
+        as_of=as_of,
+        max_calls=max_calls,
+        deadline_s=deadline,
+    )
+    settings = _settings(provider)
+    from backfill import api, foreground, show
+
+    if dry_run:
+        plan = asyncio.run(api.plan(settings, job))
+        _print(plan.as_dict(), as_json=as_json, text=lambda: show.plan(plan))
+        return
+    summary = foreground.run(settings, job)
+    _print(summary.as_dict(), as_json=as_json, text=lambda: show.summary(summary))
+    raise typer.Exit(summary.exit_code)
+
+
+@app.command()
+def migrate(*, as_json: AsJson = False) -> None:
+    """Bring the database's schema up to date."""
+    settings = _settings()
+    from backfill import commands
+
+    applied = asyncio.run(commands.migrate(settings))
+    _print(
+        {"applied": applied},
+        as_json=as_json,
+        text=lambda: typer.echo(
+            "\n".join(f"applied {name}" for name in applied) or "the schema is up to date"
+        ),
+    )
+
+
+@app.command()
+def status(*, as_of: AsOf = None, as_json: AsJson = False) -> None:
+    """Show every series: bars, range, coverage, freshness. Exits 4 if one is stale."""
+    settings = _settings()
+    from backfill import commands, show
+    from backfill.core.when import parse_instant
+
+    series = asyncio.run(commands.status(settings, parse_instant(as_of) if as_of else None))
+    _print(
+        {"series": [one.as_dict() for one in series]},
+        as_json=as_json,
+        text=lambda: show.status(series),
+    )
+    raise typer.Exit(0 if all(one.fresh for one in series) else 4)
+
+
+@symbols_app.command("add")
+def symbols_add(symbols: Tickers, *, as_json: AsJson = False) -> None:
+    """Register symbols, without watching them."""
+    settings = _settings()
+    from backfill import arguments, commands, show
+
+    added = asyncio.run(commands.add_symbols(settings, arguments.tickers(symbols)))
+    _print(show.symbols_as_dict(added), as_json=as_json, text=lambda: show.symbols(added))
+
+
+@symbols_app.command("list")
+def symbols_list(*, as_json: AsJson = False) -> None:
+    """List the symbols that are confirmed or watched."""
+    settings = _settings()
+    from backfill import commands, show
+
+    known = asyncio.run(commands.list_symbols(settings))
+    _print(show.symbols_as_dict(known), as_json=as_json, text=lambda: show.symbols(known))
+
+
+@watch_app.command("add")
+def watch_add(
+    symbols: Tickers,
+    *,
+    timeframe: Timeframes = None,
+    all_timeframes: AllTimeframes = False,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="D", help="How deep: a date, 2y, 6mo, 30d.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Keep symbols, in d1 unless timeframes are named."""
+    settings = _settings()
+    from backfill import arguments, commands, show
+    from backfill.core.timeframe import Timeframe
+
+    wanted = arguments.timeframes(timeframe, all_timeframes=all_timeframes) or (Timeframe.d1,)
+    tickers = arguments.tickers(symbols)
+    entries = asyncio.run(commands.watch(settings, tickers, list(wanted), since))
+    _print(show.watchlist_as_dict(entries), as_json=as_json, text=lambda: show.watchlist(entries))
+
+
+@watch_app.command("remove")
+def watch_remove(symbols: Tickers, *, as_json: AsJson = False) -> None:
+    """Stop keeping symbols; their bars stay."""
+    settings = _settings()
+    from backfill import arguments, commands
+
+    removed = asyncio.run(commands.unwatch(settings, arguments.tickers(symbols)))
+    _print(
+        {"removed": removed},
+        as_json=as_json,
+        text=lambda: typer.echo(f"no longer watched: {', '.join(removed) or 'none of them was'}"),
+    )
+
+
+@watch_app.command("list")
+def watch_list(*, as_json: AsJson = False) -> None:
+    """List the watchlist."""
+    settings = _settings()
+    from backfill import commands, show
+
+    entries = asyncio.run(commands.watchlist(settings))
+    _print(show.watchlist_as_dict(entries), as_json=as_json, text=lambda: show.watchlist(entries))
+
+
+def _settings(provider: str | None = None) -> "Settings":
+    """Read the environment and set logging up with the secrets that it holds."""
+    from backfill import log
+    from backfill.settings import Settings
+
+    settings = Settings.load(provider_name=provider)
+    log.configure(settings.log_format, settings.secrets())
+    return settings
+
+
+def _print(values: dict[str, Any], *, as_json: bool, text: Callable[[], None]) -> None:
+    if as_json:
+        typer.echo(json.dumps(values))
+    else:
+        text()
+
+
+def _exit_code() -> int:
+    from backfill.errors import BackfillError
+
+    try:
+        code = app(standalone_mode=False)
+    except typer.Abort:
+        return 130
+    except typer.TyperException as error:
+        return _refuse(error.format_message(), 2)
+    except BackfillError as error:
+        return _refuse(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _refuse("interrupted", 130)
+    except BrokenPipeError:
+        # The reader of stdout has gone; nothing is left to tell it, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _refuse(message: str, code: int) -> int:
+    typer.echo(f"backfill: {' '.join(message.split())}", err=True)
+    return code

@@ -1,0 +1,75 @@
+"""The bodies of the smaller commands, each in a database of its own opening."""
+
+from collections.abc import Awaitable, Callable
+from datetime import date, datetime
+from typing import TypeVar
+
+from backfill.api import open_database
+from backfill.core.series import Symbol
+from backfill.core.timeframe import Timeframe
+from backfill.core.when import parse_since
+from backfill.settings import Settings
+from backfill.status import SeriesStatus, series_status
+from backfill.store import universe
+from backfill.store.migrate import ensure_schema
+from backfill.store.migrate import migrate as apply_migrations
+from backfill.store.pool import Connection, Database
+from backfill.store.universe import WatchEntry
+
+_T = TypeVar("_T")
+
+
+async def migrate(settings: Settings) -> list[str]:
+    """Apply the migrations that are missing and return their names."""
+    async with open_database(settings) as database:
+        return await apply_migrations(database)
+
+
+async def status(settings: Settings, as_of: datetime | None) -> list[SeriesStatus]:
+    """Return the status of every series."""
+    async with open_database(settings) as database:
+        await ensure_schema(database)
+        return await series_status(database, settings, as_of)
+
+
+async def add_symbols(settings: Settings, tickers: list[str]) -> list[Symbol]:
+    """Register symbols and return them; the first run that has bars of one confirms it."""
+    return await _in_transaction(
+        settings, lambda connection: universe.register(connection, tickers)
+    )
+
+
+async def list_symbols(settings: Settings) -> list[Symbol]:
+    """Return the symbols that are confirmed or watched."""
+    return await _in_transaction(settings, universe.known_symbols)
+
+
+async def watch(
+    settings: Settings, tickers: list[str], timeframes: list[Timeframe], since: str | None
+) -> list[WatchEntry]:
+    """Put symbols on the watchlist and return it."""
+    if since is not None:
+        parse_since(since, date(2026, 1, 1))
+
+    async def work(connection: Connection) -> list[WatchEntry]:
+        await universe.watch(connection, tickers, timeframes, since)
+        return await universe.watched(connection)
+
+    return await _in_transaction(settings, work)
+
+
+async def unwatch(settings: Settings, tickers: list[str]) -> list[str]:
+    """Take symbols off the watchlist and return those that were on it."""
+    return await _in_transaction(settings, lambda connection: universe.unwatch(connection, tickers))
+
+
+async def watchlist(settings: Settings) -> list[WatchEntry]:
+    """Return the watchlist."""
+    return await _in_transaction(settings, universe.watched)
+
+
+async def _in_transaction(settings: Settings, work: Callable[[Connection], Awaitable[_T]]) -> _T:
+    database: Database
+    async with open_database(settings) as database:
+        await ensure_schema(database)
+        return await database.run(work)
