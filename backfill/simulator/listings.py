@@ -1,0 +1,149 @@
+"""The universe: who is listed, since when, how actively traded, and every split and dividend."""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import date
+from typing import Final, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One ticker of the market.
+
+    ``price`` is the first price of its history on the share basis of today, ``volume`` that of an
+    average day. ``traded`` is the share of regular minutes in which it trades. On the days of
+    ``halted`` it does not trade at all; at the open of ``jump[0]`` its price is multiplied by
+    ``jump[1]`` for good.
+    """
+
+    ticker: str
+    name: str
+    list_date: date
+    price: float
+    volume: float
+    market: Literal["stocks", "crypto"] = "stocks"
+    type: str = "CS"
+    exchange: str = "XNAS"
+    traded: float = 1.0
+    delisted_on: date | None = None
+    halted: frozenset[date] = frozenset()
+    jump: tuple[date, float] | None = None
+
+    @property
+    def figi(self) -> str:
+        """A composite FIGI: not the real one, but the same in every process."""
+        return "BBG" + hashlib.sha256(self.ticker.encode()).hexdigest()[:9].upper()
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A split as the reference lists it, from the day of its announcement on.
+
+    One that never ``happened`` is listed all the same and changes no price.
+    """
+
+    ticker: str
+    execution_date: date
+    split_from: int
+    split_to: int
+    announced: date
+    happened: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Dividend:
+    """A cash dividend as the reference lists it, from its declaration on."""
+
+    ticker: str
+    cash_amount: float
+    declaration_date: date
+    ex_dividend_date: date
+    record_date: date
+    pay_date: date
+    frequency: int = 4
+
+
+_NAMED: Final = (
+    Listing("AAPL", "Apple Inc.", date(1980, 12, 12), 80.0, 60_000_000),
+    Listing("MSFT", "Microsoft Corp", date(1986, 3, 13), 120.0, 25_000_000),
+    Listing("NVDA", "Nvidia Corp", date(1999, 1, 22), 60.0, 45_000_000),
+    Listing("TSLA", "Tesla, Inc.", date(2010, 6, 29), 90.0, 50_000_000),
+    Listing("AMZN", "Amazon.Com Inc", date(1997, 5, 15), 110.0, 40_000_000),
+    Listing("GOOGL", "Alphabet Inc. Class A", date(2004, 8, 19), 100.0, 28_000_000),
+    Listing("META", "Meta Platforms, Inc.", date(2012, 5, 18), 150.0, 16_000_000),
+    Listing(
+        "SPY", "SPDR S&P 500 ETF Trust", date(1993, 1, 29), 200.0, 70_000_000,
+        type="ETF", exchange="ARCX",
+    ),
+    Listing("QQQ", "Invesco QQQ Trust", date(1999, 3, 10), 160.0, 40_000_000, type="ETF"),
+    Listing("JPM", "JPMorgan Chase & Co.", date(1969, 3, 5), 90.0, 9_000_000, exchange="XNYS"),
+    Listing(
+        "BRK.B", "Berkshire Hathaway Class B", date(1996, 5, 9), 180.0, 4_000_000,
+        exchange="XNYS",
+    ),
+    Listing("THIN", "Thinly Traded Corp", date(2001, 2, 5), 22.0, 60_000, traded=0.4),
+    Listing("VTHIN", "Very Thinly Traded Corp", date(2002, 7, 1), 9.0, 4_000, traded=0.03),
+    Listing("NEWCO", "Newly Listed Inc.", date(2024, 3, 14), 34.0, 5_000_000),
+    Listing(
+        "DEADCO", "Delisted Inc.", date(2000, 4, 3), 14.0, 2_000_000,
+        delisted_on=date(2024, 8, 30),
+    ),
+    Listing("SPLT", "Twice Split Inc.", date(1998, 9, 21), 45.0, 12_000_000),
+    Listing("RVRS", "Reverse Split Inc.", date(2001, 11, 12), 40.0, 1_000_000),
+    Listing("TWICE", "Listed Twice Inc.", date(2000, 6, 20), 55.0, 6_000_000),
+    Listing(
+        "HALTED", "Halted Inc.", date(2003, 1, 6), 30.0, 3_000_000,
+        halted=frozenset({date(2024, 5, 14), date(2024, 5, 15), date(2025, 9, 9)}),
+    ),
+    Listing(
+        "JUMPY", "Forty Per Cent Down Inc.", date(1999, 10, 4), 70.0, 8_000_000,
+        jump=(date(2025, 5, 15), 0.6),
+    ),
+    Listing(
+        "X:BTCUSD", "Bitcoin - United States Dollar", date(2017, 1, 1), 20_000.0, 9_000.0,
+        market="crypto",
+    ),
+    Listing(
+        "X:ETHUSD", "Ethereum - United States Dollar", date(2018, 1, 1), 1_500.0, 80_000.0,
+        market="crypto", traded=0.97,
+    ),
+)  # fmt: skip
+
+LISTINGS: Final = {
+    listing.ticker: listing
+    for listing in (
+        *_NAMED,
+        *(
+            Listing(
+                f"SIM{number:03}",
+                f"Simulated {number} Inc.",
+                date(2003, 9, 10),
+                price=20.0 + number % 180,
+                volume=1_000_000.0 + 7_000 * number,
+            )
+            for number in range(1000)
+        ),
+    )
+}
+
+SPLITS: Final = (
+    Split("SPLT", date(2024, 6, 10), 1, 10, announced=date(2024, 5, 22)),
+    Split("SPLT", date(2025, 3, 17), 2, 3, announced=date(2025, 3, 3)),
+    Split("RVRS", date(2024, 9, 23), 8, 1, announced=date(2024, 9, 30)),  # a week late
+    Split("TWICE", date(2024, 10, 9), 1, 10, announced=date(2024, 9, 20), happened=False),
+    Split("TWICE", date(2024, 10, 16), 1, 10, announced=date(2024, 9, 20)),
+)
+
+DIVIDENDS: Final = tuple(
+    Dividend(
+        ticker,
+        amount,
+        date(year, month, 1),
+        date(year, month, 9),
+        date(year, month, 10),
+        date(year, month, 16),
+    )
+    for ticker, amount in (("AAPL", 0.25), ("JPM", 1.15), ("MSFT", 0.75))
+    for year in range(2023, 2026)
+    for month in (2, 5, 8, 11)
+)

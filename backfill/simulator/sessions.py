@@ -1,0 +1,157 @@
+"""When the simulated markets trade, and the grids on which their bars start."""
+
+import warnings
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
+from typing import Final, Literal
+from zoneinfo import ZoneInfo
+
+import exchange_calendars
+import numpy as np
+
+from backfill.core.bars import IntColumn
+from backfill.core.timeframe import MINUTE_MS
+
+FIRST_DAY: Final = date(2003, 9, 10)
+"""The first day of which the provider has data."""
+
+MONDAY: Final = 0
+SUNDAY: Final = 6
+
+_EPOCH: Final = date(1970, 1, 1).toordinal()
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Zone:
+    """Midnights of a time zone: element ``i`` is that of day ``first_ordinal + i``, in epoch ms."""
+
+    tz: ZoneInfo
+    first_ordinal: int
+    midnight_ms: IntColumn
+
+    def ordinals(self, ts_ms: IntColumn) -> IntColumn:
+        """Return the proleptic ordinal of the local day of each instant."""
+        days: IntColumn = np.searchsorted(self.midnight_ms, ts_ms, side="right") - 1
+        return days + self.first_ordinal
+
+    def midnights(self, ordinals: IntColumn) -> IntColumn:
+        """Return the local midnight that begins each day."""
+        return self.midnight_ms[ordinals - self.first_ordinal]
+
+    def midnight(self, day: date) -> int:
+        """Return the local midnight that begins any day, also one outside of the table."""
+        return round(datetime.combine(day, time(), self.tz).timestamp() * 1000)
+
+    def next_midnight(self, ts_ms: int) -> int:
+        """Return the first local midnight after an instant."""
+        return self.midnight(self.day_of(ts_ms) + timedelta(days=1))
+
+    def day_of(self, ts_ms: int) -> date:
+        """Return the local date at an instant."""
+        return datetime.fromtimestamp(ts_ms / 1000, self.tz).date()
+
+    def clamp(self, ts_ms: int) -> int:
+        """Bring an instant into the years that the market knows, a month off either edge."""
+        return int(min(max(ts_ms, self.midnight_ms[31]), self.midnight_ms[-32]))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Sessions:
+    """The trading days of a market, one array element each.
+
+    A session trades from ``first_minute`` of its local day on: ``before`` minutes of pre-market,
+    ``regular`` minutes of regular session, ``after`` minutes of post-market.
+    """
+
+    zone: Zone
+    ordinals: IntColumn
+    midnight_ms: IntColumn
+    regular: IntColumn
+    first_minute: int
+    before: int
+    after: int
+
+    def close_ms(self, index: int) -> int:
+        """Return the end of the regular session."""
+        minutes = self.first_minute + self.before + int(self.regular[index])
+        return int(self.midnight_ms[index]) + minutes * MINUTE_MS
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Grid:
+    """Where the bars of one length start: every ``length_ms`` of a local day, or a calendar unit.
+
+    ``week_starts`` is the weekday on which weeks begin, Monday being 0.
+    """
+
+    zone: Zone
+    unit: Literal["intraday", "day", "week", "month"]
+    length_ms: int = 0
+    week_starts: int = MONDAY
+
+    def floor(self, ts_ms: IntColumn) -> IntColumn:
+        """Return the start of the bar in which each instant lies."""
+        days = self.zone.ordinals(ts_ms)
+        if self.unit == "intraday":
+            midnight = self.zone.midnights(days)
+            return midnight + (ts_ms - midnight) // self.length_ms * self.length_ms
+        return self.zone.midnights(self._first_days(days))
+
+    def ends(self, starts_ms: IntColumn) -> IntColumn:
+        """Return the end of the bars with these starts."""
+        if self.unit == "intraday":
+            return starts_ms + self.length_ms
+        days = self.zone.ordinals(starts_ms)
+        if self.unit == "month":
+            return self.zone.midnights(self._first_days(self._first_days(days) + 31))
+        return self.zone.midnights(days + (7 if self.unit == "week" else 1))
+
+    def snap(self, first_ms: int, last_ms: int) -> tuple[int, int]:
+        """Return the half-open range of the whole bars that two inclusive instants touch."""
+        starts = self.floor(np.array([first_ms, last_ms]))
+        return int(starts[0]), int(self.ends(starts[1:])[0])
+
+    def _first_days(self, days: IntColumn) -> IntColumn:
+        if self.unit == "week":
+            return days - (days - 1 - self.week_starts) % 7
+        if self.unit == "month":
+            months = (days - _EPOCH).astype("M8[D]").astype("M8[M]")
+            return months.astype("M8[D]").astype(np.int64) + _EPOCH
+        return days
+
+
+@cache
+def sessions_of(market: str) -> Sessions:
+    """Return the trading days of ``stocks`` or ``crypto``, to the end of the year after next."""
+    last_day = date(datetime.now(UTC).year + 2, 12, 31)
+    if market == "crypto":
+        zone = _zone("UTC", last_day)
+        ordinals = np.arange(FIRST_DAY.toordinal(), last_day.toordinal() + 1)
+        return Sessions(
+            zone, ordinals, zone.midnights(ordinals), np.full(len(ordinals), 1440), 0, 0, 0
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # exchange_calendars 4.13, pandas 3.1
+        schedule = exchange_calendars.get_calendar(
+            "XNYS", start=FIRST_DAY.isoformat(), end=last_day.isoformat()
+        ).schedule
+    zone = _zone("America/New_York", last_day)
+    ordinals = np.array([day.toordinal() for day in schedule.index], np.int64)
+    minutes = [
+        round((closed - opened).total_seconds() / 60)
+        for opened, closed in zip(schedule["open"], schedule["close"], strict=True)
+    ]
+    return Sessions(
+        zone, ordinals, zone.midnights(ordinals), np.array(minutes, np.int64), 240, 330, 240
+    )
+
+
+def _zone(name: str, last_day: date) -> Zone:
+    tz = ZoneInfo(name)
+    first, last = FIRST_DAY - timedelta(days=62), last_day + timedelta(days=62)
+    midnights = [
+        round(datetime.combine(date.fromordinal(day), time(), tz).timestamp() * 1000)
+        for day in range(first.toordinal(), last.toordinal() + 1)
+    ]
+    return Zone(tz, first.toordinal(), np.array(midnights, np.int64))
