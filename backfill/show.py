@@ -82,14 +82,13 @@ def status(series: list[SeriesStatus]) -> None:
         "symbol", "timeframe", "bars", "oldest", "newest", "covered", "ranges", "fresh", "rejected"
     )
     for one in series:
-        covered = f"{one.coverage[0][0]:%Y-%m-%d} – {one.coverage[-1][1]:%Y-%m-%d}"
         table.add_row(
             one.symbol,
             one.timeframe,
             f"{one.bars:,}",
             _time(one.oldest),
             _time(one.newest),
-            covered if one.coverage else "",
+            _covered(one),
             str(len(one.coverage)),
             "yes" if one.fresh else f"no, {one.behind} due",
             str(one.quarantined or ""),
@@ -214,6 +213,12 @@ def _table(*columns: str) -> Table:
         numeric = column in {"bars", "calls", "at most", "bars at most", "ranges", "rejected"}
         table.add_column(column, justify="right" if numeric else "left", no_wrap=column != "why")
     return table
+
+
+def _covered(one: SeriesStatus) -> str:
+    if not one.coverage:
+        return ""
+    return f"{one.coverage[0][0]:%Y-%m-%d} – {one.coverage[-1][1]:%Y-%m-%d}"
 
 
 def _time(at: datetime | None) -> str:

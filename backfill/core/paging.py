@@ -103,7 +103,7 @@ class Pages:
             proven = self._proven(target, claim, listed_ms, final_ms)
             rollup = self._rollups.get(target.series.timeframe)
             chunks.append(
-                rollup.chunk(proven, bars, quarantined, checked)
+                rollup.chunk(proven.start_ms, final_ms, bars, quarantined, checked)
                 if rollup
                 else self._chunk(target, proven, bars, present, quarantined, checked)
             )
@@ -168,12 +168,19 @@ class _RollUp:
         self._waiting = Bars.empty()
         self._waiting_bad: IntColumn = np.empty(0, np.int64)
 
-    def chunk(self, claim: Span, bars: Bars, quarantined: IntColumn, checked: Checked) -> Chunk:
-        """Roll up the slots that the base is proven for by now."""
+    def chunk(
+        self,
+        proven_ms: int,
+        final_ms: int,
+        bars: Bars,
+        quarantined: IntColumn,
+        checked: Checked,
+    ) -> Chunk:
+        """Roll up the slots that the base is proven for by now, from ``proven_ms`` on."""
         base = Bars.concat([bars, self._waiting])
         bad = np.concatenate((quarantined, self._waiting_bad))
-        upto = min(self._upto, claim.end_ms)
-        whole = self._grid.narrow((claim.start_ms, upto)) or Span(upto, upto)
+        upto = min(self._upto, final_ms)
+        whole = self._grid.narrow((proven_ms, upto)) or Span(upto, upto)
         self._upto = whole.start_ms
         self._waiting = base.take(base.ts_ms < whole.start_ms)
         self._waiting_bad = bad[bad < whole.start_ms]

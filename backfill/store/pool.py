@@ -102,7 +102,11 @@ class Database:
         DatabaseError
             If a fault stays, or isn't a passing one.
         """
-        return await self._retried(lambda: self._in_transaction(work))
+
+        async def again() -> _T:
+            return await self._in_transaction(work)
+
+        return await self._retried(again)
 
     async def fetch_row(self, query: str, *values: object) -> asyncpg.Record:
         """Run one statement that stands alone and return its only row.

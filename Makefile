@@ -1,0 +1,59 @@
+# `make help` lists what there is. Every target sets up .venv by itself where it needs it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test soak lint format backfill migrate simulate bench clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Settings for local runs may stand in .env; see .env.example.
+WITH_ENV := set -a; if [ -f .env ]; then source ./.env; fi; set +a;
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	then echo $$python; break; fi; done)
+
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer is needed" >&2; exit 1; }
+	@echo "setting up $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(VENV)/installed ## Backfill a simulated market into a real Postgres, and see what happens
+	@$(BIN)/backfill demo
+
+test: $(VENV)/installed ## Run the tests
+	@$(BIN)/python -m pytest -m 'not soak' $(ARGS)
+
+soak: $(VENV)/installed ## Run the slow tests too
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/installed ## Check style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(VENV)/installed ## Format the code
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+backfill: $(VENV)/installed ## Run: make backfill ARGS="--all --incremental"
+	@$(WITH_ENV) $(BIN)/backfill run $(ARGS)
+
+migrate: $(VENV)/installed ## Bring the database's schema up to date
+	@$(WITH_ENV) $(BIN)/backfill migrate
+
+simulate: $(VENV)/installed ## Serve the simulated provider on loopback
+	@$(BIN)/backfill simulate $(ARGS)
+
+bench: $(VENV)/installed ## Measure the write path
+	@$(BIN)/python -m bench $(ARGS)
+
+clean: ## Remove .venv and caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
