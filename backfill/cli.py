@@ -152,6 +152,42 @@ def status(*, as_of: AsOf = None, as_json: AsJson = False) -> None:
     raise typer.Exit(0 if all(one.fresh for one in series) else 4)
 
 
+@app.command()
+def simulate(
+    *,
+    port: Annotated[int, typer.Option(metavar="P", help="0 takes any free one.")] = 0,
+    key: Annotated[str, typer.Option(metavar="K", help="The key it accepts.")] = "sim-key",
+    quota: Annotated[
+        str, typer.Option(metavar="Q", help="5/60s, 8/60s,800/1d or unlimited.")
+    ] = "5/60s",
+    plan: Annotated[str, typer.Option(metavar="P", help="free or unlimited.")] = "free",
+    now: Annotated[
+        str | None, typer.Option(metavar="T", help="The market's clock; default the real one.")
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Another seed, another market.")] = 7,
+) -> None:
+    """Serve a simulated market by the provider's protocol on loopback, until interrupted."""
+    from backfill import demo
+    from backfill.core.when import parse_instant
+
+    demo.serve(
+        port=port,
+        key=key,
+        quota=quota,
+        plan=plan,
+        now=parse_instant(now) if now else None,
+        seed=seed,
+    )
+
+
+@app.command("demo")
+def demo_() -> None:
+    """Backfill a simulated market into a real Postgres of its own, and tell what happens."""
+    from backfill import demo
+
+    raise typer.Exit(demo.run())
+
+
 @symbols_app.command("add")
 def symbols_add(symbols: Tickers, *, as_json: AsJson = False) -> None:
     """Register symbols, without watching them."""

@@ -181,6 +181,8 @@ class _RollUp:
         bad = np.concatenate((quarantined, self._waiting_bad))
         upto = min(self._upto, final_ms)
         whole = self._grid.narrow((proven_ms, upto)) or Span(upto, upto)
+        if upto == self._upto:
+            whole = Span(whole.start_ms, upto)
         self._upto = whole.start_ms
         self._waiting = base.take(base.ts_ms < whole.start_ms)
         self._waiting_bad = bad[bad < whole.start_ms]

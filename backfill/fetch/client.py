@@ -107,7 +107,7 @@ class Client:
         self._stop = stop
         self._breaker = Breaker(stop)
         self._jitter = tenacity.wait_exponential_jitter(
-            initial=patience.backoff_s, max=patience.backoff_max_s, jitter=patience.backoff_s
+            multiplier=patience.backoff_s, max=patience.backoff_max_s, jitter=patience.backoff_s
         )
         self._session = aiohttp.ClientSession(
             headers={**headers, "Accept": "application/json"},

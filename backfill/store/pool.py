@@ -130,7 +130,7 @@ class Database:
     async def _retried(self, work: Callable[[], Awaitable[_T]]) -> _T:
         attempts = tenacity.AsyncRetrying(
             stop=tenacity.stop_after_attempt(_ATTEMPTS),
-            wait=tenacity.wait_exponential_jitter(initial=0.25, max=5.0, jitter=0.25),
+            wait=tenacity.wait_exponential_jitter(multiplier=0.25, max=5.0, jitter=0.25),
             retry=tenacity.retry_if_exception_type(_TRANSIENT),
             before_sleep=_note_retry,
             reraise=True,

@@ -1,0 +1,242 @@
+"""The demo: a simulated market, a real Postgres of its own, and the commands a user would type."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import typer
+
+from backfill.core.terms import Quota
+from backfill.errors import BackfillError, UsageError
+from backfill.simulator import Market, Simulator
+from backfill.simulator import serve as serve_simulator
+from backfill.store.embedded import embedded_postgres
+
+SYMBOLS: Final = (
+    "AAPL", "MSFT", "NVDA", "TSLA", "AMZN", "GOOGL", "META", "SPY", "QQQ", "JPM", "BRK.B",
+    "THIN", "NEWCO", "X:BTCUSD",
+)  # fmt: skip
+QUOTA: Final = "20/3s"
+TODAY: Final = datetime(2026, 3, 10, 12, tzinfo=UTC)
+_KEY: Final = "demo-key"
+_SQL: Final = """SELECT s.ticker, COUNT(*) AS bar_count, MAX(o.ts) AS newest_bar
+FROM ohlc_bars o JOIN symbols s ON s.id = o.symbol_id
+WHERE o.timeframe = 'd1' GROUP BY s.ticker ORDER BY s.ticker;"""
+
+
+def serve(*, port: int, key: str, quota: str, plan: str, now: datetime | None, seed: int) -> None:
+    """Serve the simulated market until a signal comes; its URL is one JSON line on stdout.
+
+    Raises
+    ------
+    UsageError
+        If the quota or the plan is none.
+    """
+    Quota.parse(quota)
+    if plan not in {"free", "unlimited"}:
+        raise UsageError(f"plan {plan!r} is neither free nor unlimited")
+    simulator = Simulator(
+        market=Market(seed=seed),
+        key=key,
+        quota=quota,
+        plan="free" if plan == "free" else "unlimited",
+        now=now,
+        port=port,
+    )
+
+    async def until_signal() -> None:
+        task = asyncio.ensure_future(
+            serve_simulator(
+                simulator,
+                lambda url: typer.echo(json.dumps({"url": url, "key": key, "quota": quota})),
+            )
+        )
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    asyncio.run(until_signal())
+
+
+def run() -> int:
+    """Run the demo and return its exit code: 0 if everything went as it should."""
+    say = _Narrator()
+    with tempfile.TemporaryDirectory(prefix="backfill-demo-") as folder:
+        # The embedded server runs under a user of its own when this one is root.
+        Path(folder).chmod(0o755)
+        say.title("A market to fetch from, and a database to keep it in")
+        with embedded_postgres(Path(folder)) as database, _simulator() as provider:
+            say.text(f"A simulated market speaks the provider's protocol at {provider}, and counts")
+            say.text(f"strictly: more than {QUOTA} (5 a minute, sped up 80 times) is refused.")
+            say.text("An embedded Postgres runs in a temporary folder; both go when this ends.")
+            return _Tour(database, provider, say).walk()
+
+
+class _Tour:
+    """The steps of the demo, each a real command in a process of its own."""
+
+    def __init__(self, database: str, provider: str, say: "_Narrator") -> None:
+        self._provider = provider
+        self._say = say
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if not _is_ours(name)},
+            "DATABASE_URL": database,
+            "BACKFILL_PROVIDER_URL": provider,
+            "BACKFILL_QUOTA": QUOTA,
+            "MASSIVE_API_KEY": _KEY,
+        }
+
+    def walk(self) -> int:
+        say = self._say
+        say.title(f"{len(SYMBOLS)} symbols × d1, h1, m15, two years deep")
+        frames = ["-t", "d1", "-t", "h1", "-t", "m15"]
+        self._backfill("watch", "add", *SYMBOLS, *frames, quiet=True)
+        as_of = TODAY
+        self._backfill("run", "--all", "--dry-run", *_at(as_of), tail=1)
+        first = self._run(as_of)
+
+        say.title("The question everybody asks")
+        self._query(_SQL)
+
+        as_of += timedelta(days=1)
+        say.title("A day passes: only what is new is fetched")
+        self._set_clock(as_of)
+        second = self._run(as_of)
+
+        say.title("Again, at once: nothing is due, so nothing is called")
+        third = self._run(as_of)
+
+        say.title("Is everything there?")
+        fresh = self._backfill("status", *_at(as_of), tail=1)
+        refused = self._refusals()
+        say.text(f"The provider refused {refused} calls for going over the quota.")
+        ok = (
+            [first["exit_code"], second["exit_code"], third["exit_code"], fresh, refused]
+            == [0, 0, 0, 0, 0]
+            and second["calls"] > 0
+            and third["calls"] == 0
+        )
+        say.title("All as it should be." if ok else "Something went wrong: see above.")
+        return 0 if ok else 1
+
+    def _run(self, as_of: datetime) -> dict[str, Any]:
+        """Run the increment, which is the whole first load where nothing was ever fetched."""
+        began = time.monotonic()
+        arguments = ["run", "--all", "--incremental", *_at(as_of), "--json"]
+        self._say.command(["run", "--all", "--incremental", *_at(as_of)])
+        done = self._process(arguments, stderr=None if sys.stderr.isatty() else subprocess.DEVNULL)
+        if not done.stdout:
+            raise BackfillError(f"the run ended with exit code {done.returncode} and no summary")
+        summary: dict[str, Any] = json.loads(done.stdout)
+        bars = summary["bars"]
+        self._say.text(
+            f"{summary['calls']} calls ({summary['lookups']} look-ups besides), "
+            f"{bars['inserted']:,} bars inserted, {bars['updated']:,} updated, "
+            f"{bars['unchanged']:,} unchanged, in {time.monotonic() - began:.1f} s; "
+            f"{summary['series']['complete']} of {summary['series']['total']} series complete"
+        )
+        for failure in summary["failures"]:
+            self._say.text(f"{failure['symbol']} {failure['timeframe']}: {failure['message']}")
+        return summary
+
+    def _backfill(self, *arguments: str, tail: int = 0, quiet: bool = False) -> int:
+        self._say.command(list(arguments))
+        done = self._process(list(arguments), stderr=None)
+        lines = [] if quiet else done.stdout.decode().splitlines()
+        for line in lines[-tail:]:
+            self._say.text(line)
+        return done.returncode
+
+    def _process(
+        self, arguments: list[str], stderr: int | None
+    ) -> "subprocess.CompletedProcess[bytes]":
+        return subprocess.run(  # noqa: S603  # our own command, with arguments of our own
+            [sys.executable, "-m", "backfill", *arguments],
+            env={**self._environment, "COLUMNS": "120"},
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            check=False,
+        )
+
+    def _query(self, sql: str) -> None:
+        import asyncpg
+
+        async def rows() -> list[Any]:
+            connection = await asyncpg.connect(self._environment["DATABASE_URL"])
+            try:
+                found: list[Any] = await connection.fetch(sql)
+                return found
+            finally:
+                await connection.close()
+
+        for line in sql.splitlines():
+            self._say.quoted(line)
+        for row in asyncio.run(rows()):
+            self._say.text(f"{row[0]:<10} {row[1]:>5}  {row[2]:%Y-%m-%d %H:%M %Z}")
+
+    def _set_clock(self, now: datetime) -> None:
+        _control(f"{self._provider}/_sim/clock", {"now": now.isoformat()})
+
+    def _refusals(self) -> int:
+        calls: list[dict[str, Any]] = _control(f"{self._provider}/_sim/calls", None)
+        return sum(call["status"] == 429 for call in calls)
+
+
+class _Narrator:
+    """Tells a stranger what happens."""
+
+    def title(self, text: str) -> None:
+        typer.echo(f"\n{text}")
+
+    def text(self, text: str) -> None:
+        typer.echo(f"  {text}")
+
+    def quoted(self, text: str) -> None:
+        typer.echo(f"  | {text}")
+
+    def command(self, arguments: list[str]) -> None:
+        typer.echo(f"  $ backfill {' '.join(arguments)}")
+
+
+@contextlib.contextmanager
+def _simulator() -> Iterator[str]:
+    """Run ``backfill simulate`` in a process of its own and yield its URL."""
+    arguments = ["simulate", "--key", _KEY, "--quota", QUOTA, "--now", TODAY.isoformat()]
+    process = subprocess.Popen(  # noqa: S603  # our own command
+        [sys.executable, "-m", "backfill", *arguments], stdout=subprocess.PIPE
+    )
+    try:
+        line = process.stdout.readline() if process.stdout else b""
+        if not line:
+            raise BackfillError("the simulator didn't start")
+        yield json.loads(line)["url"]
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def _control(url: str, body: dict[str, Any] | None) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})  # noqa: S310
+    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  # loopback, our own
+        return json.loads(answer.read() or b"null")
+
+
+def _at(now: datetime) -> list[str]:
+    return ["--as-of", f"{now:%Y-%m-%dT%H:%M:%SZ}"]
+
+
+def _is_ours(name: str) -> bool:
+    return name.startswith("BACKFILL_") or name in {"MASSIVE_API_KEY", "POLYGON_API_KEY"}

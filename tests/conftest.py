@@ -1,0 +1,223 @@
+"""A real Postgres, a simulated provider over HTTP, and the real command."""
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from backfill.core.timeframe import Timeframe
+from backfill.simulator import Market, Simulator, run_in_thread
+from backfill.store.embedded import embedded_postgres
+from backfill.store.migrate import migrate
+from backfill.store.pool import Database
+
+_T = TypeVar("_T")
+
+NOW = datetime(2024, 11, 12, 12, tzinfo=UTC)
+"""A Tuesday noon; two years before it hold both changes of daylight time, twice."""
+
+KEY = "sim-key"
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The URL of a Postgres server that lives as long as the tests."""
+    folder = Path(tempfile.mkdtemp(prefix="backfill-tests-"))
+    folder.chmod(0o755)
+    try:
+        with embedded_postgres(folder) as url:
+            # Nothing here outlives a crash, and a checkpoint that waits for the disk takes seconds.
+            blocking(_execute(url, "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()"))
+            yield url
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _in_database(url: str, name: str) -> str:
+    return url.replace("/postgres?", f"/{name}?")
+
+
+def blocking(work: Coroutine[Any, Any, _T]) -> _T:
+    """Run a coroutine from a test that is none, whether or not a loop runs in this thread."""
+    with asyncio.Runner() as runner:
+        return runner.run(work)
+
+
+async def _execute(url: str, *statements: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture(scope="session")
+def template(server: str) -> str:
+    """The name of a database that holds the schema and nothing else."""
+
+    async def make() -> None:
+        await _execute(server, "CREATE DATABASE schema_only")
+        async with Database.connect(_in_database(server, "schema_only")) as database:
+            await migrate(database)
+
+    blocking(make())
+    return "schema_only"
+
+
+@pytest.fixture
+def empty_url(server: str) -> Iterator[str]:
+    """The URL of a database without any table."""
+    yield from _fresh(server, "template1")
+
+
+@pytest.fixture
+def database_url(server: str, template: str) -> Iterator[str]:
+    """The URL of a database with the schema and no rows."""
+    yield from _fresh(server, template)
+
+
+def _fresh(server: str, template: str) -> Iterator[str]:
+    name = f"test_{uuid4().hex[:12]}"
+    blocking(_execute(server, f"CREATE DATABASE {name} TEMPLATE {template}"))
+    yield _in_database(server, name)
+    blocking(_execute(server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """A connected database with the schema and no rows."""
+    async with Database.connect(database_url) as connected:
+        yield connected
+
+
+@pytest.fixture(scope="session")
+def market() -> Market:
+    """The simulated market: the truth that tables are compared with."""
+    return Market()
+
+
+@pytest.fixture
+def simulate(market: Market) -> Iterator[Callable[..., Simulator]]:
+    """Start simulated providers, each in a thread of its own; options as of `Simulator`."""
+    with ExitStack() as stack:
+
+        def start(**options: Any) -> Simulator:
+            options = {"market": market, "key": KEY, "now": NOW} | options
+            running: AbstractContextManager[Simulator] = run_in_thread(Simulator(**options))
+            return stack.enter_context(running)
+
+        yield start
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """What it printed on stdout, which must be one JSON object and nothing else."""
+        return json.loads(self.out)
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The events that it logged."""
+        return [json.loads(line) for line in self.err.splitlines() if line.startswith("{")]
+
+
+@dataclass(frozen=True)
+class Cli:
+    """The command ``backfill`` in a process of its own, with the environment of a test."""
+
+    environment: dict[str, str]
+
+    def __call__(self, *arguments: str, timeout: float = 120, **environment: str) -> Ended:
+        """Run a command to its end."""
+        process = self.start(*arguments, **environment)
+        out, err = process.communicate(timeout=timeout)
+        return Ended(process.returncode, out, err)
+
+    def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+        """Start a command."""
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("BACKFILL_")
+            and name
+            not in {"DATABASE_URL", "MASSIVE_API_KEY", "POLYGON_API_KEY", "CI", "GITHUB_ACTIONS"}
+        }
+        return subprocess.Popen(
+            [sys.executable, "-m", "backfill", *arguments],
+            env=inherited | self.environment | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+@pytest.fixture
+def cli(database_url: str) -> Callable[..., Cli]:
+    """Return a command line for a simulated provider and the test's database."""
+
+    def make(simulator: Simulator, **environment: str) -> Cli:
+        return Cli(
+            {
+                "DATABASE_URL": database_url,
+                "BACKFILL_PROVIDER_URL": simulator.url,
+                "MASSIVE_API_KEY": KEY,
+                "BACKFILL_PLAN": "free",
+                "BACKFILL_QUOTA": "unlimited",
+            }
+            | environment
+        )
+
+    return make
+
+
+def query(url: str, sql: str, *values: object) -> list[asyncpg.Record]:
+    """Return the rows of a query."""
+
+    async def fetch() -> list[asyncpg.Record]:
+        connection = await asyncpg.connect(url)
+        try:
+            rows: list[asyncpg.Record] = await connection.fetch(sql, *values)
+            return rows
+        finally:
+            await connection.close()
+
+    return blocking(fetch())
+
+
+def stored_bars(url: str, ticker: str, timeframe: Timeframe) -> list[tuple[Any, ...]]:
+    """Return the rows of a series as (ts_ms, open, high, low, close, volume, vwap, count)."""
+    rows = query(
+        url,
+        """
+        SELECT (extract(epoch FROM ts) * 1000)::bigint AS ts_ms,
+            open, high, low, close, volume, vwap, trade_count
+        FROM ohlc_bars AS o
+        JOIN symbols AS s ON s.id = o.symbol_id
+        WHERE s.ticker = $1 AND o.timeframe = $2::text::timeframe
+        ORDER BY ts
+        """,
+        ticker,
+        str(timeframe),
+    )
+    return [tuple(row) for row in rows]
