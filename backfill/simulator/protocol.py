@@ -13,6 +13,8 @@ from backfill.simulator.sessions import Zone, sessions_of
 
 Plan = Literal["unlimited", "free"]
 
+BARS_PATH: Final = "/v2/aggs/"
+
 _FREE_YEARS: Final = 2
 
 

@@ -8,8 +8,6 @@ from backfill.simulator.aggregates import aggregates, grouped
 from backfill.simulator.protocol import Answer, Ask, Refused, refusal
 from backfill.simulator.reference import dividends, splits, ticker_details, tickers
 
-BARS_PATH: Final = "/v2/aggs/"
-
 _ROUTES: Final[tuple[tuple[re.Pattern[str], Callable[..., Answer]], ...]] = tuple(
     (re.compile(pattern), route)
     for pattern, route in (

@@ -1,45 +1,28 @@
-"""The simulator as a server on loopback: key, quota and clock around the wire protocol."""
+"""The simulator as a server on loopback: key, quota, clock and faults around the wire protocol."""
 
 import asyncio
-import gzip
 import math
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from typing import Final, Literal, Self
+from typing import Literal, Self
 
 import msgspec
 from aiohttp import web
 
+from backfill.simulator.calls import Call
+from backfill.simulator.control import control_routes
+from backfill.simulator.delivery import Payload, compressed, deliver
+from backfill.simulator.faults import Action, Fault, Faults
+from backfill.simulator.mangle import mangle_ask, mangle_body, mangle_bytes
 from backfill.simulator.market import Market
-from backfill.simulator.protocol import Answer, Ask, Plan, epoch_ms, refusal
+from backfill.simulator.protocol import BARS_PATH, Answer, Ask, Plan, epoch_ms, refusal
 from backfill.simulator.quota import SlidingWindows
-from backfill.simulator.routes import BARS_PATH, answer
-
-_GZIP_FROM: Final = 1_000
-_THREAD_FROM: Final = 100_000
-
-
-@dataclass(slots=True)
-class Call:
-    """One request as the server saw it.
-
-    ``at_s`` is its monotonic time of arrival, the one the quota counts by. The key is not kept.
-    ``status`` is None until a whole answer was sent.
-    """
-
-    at_s: float
-    at: datetime
-    method: str
-    path: str
-    query: dict[str, str]
-    kind: Literal["bars", "lookup"]
-    status: int | None = None
-    fault: str | None = None
+from backfill.simulator.routes import answer
 
 
 class Simulator:
@@ -82,6 +65,7 @@ class Simulator:
         self.plan = plan
         self.calls: list[Call] = []
         self._quota = SlidingWindows.parse(quota)
+        self._faults = Faults()
         self._now = now
         self._retry_after = retry_after
         self._port = port
@@ -90,7 +74,7 @@ class Simulator:
 
     @property
     def url(self) -> str:
-        """The base URL, without a slash at its end."""
+        """The base URL, without a slash at its end; empty before the start."""
         return self._url
 
     @property
@@ -102,21 +86,34 @@ class Simulator:
         """Set the market's clock; None lets it run with the real one."""
         self._now = now
 
+    @property
+    def faults(self) -> list[Fault]:
+        """The faults in force."""
+        return self._faults.in_force
+
+    def inject(self, fault: Fault) -> None:
+        """Let calls that match meet a fault, unless one injected before has them."""
+        self._faults.inject(fault)
+
+    def clear_faults(self) -> None:
+        """Withdraw all faults."""
+        self._faults.clear()
+
     async def __aenter__(self) -> Self:
         app = web.Application()
+        app.add_routes(control_routes(self))
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(
             app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1
         )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self._port)
-        await site.start()
+        await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
         self._url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._runner is not None  # noqa: S101  # entered before
-        await self._runner.cleanup()
+        if self._runner:
+            await self._runner.cleanup()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         query = dict(request.query)
@@ -131,38 +128,39 @@ class Simulator:
         )
         self.calls.append(call)
         request_id = f"{len(self.calls):032x}"
+        fault = None
         if key.removeprefix("Bearer ") != self.key:
-            reply = refusal(401, request_id, error="Unknown API Key")
+            payload = _payload(refusal(401, request_id, error="Unknown API Key"))
         elif (wait_s := self._quota.admit(call.at_s)) > 0:
-            reply = self._too_many(request_id, wait_s)
+            payload = _payload(self._too_many(request_id, wait_s))
         else:
-            reply = answer(request.method, self._ask(request, query, request_id))
-        response = await _encoded(request, reply)
-        call.status = reply.status
-        return response
-
-    def _ask(self, request: web.Request, query: dict[str, str], request_id: str) -> Ask:
-        return Ask(
-            path=request.path,
-            query=query,
-            market=self.market,
-            now_ms=epoch_ms(self.now),
-            plan=self.plan,
-            base_url=self._url,
-            request_id=request_id,
-        )
+            fault = self._faults.hit(call)
+            call.fault = fault.action.value if fault else None
+            ask = Ask(
+                path=request.path,
+                query=query,
+                market=self.market,
+                now_ms=epoch_ms(self.now),
+                plan=self.plan,
+                base_url=self._url,
+                request_id=request_id,
+            )
+            payload = _answered(request.method, ask, fault)
+        if fault is None or fault.action not in {Action.RESET, Action.HANG}:
+            call.status = payload.status
+        return await deliver(request, await compressed(request, payload), fault)
 
     def _too_many(self, request_id: str, wait_s: float) -> Answer:
-        until = datetime.now(UTC) + timedelta(seconds=math.ceil(wait_s) + 1)
+        seconds = math.ceil(wait_s)
+        until = datetime.now(UTC) + timedelta(seconds=seconds + 1)  # a date has no fractions
+        in_seconds = self._retry_after == "seconds"
         return refusal(
             429,
             request_id,
             error="You've exceeded the maximum requests per minute, please wait or upgrade your "
             "subscription to continue. https://massive.com/pricing",
             headers={
-                "Retry-After": str(math.ceil(wait_s))
-                if self._retry_after == "seconds"
-                else format_datetime(until, usegmt=True)
+                "Retry-After": str(seconds) if in_seconds else format_datetime(until, usegmt=True)
             },
         )
 
@@ -179,17 +177,27 @@ def run_in_thread(simulator: Simulator) -> Iterator[Simulator]:
     """Run a simulator in a thread and event loop of its own, for code that blocks."""
     ready = threading.Event()
     stop = asyncio.Event()
+    failed: list[BaseException] = []
     loops: list[asyncio.AbstractEventLoop] = []
 
-    async def main() -> None:
-        loops.append(asyncio.get_running_loop())
+    async def serve_until_stopped() -> None:
         async with simulator:
+            loops.append(asyncio.get_running_loop())
             ready.set()
             await stop.wait()
 
-    thread = threading.Thread(target=asyncio.run, args=(main(),), name="simulator")
+    def run() -> None:
+        try:
+            asyncio.run(serve_until_stopped())
+        except OSError as error:  # the port is taken
+            failed.append(error)
+            ready.set()
+
+    thread = threading.Thread(target=run, name="simulator")
     thread.start()
     ready.wait()
+    if failed:
+        raise failed[0]
     try:
         yield simulator
     finally:
@@ -197,15 +205,24 @@ def run_in_thread(simulator: Simulator) -> Iterator[Simulator]:
         thread.join()
 
 
-async def _encoded(request: web.Request, reply: Answer) -> web.Response:
-    body = msgspec.json.encode(reply.body)
-    headers = dict(reply.headers)
-    if len(body) >= _GZIP_FROM and "gzip" in request.headers.get("Accept-Encoding", ""):
-        headers["Content-Encoding"] = "gzip"
-        if len(body) >= _THREAD_FROM:
-            body = await asyncio.to_thread(gzip.compress, body, 1)
-        else:
-            body = gzip.compress(body, 1)
-    return web.Response(
-        status=reply.status, body=body, headers=headers, content_type="application/json"
-    )
+def _answered(method: str, ask: Ask, fault: Fault | None) -> Payload:
+    """Return the true answer, or what a fault makes of it."""
+    if fault is None:
+        return _payload(answer(method, ask))
+    if fault.action is Action.STATUS:
+        reply = refusal(fault.status, ask.request_id, message="Injected fault")
+        payload = _payload(reply)
+        return replace(
+            payload,
+            headers=payload.headers | fault.headers,
+            data=payload.data if fault.body is None else fault.body.encode(),
+        )
+    true = answer(method, replace(ask, path=mangle_ask(fault, ask.path)))
+    payload = _payload(replace(true, body=mangle_body(fault, ask, true.body)))
+    data, headers = mangle_bytes(fault, payload.data)
+    return replace(payload, headers=payload.headers | dict(headers), data=data)
+
+
+def _payload(reply: Answer) -> Payload:
+    headers = {"Content-Type": "application/json"} | dict(reply.headers)
+    return Payload(reply.status, headers, msgspec.json.encode(reply.body))
