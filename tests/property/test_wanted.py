@@ -70,18 +70,23 @@ def test_wanted_is_every_final_slot_from_the_start_on_within_life_and_window(
     data: st.DataObject,
 ) -> None:
     case = data.draw(cases())
-    at, maybe = instants(case), st.none() | instants(case)
-    start, end, frontier = data.draw(at), data.draw(maybe), data.draw(at)
-    limits = Limits(data.draw(maybe), data.draw(maybe), data.draw(maybe))
+    bounds = data.draw(st.lists(instants(case), min_size=6, max_size=6))
+    if data.draw(st.sampled_from((True, True, False))):  # three at either side, so some is wanted
+        bounds.sort()
+        bounds = data.draw(st.permutations(bounds[:3])) + data.draw(st.permutations(bounds[3:]))
+    start, frontier = bounds[0], bounds[3]
+    listed, window, end, delisted = (
+        data.draw(st.sampled_from((bound, bound, None))) for bound in (*bounds[1:3], *bounds[4:])
+    )
+    limits = Limits(listed, delisted, window)
     lower = max(bound for bound in (start, limits.listed_ms) if bound is not None)
     upper = min(bound for bound in (end, limits.delisted_ms, frontier) if bound is not None)
-    window = limits.window_ms if limits.window_ms is not None else case.reach[0]
     expected = [
         slot
         for slot in case.slots
         if lower < upper
         if slot.start < upper and slot.end > lower
-        if slot.start >= window and slot.end <= frontier
+        if slot.start >= (case.reach[0] if window is None else window) and slot.end <= frontier
     ]
     wanted = wanted_span(case.grid, start, end, frontier, limits)
     assert wanted == (Span(expected[0].start, expected[-1].end) if expected else None)
@@ -120,6 +125,13 @@ def test_a_slot_that_is_covered_in_part_is_missing_whole(data: st.DataObject) ->
     missing = missing_spans(case.grid, wanted, Spans.of(half))
     assume(missing)
     assert missing.covers(slot.start, slot.end)
+
+
+@given(cases())
+def test_closed_hours_between_covered_slots_are_not_missing(case: Case) -> None:
+    wanted = Span(case.slots[0].start, case.slots[-1].end)
+    coverage = Spans.of(*((slot.start, slot.end) for slot in case.slots))
+    assert not missing_spans(case.grid, wanted, coverage)
 
 
 def test_nothing_wanted_is_nothing_missing() -> None:
