@@ -142,7 +142,7 @@ class _Tour:
         summary: dict[str, Any] = json.loads(done.stdout)
         bars = summary["bars"]
         self._say.text(
-            f"{summary['calls']} calls ({summary['lookups']} look-ups besides), "
+            f"{summary['calls']} calls for bars, {summary['lookups']} for reference data, "
             f"{bars['inserted']:,} bars inserted, {bars['updated']:,} updated, "
             f"{bars['unchanged']:,} unchanged, in {time.monotonic() - began:.1f} s; "
             f"{summary['series']['complete']} of {summary['series']['total']} series complete"

@@ -22,7 +22,7 @@ def run(settings: Settings, job: Job) -> Summary:
         for number in (signal.SIGINT, signal.SIGTERM):
             reason = Interrupted(f"interrupted by {number.name}")
             loop.add_signal_handler(number, stop.set, reason)
-        if not sys.stderr.isatty():
+        if not sys.stderr.isatty() or settings.log_format == "json":
             return await api.run(settings, job, stop=stop)
         with Live() as live:
             return await api.run(settings, job, stop=stop, watch=live.watch)

@@ -49,7 +49,8 @@ class Redactor:
 def configure(log_format: str | None, secrets: Iterable[str]) -> Redactor:
     """Send events to stderr: as ``json``, as ``console`` text, or (None) as fits what stderr is.
 
-    Returns the redactor, for texts that reach a person by another way.
+    On a terminal only warnings and errors are shown: the progress line tells the rest. Returns the
+    redactor, for texts that reach a person by another way.
     """
     redactor = Redactor(secrets)
     as_json = log_format == "json" or (log_format is None and not sys.stderr.isatty())
@@ -69,8 +70,11 @@ def configure(log_format: str | None, secrets: Iterable[str]) -> Redactor:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *shape,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.WARNING if sys.stderr.isatty() and not as_json else logging.INFO
+        ),
+        # Looked up at each event: the progress line puts itself between it and the terminal.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )
     return redactor

@@ -9,7 +9,7 @@ starves another, and a run that ends at any instant keeps every page it wrote.
 import asyncio
 import math
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import count
 from typing import Final
 
@@ -29,7 +29,7 @@ from backfill.store.progress import HEARTBEAT_S, Lease
 from backfill.stream import Context, Stream
 
 WORKERS: Final = 6
-_GRACE_S: Final = 3.0
+_GRACE_S: Final = 2.5
 _POLL_S: Final = 0.5
 
 log = structlog.stdlib.get_logger()
@@ -59,7 +59,8 @@ class Orchestrator:
             await self._run(streams)
             while self._held and self._stop.reason is None:
                 await self._run(await self._await_leases())
-        self._outcomes.stopped = self._stop.reason
+        if self._outcomes.unfinished:
+            self._outcomes.stopped = self._stop.reason
 
     async def _run(self, streams: list[Stream]) -> None:
         if not streams:
@@ -72,8 +73,11 @@ class Orchestrator:
             ending = group.create_task(self._end(workers))
             await asyncio.wait(workers)
             ending.cancel()
-        for stream in tuple(self._open):
-            await self._settle(stream, None)
+        # A write that the database keeps waiting is rolled back; the next run asks again.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GRACE_S):
+                for stream in tuple(self._open):
+                    await self._settle(stream, None)
 
     async def _work(self) -> None:
         """Give streams their turns, the one with the fewest pages first."""

@@ -7,6 +7,7 @@ from typing import Final
 
 from backfill.core.series import Symbol
 from backfill.core.wire import Reference
+from backfill.errors import NotEntitled, UnknownSymbol
 from backfill.fetch.client import Client
 from backfill.providers.base import Provider
 from backfill.store import universe
@@ -22,15 +23,18 @@ class ReferenceDesk:
         self._database = database
         self._client = client
         self._provider = provider
-        self._asked: dict[int, asyncio.Task[Reference]] = {}
+        self._asked: dict[int, asyncio.Task[Reference | None]] = {}
 
     async def look_up(self, symbol: Symbol) -> Reference | None:
-        """Return what the reference says of a symbol; None if what it said lately still holds.
+        """Return what the reference says of a symbol; None if it has nothing new to say.
+
+        That is so where it was asked lately, where the plan doesn't include it, and for a ticker
+        that it no longer knows although bars of it are stored.
 
         Raises
         ------
         UnknownSymbol
-            If it doesn't know the ticker.
+            If it doesn't know the ticker, and nobody ever did.
         """
         if symbol.reference_at and datetime.now(UTC) - symbol.reference_at < _AGE:
             return None
@@ -39,12 +43,19 @@ class ReferenceDesk:
             task = self._asked[symbol.id] = asyncio.create_task(self._ask(symbol))
         return await asyncio.shield(task)
 
-    async def _ask(self, symbol: Symbol) -> Reference:
-        reference = await self._client.fetch(
-            self._provider.reference(symbol),
-            self._provider.read_reference,
-            asker=f"{symbol.ticker} reference",
-        )
+    async def _ask(self, symbol: Symbol) -> Reference | None:
+        try:
+            reference = await self._client.fetch(
+                self._provider.reference(symbol),
+                self._provider.read_reference,
+                asker=f"{symbol.ticker} reference",
+            )
+        except NotEntitled:
+            return None
+        except UnknownSymbol:
+            if not symbol.confirmed:
+                raise
+            reference = Reference(symbol.ticker, symbol.listed_on, symbol.delisted_on, None)
         await self._database.run(
             partial(universe.note_reference, symbol_id=symbol.id, reference=reference)
         )

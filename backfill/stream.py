@@ -16,7 +16,7 @@ from backfill.core.plan import frontier_ms
 from backfill.core.series import Series, Symbol
 from backfill.core.wire import Page, Reference, Request
 from backfill.core.work import Demand, Mode, Rules, Work, plan_work
-from backfill.errors import BadAnswer
+from backfill.errors import BadAnswer, UnknownSymbol
 from backfill.fetch.client import Client
 from backfill.providers.base import Provider
 from backfill.store import progress, universe
@@ -191,7 +191,12 @@ class Stream:
         symbol = self.work.symbol
         listed_on = symbol.listed_on
         if pages.begins_late(page):
-            reference = await self._context.look_up(symbol)
+            try:
+                reference = await self._context.look_up(symbol)
+            except UnknownSymbol:
+                if not self._any_bars:
+                    raise
+                reference = None
             if reference is not None:
                 listed_on = reference.listed_on or listed_on
         return self.work.calendar.midnight(listed_on) if listed_on else None

@@ -166,6 +166,12 @@ class Outcomes:
     fault: SharedFault | None = None
     stopped: Stopped | None = None
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether the run has left a series before its end."""
+        done = self.complete | self.skipped | self.failed.keys()
+        return any(series not in done for series in self.series)
+
     def fail(self, series: Series, error: BackfillError) -> None:
         """Note why a series failed, unless it is noted already."""
         self.failed.setdefault(series, error)

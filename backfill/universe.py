@@ -82,17 +82,14 @@ async def prepare(
 async def _entries(
     database: Database, settings: Settings, job: Job, today: date, *, register: bool
 ) -> list[Entry]:
+    tickers = list(dict.fromkeys(job.symbols or ()))
+
     async def load(connection: Connection) -> tuple[list[Symbol], list[universe.WatchEntry]]:
         watchlist = await universe.watched(connection)
-        if job.symbols is None:
-            return [], watchlist
         if register:
-            return await universe.register(connection, job.symbols), watchlist
-        found = {
-            symbol.ticker: symbol
-            for symbol in await universe.by_ticker(connection, list(job.symbols))
-        }
-        return [found.get(ticker) or _unregistered(ticker) for ticker in job.symbols], watchlist
+            return await universe.register(connection, tickers), watchlist
+        found = {one.ticker: one for one in await universe.by_ticker(connection, tickers)}
+        return [found.get(ticker) or _unregistered(ticker) for ticker in tickers], watchlist
 
     symbols, watchlist = await database.run(load)
     if job.symbols is None:
@@ -109,7 +106,7 @@ async def _entries(
         own = entry.timeframes if entry else (Timeframe.d1,)
         since = parse_since(entry.since, today) if entry and entry.since else default_since
         demand = Demand(since, job.mode, job.first, job.last)
-        entries.append(Entry(symbol, list(job.timeframes or own), demand))
+        entries.append(Entry(symbol, list(dict.fromkeys(job.timeframes or own)), demand))
     return entries
 
 

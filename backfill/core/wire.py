@@ -58,7 +58,6 @@ class Reference:
     ticker: str
     listed_on: date | None
     delisted_on: date | None
-    asset_type: str
     figi: str | None
 
 

@@ -165,7 +165,7 @@ class Client:
         while True:
             try:
                 async with self._breaker.passage():
-                    answer = read(await self._send(request, url))
+                    answer = await _read(read, await self._send(request, url))
             except RateLimited as error:
                 self._breaker.refused(asker)
                 self._tally.rate_limited += 1
@@ -239,6 +239,13 @@ class Client:
         if urlsplit(url)[:2] != self._origin:
             raise BadAnswer("the next page is said to be at another host")
         return url
+
+
+async def _read(read: Callable[[Response], _T], response: Response) -> _T:
+    """Read an answer; a long one in a thread, so that other calls leave in their slots."""
+    if len(response.body) < _CHUNK:
+        return read(response)
+    return await asyncio.to_thread(read, response)
 
 
 def _worth_a_retry(error: BaseException) -> bool:

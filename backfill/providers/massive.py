@@ -74,7 +74,6 @@ class _Aggregates(msgspec.Struct):
 
 class _Ticker(msgspec.Struct):
     ticker: str
-    market: str
     list_date: date | None = None
     delisted_utc: str | None = None
     composite_figi: str | None = None
@@ -214,7 +213,6 @@ class Massive:
             ticker=ticker.ticker,
             listed_on=ticker.list_date,
             delisted_on=_day(delisted) if delisted else None,
-            asset_type="crypto" if ticker.market == "crypto" else "stock",
             figi=ticker.composite_figi,
         )
 

@@ -149,7 +149,7 @@ async def _keep_as_it_is(_connection: Connection) -> None:
 
 async def _close(pool: asyncpg.Pool) -> None:
     try:
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(2):
             await pool.close()
     except TimeoutError:
         pool.terminate()
