@@ -102,9 +102,10 @@ def grouped(ask: Ask, market: str, day_text: str) -> Answer:
     sessions = sessions_of(market)
     midnight = sessions.zone.midnight(day)
     ask.entitle(sessions.zone, midnight)
+    known_until_ms = ask.known_until_ms(sessions.zone)
     rows: list[WireBar] = []
     found = np.flatnonzero(sessions.midnight_ms == midnight)
-    if len(found):
+    if len(found) and sessions.zone.next_midnight(midnight) <= known_until_ms:
         close_ms = sessions.close_ms(int(found[0])) - (1 if market == "crypto" else 0)
         for ticker in ask.market.tickers:
             if ask.market.listing(ticker).market == market:
@@ -114,7 +115,7 @@ def grouped(ask: Ask, market: str, day_text: str) -> Answer:
                     midnight,
                     midnight + 1,
                     adjusted=is_adjusted,
-                    now_ms=ask.known_until_ms(sessions.zone),
+                    now_ms=known_until_ms,
                 )
                 for bar in _wire_bars(replace(bars, ts_ms=bars.ts_ms * 0 + close_ms)):
                     bar.T = ticker

@@ -1,7 +1,6 @@
 """The wire protocol as pure functions: a call, the market and the clock in, an answer out."""
 
 import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -39,7 +38,7 @@ class Ask:
             return dict(self.query)
         try:
             text = base64.urlsafe_b64decode(self.query["cursor"] + "==").decode()
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:
             self.refuse(400, error="The cursor is not valid")
         return dict(parse_qsl(text, keep_blank_values=True))
 

@@ -1,0 +1,199 @@
+import gzip
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+import pytest
+
+from backfill.simulator import Action, Call, Fault, Market
+from backfill.simulator.faults import Faults
+from backfill.simulator.mangle import mangle_ask, mangle_body, mangle_bytes
+from backfill.simulator.protocol import Ask
+from backfill.simulator.routes import answer
+
+PATH: Final = "/v2/aggs/ticker/AAPL/range/1/day/2024-07-01/2024-07-19"
+MARKET: Final = Market()
+
+
+def ask(path: str = PATH, **query: str) -> Ask:
+    now_ms = round(datetime(2025, 3, 5, tzinfo=UTC).timestamp() * 1000)
+    return Ask(path, query, MARKET, now_ms, "unlimited", "http://sim", "id")
+
+
+def body(asked: Ask | None = None) -> dict[str, Any]:
+    return answer("GET", asked or ask()).body
+
+
+def rows(found: dict[str, Any]) -> list[dict[str, Any]]:
+    bars: list[dict[str, Any]] = msgspec.to_builtins(found.get("results", []))
+    assert found["resultsCount"] == found["count"] == len(bars)
+    return bars
+
+
+def call(path: str = PATH, **query: str) -> Call:
+    kind: Any = "bars" if path.startswith("/v2/aggs/") else "lookup"
+    return Call(0.0, datetime.now(UTC), "GET", path, query, kind)
+
+
+@pytest.mark.parametrize(
+    ("match", "hit"),
+    [
+        ({}, True),
+        ({"ticker": "AAPL"}, True),
+        ({"ticker": "AAP"}, False),
+        ({"kind": "bars"}, True),
+        ({"kind": "lookup"}, False),
+        ({"path": r"/range/1/day/"}, True),
+        ({"path": r"/range/1/minute/"}, False),
+        ({"path": r"sort=desc"}, True),
+        ({"path": r"cursor="}, False),
+    ],
+)
+def test_a_rule_hits_the_calls_that_match_all_of_it(match: dict[str, Any], hit: bool) -> None:
+    faults = Faults()
+    faults.inject(Fault(action=Action.HTML, **match))
+    assert (faults.hit(call(sort="desc")) is not None) is hit
+
+
+def test_a_rule_about_a_ticker_hits_its_look_ups_too() -> None:
+    assert Fault(action=Action.HTML, ticker="AAPL").matches(call("/v3/reference/tickers/AAPL"))
+
+
+def test_skip_and_times_count_matching_calls() -> None:
+    faults = Faults()
+    faults.inject(Fault(action=Action.HTML, kind="bars", skip=2, times=3))
+    found = []
+    for _ in range(8):
+        faults.hit(call("/v3/reference/splits"))
+        found.append(faults.hit(call()) is not None)
+    assert found == [False, False, True, True, True, False, False, False]
+
+
+def test_probability_is_repeatable() -> None:
+    def draw() -> list[bool]:
+        faults = Faults()
+        faults.inject(Fault(action=Action.HTML, probability=0.3, seed=5))
+        return [faults.hit(call()) is not None for _ in range(1000)]
+
+    assert draw() == draw()
+    assert 250 < sum(draw()) < 350
+
+
+def test_the_first_rule_that_hits_has_the_call() -> None:
+    faults = Faults()
+    faults.inject(Fault(action=Action.HTML, times=1))
+    faults.inject(Fault(action=Action.RESET))
+    hits = [faults.hit(call()) for _ in range(2)]
+    assert [hit and hit.action for hit in hits] == [Action.HTML, Action.RESET]
+    faults.clear()
+    assert faults.hit(call()) is None
+
+
+@pytest.mark.parametrize(
+    ("action", "key", "value"),
+    [
+        (Action.WRONG_TICKER, "ticker", "OTHER"),
+        (Action.WRONG_ADJUSTED, "adjusted", False),
+        (Action.DELAYED, "status", "DELAYED"),
+    ],
+)
+def test_a_body_says_what_is_not_so(action: Action, key: str, value: object) -> None:
+    true = body()
+    false = mangle_body(Fault(action=action), ask(), true)
+    assert {name for name in true if true[name] != false[name]} == {key}
+    assert false[key] == value
+
+
+def test_seconds_and_microseconds() -> None:
+    true = [bar["t"] for bar in rows(body())]
+    seconds = rows(mangle_body(Fault(action=Action.SECONDS), ask(), body()))
+    micros = rows(mangle_body(Fault(action=Action.MICROSECONDS), ask(), body()))
+    assert [bar["t"] * 1000 for bar in seconds] == true
+    assert [bar["t"] // 1000 for bar in micros] == true
+
+
+def test_duplicates_and_shuffled_keep_every_bar() -> None:
+    true = rows(body())
+    twice = rows(mangle_body(Fault(action=Action.DUPLICATES), ask(), body()))
+    assert twice == [bar for bar in true for _ in range(2)]
+    shuffled = rows(mangle_body(Fault(action=Action.SHUFFLED), ask(), body()))
+    assert shuffled != true
+    assert sorted(shuffled, key=lambda bar: bar["t"]) == true
+
+
+def test_bars_are_edited_contradicted_and_dropped_in_a_span_or_in_the_middle() -> None:
+    true = rows(body())
+    middle = len(true) // 2
+    edited = rows(mangle_body(Fault(action=Action.EDIT_BARS, bar={"h": 0.01}), ask(), body()))
+    assert [n for n, bar in enumerate(edited) if bar != true[n]] == [middle]
+    assert edited[middle] == true[middle] | {"h": 0.01}
+    span = (true[2]["t"], true[4]["t"])
+    conflict = Fault(action=Action.CONFLICT, span_ms=span, bar={"v": 7.0})
+    doubled = rows(mangle_body(conflict, ask(), body()))
+    assert len(doubled) == len(true) + 2
+    assert doubled[2:6] == [true[2], true[2] | {"v": 7.0}, true[3], true[3] | {"v": 7.0}]
+    dropped = rows(mangle_body(Fault(action=Action.DROP_BARS, span_ms=span), ask(), body()))
+    assert dropped == true[:2] + true[4:]
+
+
+def test_a_page_whose_bars_are_all_dropped_has_no_results() -> None:
+    empty = mangle_body(Fault(action=Action.DROP_BARS, span_ms=(0, 2**60)), ask(), body())
+    assert rows(empty) == []
+    assert "results" not in empty
+
+
+def test_one_bar_is_added_on_a_saturday() -> None:
+    true = rows(body())
+    more = rows(mangle_body(Fault(action=Action.SATURDAY_BAR), ask(), body()))
+    (added,) = [bar for bar in more if bar not in true]
+    assert datetime.fromtimestamp(added["t"] / 1000, UTC).strftime("%A") == "Saturday"
+    assert len(more) == len(true) + 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "served"),
+    [("1/minute", "1/day"), ("4/hour", "1/day"), ("1/day", "1/month"), ("1/week", "1/month")],
+)
+def test_a_coarser_bar_is_served(asked: str, served: str) -> None:
+    path = PATH.replace("1/day", asked)
+    assert mangle_ask(Fault(action=Action.WRONG_GRANULARITY), path) == PATH.replace("1/day", served)
+    assert mangle_ask(Fault(action=Action.HTML), path) == path
+
+
+def test_next_pages_repeat_never_end_or_lead_elsewhere() -> None:
+    def follow(action: Action) -> list[str]:
+        urls, asked = [], ask(limit="5000")
+        for _ in range(3):
+            urls.append(mangle_body(Fault(action=action), asked, body(asked))["next_url"])
+            asked = ask(cursor=urls[-1].partition("cursor=")[2])
+        return urls
+
+    repeated, endless = follow(Action.REPEATED_NEXT), follow(Action.ENDLESS_PAGES)
+    assert len(set(repeated)) == 1
+    assert len(set(endless)) == 3
+    assert all(url.startswith("http://sim" + PATH) for url in repeated + endless)
+    assert follow(Action.FOREIGN_NEXT)[0].startswith("https://elsewhere.example" + PATH)
+
+
+def test_bars_faults_leave_look_ups_alone() -> None:
+    asked = ask("/v3/reference/splits")
+    for action in (Action.SECONDS, Action.EDIT_BARS, Action.SATURDAY_BAR):
+        assert mangle_body(Fault(action=action), asked, body(asked)) == body(asked)
+
+
+def test_garbage_is_unreadable_in_its_own_way() -> None:
+    data = msgspec.json.encode(body())
+    made = {action: mangle_bytes(Fault(action=action), data) for action in Action}
+    assert made[Action.STATUS] == (data, {})
+    assert made[Action.HTML][0].startswith(b"<!DOCTYPE html>")
+    assert made[Action.HTML][1]["Content-Type"].startswith("text/html")
+    assert made[Action.NAN][0].count(b"NaN") == 1
+    assert b'"c":NaN,' in made[Action.NAN][0]
+    assert made[Action.BAD_GZIP][1] == {"Content-Encoding": "gzip"}
+    with pytest.raises((EOFError, OSError)):
+        gzip.decompress(made[Action.BAD_GZIP][0])
+    for action in (Action.HTML, Action.RANDOM_BYTES, Action.NAN, Action.CHARSET):
+        with pytest.raises(msgspec.DecodeError):
+            msgspec.json.decode(made[action][0])
+    with pytest.raises(RecursionError):
+        msgspec.json.decode(made[Action.NESTED][0])
