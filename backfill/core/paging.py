@@ -1,6 +1,7 @@
 """What the pages of one request prove, page by page, for every series that they feed."""
 
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Page
 from backfill.core.work import Target, Work
 from backfill.errors import BadAnswer
+
+_IDLE_PAGES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +40,10 @@ class Chunk:
 class Pages:
     """Reads the pages of one planned range, newest first, into chunks.
 
-    A page proves the range from its oldest bar to where the page before it ended; the slot of that
-    oldest bar itself is claimed with the next page, so that a bar which a provider cuts in two is
-    never taken for whole. The last page proves the rest. A page that does not reach further back
-    than the one before, or tells of an edge bar otherwise than that one did, is refused.
+    A page proves the range from its oldest bar to where the page before it ended. That oldest bar
+    itself waits for the next page and is stored and claimed with it, so that a bar which a provider
+    cuts in two is never taken for whole. The last page proves the rest. A page that tells otherwise
+    of the bar at the edge, or the third in a row that reaches no further back, is refused.
 
     Series that are rolled up are fed with the slots that are whole so far; what is left over waits
     for the next page. ``upto_ms`` is where the part begins that is proven so far.
@@ -53,6 +56,7 @@ class Pages:
         self._grid = work.calendar.grid(work.base)
         self.upto_ms = planned.span.end_ms
         self._edge = Bars.empty()
+        self._idle = 0
         self._quarantined: IntColumn = np.empty(0, np.int64)
         self._rollups = {
             target.series.timeframe: _RollUp(target, work, planned.span.end_ms)
@@ -80,24 +84,15 @@ class Pages:
         BadAnswer
             If the page is not what was asked for, or contradicts the page before.
         """
-        work, upto = self._work, self.upto_ms
-        asked = Span(self._planned.span.start_ms, upto)
+        work = self._work
+        asked = Span(self._planned.span.start_ms, self.upto_ms)
         checked = check_page(work.calendar, work.base, page.bars, asked, self._now_ms)
-        bars = self._without_edge(checked.bars)
-        known = self._edge
-        claim = Span(asked.start_ms, upto)
-        if page.next is not None:
-            if checked.edge_ms is None:
-                return []
-            edge_end = self._grid.widen((checked.edge_ms, checked.edge_ms + 1)).end_ms
-            if edge_end >= upto and len(known):
-                raise BadAnswer("the next page does not reach further back")
-            claim = Span(edge_end, upto)
-            self.upto_ms = edge_end
-            self._edge = bars.take(slice(0, 1)) if len(bars) else known
+        claim = self._claim(asked, page, checked)
+        bars = Bars.concat([self._without_edge(checked.bars), self._edge])
+        self._edge = bars.take(bars.ts_ms < claim.start_ms)
+        bars = bars.take(bars.ts_ms >= claim.start_ms)
         quarantined = np.concatenate((self._slots_of(checked), self._quarantined))
         self._quarantined = quarantined[quarantined < claim.start_ms]
-        present = np.concatenate((bars.ts_ms, known.ts_ms))
         chunks = []
         for target in work.targets:
             proven = self._proven(target, claim, listed_ms, final_ms)
@@ -105,9 +100,22 @@ class Pages:
             chunks.append(
                 rollup.chunk(proven.start_ms, final_ms, bars, quarantined, checked)
                 if rollup
-                else self._chunk(target, proven, bars, present, quarantined, checked)
+                else self._chunk(target, proven, bars, quarantined, checked)
             )
         return chunks
+
+    def _claim(self, asked: Span, page: Page, checked: Checked) -> Span:
+        """Return what a page proves of the range that was left, and leave the rest."""
+        if page.next is None:
+            return asked
+        start = asked.end_ms
+        if checked.edge_ms is not None:
+            start = self._grid.widen((checked.edge_ms, checked.edge_ms + 1)).end_ms
+        self._idle = self._idle + 1 if start >= asked.end_ms else 0
+        if self._idle == _IDLE_PAGES:
+            raise BadAnswer(f"{_IDLE_PAGES} pages in a row reach no further back")
+        self.upto_ms = start
+        return Span(start, asked.end_ms)
 
     def _proven(self, target: Target, claim: Span, listed_ms: int | None, final_ms: int) -> Span:
         """Bound a claim by the symbol's listing, on a whole slot, and by what is final."""
@@ -122,11 +130,12 @@ class Pages:
         target: Target,
         claim: Span,
         bars: Bars,
-        present: IntColumn,
         quarantined: IntColumn,
         checked: Checked,
     ) -> Chunk:
         claims = Spans.of(claim) & target.missing
+        # The bar that waits at the edge says that its session traded.
+        present = np.concatenate((bars.ts_ms, self._edge.ts_ms))
         return Chunk(
             series=target.series,
             source=target.source,
@@ -141,14 +150,10 @@ class Pages:
 
     def _without_edge(self, bars: Bars) -> Bars:
         """Drop the bar that the page before ended with, if this one begins with it again."""
-        if not len(self._edge):
-            return bars
-        again = bars.take(bars.ts_ms == self._edge.ts_ms[0])
-        if not len(again):
-            return bars
-        if not again.equals(self._edge):
+        repeated = np.isin(bars.ts_ms, self._edge.ts_ms)
+        if repeated.any() and not bars.take(repeated).equals(self._edge):
             raise BadAnswer("two pages tell differently of the bar between them")
-        return bars.take(bars.ts_ms != self._edge.ts_ms[0])
+        return bars.take(~repeated)
 
     def _slots_of(self, checked: Checked) -> IntColumn:
         canonical = self._work.calendar.canonical(self._work.base, checked.rejected.ts_ms)
@@ -193,13 +198,14 @@ class _RollUp:
         spoiled, _ = self._grid.floor(bad[(bad >= whole.start_ms) & (bad < whole.end_ms)])
         rolled = rolled.take(~np.isin(rolled.ts_ms, spoiled))
         claims = Spans.of(whole) & self._target.missing
+        present = np.concatenate((rolled.ts_ms, self._waiting.ts_ms))
         chunk = Chunk(
             series=self._target.series,
             source=self._target.source,
             bars=rolled,
             claims=claims,
             empty=empty_slots(
-                self._calendar, self._target.series.timeframe, claims, rolled.ts_ms, spoiled
+                self._calendar, self._target.series.timeframe, claims, present, spoiled
             ),
         )
         if self._holds_rejected:
