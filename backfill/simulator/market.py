@@ -1,17 +1,16 @@
 """What every bar of the simulated market is: the truth that served and stored bars are held to."""
 
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from datetime import date
-from threading import Lock
-from typing import Final, Generic, Literal, TypeVar
+from typing import Final, Literal
 from zlib import crc32
 
 import numpy as np
 
 from backfill.core.bars import NO_COUNT, Bars, FloatColumn
 from backfill.core.timeframe import MINUTE_MS, Timeframe
+from backfill.simulator.cache import Cache
 from backfill.simulator.listings import DIVIDENDS, LISTINGS, SPLITS, Dividend, Listing, Split
 from backfill.simulator.prices import (
     VOLUME_UNIT,
@@ -24,10 +23,12 @@ from backfill.simulator.prices import (
 )
 from backfill.simulator.sessions import Grid, Sessions, sessions_of
 
-CACHE_BYTES: Final = 250_000_000
-FOREVER_MS: Final = 2**62
+PATH_BYTES: Final = 150_000_000
+MONTH_BYTES: Final = 130_000_000
+DAY_BYTES: Final = 20_000_000
+"""What a market may hold of what it has drawn; the paths of its whole universe fit."""
 
-_T = TypeVar("_T")
+_FOREVER_MS: Final = 2**62
 
 _UNITS: Final[dict[Timeframe, Literal["day", "week", "month"]]] = {
     Timeframe.d1: "day",
@@ -45,9 +46,9 @@ class Market:
 
     def __init__(self, seed: int = 7) -> None:
         self.seed = seed
-        self._paths = _Cache[Path](CACHE_BYTES // 2, lambda path: path.nbytes)
-        self._months = _Cache[Bars](CACHE_BYTES // 2, _nbytes)
-        self._crypto_days = _Cache[Bars](CACHE_BYTES // 10, _nbytes)
+        self._paths = Cache[Path](PATH_BYTES, lambda path: path.nbytes)
+        self._months = Cache[Bars](MONTH_BYTES, _nbytes)
+        self._crypto_days = Cache[Bars](DAY_BYTES, _nbytes)
 
     @property
     def tickers(self) -> tuple[str, ...]:
@@ -85,7 +86,7 @@ class Market:
         Weeks start on Monday, those of crypto too. With ``now_ms`` these are the bars that have
         ended by then, adjusted for the splits known by then.
         """
-        now = FOREVER_MS if now_ms is None else now_ms
+        now = _FOREVER_MS if now_ms is None else now_ms
         zone = self.sessions(ticker).zone
         start_ms, end_ms = zone.clamp(start_ms), zone.clamp(end_ms)
         if start_ms >= end_ms:
@@ -243,32 +244,6 @@ class Market:
             for split in SPLITS
             if split.ticker == ticker and split.happened
         ]
-
-
-class _Cache(Generic[_T]):
-    """Values by key; those used longest ago go when they would hold more bytes than the limit."""
-
-    def __init__(self, limit: int, size_of: Callable[[_T], int]) -> None:
-        self._limit = limit
-        self._size_of = size_of
-        self._held: OrderedDict[Hashable, _T] = OrderedDict()
-        self._bytes = 0
-        self._lock = Lock()
-
-    def get(self, key: Hashable, make: Callable[[], _T]) -> _T:
-        """Return the value of a key, made anew if it isn't held."""
-        with self._lock:
-            if key in self._held:
-                self._held.move_to_end(key)
-                return self._held[key]
-        value = make()
-        with self._lock:
-            if key not in self._held:
-                self._held[key] = value
-                self._bytes += self._size_of(value)
-            while self._bytes > self._limit and len(self._held) > 1:
-                self._bytes -= self._size_of(self._held.popitem(last=False)[1])
-        return value
 
 
 def _months(

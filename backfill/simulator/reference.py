@@ -58,12 +58,12 @@ def tickers(ask: Ask) -> Answer:
 
 def ticker_details(ask: Ask, ticker: str) -> Answer:
     """Answer ``/v3/reference/tickers/{ticker}``."""
-    for listing in _listings(ask):
-        if listing.ticker == ticker:
-            row = _ticker(ask, listing)
-            del row["last_updated_utc"]
-            row["list_date"] = listing.list_date.isoformat()
-            return Answer(200, {"results": row, "status": "OK", "request_id": ask.request_id})
+    listing = ask.market.listing(ticker) if ticker in ask.market.tickers else None
+    if listing and listing.list_date <= _today(ask):
+        row = _ticker(ask, listing)
+        del row["last_updated_utc"]
+        row["list_date"] = listing.list_date.isoformat()
+        return Answer(200, {"results": row, "status": "OK", "request_id": ask.request_id})
     return ask.refuse(404, message="Ticker not found.")
 
 
