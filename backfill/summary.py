@@ -38,7 +38,10 @@ class SeriesCounts:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a run did: the last event of its log, the ``--json`` object and its ledger row."""
+    """What a run did: the last event of its log, the ``--json`` object and its ledger row.
+
+    ``error`` is the cause that ended the whole run, if one did; the ledger and people are told.
+    """
 
     run_id: str
     status: str
@@ -56,8 +59,10 @@ class Summary:
     error: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the summary as JSON's own types."""
-        return asdict(self)
+        """Return what the contract names, as JSON's own types."""
+        values = asdict(self)
+        del values["error"]
+        return values
 
     def as_run_end(self, symbols: int) -> RunEnd:
         """Return what the run ledger keeps of it."""
