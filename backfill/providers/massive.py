@@ -11,9 +11,7 @@ from typing import Final, TypeVar
 from urllib.parse import quote
 
 import msgspec
-import numpy as np
 
-from backfill.core.bars import NO_COUNT, Bars
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span
 from backfill.core.series import Symbol
@@ -30,6 +28,7 @@ from backfill.errors import (
     UnknownSymbol,
     UnreadableAnswer,
 )
+from backfill.providers.massive_bars import read_page
 from backfill.providers.retry_after import retry_after_s
 
 _EARLIEST: Final = date(2003, 9, 10)
@@ -53,25 +52,6 @@ _RANGE: Final = {
 }
 
 
-class _Bar(msgspec.Struct, gc=False):
-    t: int
-    o: float
-    h: float
-    l: float  # noqa: E741  # the wire's own name
-    c: float
-    v: float
-    vw: float | None = None
-    n: int | None = None
-
-
-class _Aggregates(msgspec.Struct):
-    status: str
-    ticker: str
-    adjusted: bool
-    results: list[_Bar] = []
-    next_url: str | None = None
-
-
 class _Ticker(msgspec.Struct):
     ticker: str
     list_date: date | None = None
@@ -91,6 +71,7 @@ class _Split(msgspec.Struct):
 
 
 class _Splits(msgspec.Struct):
+    status: str
     results: list[_Split] = []
     next_url: str | None = None
 
@@ -103,7 +84,6 @@ class _Refusal(msgspec.Struct):
 
 _T = TypeVar("_T")
 
-_AGGREGATES: Final = msgspec.json.Decoder(_Aggregates)
 _TICKER_DETAILS: Final = msgspec.json.Decoder(_TickerDetails)
 _SPLITS: Final = msgspec.json.Decoder(_Splits)
 _REFUSAL: Final = msgspec.json.Decoder(_Refusal)
@@ -178,16 +158,15 @@ class Massive:
             If it holds another ticker's bars, or bars of another adjustment.
         """
         _refuse_errors(response)
-        answer = _decoded(_AGGREGATES, response)
-        if answer.status not in {"OK", "DELAYED"}:
-            raise ProviderError(f"the provider answered with status {answer.status[:40]!r}")
+        answer, bars = read_page(response.body)
+        _refuse_status(answer.status)
         if answer.ticker != wire_ticker(symbol.ticker):
             raise BadAnswer(f"bars of {answer.ticker[:40]!r} came for {symbol.ticker}")
         if answer.adjusted != (adjustment == "split"):
             came = "split-adjusted" if answer.adjusted else "raw"
             raise BadAnswer(f"{came} bars came for {adjustment} ones")
         return Page(
-            bars=_columns(answer.results),
+            bars=bars,
             next=Request(answer.next_url) if answer.next_url else None,
             delayed_ms=_DELAY_MS if answer.status == "DELAYED" else 0,
         )
@@ -228,6 +207,7 @@ class Massive:
         """Read a page of splits, as listed, and the request for the next page."""
         _refuse_errors(response)
         answer = _decoded(_SPLITS, response)
+        _refuse_status(answer.status)
         splits = [
             Split(row.ticker, row.execution_date, row.split_from, row.split_to)
             for row in answer.results
@@ -248,19 +228,6 @@ def _last_day(calendar: Calendar, timeframe: Timeframe, last_ms: int) -> date:
     """Return the last day to ask for: a provider's week ends on Saturday, ours on Sunday."""
     last = calendar.day_of(last_ms)
     return last - timedelta(days=1) if timeframe is Timeframe.w1 else last
-
-
-def _columns(rows: list[_Bar]) -> Bars:
-    return Bars(
-        ts_ms=np.array([row.t for row in rows], np.int64),
-        open=np.array([row.o for row in rows], np.float64),
-        high=np.array([row.h for row in rows], np.float64),
-        low=np.array([row.l for row in rows], np.float64),
-        close=np.array([row.c for row in rows], np.float64),
-        volume=np.array([row.v for row in rows], np.float64),
-        vwap=np.array([row.vw for row in rows], np.float64),  # None becomes NaN
-        trade_count=np.array([NO_COUNT if row.n is None else row.n for row in rows], np.int64),
-    )
 
 
 def _decoded(decoder: msgspec.json.Decoder[_T], response: Response) -> _T:
@@ -295,6 +262,12 @@ def _refuse_errors(response: Response) -> None:
     if status in {408, 425} or status >= 500:
         raise ProviderUnavailable(f"the provider answered {status}{detail}", wait_s)
     raise ProviderError(f"the provider answered {status}{detail}")
+
+
+def _refuse_status(status: str) -> None:
+    """Refuse an answer that says in its body that it is none."""
+    if status not in {"OK", "DELAYED"}:
+        raise ProviderError(f"the provider answered with status {status[:40]!r}")
 
 
 def _day(stamp: str) -> date:

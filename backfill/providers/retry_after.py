@@ -22,6 +22,6 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     try:
         at = parsedate_to_datetime(value)
         now = parsedate_to_datetime(headers.get("date", ""))
-    except ValueError:
+        return max(0.0, (at - now).total_seconds())
+    except (ValueError, TypeError):  # TypeError: one of them is in "-0000", which is no zone
         return None
-    return max(0.0, (at - now).total_seconds())
