@@ -18,6 +18,23 @@ _LEDGER: Final = """
     );
     ALTER TABLE backfill_migrations ENABLE ROW LEVEL SECURITY;
 """
+# A run reads the ledger to see that the schema is its own; it never writes it.
+_SHOW_RUNNER: Final = """
+    DO $$
+    BEGIN
+        IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'backfill_runner') THEN
+            GRANT SELECT ON backfill_migrations TO backfill_runner;
+            IF NOT EXISTS (
+                SELECT FROM pg_policy
+                WHERE polrelid = 'backfill_migrations'::regclass AND polname = 'backfill_runner'
+            ) THEN
+                CREATE POLICY backfill_runner ON backfill_migrations
+                    FOR SELECT TO backfill_runner USING (true);
+            END IF;
+        END IF;
+    END
+    $$
+"""
 _HAS_TABLES: Final = """
     SELECT
         to_regclass('backfill_migrations') IS NOT NULL AS ledger,
@@ -72,6 +89,7 @@ async def migrate(database: Database) -> list[str]:
                     migration.name,
                     migration.checksum,
                 )
+                await connection.execute(_SHOW_RUNNER)
                 return True
             return False
 
