@@ -105,7 +105,10 @@ def _bad_values(bars: Bars) -> list[tuple[Reason, NDArray[np.bool_]]]:
     finite = np.isfinite(prices).all(axis=0) & np.isfinite(bars.volume) & ~np.isinf(bars.vwap)
     return [
         (Reason.not_finite, ~finite),
-        (Reason.price, (prices <= 0).any(axis=0) | (bars.vwap <= 0)),
+        (
+            Reason.price,
+            (prices <= 0).any(axis=0) | (bars.vwap < 0) | ((bars.vwap == 0) & (bars.volume > 0)),
+        ),
         (
             Reason.high_low,
             (bars.low > np.minimum(bars.open, bars.close))

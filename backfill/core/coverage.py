@@ -5,6 +5,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 class Span(NamedTuple):
     """A half-open range of time ``[start_ms, end_ms)`` in epoch milliseconds."""
@@ -78,6 +81,15 @@ class Spans:
     def covers(self, start_ms: int, end_ms: int) -> bool:
         """Whether the whole of ``[start_ms, end_ms)`` is in the set."""
         return not type(self).of((start_ms, end_ms)) - self
+
+    def holds(self, ts_ms: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether each instant is in the set."""
+        if not self.items:
+            return np.zeros(len(ts_ms), bool)
+        starts, ends = np.array(self.items, np.int64).T
+        at = np.searchsorted(starts, ts_ms, side="right") - 1
+        inside: NDArray[np.bool_] = (at >= 0) & (ts_ms < ends[np.maximum(at, 0)])
+        return inside
 
     @property
     def hull(self) -> Span | None:

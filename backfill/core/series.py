@@ -10,6 +10,7 @@ from backfill.core.coverage import Span, Spans
 from backfill.core.timeframe import Timeframe
 from backfill.errors import UsageError
 
+_PAIR: Final = re.compile(r"[A-Z0-9]{2,10}/[A-Z]{3,5}")
 _TICKER: Final = re.compile(r"[A-Za-z0-9]+([.:/_-][A-Za-z0-9]+)*")
 
 
@@ -92,6 +93,8 @@ def ticker_traits(ticker: str) -> tuple[str, str]:
     market, colon, _ = ticker.partition(":")
     if colon and market != "X":
         raise UsageError(f"{ticker!r}: only stocks (AAPL) and crypto (X:BTCUSD) are kept")
-    if colon or "/" in ticker:
+    if colon or _PAIR.fullmatch(ticker):
         return "crypto", ALWAYS_OPEN
+    if "/" in ticker:
+        raise UsageError(f"{ticker!r} is no pair such as BTC/USD; a share class is written BRK.B")
     return "stock", "XNYS"

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, timedelta
 from enum import StrEnum
 
 from backfill.core.calendar import Calendar
@@ -17,7 +17,7 @@ from backfill.core.plan import (
 )
 from backfill.core.series import Progress, Series, Source, Symbol
 from backfill.core.terms import Terms
-from backfill.core.timeframe import DAY_MS, Timeframe
+from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
 from backfill.errors import NotEntitled, SeriesError, SourceMismatch
 
@@ -132,7 +132,9 @@ def life_of(symbol: Symbol, calendar: Calendar, terms: Terms, now_ms: int) -> Li
     window = terms.window_start(calendar.day_of(now_ms))
     return Limits(
         listed_ms=calendar.midnight(symbol.listed_on) if symbol.listed_on else None,
-        delisted_ms=calendar.midnight(symbol.delisted_on) + DAY_MS if symbol.delisted_on else None,
+        delisted_ms=calendar.midnight(symbol.delisted_on + timedelta(days=1))
+        if symbol.delisted_on
+        else None,
         window_ms=calendar.midnight(window),
     )
 
