@@ -51,16 +51,38 @@ _INTERRUPT: Final = """
     SET status = 'interrupted', finished_at = now(), error = 'the run died; another took its series'
     WHERE run_id = ANY ($1::uuid[]) AND status = 'running'
 """
+# An UPDATE alone locks rows in the order of the heap, and meets a page's write in a deadlock.
 _RENEW: Final = """
-    UPDATE backfill_progress
+    WITH mine AS MATERIALIZED (
+        SELECT symbol_id, timeframe
+        FROM backfill_progress
+        WHERE claimed_by = $1
+        ORDER BY symbol_id, timeframe
+        FOR UPDATE
+    )
+    UPDATE backfill_progress AS p
     SET claimed_until = now() + make_interval(secs => $2)
-    WHERE claimed_by = $1
+    FROM mine
+    WHERE p.symbol_id = mine.symbol_id AND p.timeframe = mine.timeframe
 """
 _RELEASE: Final = """
-    UPDATE backfill_progress
+    WITH mine AS MATERIALIZED (
+        SELECT symbol_id, timeframe
+        FROM backfill_progress
+        WHERE claimed_by = $1 AND (
+            $2::integer[] IS NULL
+            OR (symbol_id, timeframe) IN (
+                SELECT symbol_id, timeframe::timeframe
+                FROM unnest($2::integer[], $3::text[]) AS k (symbol_id, timeframe)
+            )
+        )
+        ORDER BY symbol_id, timeframe
+        FOR UPDATE
+    )
+    UPDATE backfill_progress AS p
     SET claimed_by = NULL, claimed_until = NULL
-    WHERE claimed_by = $1 AND ($2::integer[] IS NULL OR symbol_id = ANY ($2))
-        AND ($3::text[] IS NULL OR timeframe = ANY ($3::text[]::timeframe[]))
+    FROM mine
+    WHERE p.symbol_id = mine.symbol_id AND p.timeframe = mine.timeframe
 """
 _WANT: Final = """
     UPDATE backfill_progress
