@@ -224,17 +224,32 @@ def _records(bars: Bars) -> Iterator[tuple[Any, ...]]:
         bars.low.tolist(),
         bars.close.tolist(),
         bars.volume.tolist(),
-        [None if value != value else value for value in bars.vwap.tolist()],  # noqa: PLR0124  # NaN
-        [None if value == NO_COUNT else value for value in bars.trade_count.tolist()],
+        _given_vwaps(bars),
+        _given_counts(bars),
         strict=True,
     )
+
+
+def _given_vwaps(bars: Bars) -> list[float | None]:
+    return [None if value != value else value for value in bars.vwap.tolist()]  # noqa: PLR0124  # NaN
+
+
+def _given_counts(bars: Bars) -> list[int | None]:
+    return [None if value == NO_COUNT else value for value in bars.trade_count.tolist()]
 
 
 def _raw(bars: Bars) -> Iterator[dict[str, Any]]:
     """Values of rejected bars as they came; what JSON can't hold is spelled out."""
     names = ("open", "high", "low", "close", "volume", "vwap", "trade_count")
     for stamp, *values in zip(
-        bars.ts_ms.tolist(), *(getattr(bars, name).tolist() for name in names), strict=True
+        bars.ts_ms.tolist(),
+        *(getattr(bars, name).tolist() for name in names[:5]),
+        _given_vwaps(bars),
+        _given_counts(bars),
+        strict=True,
     ):
-        spelled = [value if abs(value) < float("inf") else str(value) for value in values]
-        yield {"ts_ms": stamp, **dict(zip(names, spelled, strict=True))}
+        yield {"ts_ms": stamp, **dict(zip(names, map(_spelled, values), strict=True))}
+
+
+def _spelled(value: float | None) -> float | str | None:
+    return value if value is None or abs(value) < float("inf") else str(value)
