@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from email.utils import formatdate
 from types import TracebackType
 from typing import Final, Self, TypeVar
-from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 import structlog
 import tenacity
+from yarl import URL
 
 from backfill.core.wire import Kind, Request, Response
 from backfill.errors import (
@@ -100,7 +101,8 @@ class Client:
         patience: Patience = DEFAULT_PATIENCE,
     ) -> None:
         self._base_url = base_url.rstrip("/")
-        self._origin = urlsplit(self._base_url)[:2]
+        self._origin = _origin(URL(self._base_url))
+        self._keys = tuple(value.rpartition(" ")[2].encode() for value in headers.values())
         self._pacer = pacer
         self._tally = tally
         self._patience = patience
@@ -157,7 +159,7 @@ class Client:
         return await attempts(self._attempt, request, url, read, asker)
 
     async def _attempt(
-        self, request: Request, url: str, read: Callable[[Response], _T], asker: str
+        self, request: Request, url: URL, read: Callable[[Response], _T], asker: str
     ) -> _T:
         """Send once, sitting out 429s; feed the breaker with how it went."""
         loop = asyncio.get_running_loop()
@@ -205,7 +207,7 @@ class Client:
             message=str(error),
         )
 
-    async def _send(self, request: Request, url: str) -> Response:
+    async def _send(self, request: Request, url: URL) -> Response:
         await self._stop.unless_set(self._pacer.slot(request.cost))
         self._tally.spend(request.kind)
         try:
@@ -215,6 +217,9 @@ class Client:
                 self._tally.answers += 1
                 body = await self._body(answer)
                 headers = {name.lower(): value for name, value in answer.headers.items()}
+                headers.setdefault("date", formatdate(usegmt=True))
+                if answer.status != 200:
+                    body = self._without_keys(body)
                 return Response(answer.status, headers, body)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             reason = str(error) or type(error).__name__
@@ -232,11 +237,20 @@ class Client:
             parts.append(part)
         return b"".join(parts)
 
-    def _url_of(self, request: Request) -> str:
-        url = urljoin(f"{self._base_url}/", request.target)
-        if "://" not in request.target:
-            url = self._base_url + request.target
-        if urlsplit(url)[:2] != self._origin:
+    def _without_keys(self, refusal: bytes) -> bytes:
+        """Blot the key out of a refusal that repeats it: its text goes into logs and the ledger."""
+        for key in self._keys:
+            refusal = refusal.replace(key, b"***")
+        return refusal
+
+    def _url_of(self, request: Request) -> URL:
+        target = request.target
+        try:
+            url = URL(self._base_url + target if target.startswith("/") else target)
+            elsewhere = target.startswith("//") or _origin(url) != self._origin
+        except ValueError:
+            elsewhere = True
+        if elsewhere:
             raise BadAnswer("the next page is said to be at another host")
         return url
 
@@ -246,6 +260,11 @@ async def _read(read: Callable[[Response], _T], response: Response) -> _T:
     if len(response.body) < _CHUNK:
         return read(response)
     return await asyncio.to_thread(read, response)
+
+
+def _origin(url: URL) -> tuple[str, str | None, int | None, str | None, str | None]:
+    """Return where a request would go; an address that names a user is nobody's origin."""
+    return url.scheme, url.host, url.port, url.user, url.password
 
 
 def _worth_a_retry(error: BaseException) -> bool:
