@@ -10,6 +10,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from itertools import count
 from typing import Final
 
@@ -47,6 +48,9 @@ class Orchestrator:
         )
         self._order = count()
         self._open: set[Stream] = set()
+        # The streams in hand that have not sent the request of their turn, and that turn.
+        self._unsent: dict[Stream, float] = {}
+        self._one_sent = asyncio.Event()
         self._held: list[tuple[Stream, Lease]] = []
 
     async def run(self, streams: list[Stream]) -> None:
@@ -66,7 +70,9 @@ class Orchestrator:
         if not streams:
             return
         self._open = set(streams)
-        for stream in streams:
+        # What misses the newest data goes first: a run that is cut short, and the one that resumes
+        # it, never serve one series' past before another's present.
+        for stream in sorted(streams, key=lambda stream: stream.upto_ms, reverse=True):
             self._queue.put_nowait((0, next(self._order), stream))
         async with asyncio.TaskGroup() as group:
             workers = [group.create_task(self._work()) for _ in range(WORKERS)]
@@ -84,16 +90,30 @@ class Orchestrator:
         while True:
             try:
                 turn, order, stream = await self._stop.unless_set(self._queue.get())
+                if stream is None:
+                    return
+                self._unsent[stream] = turn
+                await self._let_earlier_turns_send(turn)
             except Stopped:
                 return
-            if stream is None:
-                return
-            if await self._turn(stream):
+            goes_on = await self._turn(stream)
+            self._note_sent(stream)
+            if goes_on:
                 self._queue.put_nowait((turn + 1, order, stream))
                 continue
             if not self._open:
                 for _ in range(WORKERS):
                     self._queue.put_nowait((math.inf, next(self._order), None))
+
+    async def _let_earlier_turns_send(self, turn: float) -> None:
+        """Wait while another stream's earlier page is not asked for yet: the last calls are its."""
+        while any(earlier < turn for earlier in self._unsent.values()):
+            self._one_sent.clear()
+            await self._stop.unless_set(self._one_sent.wait())
+
+    def _note_sent(self, stream: Stream) -> None:
+        if self._unsent.pop(stream, None) is not None:
+            self._one_sent.set()
 
     async def _turn(self, stream: Stream) -> bool:
         """Take a stream one page further and return whether it goes on."""
@@ -106,7 +126,7 @@ class Orchestrator:
                     self._open.discard(stream)
                     return False
                 if not stream.fetched:
-                    await stream.advance()
+                    await stream.advance(partial(self._note_sent, stream))
                 if not stream.fetched:
                     return True
             except BackfillError as error:

@@ -69,6 +69,11 @@ class Stream:
         return self.work.series
 
     @property
+    def upto_ms(self) -> int:
+        """Where the newest range that it still has to fetch ends, in epoch ms."""
+        return max((planned.span.end_ms for planned in self._ranges), default=0)
+
+    @property
     def fetched(self) -> bool:
         """Whether no request is left to send."""
         return not self._ranges
@@ -112,8 +117,10 @@ class Stream:
                 self._context.outcomes.fail(target.series, target.refusal)
         return None
 
-    async def advance(self) -> None:
+    async def advance(self, sent: Callable[[], None]) -> None:
         """Fetch the next page, and have it written once the page before is.
+
+        ``sent`` is called when the request leaves.
 
         Raises
         ------
@@ -135,6 +142,7 @@ class Stream:
                 adjustment=context.rules.adjustment,
             ),
             asker=f"{work.symbol.ticker} {work.base}",
+            sent=sent,
         )
         log.info("fetch.page", bars=len(page.bars), last=page.next is None)
         self._any_bars |= len(page.bars) > 0

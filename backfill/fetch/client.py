@@ -130,11 +130,17 @@ class Client:
     ) -> None:
         await self._session.close()
 
-    async def fetch(self, request: Request, read: Callable[[Response], _T], asker: str) -> _T:
+    async def fetch(
+        self,
+        request: Request,
+        read: Callable[[Response], _T],
+        asker: str,
+        sent: Callable[[], None] = lambda: None,
+    ) -> _T:
         """Send a request until it is answered or not worth another try, and return what was read.
 
         ``read`` turns an answer into a value or raises its outcome; ``asker`` names the series to
-        the breaker.
+        the breaker, ``sent`` is called each time the request leaves.
 
         Raises
         ------
@@ -156,10 +162,15 @@ class Client:
             before_sleep=self._note_retry,
             reraise=True,
         )
-        return await attempts(self._attempt, request, url, read, asker)
+        return await attempts(self._attempt, request, url, read, asker, sent)
 
     async def _attempt(
-        self, request: Request, url: URL, read: Callable[[Response], _T], asker: str
+        self,
+        request: Request,
+        url: URL,
+        read: Callable[[Response], _T],
+        asker: str,
+        sent: Callable[[], None],
     ) -> _T:
         """Send once, sitting out 429s; feed the breaker with how it went."""
         loop = asyncio.get_running_loop()
@@ -167,7 +178,7 @@ class Client:
         while True:
             try:
                 async with self._breaker.passage():
-                    answer = await _read(read, await self._send(request, url))
+                    answer = await _read(read, await self._send(request, url, sent))
             except RateLimited as error:
                 self._breaker.refused(asker)
                 self._tally.rate_limited += 1
@@ -207,9 +218,10 @@ class Client:
             message=str(error),
         )
 
-    async def _send(self, request: Request, url: URL) -> Response:
+    async def _send(self, request: Request, url: URL, sent: Callable[[], None]) -> Response:
         await self._stop.unless_set(self._pacer.slot(request.cost))
         self._tally.spend(request.kind)
+        sent()
         try:
             async with self._session.get(
                 url, params=dict(request.params) or None, allow_redirects=False
