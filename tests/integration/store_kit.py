@@ -29,6 +29,7 @@ _T = TypeVar("_T")
 
 START: Final = 1_700_000_040_000
 """A whole minute of November 2023, in epoch milliseconds."""
+MONTH: Final = date(2023, 11, 1)
 NOW: Final = datetime(2024, 11, 12, 12, tzinfo=UTC)
 SOURCE: Final = Source("massive", "sip", "raw")
 MIGRATION: Final = next(
