@@ -117,6 +117,7 @@ class Client:
                 total=patience.total_s, sock_connect=patience.connect_s, sock_read=patience.read_s
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
+            middlewares=[_once],
         )
 
     async def __aenter__(self) -> Self:
@@ -277,6 +278,19 @@ async def _read(read: Callable[[Response], _T], response: Response) -> _T:
 def _origin(url: URL) -> tuple[str, str | None, int | None, str | None, str | None]:
     """Return where a request would go; an address that names a user is nobody's origin."""
     return url.scheme, url.host, url.port, url.user, url.password
+
+
+async def _once(
+    request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Keep aiohttp (3.14) from sending a GET again by itself when its connection drops.
+
+    That second request would be one that no slot was taken for and nobody counted.
+    """
+    try:
+        return await send(request)
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise ProviderUnavailable(f"no answer from the provider: {error}") from None
 
 
 def _worth_a_retry(error: BaseException) -> bool:
