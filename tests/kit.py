@@ -1,0 +1,193 @@
+"""What the tests of the fetcher share: a clock that leaps, a written ledger, a written provider."""
+
+import asyncio
+import functools
+import re
+import selectors
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, ParamSpec
+
+from aiohttp import ClientResponse
+from aioresponses import CallbackResult, aioresponses
+from yarl import URL
+
+from backfill.core.terms import Quota
+from backfill.fetch.client import Client, Patience, Tally
+from backfill.fetch.quota import Pacer
+from backfill.fetch.stop import StopSignal
+
+BASE = "https://provider.test"
+KEY = "k3y-of-the-test"
+
+_P = ParamSpec("_P")
+
+
+class _LeapingSelector(selectors.DefaultSelector):
+    """Never waits for a timer: moves its clock to it instead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1000.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None:
+            ready = super().select(5)
+            if not ready:
+                raise AssertionError("the test waits for something that never comes")
+            return ready
+        ready = super().select(0)
+        if not ready:
+            self.now += max(0.0, timeout)
+        return ready
+
+
+class LeapingLoop(asyncio.SelectorEventLoop):
+    """An event loop on which sleeping takes no time and the clock is exact."""
+
+    def __init__(self) -> None:
+        self._leaping = _LeapingSelector()
+        super().__init__(self._leaping)
+
+    def time(self) -> float:
+        return self._leaping.now
+
+
+def leaping(test: Callable[_P, Coroutine[Any, Any, None]]) -> Callable[_P, None]:
+    """Run an async test on a loop whose clock leaps from timer to timer."""
+
+    @functools.wraps(test)
+    def run(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        with asyncio.Runner(loop_factory=LeapingLoop) as runner:
+            runner.run(test(*args, **kwargs))
+
+    return run
+
+
+def now() -> float:
+    """The loop's clock, in seconds."""
+    return asyncio.get_running_loop().time()
+
+
+class WrittenLedger:
+    """The slot ledger of `SlotLedger`, in memory, on the loop's clock.
+
+    ``delay`` gives the seconds that each question to it takes.
+    """
+
+    def __init__(self, spacing_s: float = 0.0, delay: Iterator[float] | None = None) -> None:
+        self.spacing_s = spacing_s
+        self.next_at = 0.0
+        self.paused_until = 0.0
+        self.pauses: list[float] = []
+        self.taken: list[int] = []
+        self._delay = delay
+
+    async def _answer(self) -> None:
+        if self._delay is not None:
+            await asyncio.sleep(next(self._delay))
+
+    async def take(self, cost: int) -> float:
+        await self._answer()
+        self.taken.append(cost)
+        at = max(now(), self.next_at, self.paused_until)
+        self.next_at = at + self.spacing_s * cost
+        return at - now()
+
+    async def confirm(self, late_s: float) -> float:
+        await self._answer()
+        self.next_at += late_s
+        return max(0.0, self.paused_until - now())
+
+    async def pause(self, seconds: float) -> None:
+        await self._answer()
+        self.pauses.append(seconds)
+        self.paused_until = max(self.paused_until, now() + seconds)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer to give, ``delay_s`` after it was asked for."""
+
+    body: bytes = b"{}"
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    delay_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request as it would have left, and when."""
+
+    url: str
+    headers: Mapping[str, str]
+    at: float
+
+
+class _MockedResponse(ClientResponse):
+    """Aiohttp 3.14 asks a response for its writer, which aioresponses 0.7.9 doesn't give it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("stream_writer", SimpleNamespace(output_size=0))
+        super().__init__(*args, **kwargs)
+
+
+class WrittenProvider:
+    """Answers requests in the order written, to whatever address, and remembers them.
+
+    An exception among the answers is raised in place of one; the last answer is given for ever if
+    ``repeat_last``, otherwise one request too many fails the test.
+    """
+
+    def __init__(self, *answers: Answer | Exception, repeat_last: bool = False) -> None:
+        self.asked: list[Asked] = []
+        self._answers = list(answers)
+        self._repeat_last = repeat_last
+
+    async def _respond(self, url: URL, **kwargs: Any) -> CallbackResult:
+        self.asked.append(Asked(str(url), dict(kwargs["headers"]), now()))
+        if not self._answers:
+            raise AssertionError(f"one request too many: {url}")
+        repeat = self._repeat_last and len(self._answers) == 1
+        answer = self._answers[0] if repeat else self._answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        await asyncio.sleep(answer.delay_s)
+        return CallbackResult(
+            status=answer.status,
+            body=answer.body,
+            headers=dict(answer.headers),
+            response_class=_MockedResponse,
+        )
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Answer every request that any session sends."""
+        with aioresponses() as mocked:
+            mocked.get(re.compile(""), callback=self._respond, repeat=True)
+            yield
+
+
+QUICK = Patience(backoff_s=0.5, backoff_max_s=15.0, attempts=4)
+
+
+def client(
+    ledger: WrittenLedger,
+    *,
+    tally: Tally | None = None,
+    stop: StopSignal | None = None,
+    patience: Patience = QUICK,
+    base_url: str = BASE,
+    quota: Quota | None = None,
+) -> Client:
+    """A client with the key of the test, unlimited unless a quota is given."""
+    return Client(
+        base_url,
+        {"Authorization": f"Bearer {KEY}"},
+        Pacer(quota or Quota(), ledger),
+        tally or Tally(),
+        stop or StopSignal(),
+        patience=patience,
+    )

@@ -1,0 +1,138 @@
+"""The key goes to the provider's own origin, in a header, and nowhere else."""
+
+from typing import Final
+
+import pytest
+from structlog.testing import capture_logs
+
+from backfill.core.wire import Request, Response
+from backfill.errors import BackfillError, BadAnswer, ProviderError
+from backfill.fetch.client import Patience, Tally
+from backfill.providers.massive import Massive
+from tests.kit import BASE, KEY, Answer, WrittenLedger, WrittenProvider, client, leaping
+
+MASSIVE: Final = Massive()
+
+
+def read(response: Response) -> bytes:
+    MASSIVE.read_splits(response)
+    return response.body
+
+
+GOOD: Final = Answer(b'{"status": "OK"}')
+
+
+@pytest.mark.parametrize(
+    ("base", "target", "url"),
+    [
+        (BASE, "/bars", f"{BASE}/bars"),
+        (f"{BASE}/", "/bars", f"{BASE}/bars"),
+        (f"{BASE}/proxy/massive", "/bars", f"{BASE}/proxy/massive/bars"),
+        (f"{BASE}/proxy/massive/", "/bars", f"{BASE}/proxy/massive/bars"),
+        (BASE, f"{BASE}/next?cursor=abc", f"{BASE}/next?cursor=abc"),
+        (BASE, "https://PROVIDER.test/next", f"{BASE}/next"),
+        (BASE, f"{BASE}:443/next", f"{BASE}/next"),
+        ("https://Provider.Test", f"{BASE}/next", f"{BASE}/next"),
+        (f"{BASE}:443", f"{BASE}/next", f"{BASE}/next"),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080/next", "http://127.0.0.1:8080/next"),
+    ],
+)
+@leaping
+async def test_the_key_goes_with_every_request_to_the_provider_in_a_header_only(
+    base: str, target: str, url: str
+) -> None:
+    provider = WrittenProvider(GOOD)
+    with provider.answering():
+        async with client(WrittenLedger(), base_url=base) as sender:
+            await sender.fetch(Request(target, {}), read, "A d1")
+    [asked] = provider.asked
+    assert asked.url == url
+    assert asked.headers["Authorization"] == f"Bearer {KEY}"
+    others = {name: text for name, text in asked.headers.items() if name != "Authorization"}
+    assert KEY not in f"{asked.url} {others}"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "https://evil.test/next",
+        "http://provider.test/next",
+        "https://provider.test:8443/next",
+        "https://provider.test.evil.test/next",
+        "https://evil.test/https://provider.test/next",
+        "https://provider.test@evil.test/next",
+        "https://user:word@provider.test/next",
+        "https://provider.test\\@evil.test/next",
+        "https://evil.test\\@provider.test/next",
+        "//evil.test/next",
+        "@evil.test/next",
+        ".evil.test/next",
+        ":8443/next",
+        "next",
+        "ftp://provider.test/next",
+        "file:///etc/passwd",
+        "javascript:alert(1)",
+        "https://",
+        "https://[::1",
+        "https://provider.test:port/next",
+        "https://provider.test:99999/next",
+        "",
+        "\n",
+        "https://provider.test\x00.evil.test/",
+        "https:provider.test/next",
+    ],
+)
+@leaping
+async def test_a_next_page_at_another_origin_is_refused_before_anything_is_sent(
+    target: str,
+) -> None:
+    provider, tally = WrittenProvider(repeat_last=True), Tally()
+    with provider.answering():
+        async with client(WrittenLedger(), tally=tally) as sender:
+            with pytest.raises(BadAnswer):
+                await sender.fetch(Request(target), read, "A d1")
+    assert provider.asked == []
+    assert tally == Tally()
+
+
+@leaping
+async def test_a_slash_more_or_less_never_leads_to_another_host() -> None:
+    provider = WrittenProvider(GOOD)
+    with provider.answering():
+        async with client(WrittenLedger()) as sender:
+            await sender.fetch(Request("/next//evil.test"), read, "A d1")
+    assert [asked.url for asked in provider.asked] == [f"{BASE}/next//evil.test"]
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@leaping
+async def test_redirects_are_not_followed(status: int) -> None:
+    elsewhere = Answer(b"", status, {"Location": "https://evil.test/"})
+    provider = WrittenProvider(elsewhere)
+    with provider.answering():
+        async with client(WrittenLedger()) as sender:
+            with pytest.raises(ProviderError, match=str(status)):
+                await sender.fetch(Request("/bars"), read, "A d1")
+    assert [asked.url for asked in provider.asked] == [f"{BASE}/bars"]
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500])
+@leaping
+async def test_a_refusal_that_repeats_the_key_does_not_give_it_away(status: int) -> None:
+    body = f'{{"status":"ERROR","error":"Unknown API Key: {KEY}"}}'.encode()
+    provider = WrittenProvider(Answer(body, status), repeat_last=True)
+    patience = Patience(attempts=2, rate_limited_s=7.0)
+    with provider.answering(), capture_logs() as events:
+        async with client(WrittenLedger(), patience=patience) as sender:
+            with pytest.raises(BackfillError, match="Unknown API Key") as refused:
+                await sender.fetch(Request("/bars"), read, "A d1")
+    assert KEY not in f"{refused.value!r} {events}"
+
+
+@leaping
+async def test_data_that_looks_like_the_key_is_left_as_it_came() -> None:
+    body = f'{{"status":"OK","note":"{KEY}"}}'.encode()
+    provider = WrittenProvider(Answer(body))
+    with provider.answering():
+        async with client(WrittenLedger()) as sender:
+            assert await sender.fetch(Request("/bars"), read, "A d1") == body

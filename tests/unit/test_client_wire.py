@@ -1,0 +1,244 @@
+"""The client against a server of its own that says whatever a test writes, byte for byte."""
+
+import asyncio
+import gzip
+import tracemalloc
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+from urllib.parse import parse_qsl, unquote
+
+import pytest
+
+from backfill.core.wire import Request, Response
+from backfill.errors import ProviderError, ProviderUnavailable, SeriesError, UnreadableAnswer
+from backfill.fetch.client import Patience, Tally
+from backfill.providers.massive import Massive
+from tests.kit import KEY, WrittenLedger, client
+
+Speak = Callable[[asyncio.StreamWriter], Awaitable[None]]
+
+MASSIVE: Final = Massive()
+ONCE: Final = Patience(attempts=1, connect_s=5, read_s=5, total_s=5, body_limit=1_000_000)
+
+
+def read(response: Response) -> bytes:
+    MASSIVE.read_splits(response)
+    return response.body
+
+
+def say(*parts: bytes, status: str = "200 OK", **headers: object) -> Speak:
+    """Send an answer and close the connection."""
+
+    async def speak(writer: asyncio.StreamWriter) -> None:
+        body = b"".join(parts)
+        named = {"Content-Length": len(body), "Connection": "close"}
+        named |= {name.replace("_", "-"): value for name, value in headers.items()}
+        lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in named.items())]
+        writer.write("\r\n".join([*lines, "", ""]).encode() + body)
+
+    return speak
+
+
+def blurt(raw: bytes) -> Speak:
+    """Send bytes as they are and close the connection."""
+
+    async def speak(writer: asyncio.StreamWriter) -> None:
+        writer.write(raw)
+
+    return speak
+
+
+@asynccontextmanager
+async def listening(speak: Speak) -> AsyncIterator[tuple[str, list[str]]]:
+    """The address of a server that speaks so, and the requests that it has heard."""
+    heard: list[str] = []
+    conversations: set[asyncio.Task[None]] = set()
+
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            heard.append((await reader.readuntil(b"\r\n\r\n")).decode())
+            await speak(writer)
+            await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass  # the client has gone, which is what some of these tests are about
+        finally:
+            writer.close()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        conversations.add(asyncio.ensure_future(converse(reader, writer)))
+
+    server = await asyncio.start_server(accept, "127.0.0.1")
+    host, port = server.sockets[0].getsockname()
+    try:
+        yield f"http://{host}:{port}", heard
+    finally:
+        server.close()
+        for conversation in conversations:
+            conversation.cancel()
+        await asyncio.gather(*conversations, return_exceptions=True)
+
+
+async def fetch(base_url: str, target: str = "/bars", **options: Any) -> bytes:
+    options = {"patience": ONCE} | options
+    async with client(WrittenLedger(), base_url=base_url, **options) as sender:
+        return await sender.fetch(Request(target), read, "A d1")
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "query"),
+    [
+        ("/v2/aggs/ticker/X:BTCUSD/range", "/v2/aggs/ticker/X:BTCUSD/range", []),
+        ("/v3/reference/tickers/A%3FapiKey%3D1", "/v3/reference/tickers/A?apiKey=1", []),
+        ("/v3/reference/tickers/A%2FB%25", "/v3/reference/tickers/A/B%", []),
+        ("/v3/reference/tickers/BRK.B", "/v3/reference/tickers/BRK.B", []),
+        ("/next?cursor=YWJj%2Bd%2F%3D%3D&a=b", "/next", [("cursor", "YWJj+d/=="), ("a", "b")]),
+        ("/next?cursor=YWJjZA==", "/next", [("cursor", "YWJjZA==")]),
+        ("/next?cursor=a%20b+c%26d%25%23", "/next", [("cursor", "a b c&d%#")]),
+    ],
+)
+async def test_an_address_means_the_same_where_it_arrives(
+    target: str, path: str, query: list[tuple[str, str]]
+) -> None:
+    async with listening(say(b'{"status": "OK"}')) as (url, heard):
+        await fetch(url, target)
+        await fetch(url, url + target)
+    assert len(heard) == 2
+    for request in heard:
+        raw_path, _, raw_query = request.split(" ")[1].partition("?")
+        assert unquote(raw_path) == path
+        assert raw_path.count("/") == target.partition("?")[0].count("/")
+        assert parse_qsl(raw_query) == query
+
+
+async def test_the_key_arrives_in_one_header_and_is_in_no_address() -> None:
+    request = Request("/bars", {"limit": "1"})
+    async with (
+        listening(say(b'{"status": "OK"}', Set_Cookie="track=1")) as (url, heard),
+        client(WrittenLedger(), base_url=url, patience=ONCE) as sender,
+    ):
+        await sender.fetch(request, read, "A d1")
+        await sender.fetch(request, read, "A d1")
+    assert len(heard) == 2
+    for said in heard:
+        lines = said.split("\r\n")
+        assert lines[0] == "GET /bars?limit=1 HTTP/1.1"
+        assert [line for line in lines if KEY in line] == [f"Authorization: Bearer {KEY}"]
+        assert "track" not in said
+
+
+@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Temporary", "308 Permanent"])
+async def test_the_key_does_not_follow_a_redirect(status: str) -> None:
+    async with (
+        listening(say(b'{"status": "OK"}')) as (elsewhere, lured),
+        listening(say(status=status, Location=elsewhere)) as (url, heard),
+    ):
+        with pytest.raises(ProviderError):
+            await fetch(url)
+        assert (len(heard), lured) == (1, [])
+
+
+async def test_a_compressed_body_is_read() -> None:
+    body = b'{"status": "OK"}'
+    async with listening(say(gzip.compress(body), Content_Encoding="gzip")) as (url, _):
+        assert await fetch(url) == body
+
+
+async def test_a_body_as_large_as_the_limit_is_read_and_one_byte_more_is_not() -> None:
+    body = b'{"status": "OK"}'
+    patience = Patience(attempts=1, body_limit=len(body))
+    async with listening(say(body)) as (url, _):
+        assert await fetch(url, patience=patience) == body
+    async with listening(say(body + b" ")) as (url, _):
+        with pytest.raises(UnreadableAnswer, match="exceeds 16 bytes"):
+            await fetch(url, patience=patience)
+
+
+async def test_a_bomb_costs_one_unreadable_answer_and_little_memory() -> None:
+    bomb = gzip.compress(bytes(100_000_000), compresslevel=1)
+    async with listening(say(bomb, Content_Encoding="gzip")) as (url, _):
+        tracemalloc.start()
+        try:
+            with pytest.raises(UnreadableAnswer, match="exceeds"):
+                await fetch(url)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < 20_000_000
+
+
+async def test_a_body_without_end_is_cut_off() -> None:
+    async def for_ever(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5000000000\r\n\r\n")
+        while True:
+            writer.write(bytes(100_000))
+            await writer.drain()
+
+    async with listening(for_ever) as (url, _):
+        with pytest.raises(UnreadableAnswer, match="exceeds"):
+            await fetch(url)
+
+
+async def _silence(_: asyncio.StreamWriter) -> None:
+    await asyncio.sleep(30)
+
+
+async def _drip(writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n")
+    while True:
+        writer.write(b" ")
+        await writer.drain()
+        await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("speak", "patience"),
+    [
+        (_silence, Patience(attempts=1, read_s=0.2, total_s=20)),
+        (_drip, Patience(attempts=1, read_s=20, total_s=0.3)),
+    ],
+)
+async def test_an_answer_that_does_not_come_to_an_end_is_given_up(
+    speak: Speak, patience: Patience
+) -> None:
+    async with asyncio.timeout(10), listening(speak) as (url, heard):
+        with pytest.raises(ProviderUnavailable):
+            await fetch(url, patience=patience)
+        assert len(heard) == 1
+
+
+@pytest.mark.parametrize(
+    "speak",
+    [
+        blurt(b""),
+        blurt(b"\x16\x03\x01 not http at all\r\n\r\n"),
+        blurt(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"),
+        blurt(b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n{"),
+        blurt(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"),
+        blurt(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000 + b"\r\n\r\n{}"),
+        say(b"this is no gzip", Content_Encoding="gzip"),
+        say(gzip.compress(b'{"status": "OK"}' * 99)[:-40], Content_Encoding="gzip"),
+        say(b"{}", Content_Encoding="brotli-of-another-age"),
+    ],
+    ids=range(9),
+)
+async def test_an_answer_that_breaks_off_is_asked_for_again_as_often_as_it_is_counted(
+    speak: Speak,
+) -> None:
+    tally = Tally()
+    patience = Patience(attempts=2, backoff_s=0.001, read_s=5, total_s=5)
+    async with listening(speak) as (url, heard):
+        with pytest.raises(SeriesError) as failed:
+            await fetch(url, patience=patience, tally=tally)
+        assert isinstance(failed.value, ProviderUnavailable | UnreadableAnswer)
+        assert (tally.calls, tally.retries, len(heard)) == (2, 1, 2)
+
+
+async def test_a_port_where_nobody_listens_is_no_answer() -> None:
+    async with listening(blurt(b"")) as (url, _):
+        pass
+    tally = Tally()
+    with pytest.raises(ProviderUnavailable) as failed:
+        await fetch(url, tally=tally)
+    assert tally == Tally(calls=1)
+    assert KEY not in str(failed.value)
