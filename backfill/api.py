@@ -224,7 +224,7 @@ class _Run:
             fault = error if isinstance(error, DatabaseError) else DatabaseError("no answer")
             outcomes.fault = outcomes.fault or fault
             summary = summarised()
-        log.info("run.finished", **summary.as_dict())
+        log.info("run.finished", **summary.as_dict(), error=summary.error)
         return summary
 
 

@@ -117,6 +117,8 @@ def run(
         return
     summary = foreground.run(settings, job)
     _print(summary.as_dict(), as_json=as_json, text=lambda: show.summary(summary))
+    if summary.exit_code == 3:
+        _refuse(summary.error or "the provider gave no answer at all; is it reachable?", 3)
     raise typer.Exit(summary.exit_code)
 
 
