@@ -1,10 +1,11 @@
 """What people see: tables and sentences on stdout, live progress on a terminal."""
 
+import sys
 import time
 from collections.abc import Iterable
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from rich.console import Console
 from rich.live import Live as RichLive
@@ -16,6 +17,8 @@ from backfill.core.series import Symbol
 from backfill.status import SeriesStatus
 from backfill.store.universe import WatchEntry
 from backfill.summary import Plan, Summary
+
+_UNBOUNDED: Final = 1000
 
 
 def summary(result: Summary) -> None:
@@ -204,7 +207,9 @@ class Live:
 
 
 def _console() -> Console:
-    return Console(highlight=False, soft_wrap=True)
+    # A file or a pipe has no width to cut a table to.
+    width = None if sys.stdout.isatty() else _UNBOUNDED
+    return Console(highlight=False, soft_wrap=True, width=width)
 
 
 def _table(*columns: str) -> Table:
