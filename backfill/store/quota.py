@@ -51,9 +51,19 @@ _CONFIRM: Final = """
     FROM provider_quota
     WHERE provider = $1 AND key_id = $2
 """
+# A call that is sent $3 seconds after its slot counts from now on in the longer windows too; $4 is
+# how much earlier than that the slot can lie, seen from here. Slots still to come stay.
 _CONFIRM_LATE: Final = """
     UPDATE provider_quota
-    SET next_at = next_at + make_interval(secs => $3)
+    SET next_at = next_at + make_interval(secs => $3),
+        recent = ARRAY(
+            SELECT CASE
+                WHEN r.at < clock_timestamp() - make_interval(secs => $3 + $4) THEN r.at
+                ELSE greatest(r.at, clock_timestamp())
+            END
+            FROM unnest(recent) WITH ORDINALITY AS r (at, nth)
+            ORDER BY r.nth
+        )
     WHERE provider = $1 AND key_id = $2
     RETURNING extract(epoch FROM paused_until - clock_timestamp())::double precision AS paused_s
 """
@@ -63,6 +73,8 @@ _PAUSE: Final = """
     WHERE provider = $1 AND key_id = $2
     RETURNING paused_until
 """
+
+_LATENCY_S: Final = 0.25
 
 
 def key_id(provider: str, key: str) -> str:
@@ -106,7 +118,7 @@ class DatabaseSlots:
     async def confirm(self, late_s: float) -> float:
         """Return the seconds that calls are still paused for; move later slots by ``late_s``."""
         row = (
-            await self._database.fetch_row(_CONFIRM_LATE, *self._row, late_s)
+            await self._database.fetch_row(_CONFIRM_LATE, *self._row, late_s, _LATENCY_S)
             if late_s > 0
             else await self._database.fetch_row(_CONFIRM, *self._row)
         )
