@@ -85,8 +85,14 @@ class Database:
                 statement_cache_size=0,
                 reset=_keep_as_it_is,
             )
-        except (asyncpg.ClientConfigurationError, ValueError) as error:
+        except asyncpg.ClientConfigurationError as error:
             raise UsageError(f"DATABASE_URL can't be used: {error}") from None
+        except ValueError:
+            # Its message quotes what was read as the port: often the first half of a password.
+            raise UsageError(
+                "DATABASE_URL can't be read: is its port a number, and are the characters "
+                "@ / ? # [ ] % of its password percent-encoded (@ as %40)?"
+            ) from None
         except _FAULTS as error:
             raise DatabaseError(f"the database can't be reached: {_said(error)}") from None
         try:
@@ -177,6 +183,8 @@ def _without_unknown_parameters(url: str) -> str:
     given = parse_qsl(parts.query, keep_blank_values=True)
     known = [(name, value) for name, value in given if name in _URL_PARAMETERS]
     if len(known) < len(given):
-        dropped = [name for name, _ in given if name not in _URL_PARAMETERS]
+        dropped = [
+            name if name.isidentifier() else "…" for name, _ in given if name not in _URL_PARAMETERS
+        ]
         log.warning("database.url_parameters_dropped", names=dropped)
     return parts._replace(query=urlencode(known)).geturl()
