@@ -1,0 +1,285 @@
+"""Connections: any URL a host hands out, faults made typed, nothing left set (R21, R26)."""
+
+import asyncio
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from structlog.testing import capture_logs
+
+from backfill.core.coverage import Spans
+from backfill.errors import DatabaseError, UsageError
+from backfill.store.bars import Counts, write_chunks
+from backfill.store.pool import CONNECTIONS, Database
+from tests.conftest import blocking
+from tests.integration.store_kit import (
+    NOW,
+    as_user,
+    bar,
+    bars_of,
+    chunk,
+    claimed,
+    connection_to,
+    known,
+    minutes,
+    value,
+    write,
+)
+
+PASSWORD = "pa ss:w@rd/%#?[secret]"
+
+_STATE = """
+    SELECT current_setting('statement_timeout'), current_setting('lock_timeout'),
+        current_setting('jit'), current_setting('search_path'), current_setting('TimeZone'),
+        (SELECT count(*) FROM pg_prepared_statements),
+        (SELECT count(*) FROM pg_class WHERE relpersistence = 't'),
+        (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'),
+        (SELECT count(*) FROM pg_cursors)
+"""
+
+
+@pytest.fixture
+def guarded_url(server: str, database_url: str) -> Iterator[str]:
+    """The URL of the database for a user who needs a password."""
+    user = f"guarded_{uuid4().hex[:8]}"
+
+    async def execute(statement: str) -> Any:
+        async with connection_to(server) as connection:
+            return await connection.fetchval(statement)
+
+    rules = Path(blocking(execute("SHOW hba_file")))
+    before = rules.read_text(encoding="utf-8")
+    blocking(execute(f"CREATE ROLE {user} LOGIN PASSWORD '{PASSWORD}'"))
+    rules.write_text(f"local all {user} scram-sha-256\n{before}", encoding="utf-8")
+    blocking(execute("SELECT pg_reload_conf()"))
+    yield as_user(database_url, user, PASSWORD)
+    rules.write_text(before, encoding="utf-8")
+    blocking(execute("SELECT pg_reload_conf()"))
+    blocking(execute(f"DROP ROLE {user}"))
+
+
+async def _one(url: str) -> Any:
+    async with Database.connect(url) as database:
+        return (await database.fetch_row("SELECT 1"))[0]
+
+
+async def test_parameters_that_are_meant_for_other_clients_are_dropped_with_a_warning(
+    database_url: str,
+) -> None:
+    url = f"{database_url}&pgbouncer=true&connection_limit=1&options=-c%20jit%3Doff"
+    with capture_logs() as logs:
+        assert await _one(url) == 1
+    assert logs == [
+        {
+            "event": "database.url_parameters_dropped",
+            "log_level": "warning",
+            "names": ["pgbouncer", "connection_limit", "options"],
+        }
+    ]
+
+
+async def test_parameters_that_postgres_knows_are_kept(database_url: str) -> None:
+    with capture_logs() as logs:
+        assert await _one(f"{database_url}&sslmode=disable&target_session_attrs=any") == 1
+        with pytest.raises(DatabaseError):
+            await _one(f"{database_url}&target_session_attrs=standby")
+    assert logs == []
+
+
+async def test_a_url_by_its_short_scheme_is_as_good(database_url: str) -> None:
+    assert await _one(database_url.replace("postgresql://", "postgres://")) == 1
+
+
+@pytest.mark.parametrize("url", ["mysql://u:secret@h/d", "sqlite:///x", "localhost", "h:5432/db"])
+async def test_a_url_of_anything_but_postgres_is_a_usage_error(url: str) -> None:
+    with pytest.raises(UsageError, match="must begin with postgresql://"):
+        await _one(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user:secret/part@host/db",
+        "postgresql://user:secret#part@host/db",
+        "postgresql://user:secret?part@host/db",
+        "postgresql://user:secret[part@host/db",
+        "postgresql://user:secret\uff03part@host/db",
+        "postgresql://user:secret@host:port/db",
+        "postgresql://user:secret@host/db?sslmode=never",
+    ],
+)
+async def test_a_url_that_cannot_be_read_is_a_usage_error_that_shows_no_password(url: str) -> None:
+    with capture_logs() as logs, pytest.raises(UsageError, match="DATABASE_URL") as caught:
+        await _one(url)
+    assert not re.search("secret|part", _all_that_is_said(caught.value) + str(logs))
+    assert "\n" not in str(caught.value)
+
+
+async def test_the_right_password_opens_the_door(guarded_url: str) -> None:
+    assert await _one(guarded_url) == 1
+
+
+async def test_a_wrong_password_is_one_line_that_does_not_show_it(guarded_url: str) -> None:
+    wrong = guarded_url.replace(quote(PASSWORD, safe=""), "hunter2")
+    with pytest.raises(DatabaseError, match="can't be reached: password auth") as caught:
+        await _one(wrong)
+    assert "hunter2" not in _all_that_is_said(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "where", ["127.0.0.1:1", "no-such-host.invalid:5432", "/db?host=/no/such/folder"]
+)
+async def test_a_server_that_is_not_there_is_one_line_without_the_password(where: str) -> None:
+    host, _, rest = where.partition("/")
+    url = f"postgresql://me:hunter2@{host}/{rest or 'db'}"
+    with pytest.raises(DatabaseError, match=r"the database can't be reached: .") as caught:
+        await _one(url)
+    assert "hunter2" not in _all_that_is_said(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+async def test_a_database_that_is_not_there_is_said_by_its_name(server: str) -> None:
+    with pytest.raises(DatabaseError, match='database "nowhere" does not exist'):
+        await _one(server.replace("/postgres?", "/nowhere?"))
+
+
+def _all_that_is_said(error: BaseException) -> str:
+    """What a traceback of an error shows: its message and those of its causes."""
+    said = repr(error)
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return said + (_all_that_is_said(cause) if cause else "")
+
+
+async def test_work_that_loses_its_connection_half_way_is_done_again_and_once_only(
+    database: Database, database_url: str
+) -> None:
+    run_id, (series,) = await claimed(database)
+    bars = minutes(100)
+    backends: list[int] = []
+
+    async def page(connection: Any) -> list[Counts]:
+        counts = await write_chunks(connection, run_id, [chunk(series, bars)], NOW)
+        backends.append(await connection.fetchval("SELECT pg_backend_pid()"))
+        if len(backends) < 3:
+            await _terminate(database_url, backends[-1])
+        return counts
+
+    with capture_logs() as logs:
+        assert await database.run(page) == [Counts(inserted=100)]
+    assert len(set(backends)) == 3
+    assert [entry["event"] for entry in logs] == ["database.retry"] * 2
+    assert (await bars_of(database, series)).equals(bars)
+
+
+async def test_connections_that_were_cut_while_nobody_looked_cost_no_work(
+    database: Database, database_url: str
+) -> None:
+    async def hold(connection: Any) -> int:
+        await connection.execute("SELECT pg_sleep(0.05)")
+        return int(await connection.fetchval("SELECT pg_backend_pid()"))
+
+    before = set(await asyncio.gather(*(database.run(hold) for _ in range(CONNECTIONS))))
+    for backend in before:
+        await _terminate(database_url, backend)
+    after = await asyncio.gather(*(database.run(hold) for _ in range(CONNECTIONS)))
+    assert before.isdisjoint(after)
+
+
+async def _terminate(url: str, backend: int) -> None:
+    async with connection_to(url) as connection:
+        assert await connection.fetchval("SELECT pg_terminate_backend($1, 10000)", backend)
+
+
+async def test_work_that_waited_too_long_for_a_lock_is_done_again(
+    database: Database, database_url: str
+) -> None:
+    tries = 0
+
+    async def work(connection: Any) -> int:
+        nonlocal tries
+        tries += 1
+        async with connection_to(database_url) as holder:
+            if tries < 3:
+                await holder.execute("BEGIN; LOCK TABLE symbols")
+            await connection.execute("SET LOCAL lock_timeout = '10ms'; LOCK TABLE symbols")
+        return tries
+
+    assert await database.run(work) == 3
+
+
+async def test_a_fault_that_another_try_will_not_mend_is_reported_at_once(
+    database: Database,
+) -> None:
+    tries = 0
+
+    async def work(connection: Any) -> None:
+        nonlocal tries
+        tries += 1
+        await connection.execute("SELECT * FROM no_such_table")
+
+    with pytest.raises(DatabaseError, match='relation "no_such_table" does not exist'):
+        await database.run(work)
+    assert tries == 1
+
+
+async def test_an_error_of_the_work_itself_passes_through_and_takes_the_work_back(
+    database: Database,
+) -> None:
+    async def work(connection: Any) -> None:
+        await connection.execute("INSERT INTO symbols (ticker, asset_type) VALUES ('A', 'stock')")
+        raise UsageError("no")
+
+    with pytest.raises(UsageError, match="no"):
+        await database.run(work)
+    assert await value(database, "SELECT count(*) FROM symbols") == 0
+
+
+async def test_a_database_that_turned_read_only_is_reported_and_nothing_is_claimed(
+    database: Database, database_url: str
+) -> None:
+    run_id, (series,) = await claimed(database)
+    async with connection_to(database_url) as owner:
+        name = await owner.fetchval("SELECT current_database()")
+        await owner.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    async with Database.connect(database_url) as read_only:
+        with pytest.raises(DatabaseError, match="read-only transaction"):
+            await write(read_only, run_id, chunk(series, bar()))
+    assert (await known(database, series)).coverage == Spans()
+    assert await value(database, "SELECT count(*) FROM ohlc_bars") == 0
+
+
+async def test_within_a_transaction_statements_and_locks_have_a_limit(database: Database) -> None:
+    assert await value(database, "SELECT current_setting('statement_timeout')") == "55s"
+    assert await value(database, "SELECT current_setting('lock_timeout')") == "20s"
+
+
+async def test_nothing_stays_set_on_a_connection_after_its_transaction(
+    database: Database, database_url: str
+) -> None:
+    fresh = await asyncpg.connect(database_url, statement_cache_size=0)
+    expected = await fresh.fetchrow(_STATE)
+    await fresh.close()
+    run_id, (series,) = await claimed(database)
+    await write(database, run_id, chunk(series, minutes(10)))
+    with pytest.raises(DatabaseError):
+        await write(database, run_id, chunk(series, bar(low=20.0)))
+    backend = await value(database, "SELECT pg_backend_pid()")
+    assert (await database.fetch_row("SELECT pg_backend_pid()"))[0] == backend
+    assert await database.fetch_row(_STATE) == expected
+
+
+async def test_no_statement_is_prepared_for_longer_than_its_transaction(
+    database: Database, database_url: str
+) -> None:
+    async def prepared(connection: Any) -> int:
+        for _ in range(3):
+            await connection.fetch("SELECT count(*) FROM ohlc_bars WHERE symbol_id = $1", 1)
+        return int(await connection.fetchval("SELECT count(*) FROM pg_prepared_statements"))
+
+    assert await database.run(prepared) == 0
