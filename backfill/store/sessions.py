@@ -1,5 +1,6 @@
 """The calendar in the database: ``market_sessions``, filled from exchange_calendars."""
 
+import warnings
 from datetime import date, timedelta
 from typing import Final
 
@@ -68,7 +69,10 @@ async def load_calendar(database: Database, name: str, first: date, today: date)
 async def _fill(connection: Connection, name: str, first: date, last: date) -> None:
     import exchange_calendars
 
-    schedule = exchange_calendars.get_calendar(name, start=first, end=last).schedule
+    with warnings.catch_warnings():
+        # exchange_calendars 4.13 reads Series.values, which pandas 3.1 deprecates.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        schedule = exchange_calendars.get_calendar(name, start=first, end=last).schedule
     days = [day.date() for day in schedule.index]
     await connection.execute(_REMOVE, name, first, last, days)
     await connection.execute(
