@@ -1,0 +1,188 @@
+"""The calendar in the database: filled once, and what was set by hand stays."""
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import exchange_calendars
+import pytest
+
+from backfill.core.calendar import Calendar, Session
+from backfill.store.pool import Database
+from backfill.store.sessions import load_calendar
+from tests.calendars import sessions
+from tests.integration.store_kit import rows, value
+
+FIRST = date(2024, 10, 1)
+TODAY = date(2024, 11, 12)
+THANKSGIVING, BLACK_FRIDAY = date(2024, 11, 28), date(2024, 11, 29)
+MONDAY = date(2024, 11, 11)
+
+_MANUAL = """
+    INSERT INTO market_sessions (calendar, session, opens_at, closes_at, manual)
+    VALUES ('XNYS', $1, $2, $3, true)
+    ON CONFLICT (calendar, session) DO UPDATE
+    SET opens_at = excluded.opens_at, closes_at = excluded.closes_at, manual = true
+"""
+
+
+def _sessions(loaded: Calendar) -> list[Session]:
+    return [
+        Session(date.fromordinal(day), opens, closes)
+        for day, opens, closes in zip(
+            loaded.day_ordinals.tolist(),
+            loaded.open_ms.tolist(),
+            loaded.close_ms.tolist(),
+            strict=True,
+        )
+    ]
+
+
+async def _days(database: Database, first: date = FIRST) -> list[date]:
+    """Return the days of the calendar in October and November 2024."""
+    loaded = await load_calendar(database, "XNYS", first, TODAY)
+    return [session.day for session in _sessions(loaded) if session.day >= FIRST]
+
+
+async def _make_stale(database: Database) -> None:
+    """Take away the newest days, as if the table had last been filled a while ago."""
+    await rows(database, "DELETE FROM market_sessions WHERE session > '2024-12-01' AND NOT manual")
+
+
+def _refuse(*_values: Any, **_options: Any) -> None:
+    raise AssertionError("the library was asked again")
+
+
+async def test_a_calendar_that_the_table_lacks_is_filled_with_its_true_sessions(
+    database: Database,
+) -> None:
+    loaded = await load_calendar(database, "XNYS", FIRST, TODAY)
+    true = sessions("XNYS", FIRST - timedelta(days=40), TODAY + timedelta(days=40))
+    assert _sessions(loaded) == list(true)
+    (early,) = [session for session in _sessions(loaded) if session.day == BLACK_FRIDAY]
+    assert early.close_ms == datetime(2024, 11, 29, 18, tzinfo=UTC).timestamp() * 1000
+
+
+async def test_a_calendar_that_is_there_is_not_asked_of_the_library_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = await _days(database)
+    monkeypatch.setattr(exchange_calendars, "get_calendar", _refuse)
+    assert await _days(database) == before
+    with pytest.raises(AssertionError, match="asked again"):
+        await load_calendar(database, "XNYS", FIRST, TODAY + timedelta(days=60))
+
+
+async def test_a_calendar_reaches_back_to_where_it_is_asked_for(database: Database) -> None:
+    await _days(database)
+    loaded = await load_calendar(database, "XNYS", date(1999, 1, 4), TODAY)
+    days = [session.day for session in _sessions(loaded)]
+    assert date(1999, 1, 4) in days
+    assert date(2001, 9, 12) not in days  # closed after the attacks
+    assert days[-1] > TODAY + timedelta(days=30)
+
+
+async def test_crypto_trades_every_day_from_midnight_to_midnight(database: Database) -> None:
+    loaded = await load_calendar(database, "24/7", FIRST, TODAY)
+    days = [session.day for session in _sessions(loaded)]
+    first, last = FIRST - timedelta(days=40), TODAY + timedelta(days=40)
+    assert days == [first + timedelta(days=n) for n in range((last - first).days + 1)]
+    day_ms = 86_400_000
+    assert {(one.open_ms % day_ms, one.close_ms - one.open_ms) for one in _sessions(loaded)} == {
+        (0, day_ms)
+    }
+
+
+async def test_a_day_closed_by_hand_is_no_session_before_and_after_a_refill(
+    database: Database,
+) -> None:
+    before = await _days(database)
+    await rows(database, _MANUAL, MONDAY, None, None)
+    closed = [day for day in before if day != MONDAY]
+    assert await _days(database) == closed
+    await _make_stale(database)
+    assert await _days(database) == closed
+    row = await rows(database, "SELECT * FROM market_sessions WHERE session = $1", MONDAY)
+    assert (row[0]["opens_at"], row[0]["manual"]) == (None, True)
+
+
+async def test_hours_changed_by_hand_survive_a_refill(database: Database) -> None:
+    await _days(database)
+    opens, closes = (datetime(2024, 11, 11, hour, tzinfo=UTC) for hour in (15, 17))
+    await rows(database, _MANUAL, MONDAY, opens, closes)
+    await _make_stale(database)
+    loaded = await load_calendar(database, "XNYS", FIRST, TODAY)
+    (changed,) = [session for session in _sessions(loaded) if session.day == MONDAY]
+    assert (changed.open_ms, changed.close_ms) == (
+        opens.timestamp() * 1000,
+        closes.timestamp() * 1000,
+    )
+
+
+async def test_a_session_added_by_hand_on_a_holiday_survives_a_refill(database: Database) -> None:
+    assert THANKSGIVING not in await _days(database)
+    hours = [datetime(2024, 11, 28, hour, tzinfo=UTC) for hour in (15, 17)]
+    await rows(database, _MANUAL, THANKSGIVING, *hours)
+    assert THANKSGIVING in await _days(database)
+    await _make_stale(database)
+    assert THANKSGIVING in await _days(database)
+
+
+async def test_a_session_that_the_library_no_longer_lists_is_removed_by_a_refill(
+    database: Database,
+) -> None:
+    days = await _days(database)
+    hours = [datetime(2024, 11, 28, hour, tzinfo=UTC) for hour in (15, 17)]
+    await rows(
+        database,
+        "INSERT INTO market_sessions VALUES ('XNYS', $1, $2, $3)",
+        THANKSGIVING,
+        *hours,
+    )
+    await _make_stale(database)
+    assert await _days(database) == days
+
+
+async def test_hours_that_the_library_corrects_are_corrected_by_a_refill(
+    database: Database,
+) -> None:
+    await _days(database)
+    good = await value(
+        database, "SELECT closes_at FROM market_sessions WHERE session = $1", BLACK_FRIDAY
+    )
+    await rows(
+        database,
+        "UPDATE market_sessions SET closes_at = closes_at + interval '3 h' WHERE session = $1",
+        BLACK_FRIDAY,
+    )
+    await _make_stale(database)
+    await _days(database)
+    sql = "SELECT closes_at FROM market_sessions WHERE session = $1"
+    assert await value(database, sql, BLACK_FRIDAY) == good
+
+
+async def test_one_calendar_is_filled_without_touching_another(database: Database) -> None:
+    await load_calendar(database, "24/7", FIRST, TODAY)
+    count = "SELECT count(*) FROM market_sessions WHERE calendar = '24/7'"
+    before = await value(database, count)
+    await _days(database)
+    assert await value(database, count) == before
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "('XNYS', '2024-11-11', '2024-11-11 15:00Z', NULL, true)",
+        "('XNYS', '2024-11-11', NULL, '2024-11-11 15:00Z', true)",
+        "('XNYS', '2024-11-11', NULL, NULL, false)",
+    ],
+)
+async def test_a_session_with_half_its_hours_or_closed_by_the_library_is_refused(
+    database: Database, row: str
+) -> None:
+    async def work(connection: Any) -> None:
+        with pytest.raises(asyncpg.CheckViolationError):
+            async with connection.transaction():
+                await connection.execute(f"INSERT INTO market_sessions VALUES {row}")
+
+    await database.run(work)
