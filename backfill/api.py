@@ -38,7 +38,7 @@ from backfill.universe import Prepared, prepare
 
 __all__ = ["Job", "Mode", "Plan", "Running", "Settings", "Summary", "open_database", "plan", "run"]
 
-_FINISH_S = 4.0
+_FINISH_S = 3.0
 
 log = structlog.stdlib.get_logger()
 
@@ -232,7 +232,7 @@ def _check(job: Job) -> None:
     """See that a job makes sense before anything is opened."""
     if job.symbols is not None and not job.symbols:
         raise UsageError("no symbol is named")
-    if job.first is not None and job.last is not None and job.first.day > job.last.day:
+    if job.first is not None and job.last is not None and job.first.is_after(job.last):
         raise UsageError(f"--from {job.first.at} is after --to {job.last.at}")
 
 

@@ -23,6 +23,12 @@ class Bound:
         """The day that it lies on, by UTC for an instant."""
         return self.at.date() if isinstance(self.at, datetime) else self.at
 
+    def is_after(self, last: "Bound") -> bool:
+        """Whether no range can begin with this bound and end with that one."""
+        if isinstance(self.at, datetime) and isinstance(last.at, datetime):
+            return self.at > last.at
+        return self.day > last.day
+
     def start_ms(self, calendar: Calendar) -> int:
         """Where a range begins that begins with it, in epoch ms."""
         if isinstance(self.at, datetime):
