@@ -4,15 +4,11 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from backfill.core.calendar import Calendar
-from backfill.core.plan import frontier_ms
-from backfill.core.series import Progress, Series, Symbol
-from backfill.core.work import life_of
 from backfill.settings import Settings
-from backfill.store import progress, status, universe
+from backfill.store import status
 from backfill.store.pool import Connection, Database
-from backfill.store.sessions import load_calendar
-from backfill.store.times import to_ms, to_time
+from backfill.store.times import to_time
+from backfill.tracked import Tracked, tracked_series
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,102 +43,47 @@ class SeriesStatus:
 async def series_status(
     database: Database, settings: Settings, as_of: datetime | None
 ) -> list[SeriesStatus]:
-    """Return the status of every series that is watched or was ever fetched, by symbol.
-
-    Paused entries of the watchlist are left out.
-    """
+    """Return the status of every series that is kept, by symbol, finest timeframe first."""
     now = as_of or datetime.now(UTC)
+    tracked = await tracked_series(database, settings, now)
 
-    async def load(
-        connection: Connection,
-    ) -> tuple[list[Series], progress.Known, status.Holdings, status.Counts]:
-        series = await _series(connection)
-        return (
-            series,
-            await progress.load_progress(connection, series),
-            await status.holdings(connection),
-            await status.quarantined(connection),
-        )
+    async def load(connection: Connection) -> tuple[status.Holdings, status.Counts]:
+        return await status.holdings(connection), await status.quarantined(connection)
 
-    series, known, held, quarantined = await database.run(load)
-    calendars: dict[str, Calendar] = {}
-    for name in {one.symbol.calendar for one in series}:
-        first = settings.terms.window_start(now.date())
-        calendars[name] = await load_calendar(database, name, first, now.date())
+    held, quarantined = await database.run(load)
     return [
-        _status(
-            one,
-            calendars[one.symbol.calendar],
-            settings,
-            to_ms(now),
-            known.get(one.key, Progress()),
-            held.get(one.key),
-            quarantined.get(one.key, 0),
-        )
-        for one in series
+        _status(one, settings, now, held.get(one.series.key), quarantined.get(one.series.key, 0))
+        for one in tracked
     ]
-
-
-async def _series(connection: Connection) -> list[Series]:
-    symbols = {symbol.id: symbol for symbol in await universe.known_symbols(connection)}
-    watchlist = await universe.watched(connection)
-    paused = {entry.symbol.id for entry in watchlist if entry.paused}
-    keys = {
-        (entry.symbol.id, timeframe) for entry in watchlist for timeframe in entry.timeframes
-    } | set(await status.tracked_series(connection))
-    found = [
-        Series(symbols[symbol_id], timeframe)
-        for symbol_id, timeframe in keys
-        if symbol_id in symbols and symbol_id not in paused
-    ]
-    order = list(type(found[0].timeframe)) if found else []
-    return sorted(found, key=lambda one: (one.symbol.ticker, order.index(one.timeframe)))
 
 
 def _status(
-    series: Series,
-    calendar: Calendar,
+    tracked: Tracked,
     settings: Settings,
-    now_ms: int,
-    known: Progress,
+    now: datetime,
     held: status.Holding | None,
     quarantined: int,
 ) -> SeriesStatus:
-    due_ms, behind = _due(series.symbol, series, calendar, settings, now_ms, known)
+    known = tracked.known
+    due = tracked.due(settings.terms, now)
+    behind = 0
+    if due is not None:
+        grid = tracked.calendar.grid(tracked.series.timeframe)
+        covered = known.coverage.hull
+        behind = grid.count((covered.end_ms if covered else due.start_ms, due.end_ms))
     return SeriesStatus(
-        symbol=series.symbol.ticker,
-        timeframe=str(series.timeframe),
+        symbol=tracked.series.symbol.ticker,
+        timeframe=str(tracked.series.timeframe),
         bars=held.bars if held else 0,
         oldest=held.oldest if held else None,
         newest=held.newest if held else None,
         coverage=[(to_time(span.start_ms), to_time(span.end_ms)) for span in known.coverage],
-        due_until=to_time(due_ms) if due_ms is not None else None,
+        due_until=to_time(due.end_ms) if due else None,
         behind=behind,
         fresh=held is not None and behind == 0,
         quarantined=quarantined,
         source=str(known.source) if known.source else None,
     )
-
-
-def _due(
-    symbol: Symbol,
-    series: Series,
-    calendar: Calendar,
-    settings: Settings,
-    now_ms: int,
-    known: Progress,
-) -> tuple[int | None, int]:
-    """Return the end of the last due slot, and how many due slots the coverage lacks after it."""
-    grid = calendar.grid(series.timeframe)
-    frontier = frontier_ms(calendar, series.timeframe, settings.terms.settling, now_ms)
-    delisted_ms = life_of(symbol, calendar, settings.terms, now_ms).delisted_ms
-    end = frontier if delisted_ms is None else min(frontier, delisted_ms)
-    due = grid.narrow((calendar.midnight_ms[0], end))
-    if due is None:
-        return None, 0
-    covered = known.coverage.hull
-    start = covered.end_ms if covered else due.start_ms
-    return due.end_ms, grid.count((start, due.end_ms))
 
 
 def _iso(at: datetime | None) -> str | None:

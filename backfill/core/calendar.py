@@ -80,12 +80,30 @@ class Grid:
         """Count the slots that start within the span."""
         return max(0, self.index_from(span[1]) - self.index_from(span[0]))
 
+    def starts_of(self, indices: IntColumn) -> IntColumn:
+        """Starts of the slots with these indices, in epoch ms."""
+        blocks = np.searchsorted(self.first_index, indices, side="right") - 1
+        return self.starts[blocks] + (indices - self.first_index[blocks]) * self.steps[blocks]
+
     def slots(self, span: tuple[int, int]) -> IntColumn:
         """Starts of the slots that start within the span, in epoch ms."""
         first, last = self.index_from(span[0]), self.index_from(span[1])
-        indices = np.arange(first, max(first, last), dtype=np.int64)
-        blocks = np.searchsorted(self.first_index, indices, side="right") - 1
-        return self.starts[blocks] + (indices - self.first_index[blocks]) * self.steps[blocks]
+        return self.starts_of(np.arange(first, max(first, last), dtype=np.int64))
+
+    def blocks(self, span: tuple[int, int]) -> list[tuple[Span, int]]:
+        """The blocks that touch the span, with the number of slots of each."""
+        ends = self.starts + self.steps * self.counts
+        first = int(np.searchsorted(ends, span[0], side="right"))
+        last = int(np.searchsorted(self.starts, span[1], side="left"))
+        return [
+            (Span(start, end), slots)
+            for start, end, slots in zip(
+                self.starts[first:last].tolist(),
+                ends[first:last].tolist(),
+                self.counts[first:last].tolist(),
+                strict=True,
+            )
+        ]
 
     def floor(self, ts_ms: IntColumn) -> tuple[IntColumn, NDArray[np.bool_]]:
         """Start of the slot that each instant lies in, and whether it lies in one at all."""

@@ -27,33 +27,39 @@ class Gap:
 
 def find_gaps(
     grid: Grid,
-    due: Span,
+    due: Spans,
     stored_ms: IntColumn,
     settled: Spans,
     held: Mapping[EmptyReason, Spans],
 ) -> list[Gap]:
     """Return the gaps of a series, oldest first.
 
-    ``grid`` is the regular grid of its timeframe and ``due`` the range that it should hold.
+    ``grid`` is the regular grid of its timeframe and ``due`` the parts of it to look at, on whole
+    slots.
     ``settled`` are the slots that are rightly empty: nobody traded, or two answers on different
     days agree that the provider has nothing. ``held`` are those asked for lately, by reason.
     """
-    slots = grid.slots(due)
+    indices = np.concatenate(
+        [np.arange(grid.index_from(start), grid.index_from(end)) for start, end in due]
+        or [np.empty(0, np.int64)]
+    )
+    slots = grid.starts_of(indices)
     missing = ~np.isin(slots, stored_ms) & ~settled.holds(slots)
-    labels = np.zeros(len(slots), np.int64)
-    reasons: list[EmptyReason | None] = [None, *held]
-    for label, spans in enumerate(held.values(), start=1):
-        labels[spans.holds(slots)] = label
-    indices = np.flatnonzero(missing)
+    indices, slots = indices[missing], slots[missing]
     if not len(indices):
         return []
-    cuts = np.flatnonzero((np.diff(indices) != 1) | (np.diff(labels[indices]) != 0)) + 1
-    first_slot = grid.index_from(due.start_ms)
+    reasons: list[EmptyReason | None] = [None, *held]
+    labels = np.zeros(len(slots), np.int64)
+    for label, spans in enumerate(held.values(), start=1):
+        labels[spans.holds(slots)] = label
+    cuts = np.flatnonzero((np.diff(indices) != 1) | (np.diff(labels) != 0)) + 1
+    firsts = np.concatenate(([0], cuts))
+    lasts = np.concatenate((cuts, [len(indices)])) - 1
     return [
         Gap(
-            Span(grid.start_of(first_slot + int(run[0])), grid.end_of(first_slot + int(run[-1]))),
-            len(run),
-            reasons[int(labels[run[0]])],
+            Span(int(slots[first]), grid.end_of(int(indices[last]))),
+            last - first + 1,
+            reasons[int(labels[first])],
         )
-        for run in np.split(indices, cuts)
+        for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True)
     ]

@@ -61,7 +61,7 @@ async def quarantined(connection: Connection) -> Counts:
     }
 
 
-async def tracked_series(connection: Connection) -> list[tuple[int, Timeframe]]:
+async def claimed_series(connection: Connection) -> list[tuple[int, Timeframe]]:
     """Return the keys of the series that some run has claimed at least once."""
     return [
         (row["symbol_id"], Timeframe(row["timeframe"])) for row in await connection.fetch(_SERIES)

@@ -1,0 +1,130 @@
+"""What is stored and what is known to be empty, as gap finding asks for it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+import numpy as np
+
+from backfill.core.bars import IntColumn
+from backfill.core.coverage import Span, Spans
+from backfill.core.empty import EmptyReason
+from backfill.core.series import Series
+from backfill.core.timeframe import Timeframe
+from backfill.store.pool import Connection
+from backfill.store.times import from_ranges, to_time
+
+# Sessions whose stored bars are not as many as their slots, for all series of one calendar and
+# timeframe: one range of the primary key per series and session, index-only.
+_INCOMPLETE: Final = """
+    SELECT k.symbol_id, s.session
+    FROM unnest($1::integer[]) AS k (symbol_id)
+    CROSS JOIN unnest($3::timestamptz[], $4::timestamptz[], $5::integer[])
+        WITH ORDINALITY AS s (starts, ends, slots, session)
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS bars
+        FROM ohlc_bars AS b
+        WHERE b.symbol_id = k.symbol_id AND b.timeframe = $2::text::timeframe
+            AND b.ts >= s.starts AND b.ts < s.ends
+    ) AS c
+    WHERE c.bars <> s.slots
+    ORDER BY 1, 2
+"""
+_STORED: Final = """
+    SELECT (extract(epoch FROM b.ts) * 1000)::bigint
+    FROM unnest($3::timestamptz[], $4::timestamptz[]) AS s (starts, ends)
+    JOIN ohlc_bars AS b ON b.ts >= s.starts AND b.ts < s.ends
+    WHERE b.symbol_id = $1 AND b.timeframe = $2::text::timeframe
+    ORDER BY 1
+"""
+_EMPTY: Final = """
+    SELECT k.symbol_id, k.timeframe::text AS timeframe, k.reason, k.slots, k.expires_at,
+        k.confirmed_on
+    FROM known_empty AS k
+    JOIN unnest($1::integer[], $2::text[]) AS s (symbol_id, timeframe)
+        ON k.symbol_id = s.symbol_id AND k.timeframe = s.timeframe::timeframe
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownEmpty:
+    """Slots of a series that are known to hold no bar.
+
+    ``settled`` are rightly empty; ``held`` were asked for lately and are not asked for again
+    before they expire; ``expired`` may be.
+    """
+
+    settled: Spans = field(default_factory=Spans)
+    held: dict[EmptyReason, Spans] = field(default_factory=dict)
+    expired: Spans = field(default_factory=Spans)
+
+
+async def incomplete_sessions(
+    connection: Connection,
+    symbol_ids: Sequence[int],
+    timeframe: Timeframe,
+    sessions: Sequence[Span],
+    slots: Sequence[int],
+) -> dict[int, list[int]]:
+    """Return, by symbol, the indices of the sessions that hold more or fewer bars than slots."""
+    rows = await connection.fetch(
+        _INCOMPLETE,
+        list(symbol_ids),
+        str(timeframe),
+        [to_time(session.start_ms) for session in sessions],
+        [to_time(session.end_ms) for session in sessions],
+        list(slots),
+    )
+    found: dict[int, list[int]] = {}
+    for symbol_id, session in rows:
+        found.setdefault(symbol_id, []).append(session - 1)
+    return found
+
+
+async def stored_ms(connection: Connection, series: Series, spans: Spans) -> IntColumn:
+    """Return the starts of a series' bars within spans, in epoch ms."""
+    rows = await connection.fetch(
+        _STORED,
+        series.symbol.id,
+        str(series.timeframe),
+        [to_time(span.start_ms) for span in spans],
+        [to_time(span.end_ms) for span in spans],
+    )
+    return np.array([row[0] for row in rows], np.int64)
+
+
+async def known_empty(
+    connection: Connection, series: Sequence[Series], now: datetime
+) -> dict[tuple[int, Timeframe], KnownEmpty]:
+    """Return what is known to be empty of each series, in one round trip."""
+    rows = await connection.fetch(
+        _EMPTY,
+        [one.symbol.id for one in series],
+        [str(one.timeframe) for one in series],
+    )
+    settled: dict[tuple[int, Timeframe], list[Spans]] = {}
+    held: dict[tuple[int, Timeframe], dict[EmptyReason, list[Spans]]] = {}
+    expired: dict[tuple[int, Timeframe], list[Spans]] = {}
+    for row in rows:
+        key = (row["symbol_id"], Timeframe(row["timeframe"]))
+        spans, reason = from_ranges(row["slots"]), EmptyReason(row["reason"])
+        over = row["expires_at"] is not None and row["expires_at"] <= now
+        if reason is EmptyReason.no_trades or row["confirmed_on"] is not None:
+            settled.setdefault(key, []).append(spans)
+        elif not over:
+            held.setdefault(key, {}).setdefault(reason, []).append(spans)
+        if over:
+            expired.setdefault(key, []).append(spans)
+    return {
+        key: KnownEmpty(
+            _union(settled.get(key, [])),
+            {reason: _union(parts) for reason, parts in held.get(key, {}).items()},
+            _union(expired.get(key, [])),
+        )
+        for key in settled.keys() | held.keys() | expired.keys()
+    }
+
+
+def _union(parts: list[Spans]) -> Spans:
+    return Spans.union(span for spans in parts for span in spans)
