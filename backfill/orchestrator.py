@@ -30,7 +30,7 @@ from backfill.store.progress import HEARTBEAT_S, Lease
 from backfill.stream import Context, Stream
 
 WORKERS: Final = 6
-_GRACE_S: Final = 2.5
+_GRACE_S: Final = 2.0
 _POLL_S: Final = 0.5
 
 log = structlog.stdlib.get_logger()

@@ -1,9 +1,9 @@
 """The database: connections that keep no state outside a transaction, and faults made typed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import asyncpg
@@ -20,6 +20,7 @@ log = structlog.stdlib.get_logger()
 CONNECTIONS: Final = 6
 _CONNECT_S: Final = 10.0
 _STATEMENT_S: Final = 60.0
+_CLOSE_S: Final = 1.0
 _ATTEMPTS: Final = 6
 _LIMITS: Final = "SET LOCAL statement_timeout = '55s'; SET LOCAL lock_timeout = '20s'"
 
@@ -110,7 +111,7 @@ class Database:
         """
 
         async def again() -> _T:
-            return await self._in_transaction(work)
+            return await _left_at_once(self._in_transaction(work))
 
         return await self._retried(again)
 
@@ -124,7 +125,7 @@ class Database:
         """
 
         async def work() -> asyncpg.Record:
-            return await self._pool.fetchrow(query, *values)
+            return await _left_at_once(self._pool.fetchrow(query, *values))
 
         return await self._retried(work)
 
@@ -153,9 +154,20 @@ async def _keep_as_it_is(_connection: Connection) -> None:
     """Reset nothing when a connection returns to the pool: nothing was set."""
 
 
+async def _left_at_once(work: Coroutine[Any, Any, _T]) -> _T:
+    """Await work; when cancelled, leave it to roll back by itself: a silent server takes long."""
+    task = asyncio.ensure_future(work)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+
+
 async def _close(pool: asyncpg.Pool) -> None:
     try:
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(_CLOSE_S):
             await pool.close()
     except TimeoutError:
         pool.terminate()
