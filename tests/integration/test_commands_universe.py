@@ -1,0 +1,133 @@
+"""The smaller commands: the schema, the symbols, the watchlist, the help."""
+
+from collections.abc import Callable
+
+import pytest
+
+from backfill.simulator import Simulator
+from tests.conftest import NOW, Cli, query
+
+AS_OF = ("--as-of", NOW.isoformat())
+
+
+def test_help_is_exit_0_and_names_the_commands(
+    simulate: Callable[..., Simulator], cli: Callable[..., Cli]
+) -> None:
+    ended = cli(simulate())("--help")
+
+    assert (ended.code, ended.err) == (0, "")
+    for command in ("run", "migrate", "status", "symbols", "watch", "simulate", "demo"):
+        assert f" {command} " in ended.out
+
+
+def test_migrate_tells_what_it_applied_and_a_second_time_nothing(
+    simulate: Callable[..., Simulator], cli: Callable[..., Cli], empty_url: str
+) -> None:
+    run = cli(simulate(), DATABASE_URL=empty_url)
+
+    first, second = run("migrate", "--json"), run("migrate", "--json")
+
+    assert (first.code, second.code) == (0, 0)
+    assert len(first.json["applied"]) >= 1
+    assert first.json["applied"][0].endswith("_initial")
+    assert second.json == {"applied": []}
+    assert run("migrate").out == "the schema is up to date\n"
+
+
+def test_the_first_run_brings_the_schema_to_an_empty_database(
+    simulate: Callable[..., Simulator], cli: Callable[..., Cli], empty_url: str
+) -> None:
+    simulator = simulate()
+
+    ended = cli(simulator, DATABASE_URL=empty_url)(
+        "run", "--symbol", "AAPL", "--from", "2024-11-01", *AS_OF
+    )
+
+    assert ended.code == 0, ended.err
+    assert query(empty_url, "SELECT count(*) FROM ohlc_bars")[0][0] == 7
+
+
+def test_a_database_newer_than_the_code_is_refused_without_a_call(
+    simulate: Callable[..., Simulator], cli: Callable[..., Cli], database_url: str
+) -> None:
+    simulator = simulate()
+    query(
+        database_url,
+        "INSERT INTO backfill_migrations (version, name, checksum) VALUES ('29990101', 'far', '')",
+    )
+
+    ended = cli(simulator)("run", "--symbol", "AAPL", *AS_OF)
+
+    assert ended.code == 3
+    assert "upgrade backfill" in ended.err
+    assert simulator.calls == []
+
+
+def test_symbols_are_registered_then_confirmed_by_a_run_and_not_watched_by_either(
+    simulate: Callable[..., Simulator], cli: Callable[..., Cli]
+) -> None:
+    simulator = simulate()
+    run = cli(simulator)
+
+    added = run("symbols", "add", "AAPL", "X:BTCUSD", "--json")
+
+    assert added.code == 0
+    assert [
+        (one["ticker"], one["asset_type"], one["calendar"], one["confirmed"])
+        for one in added.json["symbols"]
+    ] == [("AAPL", "stock", "XNYS", False), ("X:BTCUSD", "crypto", "24/7", False)]
+    assert run("symbols", "list", "--json").json == {"symbols": []}
+
+    run("run", "--symbols", "AAPL,NEWCO", "--from", "2024-03-01", *AS_OF)
+    listed = run("symbols", "list", "--json").json["symbols"]
+
+    assert [(one["ticker"], one["confirmed"]) for one in listed] == [
+        ("AAPL", True),
+        ("NEWCO", True),
+    ]
+    assert listed[1]["listed_on"] == "2024-03-14"
+    assert run("watch", "list", "--json").json == {"watchlist": []}
+
+
+def test_the_watchlist_is_what_it_was_told_and_remove_keeps_the_bars(
+    simulate: Callable[..., Simulator], cli: Callable[..., Cli], database_url: str
+) -> None:
+    run = cli(simulate())
+
+    run("watch", "add", "MSFT", "AAPL", "-t", "h1", "-t", "d1", "--since", "2024-10-01")
+    run("watch", "add", "MSFT")
+
+    assert run("watch", "list", "--json").json == {
+        "watchlist": [
+            {
+                "symbol": "AAPL",
+                "timeframes": ["h1", "d1"],
+                "since": "2024-10-01",
+                "paused": False,
+            },
+            {"symbol": "MSFT", "timeframes": ["d1"], "since": None, "paused": False},
+        ]
+    }
+
+    assert run("run", "--symbol", "AAPL", *AS_OF).code == 0
+    held = query(database_url, "SELECT DISTINCT timeframe::text FROM ohlc_bars ORDER BY timeframe")
+    assert sorted(row[0] for row in held) == ["d1", "h1"]  # those that it is watched in
+
+    removed = run("watch", "remove", "AAPL", "TSLA", "--json")
+    assert (removed.code, removed.json) == (0, {"removed": ["AAPL"]})
+    assert query(database_url, "SELECT count(*) > 0 FROM ohlc_bars")[0][0]
+    assert run("run", "--all", "--dry-run", "--json", *AS_OF).json["series"][0]["symbol"] == "MSFT"
+
+
+@pytest.mark.parametrize("command", ["add", "remove"])
+def test_a_malformed_symbol_is_refused_by_watch_before_anything_is_written(
+    simulate: Callable[..., Simulator],
+    cli: Callable[..., Cli],
+    database_url: str,
+    command: str,
+) -> None:
+    ended = cli(simulate())("watch", command, "AAPL", "O'BRIEN")
+
+    assert ended.code == 2
+    assert ended.err.count("\n") == 1
+    assert query(database_url, "SELECT count(*) FROM symbols")[0][0] == 0
