@@ -182,6 +182,7 @@ class _Run:
             Pacer(quota, slots),
             self._tally,
             self._stop,
+            symbols=len({work.symbol.id for work, _ in due}),
         ) as client:
             context = Context(
                 self._id,

@@ -16,13 +16,17 @@ FIRST_WAIT_S: Final = 1.0
 class Breaker:
     """Opens when the latest attempts of three series failed with no good answer between (R17).
 
+    Where the run asks for several ``symbols``, those must be series of two at least: one that
+    fails in every timeframe says nothing of the provider.
+
     A failure is a transport error, a 5xx or an unreadable body. While suspicion lasts, attempts go
     out one at a time, each after a doubled wait; any good answer clears it, and after three such
     probes that fail too the breaker is open for good: nothing more is sent.
     """
 
-    def __init__(self, stop: StopSignal) -> None:
+    def __init__(self, stop: StopSignal, symbols: int = 1) -> None:
         self._stop = stop
+        self._symbols = symbols
         self._failing: set[str] = set()
         self._probes = 0
         self._probing = asyncio.Lock()
@@ -61,9 +65,10 @@ class Breaker:
         self._failing.discard(asker)
 
     def failed(self, asker: str) -> None:
-        """Note a failed attempt of a series."""
+        """Note a failed attempt of a series, which is named by its symbol and its timeframe."""
         self._failing.add(asker)
 
     @property
     def _suspicious(self) -> bool:
-        return len(self._failing) >= ASKERS
+        symbols = {asker.partition(" ")[0] for asker in self._failing}
+        return len(self._failing) >= ASKERS and (len(symbols) > 1 or self._symbols == 1)

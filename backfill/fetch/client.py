@@ -87,7 +87,7 @@ class Client:
     """Sends a provider's requests, each in a slot of the quota, and reads the answers.
 
     The headers with the key go to the provider's own origin only: a next-page link to another is
-    an error, and redirects are not followed.
+    an error, and redirects are not followed. ``symbols`` is how many the run asks for.
     """
 
     def __init__(
@@ -98,6 +98,7 @@ class Client:
         tally: Tally,
         stop: StopSignal,
         *,
+        symbols: int = 1,
         patience: Patience = DEFAULT_PATIENCE,
     ) -> None:
         self._base_url = base_url.rstrip("/")
@@ -107,7 +108,7 @@ class Client:
         self._tally = tally
         self._patience = patience
         self._stop = stop
-        self._breaker = Breaker(stop)
+        self._breaker = Breaker(stop, symbols)
         self._jitter = tenacity.wait_exponential_jitter(
             multiplier=patience.backoff_s, max=patience.backoff_max_s, jitter=patience.backoff_s
         )
