@@ -1,0 +1,165 @@
+"""A TCP proxy before Postgres that cuts, stalls and slows the connections through it."""
+
+import asyncio
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Final, Self
+from urllib.parse import parse_qs, urlsplit, urlunsplit
+
+_BLOCK: Final = 16 * 1024
+_NO_LINGER: Final = struct.pack("ii", 1, 0)
+
+
+class Proxy:
+    """Passes bytes both ways between whoever connects and a Postgres server.
+
+    It runs in a thread of its own; its methods may be called from any other. `stall` holds bytes
+    back and loses none: `resume` lets them go on. `cut` resets the connections that there are; new
+    ones are taken all the same, unless `refuse` was called.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self.connections = 0
+        self._target = (host, port)
+        self._port = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._refusing = False
+        self._delay_s = 0.0
+        self._open: set[asyncio.StreamWriter] = set()
+        self._watch: Callable[[bytes], object] | None = None
+
+    @classmethod
+    @contextmanager
+    def before(cls, url: str) -> Iterator[Self]:
+        """Run a proxy before the server of a URL."""
+        parts = urlsplit(url)
+        host = parts.hostname or parse_qs(parts.query)["host"][0]
+        proxy = cls(host, parts.port or 5432)
+        ready, stop = threading.Event(), asyncio.Event()
+
+        async def serve() -> None:
+            proxy._loop = asyncio.get_running_loop()
+            async with await asyncio.start_server(proxy._connected, "127.0.0.1", 0) as listener:
+                proxy._port = listener.sockets[0].getsockname()[1]
+                ready.set()
+                await stop.wait()
+                proxy._abort()
+                # Readers that were reset end by themselves; a turn of the loop each is enough.
+                while len(asyncio.all_tasks()) > 1:
+                    proxy._flowing.set()
+                    await asyncio.sleep(0.01)
+
+        thread = threading.Thread(target=lambda: asyncio.run(serve()), name="proxy")
+        thread.start()
+        ready.wait()
+        try:
+            yield proxy
+        finally:
+            proxy._call(stop.set)
+            thread.join()
+
+    def url(self, url: str) -> str:
+        """Return the URL of a database, by way of the proxy."""
+        parts = urlsplit(url)
+        user = parts.username or "postgres"
+        return urlunsplit(("postgresql", f"{user}@127.0.0.1:{self._port}", parts.path, "", ""))
+
+    def cut(self) -> None:
+        """Reset every connection."""
+        self._call(self._abort)
+
+    def cut_at(self, sent: bytes) -> None:
+        """Reset every connection, once, when a client sends these bytes, which don't arrive."""
+
+        def watch(data: bytes) -> bool:
+            if sent not in data:
+                return False
+            self._watch = None
+            self._abort()
+            return True
+
+        self._watch = watch
+
+    def stall(self) -> None:
+        """Hold every byte back."""
+        self._call(self._flowing.clear)
+
+    def resume(self) -> None:
+        """Let the bytes go on that were held back."""
+        self._call(self._flowing.set)
+
+    def slow(self, delay_s: float) -> None:
+        """Hold every block back for so long."""
+        self._delay_s = delay_s
+
+    def refuse(self, *, refusing: bool = True) -> None:
+        """Close whatever connects from now on at once."""
+        self._refusing = refusing
+
+    def _call(self, action: Callable[[], object]) -> None:
+        assert self._loop is not None
+        done = threading.Event()
+
+        def act() -> None:
+            action()
+            done.set()
+
+        self._loop.call_soon_threadsafe(act)
+        done.wait(10)
+
+    def _abort(self) -> None:
+        for writer in self._open:
+            connection: socket.socket = writer.get_extra_info("socket")
+            if not writer.transport.is_closing() and connection.family != socket.AF_UNIX:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            writer.transport.abort()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        if self._refusing:
+            writer.transport.abort()
+            return
+        host, port = self._target
+        onward, back = await (
+            asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
+            if host.startswith("/")
+            else asyncio.open_connection(host, port)
+        )
+        self._open |= {writer, back}
+        try:
+            await asyncio.gather(
+                self._pass_on(reader, back, self._seen), self._pass_on(onward, writer, _unseen)
+            )
+        finally:
+            self._open -= {writer, back}
+
+    def _seen(self, data: bytes) -> object:
+        return self._watch and self._watch(data)
+
+    async def _pass_on(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        swallow: Callable[[bytes], object],
+    ) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(_BLOCK):
+                await self._flowing.wait()
+                if self._delay_s:
+                    await asyncio.sleep(self._delay_s)
+                if swallow(data):
+                    break
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+def _unseen(_: bytes) -> bool:
+    return False

@@ -1,0 +1,94 @@
+"""A Postgres server of a test's own, to restart; a small disk, to fill up."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Self
+
+from backfill.store.embedded import embedded_postgres
+from backfill.store.migrate import migrate
+from backfill.store.pool import Database
+from tests.conftest import blocking
+
+_AS_USER = "embedded_postgres" if os.geteuid() == 0 else None
+
+
+@dataclass(frozen=True)
+class OwnServer:
+    """A server with the schema of today."""
+
+    folder: Path
+    url: str
+
+    @classmethod
+    @contextmanager
+    def started(cls) -> Iterator[Self]:
+        """Start one, and stop it at the end."""
+        folder = Path(mkdtemp(prefix="backfill-own-"))
+        folder.chmod(0o755)
+        try:
+            with embedded_postgres(folder) as url:
+                own = cls(folder / "postgres", url)
+                blocking(_migrate(url))
+                yield own
+                # The package looks for the process that it started, which may be gone by now.
+                own.stop()
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def stop(self, how: str = "fast") -> None:
+        """Stop it: ``fast`` ends every session, ``immediate`` is a crash."""
+        self._pg_ctl("-w", "-m", how, "stop")
+
+    def restart(self, how: str = "fast") -> None:
+        """Stop it and start it as it was."""
+        self._pg_ctl("-w", "-m", how, "-l", str(self.folder / "log"), "restart")
+
+    def _pg_ctl(self, *arguments: str) -> None:
+        # The import warns on some machines; by now it has been made.
+        from embedded_postgres import _commands
+
+        pg_ctl = vars(_commands)["pg_ctl"]
+        pg_ctl(list(arguments), pgdata=self.folder, user=_AS_USER, timeout=30)
+
+
+@dataclass(frozen=True)
+class SmallDisk:
+    """A file system in memory that can grow."""
+
+    folder: Path
+
+    @classmethod
+    @contextmanager
+    def mounted(cls, size: str) -> Iterator[Self]:
+        """Mount one that Postgres may write to; `PermissionError` where nobody may."""
+        folder = Path(mkdtemp(prefix="backfill-disk-"))
+        options = f"size={size},mode=0777"
+        try:
+            _mount("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder))
+        except (OSError, subprocess.CalledProcessError) as error:
+            folder.rmdir()
+            raise PermissionError from error
+        try:
+            yield cls(folder)
+        finally:
+            _mount("umount", "--lazy", str(folder))
+            folder.rmdir()
+
+    def grow(self, size: str) -> None:
+        """Make room."""
+        _mount("mount", "-o", f"remount,size={size}", str(self.folder))
+
+
+def _mount(*arguments: str) -> None:
+    subprocess.run(arguments, check=True, capture_output=True)
+
+
+async def _migrate(url: str) -> None:
+    async with Database.connect(url) as database:
+        await migrate(database)

@@ -1,0 +1,117 @@
+"""A run that is killed at any instant leaves whole pages, and the next run does the rest (R18)."""
+
+import random
+import threading
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from backfill.simulator import Action, Fault, Market, Simulator
+from tests.conftest import query
+from tests.faults import tables
+from tests.faults.command import Command, all_ended
+
+# Two pages or more in every intraday timeframe, and more than 50,000 bars in m1.
+SERIES = (
+    *("--symbols", "AAPL,VTHIN", "--from", "2024-03-04", "--to", "2024-06-07"),
+    *("-t", "m1", "-t", "m15", "-t", "h1", "-t", "h4", "-t", "d1", "-t", "w1"),
+)
+KILLS = 20
+
+Rows = list[tuple[Any, ...]]
+
+
+def life(command: Command, url: str) -> tuple[Rows, Rows, int]:
+    """Run to the end, and return the table, what is claimed of it, and the lines of the log."""
+    ended = command(*SERIES)
+    assert ended.code == 0, ended.err
+    return tables.bars(url), tables.claims(url), len(ended.err.splitlines())
+
+
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.soak)])
+def test_twenty_kills_at_random_instants_leave_the_table_of_an_undisturbed_run(
+    seed: int,
+    market: Market,
+    provider: Callable[..., Simulator],
+    command: Callable[..., Command],
+    database_url: str,
+) -> None:
+    simulator = provider()
+    simulator.inject(Fault(action=Action.DRIP, bytes_per_s=3e6))  # pages come one after another
+    run = command(simulator)
+    bars, claims, lines = life(run, database_url)
+    whole = tables.size(database_url)
+    assert max(row[2] for row in bars) > 50_000
+    tables.empty_tables(database_url)
+    random_ = random.Random(seed)
+    lives, seen = 0, set()
+    for _ in range(KILLS):
+        # So many lines into its log or, where there are none yet, somewhere in its first second.
+        after = random_.randrange(lines // 2)
+        going = run.start(*SERIES)
+        with all_ended(going):
+            for _ in range(after):
+                going.next_line()
+            threading.Event().wait(random_.uniform(0, 0.1 if after else 1.0))
+            killed = going.kill()
+        tables.expire_leases(database_url)
+        seen.add(tables.covered_bars(database_url, market))
+        if killed.code == 0 or tables.size(database_url) == whole:
+            lives += 1
+            life_ends(run, database_url, bars, claims)
+    life_ends(run, database_url, bars, claims)
+    assert lives <= KILLS / 3
+    assert len(seen) > KILLS / 3  # they died at many stages
+
+
+def life_ends(run: Command, url: str, bars: Rows, claims: Rows) -> None:
+    ended = run(*SERIES)
+    assert ended.code == 0, ended.err
+    assert tables.bars(url) == bars
+    assert tables.claims(url) == claims
+    assert tables.leases(url) == 0
+    assert {status for _, status, _ in tables.ledger(url)} <= {"ok", "interrupted", "running"}
+    tables.empty_tables(url)
+
+
+@pytest.mark.parametrize(
+    "left_s", [4, pytest.param(30, marks=pytest.mark.soak)], ids=["cut-short", "whole"]
+)
+def test_a_run_waits_for_the_lease_of_a_dead_one_takes_over_and_marks_it_interrupted(
+    left_s: int,
+    market: Market,
+    provider: Callable[..., Simulator],
+    command: Callable[..., Command],
+    database_url: str,
+) -> None:
+    simulator = provider()
+    run = command(simulator)
+    simulator.inject(Fault(action=Action.HANG, path="/minute/", skip=1))
+    going = run.start("--symbol", "AAPL", "-t", "m15", "-t", "d1", "--from", "2024-01-02")
+    with all_ended(going):
+        going.wait_for("chunk.stored", timeframe="m15")
+        going.kill()
+    ((dead, status, _),) = tables.ledger(database_url)
+    assert status == "running"
+    ((held,),) = query(
+        database_url,
+        "SELECT count(*) FROM backfill_progress WHERE claimed_by = $1 AND claimed_until > now()",
+        UUID(dead),
+    )
+    assert held == 1
+    simulator.clear_faults()
+    tables.expire_leases(database_url, after=f"{left_s} s")
+
+    ended = run("--symbol", "AAPL", "-t", "m15", "-t", "d1", "--from", "2024-01-02")
+
+    assert ended.code == 0, ended.err
+    assert ended.json["series"]["complete"] == 2
+    assert ended.lasted_s > left_s - 1
+    assert [(run_id, status) for run_id, status, _ in tables.ledger(database_url)] == [
+        (dead, "interrupted"),
+        (ended.json["run_id"], "ok"),
+    ]
+    assert tables.covered_bars(database_url, market) > 10_000
+    assert tables.leases(database_url) == 0
