@@ -24,6 +24,7 @@ from tests.integration.store_kit import (
     chunk,
     claim,
     claimed,
+    connection_to,
     known,
     minutes,
     new_series,
@@ -293,6 +294,33 @@ async def test_a_claim_waits_for_the_page_in_hand_and_then_sees_its_renewed_leas
     lease = await claiming
     assert lease is not None
     assert lease.claimed_by == run_id
+
+
+async def test_rows_that_are_missing_are_added_in_the_order_of_their_keys(
+    database: Database, database_url: str
+) -> None:
+    add = "INSERT INTO backfill_progress (symbol_id, timeframe) VALUES ($1, $2::text::timeframe)"
+    m1, m5, d1 = await new_series(database, "AAPL", Timeframe.m1, Timeframe.m5, Timeframe.d1)
+    async with connection_to(database_url) as first, connection_to(database_url) as second:
+        adding = first.transaction()
+        await adding.start()
+        await first.execute(add, m5.symbol.id, "m5")
+        claiming = asyncio.create_task(claim(database, [d1, m5, m1], uuid4()))
+
+        async def waits() -> bool:
+            return bool(
+                await second.fetchval(
+                    "SELECT EXISTS (SELECT FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND wait_event_type = 'Lock')"
+                )
+            )
+
+        await until(waits, "the claim waits for m5")
+        # It has not come to d1 yet, so that whoever holds d1 and waits for m5 cannot wait for it.
+        await second.execute("SET lock_timeout = '2s'")
+        await second.execute(add, d1.symbol.id, "d1")
+        await adding.commit()
+    assert await claiming is None
 
 
 async def test_how_deep_a_series_is_wanted_only_ever_grows(database: Database) -> None:

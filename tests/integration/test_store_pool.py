@@ -177,6 +177,24 @@ async def test_work_that_loses_its_connection_half_way_is_done_again_and_once_on
     assert (await bars_of(database, series)).equals(bars)
 
 
+async def test_a_statement_that_the_server_ends_in_the_middle_is_sent_again(
+    database: Database, database_url: str
+) -> None:
+    backends: list[int] = []
+
+    async def work(connection: Any) -> None:
+        backends.append(await connection.fetchval("SELECT pg_backend_pid()"))
+        if len(backends) == 1:
+            ending = asyncio.create_task(_terminate(database_url, backends[0]))
+            try:
+                await connection.execute("SELECT pg_sleep(30)")
+            finally:
+                await ending
+
+    await database.run(work)
+    assert len(set(backends)) == 2
+
+
 async def test_connections_that_were_cut_while_nobody_looked_cost_no_work(
     database: Database, database_url: str
 ) -> None:

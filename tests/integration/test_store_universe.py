@@ -15,7 +15,7 @@ from backfill.core.wire import Reference
 from backfill.errors import UsageError
 from backfill.store import universe
 from backfill.store.pool import Database
-from backfill.store.status import Holding, holdings, quarantined, tracked_series
+from backfill.store.status import Holding, claimed_series, holdings, quarantined
 from backfill.store.times import to_time
 from tests.integration.store_kit import (
     START,
@@ -209,9 +209,12 @@ async def test_a_watched_symbol_that_nobody_knows_stays_watched(database: Databa
 
 async def test_a_confirmed_symbol_is_never_forgotten(database: Database) -> None:
     _, (series,) = await claimed(database, "AAPL")
-    await database.run(lambda connection: universe.confirm(connection, series.symbol.id))
-    await _forget(database, series.symbol)
-    assert await _tickers(database) == ["AAPL"]
+    (without_progress,) = await _register(database, "MSFT")
+    both = series.symbol, without_progress
+    for symbol in both:
+        await database.run(partial(universe.confirm, symbol_id=symbol.id))
+    await _forget(database, *both)
+    assert await _tickers(database) == ["AAPL", "MSFT"]
     assert await value(database, "SELECT count(*) FROM backfill_progress") == 1
 
 
@@ -231,6 +234,6 @@ async def test_what_is_held_is_counted_by_series(database: Database) -> None:
         other.key: Holding(1, to_time(START), to_time(START)),
     }
     assert await database.run(quarantined) == {other.key: 2}
-    assert await database.run(tracked_series) == [m1.key, d1.key, other.key]
+    assert await database.run(claimed_series) == [m1.key, d1.key, other.key]
     await new_series(database, "NVDA")
-    assert len(await database.run(tracked_series)) == 3
+    assert len(await database.run(claimed_series)) == 3

@@ -172,7 +172,7 @@ async def test_bars_of_other_series_at_the_same_times_are_not_touched(database: 
 async def test_pages_add_to_the_coverage_and_the_bounds_in_any_order(database: Database) -> None:
     run_id, (series,) = await claimed(database)
     middle, head, tail = minutes(10, START + HOUR), minutes(10), minutes(10, START + 2 * HOUR)
-    for page in (middle, tail, head):
+    for page in (tail, head, middle):
         await write(database, run_id, chunk(series, page))
     found = await known(database, series)
     assert found.coverage == span_of(head) | span_of(middle) | span_of(tail)
