@@ -135,7 +135,7 @@ class Pages:
     ) -> Chunk:
         claims = Spans.of(claim) & target.missing
         # The bar that waits at the edge says that its session traded.
-        present = np.concatenate((bars.ts_ms, self._edge.ts_ms))
+        present = np.concatenate((bars.ts_ms, self._edge.ts_ms, target.stored_ms))
         return Chunk(
             series=target.series,
             source=target.source,
@@ -198,7 +198,7 @@ class _RollUp:
         spoiled, _ = self._grid.floor(bad[(bad >= whole.start_ms) & (bad < whole.end_ms)])
         rolled = rolled.take(~np.isin(rolled.ts_ms, spoiled))
         claims = Spans.of(whole) & self._target.missing
-        present = np.concatenate((rolled.ts_ms, self._waiting.ts_ms))
+        present = np.concatenate((rolled.ts_ms, self._waiting.ts_ms, self._target.stored_ms))
         chunk = Chunk(
             series=self._target.series,
             source=self._target.source,

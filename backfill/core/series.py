@@ -60,12 +60,13 @@ class Progress:
 
     ``wanted_from_ms`` is how deep its first load meant to go. ``denied`` is a range that the plan
     refused and that isn't asked again until the refusal expires. ``invalidated`` is what a reload
-    took out of the coverage.
+    or a repair took out of the coverage, ``expired`` what was found empty and may be asked again.
     """
 
     source: Source | None = None
     coverage: Spans = field(default_factory=Spans)
     invalidated: Spans = field(default_factory=Spans)
+    expired: Spans = field(default_factory=Spans)
     wanted_from_ms: int | None = None
     oldest_bar_ms: int | None = None
     newest_bar_ms: int | None = None

@@ -1,10 +1,13 @@
 """From series and what is known of them to work: what to fetch, for whom, and what can't be."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from enum import StrEnum
 
+import numpy as np
+
+from backfill.core.bars import IntColumn
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span, Spans
 from backfill.core.plan import (
@@ -31,6 +34,8 @@ class Mode(StrEnum):
     """What is new, and whatever a first load or a reload left unfinished; never deeper."""
     reload = "reload"
     """All that is wanted, whatever is covered."""
+    repair = "repair"
+    """What was taken out of the coverage because a bar of it is missing, and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +69,13 @@ class Rules:
     now_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Target:
     """One series of a piece of work: what it should hold, and what of it is missing.
 
     ``refusal`` is set where the series can't have all of that: it holds another source's bars, or
-    the plan has refused a part.
+    the plan has refused a part. ``stored_ms`` are the starts of stored bars in the sessions that
+    ``missing`` cuts: they tell a slot that nobody traded from a session that isn't there.
     """
 
     series: Series
@@ -77,9 +83,22 @@ class Target:
     wanted: Span | None
     missing: Spans
     refusal: SeriesError | None = None
+    stored_ms: IntColumn = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def cut_sessions(self, calendar: Calendar) -> Spans:
+        """The trading days that ``missing`` holds a part of and not the whole."""
+        if not self.series.timeframe.is_intraday:
+            return Spans()
+        cuts = {bound for span in self.missing for bound in span}
+        return Spans.union(
+            day
+            for bound in cuts
+            for day, _ in calendar.grid(self.series.timeframe).blocks((bound, bound))
+            if day.start_ms < bound < day.end_ms
+        )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Work:
     """What one stream of requests fetches: bars of ``base``, for one series or several.
 
@@ -160,10 +179,13 @@ def _target(
     if known.source not in {None, source}:
         message = f"the series holds {known.source}; {source} was asked for"
         return replace(target, refusal=SourceMismatch(message))
-    covered = known.coverage if demand.mode is not Mode.reload else Spans()
-    missing = missing_spans(grid, wanted, covered)
-    if known.invalidated and (readable := grid.narrow((limits.window_ms or 0, frontier))):
-        missing |= known.invalidated & Spans.of(readable)
+    readable = grid.narrow((limits.window_ms or 0, frontier))
+    missing = known.invalidated & (Spans.of(readable) if readable else Spans())
+    if demand.mode is Mode.default:
+        missing |= known.expired & (Spans.of(wanted) if wanted else Spans())
+    if demand.mode is not Mode.repair:
+        covered = known.coverage if demand.mode is not Mode.reload else Spans()
+        missing |= missing_spans(grid, wanted, covered)
     if known.denied and (known.denied_until_ms or 0) > rules.now_ms:
         allowed = missing - Spans.of(known.denied)
         if allowed != missing:
