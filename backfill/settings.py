@@ -1,15 +1,19 @@
 """Settings: the environment, read once, checked, and frozen."""
 
 import os
-from contextlib import suppress
 from datetime import date
 from pathlib import Path
-from typing import Literal, Self
-from urllib.parse import urlsplit
+from typing import Final, Literal, Self
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import platformdirs
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from backfill.core.terms import Quota, Terms
 from backfill.core.when import parse_since
@@ -30,8 +34,6 @@ class Settings(BaseSettings):
         populate_by_name=True,
         extra="ignore",
         case_sensitive=True,
-        env_ignore_empty=True,
-        str_strip_whitespace=True,
         hide_input_in_errors=True,
     )
 
@@ -48,6 +50,19 @@ class Settings(BaseSettings):
     adjustment_override: str | None = Field(None, alias="BACKFILL_ADJUSTMENT")
     log_format: Literal["json", "console"] | None = Field(None, alias="BACKFILL_LOG")
     on_runner: str | None = Field(None, validation_alias=AliasChoices("CI", "GITHUB_ACTIONS"))
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # it strips nothing
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read the environment, stripped; what is then empty counts as unset."""
+        read = {name: value for name in _VARIABLES if (value := os.environ.get(name, "").strip())}
+        return init_settings, InitSettingsSource(settings_cls, read)
 
     @classmethod
     def load(cls, *, provider_name: str | None = None) -> Self:
@@ -84,8 +99,7 @@ class Settings(BaseSettings):
                 Quota.parse(self.quota_override)
             except UsageError as error:
                 raise UsageError(f"BACKFILL_QUOTA: {error}") from None
-        parts = urlsplit(self.base_url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        if not _is_base_url(self.base_url):
             raise UsageError("BACKFILL_PROVIDER_URL must be a URL like https://api.massive.com")
         if self.since is not None:
             try:
@@ -171,11 +185,42 @@ class Settings(BaseSettings):
 
     def secrets(self) -> list[str]:
         """Return every value that must never be shown."""
-        found = [self.massive_key] if self.massive_key else []
-        values = [secret.get_secret_value().strip() for secret in found]
+        values = [self.massive_key.get_secret_value().strip()] if self.massive_key else []
         if self.database_url is not None:
             url = self.database_url.get_secret_value().strip()
-            values.append(url)
-            with suppress(ValueError):
-                values.append(urlsplit(url).password or "")
+            values += [url, *_passwords(url)]
         return [value for value in values if value]
+
+
+_VARIABLES: Final = tuple(
+    variable
+    for field in Settings.model_fields.values()
+    for variable in (
+        field.validation_alias.choices
+        if isinstance(field.validation_alias, AliasChoices)
+        else [field.alias]
+    )
+    if isinstance(variable, str)
+)
+
+
+def _is_base_url(url: str) -> bool:
+    """Whether paths can be added to a URL; a user, a query or a fragment has no place in it."""
+    try:
+        parts = urlsplit(url)
+        port_is_one = parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+    bare = not (parts.query or parts.fragment or "@" in parts.netloc)
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and port_is_one and bare
+
+
+def _passwords(url: str) -> list[str]:
+    """Return the passwords in a database's URL, as they are written and as they are meant."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return []
+    written = parts.password or ""
+    queried = [value for name, value in parse_qsl(parts.query) if name.endswith("password")]
+    return [written, unquote(written), *queried]
