@@ -1,0 +1,252 @@
+"""The environment: read once, stripped, checked, and its secrets never shown."""
+
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+import platformdirs
+import pytest
+from pydantic import ValidationError
+
+from backfill.core.terms import Quota, Window
+from backfill.errors import UsageError
+from backfill.settings import Settings
+
+VARIABLES: Final = (
+    "DATABASE_URL",
+    "BACKFILL_DATA_DIR",
+    "BACKFILL_PROVIDER",
+    "BACKFILL_PROVIDER_URL",
+    "MASSIVE_API_KEY",
+    "POLYGON_API_KEY",
+    "BACKFILL_PLAN",
+    "BACKFILL_QUOTA",
+    "BACKFILL_SINCE",
+    "BACKFILL_ADJUSTMENT",
+    "BACKFILL_LOG",
+    "CI",
+    "GITHUB_ACTIONS",
+)
+URL: Final = "postgresql://user:pass-word@db.example:5432/bars"
+
+Load = Callable[..., Settings]
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> Load:
+    """Read the settings of an environment that holds these variables and no others."""
+
+    def read(provider_name: str | None = None, **environment: str) -> Settings:
+        for name in VARIABLES:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in environment.items():
+            assert name in VARIABLES
+            monkeypatch.setenv(name, value)
+        return Settings.load(provider_name=provider_name)
+
+    return read
+
+
+def test_without_any_variable_the_defaults_hold(load: Load) -> None:
+    settings = load()
+    assert settings.provider.name == "massive"
+    assert settings.base_url == "https://api.massive.com"
+    assert settings.terms.name == "free"
+    assert settings.quota == Quota((Window(5, 60.0),))
+    assert settings.adjustment == "raw"
+    assert settings.log_format is None
+    assert settings.since_day(date(2026, 11, 24)) == date(2024, 11, 25)
+    assert settings.database() is None
+    assert settings.embedded_dir() == platformdirs.user_data_path("backfill", appauthor=False)
+    assert settings.secrets() == []
+
+
+@pytest.mark.parametrize("around", ["{}", " {} ", "{}\n", "\t{}\r\n"])
+def test_every_variable_is_read_and_stripped(load: Load, around: str, tmp_path: Path) -> None:
+    settings = load(
+        DATABASE_URL=around.format(URL),
+        BACKFILL_DATA_DIR=around.format(tmp_path),
+        BACKFILL_PROVIDER=around.format("polygon"),
+        BACKFILL_PROVIDER_URL=around.format("http://127.0.0.1:8080/base"),
+        MASSIVE_API_KEY=around.format("k3y"),
+        BACKFILL_PLAN=around.format("starter"),
+        BACKFILL_QUOTA=around.format("8/60s,800/1d"),
+        BACKFILL_SINCE=around.format("2020-02-29"),
+        BACKFILL_ADJUSTMENT=around.format("split"),
+        BACKFILL_LOG=around.format("json"),
+    )
+    assert settings.database() == URL
+    assert settings.embedded_dir() == tmp_path
+    assert settings.provider.name == "massive"
+    assert settings.base_url == "http://127.0.0.1:8080/base"
+    assert settings.api_key() == "k3y"
+    assert settings.terms.name == "starter"
+    assert settings.quota == Quota((Window(8, 60.0), Window(800, 86_400.0)))
+    assert settings.since_day(date(2026, 1, 1)) == date(2020, 2, 29)
+    assert settings.adjustment == "split"
+    assert settings.log_format == "json"
+
+
+@pytest.mark.parametrize("nothing", ["", " ", "\n"])
+def test_an_empty_variable_is_an_unset_one(load: Load, nothing: str) -> None:
+    blank = {name: nothing for name in VARIABLES if name != "DATABASE_URL"}
+    assert load(**blank) == load()
+    assert load(**blank).database() is None
+    with pytest.raises(UsageError, match="set MASSIVE_API_KEY or POLYGON_API_KEY"):
+        load(**blank).api_key()
+
+
+def test_settings_are_frozen(load: Load) -> None:
+    settings = load()
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.plan = "unlimited"  # type: ignore[misc]  # that it can not is the point
+
+
+@pytest.mark.parametrize(
+    ("environment", "key"),
+    [
+        ({"MASSIVE_API_KEY": "one"}, "one"),
+        ({"POLYGON_API_KEY": "two"}, "two"),
+        ({"MASSIVE_API_KEY": "one", "POLYGON_API_KEY": "two"}, "one"),
+        ({"MASSIVE_API_KEY": "", "POLYGON_API_KEY": "two"}, "two"),
+        ({"MASSIVE_API_KEY": " \n", "POLYGON_API_KEY": "two"}, "two"),
+        ({"MASSIVE_API_KEY": " one \n"}, "one"),
+    ],
+)
+def test_the_key_is_the_first_that_is_set(
+    load: Load, environment: dict[str, str], key: str
+) -> None:
+    assert load(**environment).api_key() == key
+
+
+@pytest.mark.parametrize("key", ["se cret", "se\ncret", "se\tcret", "sécret", "se\x7fcret", "“k”"])
+def test_a_key_with_what_no_key_has_is_refused_and_not_shown(load: Load, key: str) -> None:
+    settings = load(MASSIVE_API_KEY=key)
+    with pytest.raises(UsageError, match="MASSIVE_API_KEY") as refused:
+        settings.api_key()
+    assert key not in str(refused.value)
+
+
+def test_a_flag_goes_before_the_environment(load: Load) -> None:
+    assert load("polygon", BACKFILL_PROVIDER="nobody").provider.name == "massive"
+    with pytest.raises(UsageError, match="'nobody'"):
+        load("nobody", BACKFILL_PROVIDER="massive")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("BACKFILL_PROVIDER", "alpaca", "massive, polygon"),
+        ("BACKFILL_PLAN", "vip", "free, starter, developer, advanced, unlimited"),
+        ("BACKFILL_PLAN", "Free", "free, starter"),
+        ("BACKFILL_ADJUSTMENT", "all", "raw, split"),
+        ("BACKFILL_QUOTA", "5", "5/60s"),
+        ("BACKFILL_QUOTA", "0/60s", "5/60s"),
+        ("BACKFILL_QUOTA", "none", "unlimited"),
+        ("BACKFILL_SINCE", "last year", "2020-01-01"),
+        ("BACKFILL_SINCE", "2024-02-30", "2020-01-01"),
+        ("BACKFILL_SINCE", "99999999999y", "2y"),
+        ("BACKFILL_PROVIDER_URL", "api.massive.com", "https://api.massive.com"),
+        ("BACKFILL_PROVIDER_URL", "ftp://api.massive.com", "https://api.massive.com"),
+        ("BACKFILL_PROVIDER_URL", "https://", "https://api.massive.com"),
+        ("BACKFILL_PROVIDER_URL", "http://[::1", "https://api.massive.com"),
+        ("BACKFILL_PROVIDER_URL", "http://host:port", "https://api.massive.com"),
+        ("BACKFILL_PROVIDER_URL", "http://host:99999", "https://api.massive.com"),
+        ("BACKFILL_PROVIDER_URL", "http://user:word@host", "https://api.massive.com"),
+        ("BACKFILL_PROVIDER_URL", "http://host/?apiKey=word", "https://api.massive.com"),
+        ("BACKFILL_PROVIDER_URL", "http://host/#word", "https://api.massive.com"),
+        ("BACKFILL_LOG", "xml", "'json' or 'console'"),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_the_variable_and_what_it_may_hold(
+    load: Load, name: str, value: str, said: str
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        load(**{name: value})
+    message = str(refused.value)
+    assert said in message
+    assert name in message or name == "BACKFILL_PROVIDER"
+    assert "\n" not in message
+    assert "word" not in message
+    assert refused.value.exit_code == 2
+
+
+def test_the_quota_of_the_environment_goes_before_the_plan_s(load: Load) -> None:
+    assert load(BACKFILL_QUOTA="100/1s").quota == Quota((Window(100, 1.0),))
+    assert load(BACKFILL_QUOTA="unlimited").quota == Quota()
+    assert load(BACKFILL_PLAN="unlimited").quota == Quota()
+    assert load(BACKFILL_PLAN="unlimited", BACKFILL_QUOTA="5/1s").quota.windows != ()
+
+
+def test_how_deep_to_go_may_be_a_length_and_is_the_plan_s_by_default(load: Load) -> None:
+    today = date(2026, 11, 24)
+    assert load(BACKFILL_SINCE="30d").since_day(today) == date(2026, 10, 25)
+    assert load(BACKFILL_PLAN="unlimited").since_day(today) == date(2003, 9, 10)
+
+
+@pytest.mark.parametrize("empty", ["", " ", "\n"])
+def test_an_empty_database_url_is_refused_where_a_database_is_needed(
+    load: Load, empty: str
+) -> None:
+    settings = load(DATABASE_URL=empty, BACKFILL_DATA_DIR="/somewhere")
+    with pytest.raises(UsageError, match="DATABASE_URL is empty"):
+        settings.database()
+
+
+@pytest.mark.parametrize("runner", ["CI", "GITHUB_ACTIONS"])
+def test_a_runner_whose_disk_is_thrown_away_gets_no_embedded_database(
+    load: Load, runner: str
+) -> None:
+    with pytest.raises(UsageError, match="DATABASE_URL is not set"):
+        load(**{runner: "true"}).database()
+    kept = load(**{runner: "true"}, BACKFILL_DATA_DIR="/kept")
+    assert kept.database() is None
+    assert kept.embedded_dir() == Path("/kept")
+    assert load(**{runner: "true"}, DATABASE_URL=URL).database() == URL
+
+
+@pytest.mark.parametrize(
+    ("url", "secrets"),
+    [
+        (URL, {URL, "pass-word"}),
+        ("postgresql://u:p%40ss%2Fword@h/db", {"p%40ss%2Fword", "p@ss/word"}),
+        ("postgresql://h/db?user=u&password=in-query", {"in-query"}),
+        ("postgresql://h/db?sslpassword=of-the-key&password=p%40ss", {"of-the-key", "p@ss"}),
+        ("postgresql://h/db", {"postgresql://h/db"}),
+        ("postgresql://[::1", {"postgresql://[::1"}),
+    ],
+)
+def test_what_must_not_be_shown_is_every_spelling_of_a_password(
+    load: Load, url: str, secrets: set[str]
+) -> None:
+    assert secrets <= set(load(DATABASE_URL=url).secrets())
+
+
+def test_the_key_is_a_secret_also_where_the_other_variable_holds_another(load: Load) -> None:
+    assert "one-key" in load(MASSIVE_API_KEY=" one-key\n").secrets()
+    assert "two-key" in load(POLYGON_API_KEY="two-key").secrets()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"BACKFILL_LOG": "xml"},
+        {"BACKFILL_PLAN": "vip"},
+        {"BACKFILL_PROVIDER_URL": "http://[::1"},
+        {"BACKFILL_QUOTA": "5"},
+    ],
+)
+def test_no_error_shows_a_secret(load: Load, wrong: dict[str, str]) -> None:
+    with pytest.raises(UsageError) as refused:
+        load(DATABASE_URL=URL, MASSIVE_API_KEY="s3cret-key", **wrong)
+    shown = f"{refused.value!r} {refused.value.__cause__!r} {refused.value.__context__!r}"
+    assert "s3cret-key" not in shown
+    assert "pass-word" not in shown
+
+
+def test_settings_in_a_message_show_no_secret(load: Load) -> None:
+    settings = load(DATABASE_URL=URL, MASSIVE_API_KEY="s3cret-key")
+    shown = f"{settings} {settings!r} {settings.model_dump()}"
+    assert "s3cret-key" not in shown
+    assert "pass-word" not in shown
