@@ -24,6 +24,7 @@ from backfill.store import progress
 from backfill.store.bars import Counts, write_chunks
 from backfill.store.pool import Database
 from backfill.store.universe import register
+from tests.conftest import blocking
 
 _T = TypeVar("_T")
 
@@ -164,6 +165,24 @@ async def connection_to(url: str) -> AsyncIterator[Any]:
         yield connection
     finally:
         await connection.close()
+
+
+def emptied(url: str) -> str:
+    """Remove every row that a test left in a database, and return its URL."""
+
+    async def empty_tables() -> None:
+        async with connection_to(url) as connection:
+            tables = await connection.fetchval(
+                """
+                SELECT string_agg(format('%I', relname), ', ') FROM pg_class
+                WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
+                    AND relname <> 'backfill_migrations'
+                """
+            )
+            await connection.execute(f"TRUNCATE {tables} RESTART IDENTITY")
+
+    blocking(empty_tables())
+    return url
 
 
 def as_user(url: str, user: str, password: str = "") -> str:

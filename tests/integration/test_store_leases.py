@@ -1,11 +1,13 @@
 """Leases: who works on a series, until when, and who takes over from the dead (R18, R20)."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
+
+import pytest
 
 from backfill.core.coverage import Span, Spans
 from backfill.core.series import Series
@@ -15,6 +17,7 @@ from backfill.store.bars import Counts
 from backfill.store.pool import Database
 from backfill.store.progress import LEASE_S, Lease
 from backfill.store.runs import RunEnd, finish_run, start_run
+from tests.conftest import _fresh
 from tests.integration.store_kit import (
     DAY,
     HOUR,
@@ -25,6 +28,7 @@ from tests.integration.store_kit import (
     claim,
     claimed,
     connection_to,
+    emptied,
     known,
     minutes,
     new_series,
@@ -35,6 +39,18 @@ from tests.integration.store_kit import (
 )
 
 _TERM = timedelta(seconds=LEASE_S)
+
+
+@pytest.fixture(scope="module")
+def shared_url(server: str, template: str) -> Iterator[str]:
+    """The URL of a database that the tests of this file take turns with."""
+    yield from _fresh(server, template)
+
+
+@pytest.fixture
+def database_url(shared_url: str) -> str:
+    """The URL of a database with the schema and no rows."""
+    return emptied(shared_url)
 
 
 async def _holders(database: Database, series: Iterable[Series]) -> list[UUID | None]:

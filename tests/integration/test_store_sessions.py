@@ -1,5 +1,6 @@
 """The calendar in the database: filled once, and what was set by hand stays."""
 
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,8 @@ from backfill.core.calendar import Calendar, Session
 from backfill.store.pool import Database
 from backfill.store.sessions import load_calendar
 from tests.calendars import sessions
-from tests.integration.store_kit import rows, value
+from tests.conftest import _fresh
+from tests.integration.store_kit import emptied, rows, value
 
 FIRST = date(2024, 10, 1)
 TODAY = date(2024, 11, 12)
@@ -24,6 +26,18 @@ _MANUAL = """
     ON CONFLICT (calendar, session) DO UPDATE
     SET opens_at = excluded.opens_at, closes_at = excluded.closes_at, manual = true
 """
+
+
+@pytest.fixture(scope="module")
+def shared_url(server: str, template: str) -> Iterator[str]:
+    """The URL of a database that the tests of this file take turns with."""
+    yield from _fresh(server, template)
+
+
+@pytest.fixture
+def database_url(shared_url: str) -> str:
+    """The URL of a database with the schema and no rows."""
+    return emptied(shared_url)
 
 
 def _sessions(loaded: Calendar) -> list[Session]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 from itertools import pairwise
 
@@ -10,9 +11,22 @@ import pytest
 from backfill.core.terms import Quota
 from backfill.store.pool import Database
 from backfill.store.quota import DatabaseSlots, key_id
-from tests.integration.store_kit import rows, value
+from tests.conftest import _fresh
+from tests.integration.store_kit import emptied, rows, value
 
 SECRET = "sk-live-12345678"
+
+
+@pytest.fixture(scope="module")
+def shared_url(server: str, template: str) -> Iterator[str]:
+    """The URL of a database that the tests of this file take turns with."""
+    yield from _fresh(server, template)
+
+
+@pytest.fixture
+def database_url(shared_url: str) -> str:
+    """The URL of a database with the schema and no rows."""
+    return emptied(shared_url)
 
 
 async def _slots(

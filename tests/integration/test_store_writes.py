@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Any
 from uuid import uuid4
@@ -20,6 +21,7 @@ from backfill.store import progress
 from backfill.store.bars import Counts
 from backfill.store.pool import Database
 from tests.calendars import calendar
+from tests.conftest import _fresh
 from tests.integration.store_kit import (
     DAY,
     HOUR,
@@ -32,6 +34,7 @@ from tests.integration.store_kit import (
     chunk,
     claimed,
     connection_to,
+    emptied,
     empty,
     known,
     minutes,
@@ -50,6 +53,18 @@ _EMPTY = """
     WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
     ORDER BY month, reason
 """
+
+
+@pytest.fixture(scope="module")
+def shared_url(server: str, template: str) -> Iterator[str]:
+    """The URL of a database that the tests of this file take turns with."""
+    yield from _fresh(server, template)
+
+
+@pytest.fixture
+def database_url(shared_url: str) -> str:
+    """The URL of a database with the schema and no rows."""
+    return emptied(shared_url)
 
 
 async def test_new_bars_are_counted_as_inserted_and_come_back_bit_for_bit(
