@@ -1,10 +1,10 @@
 """Logs: structlog to stderr, JSON unless a person is looking, secrets blotted out."""
 
 import logging
+import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
-from urllib.parse import quote
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -17,33 +17,46 @@ class Redactor:
     """A processor that blots secrets out of every value of an event, exceptions included (R26)."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        spelled = {form for secret in secrets for form in (secret, quote(secret, safe=""))}
-        self._secrets = sorted(
-            (form for form in spelled if len(form) >= _SHORTEST_SECRET), key=len, reverse=True
-        )
+        long_first = sorted({*secrets}, key=len, reverse=True)
+        kept = [_spellings(secret) for secret in long_first if len(secret) >= _SHORTEST_SECRET]
+        self._secrets = re.compile("|".join(kept)) if kept else None
 
     def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         """Blot an event."""
-        return {name: self._blotted(value) for name, value in event.items()}
+        return {self.text(name): self._blotted(value) for name, value in event.items()}
 
     def text(self, text: str) -> str:
         """Blot a text."""
-        for secret in self._secrets:
-            text = text.replace(secret, _BLOT)
-        return text
+        return self._secrets.sub(_BLOT, text) if self._secrets else text
 
     def _blotted(self, value: object) -> object:
         match value:
             case str():
                 return self.text(value)
-            case dict():
-                return {name: self._blotted(inner) for name, inner in value.items()}
-            case list() | tuple():
-                return [self._blotted(inner) for inner in value]
-            case BaseException():
-                return self.text(repr(value))
-            case _:
+            case None | bool() | int() | float():
                 return value
+            case bytes():
+                return self.text(value.decode(errors="replace"))
+            case dict():
+                return {self.text(str(name)): self._blotted(inner) for name, inner in value.items()}
+            case list() | tuple() | set() | frozenset():
+                return [self._blotted(inner) for inner in value]
+            case _:
+                return self.text(repr(value))
+
+
+def _spellings(secret: str) -> str:
+    """Return a pattern for a secret, each character as it is, percent-encoded or escaped."""
+    return "".join(f"(?:{'|'.join(_forms(character))})" for character in secret)
+
+
+def _forms(character: str) -> Iterator[str]:
+    yield re.escape(character)
+    yield "".join(f"%(?i:{byte:02x})" for byte in character.encode(errors="surrogateescape"))
+    if character == " ":
+        yield re.escape("+")
+    if character in "\\'\"":
+        yield re.escape(f"\\{character}")
 
 
 def configure(log_format: str | None, secrets: Iterable[str]) -> Redactor:
