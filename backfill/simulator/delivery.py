@@ -106,7 +106,8 @@ async def _enormous(request: web.Request, payload: Payload, fault: Fault) -> web
         for _ in range(fault.size // _BLOCK):
             yield b" " * _BLOCK
 
-    return await _stream(request, payload.headers, blocks())
+    plain = {name: said for name, said in payload.headers.items() if name != "Content-Encoding"}
+    return await _stream(request, plain, blocks())
 
 
 _DELIVERIES: Final[
