@@ -236,7 +236,7 @@ class Client:
                     body = self._without_keys(body)
                 return Response(answer.status, headers, body)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            reason = str(error) or type(error).__name__
+            reason = " ".join(str(error).split()) or type(error).__name__
             raise ProviderUnavailable(f"no answer from the provider: {reason}") from None
 
     async def _body(self, answer: aiohttp.ClientResponse) -> bytes:
