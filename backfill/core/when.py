@@ -9,6 +9,7 @@ from backfill.core.calendar import Calendar
 from backfill.errors import UsageError
 
 _LENGTH: Final = re.compile(r"(\d+)\s*(d|w|mo|y)")
+_LAST_DAY: Final = date.max - timedelta(days=1)
 _DAYS: Final = {"d": 1, "w": 7, "mo": 31, "y": 365}
 
 
@@ -39,7 +40,7 @@ class Bound:
         """Where a range ends that ends with it, in epoch ms: a session is in it whole."""
         if isinstance(self.at, datetime):
             return _ms(self.at)
-        return calendar.midnight(self.at + timedelta(days=1))
+        return calendar.midnight(min(self.at, _LAST_DAY) + timedelta(days=1))
 
 
 def parse_bound(text: str) -> Bound:
@@ -65,16 +66,18 @@ def parse_instant(text: str) -> datetime:
         If it is neither.
     """
     try:
-        at = datetime.fromisoformat(text)
+        return datetime.combine(date.fromisoformat(text), time(), UTC)
     except ValueError:
+        pass
+    try:
+        at = datetime.fromisoformat(text)
+        if at.tzinfo is not None:
+            return at.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise UsageError(
             f"{text!r} is not a date (2024-07-03) or a timestamp (2024-07-03T13:30:00Z)"
         ) from None
-    if at.tzinfo is None:
-        if len(text) > len("2024-07-03"):
-            raise UsageError(f"{text!r} has no time zone; write 2024-07-03T13:30:00Z")
-        at = datetime.combine(at.date(), time(), UTC)
-    return at.astimezone(UTC)
+    raise UsageError(f"{text!r} has no time zone; write 2024-07-03T13:30:00Z")
 
 
 def parse_since(text: str, today: date) -> date:
