@@ -37,6 +37,10 @@ def job(
         raise UsageError("name what to run: --symbol S, --symbols A,B,C or --all")
     if incremental and reload:
         raise UsageError("--incremental and --reload exclude each other")
+    if max_calls is not None and max_calls < 0:
+        raise UsageError("--max-calls is a number of calls, 0 or more")
+    if deadline_s is not None and not deadline_s >= 0:
+        raise UsageError("--deadline is a number of seconds, 0 or more")
     modes = {(True, False): Mode.incremental, (False, True): Mode.reload}
     return Job(
         symbols=None if everything else tuple(named),
