@@ -3,7 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from backfill.simulator import Simulator
+import pytest
+
+from backfill.core.timeframe import Timeframe
+from backfill.simulator import Market, Simulator
 from tests.conftest import NOW, Cli
 
 if TYPE_CHECKING:
@@ -11,6 +14,17 @@ if TYPE_CHECKING:
 
 LIMIT, WINDOW_S = 20, 3.0
 QUOTA = "20/3s"
+
+
+@pytest.fixture
+def strict(simulate: Callable[..., Simulator], market: Market) -> Simulator:
+    """A provider with the quota that has drawn its market: a first call must not hold up others.
+
+    It stamps a call when it gets to it, and the first one would keep it busy for a while.
+    """
+    for number in range(200):
+        assert len(market.bars(f"SIM{number:03}", Timeframe.d1, 0, round(NOW.timestamp() * 1000)))
+    return simulate(quota=QUOTA)
 
 
 def run_of(run: Cli, first: int, count: int) -> "Popen[str]":
@@ -41,45 +55,39 @@ def utilisation(simulator: Simulator, calls: Sequence[int]) -> float:
 
 
 def test_two_hundred_calls_use_the_quota_and_never_exceed_it(
-    simulate: Callable[..., Simulator],
-    cli: Callable[..., Cli],
+    strict: Simulator, cli: Callable[..., Cli]
 ) -> None:
-    simulator = simulate(quota=QUOTA)
 
-    assert_ended_well(run_of(cli(simulator, BACKFILL_QUOTA=QUOTA), 0, 200))
+    assert_ended_well(run_of(cli(strict, BACKFILL_QUOTA=QUOTA), 0, 200))
 
-    assert_strict(simulator, 200)
-    assert 0.95 <= utilisation(simulator, range(200)) <= 1.0
+    assert_strict(strict, 200)
+    assert 0.95 <= utilisation(strict, range(200)) <= 1.0
 
 
 def test_a_run_straight_after_another_keeps_within_the_windows_that_the_first_has_filled(
-    simulate: Callable[..., Simulator],
-    cli: Callable[..., Cli],
+    strict: Simulator, cli: Callable[..., Cli]
 ) -> None:
-    simulator = simulate(quota=QUOTA)
-    run = cli(simulator, BACKFILL_QUOTA=QUOTA)
+    run = cli(strict, BACKFILL_QUOTA=QUOTA)
 
     assert_ended_well(run_of(run, 0, 100))
     assert_ended_well(run_of(run, 100, 100))
 
-    assert_strict(simulator, 200)
+    assert_strict(strict, 200)
     for calls in (range(100), range(100, 200)):
-        assert 0.95 <= utilisation(simulator, calls) <= 1.0
+        assert 0.95 <= utilisation(strict, calls) <= 1.0
 
 
 def test_two_runs_at_once_share_the_quota_and_use_it_together(
-    simulate: Callable[..., Simulator],
-    cli: Callable[..., Cli],
+    strict: Simulator, cli: Callable[..., Cli]
 ) -> None:
-    simulator = simulate(quota=QUOTA)
-    run = cli(simulator, BACKFILL_QUOTA=QUOTA)
+    run = cli(strict, BACKFILL_QUOTA=QUOTA)
 
     at_once = [run_of(run, 0, 100), run_of(run, 100, 100)]
     for process in at_once:
         assert_ended_well(process)
 
-    assert_strict(simulator, 200)
-    assert 0.95 <= utilisation(simulator, range(200)) <= 1.0
+    assert_strict(strict, 200)
+    assert 0.95 <= utilisation(strict, range(200)) <= 1.0
     # They took turns: each had its share of the first half.
-    early = [call.path.split("/")[4] for call in simulator.calls[:100]]
+    early = [call.path.split("/")[4] for call in strict.calls[:100]]
     assert 25 <= sum(ticker < "SIM100" for ticker in early) <= 75
