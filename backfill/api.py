@@ -22,6 +22,7 @@ from backfill.errors import DatabaseError, LimitReached, UnknownSymbol, UsageErr
 from backfill.fetch.client import Client, Tally
 from backfill.fetch.quota import Pacer, spacing_s
 from backfill.fetch.stop import StopSignal
+from backfill.gaps import SeriesGaps, series_gaps
 from backfill.job import Job
 from backfill.orchestrator import Orchestrator
 from backfill.reference import ReferenceDesk
@@ -87,6 +88,75 @@ async def plan(settings: Settings, job: Job) -> Plan:
         rules, today = _rules(settings, job)
         prepared = await prepare(database, settings, job, rules, today, register=False)
         return Plan.of([work for work, _ in prepared.work], settings.quota)
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """A repair of gaps: those found first, the run that asked for them, and those that are left.
+
+    ``summary`` is None where there was nothing to ask for.
+    """
+
+    found: list[SeriesGaps]
+    summary: Summary | None
+    left: list[SeriesGaps]
+
+    @property
+    def exit_code(self) -> int:
+        """The run's, or 4 if a gap is left that could be asked for."""
+        if self.summary is not None and self.summary.exit_code:
+            return self.summary.exit_code
+        return 4 if any(one.askable for one in self.left) else 0
+
+
+async def gaps(settings: Settings, as_of: datetime | None = None) -> list[SeriesGaps]:
+    """Return the gaps of every series that is kept, by symbol (R6).
+
+    Raises
+    ------
+    UsageError, DatabaseError
+        As `run` does.
+    """
+    async with open_database(settings) as database:
+        await ensure_schema(database)
+        return await series_gaps(database, settings, as_of or datetime.now(UTC))
+
+
+async def repair(
+    settings: Settings,
+    as_of: datetime | None = None,
+    *,
+    stop: StopSignal | None = None,
+    watch: Callable[[Running], None] | None = None,
+) -> Repair:
+    """Ask for the gaps of every series, just those, and see what is left (R7).
+
+    The gaps are taken out of the coverage first: if this ends early, the next run goes on.
+
+    Raises
+    ------
+    UsageError, DatabaseError
+        As `run` does.
+    """
+    found = await gaps(settings, as_of)
+    asked = [one for one in found if one.askable]
+    if not asked:
+        return Repair(found, None, found)
+    async with open_database(settings) as database:
+
+        async def invalidate(connection: Connection) -> None:
+            for one in asked:
+                await progress.invalidate(connection, one.series, one.askable)
+
+        await database.run(invalidate)
+    job = Job(
+        symbols=tuple(dict.fromkeys(one.series.symbol.ticker for one in asked)),
+        timeframes=tuple(dict.fromkeys(one.series.timeframe for one in asked)),
+        mode=Mode.repair,
+        as_of=as_of,
+    )
+    summary = await run(settings, job, stop=stop, watch=watch)
+    return Repair(found, summary, await gaps(settings, as_of))
 
 
 async def run(

@@ -28,6 +28,8 @@ watch_app = typer.Typer(help="The watchlist: what `run --all` keeps.", no_args_i
 app.add_typer(symbols_app, name="symbols")
 app.add_typer(watch_app, name="watch")
 
+_NO_ANSWER = "the provider gave no answer at all; is it reachable?"
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 AsOf = Annotated[
     str | None,
@@ -118,7 +120,7 @@ def run(
     summary = foreground.run(settings, job)
     _print(summary.as_dict(), as_json=as_json, text=lambda: show.summary(summary))
     if summary.exit_code == 3:
-        _refuse(summary.error or "the provider gave no answer at all; is it reachable?", 3)
+        _refuse(summary.error or _NO_ANSWER, 3)
     raise typer.Exit(summary.exit_code)
 
 
@@ -188,6 +190,36 @@ def demo_() -> None:
     from backfill import demo
 
     raise typer.Exit(demo.run())
+
+
+@app.command()
+def gaps(
+    *,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Fetch just what is missing, and look again.")
+    ] = False,
+    as_of: AsOf = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find the due bars that are missing, by the calendar. Exits 4 if there are any."""
+    settings = _settings()
+    from backfill import api, foreground, show
+    from backfill.core.when import parse_instant
+
+    now = parse_instant(as_of) if as_of else None
+    if not repair:
+        found = asyncio.run(api.gaps(settings, now))
+        _print(show.gaps_as_dict(found), as_json=as_json, text=lambda: show.gaps(found))
+        raise typer.Exit(4 if found else 0)
+    done = foreground.repair(settings, now)
+    _print(
+        {**show.gaps_as_dict(done.left), "run": done.summary and done.summary.as_dict()},
+        as_json=as_json,
+        text=lambda: show.repair(done),
+    )
+    if done.summary is not None and done.summary.exit_code == 3:
+        _refuse(done.summary.error or _NO_ANSWER, 3)
+    raise typer.Exit(done.exit_code)
 
 
 @symbols_app.command("add")

@@ -1,8 +1,11 @@
-"""A run in the foreground: it ends in order on Ctrl-C and SIGTERM, and shows how far it is."""
+"""Runs in the foreground: they end in order on Ctrl-C and SIGTERM, and show how far they are."""
 
 import asyncio
 import signal
 import sys
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import TypeVar
 
 from backfill import api
 from backfill.errors import Interrupted
@@ -12,19 +15,34 @@ from backfill.settings import Settings
 from backfill.show import Live
 from backfill.summary import Summary
 
+_T = TypeVar("_T")
+_Watch = Callable[[api.Running], None]
+
 
 def run(settings: Settings, job: Job) -> Summary:
     """Run a job until it is done, or until a signal ends it."""
+    return _supervised(settings, lambda stop, watch: api.run(settings, job, stop=stop, watch=watch))
 
-    async def supervised() -> Summary:
+
+def repair(settings: Settings, as_of: datetime | None) -> api.Repair:
+    """Repair gaps until none is left that can be asked for, or until a signal ends it."""
+    return _supervised(
+        settings, lambda stop, watch: api.repair(settings, as_of, stop=stop, watch=watch)
+    )
+
+
+def _supervised(
+    settings: Settings, work: Callable[[StopSignal, _Watch | None], Awaitable[_T]]
+) -> _T:
+    async def supervised() -> _T:
         stop = StopSignal()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             reason = Interrupted(f"interrupted by {number.name}")
             loop.add_signal_handler(number, stop.set, reason)
         if not sys.stderr.isatty() or settings.log_format == "json":
-            return await api.run(settings, job, stop=stop)
+            return await work(stop, None)
         with Live() as live:
-            return await api.run(settings, job, stop=stop, watch=live.watch)
+            return await work(stop, live.watch)
 
     return asyncio.run(supervised())

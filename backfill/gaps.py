@@ -7,11 +7,11 @@ from itertools import groupby
 from typing import Any
 
 from backfill.core.coverage import Span, Spans
-from backfill.core.gaps import Gap, find_gaps
+from backfill.core.gaps import Gap, find_gaps, with_extended_hours
 from backfill.core.series import Series
 from backfill.settings import Settings
 from backfill.store import gaps as store
-from backfill.store.gaps import KnownEmpty
+from backfill.store.empty import KnownEmpty, known_empty
 from backfill.store.pool import Connection, Database
 from backfill.store.times import to_time
 from backfill.tracked import Tracked, tracked_series
@@ -23,11 +23,8 @@ class SeriesGaps:
 
     series: Series
     gaps: list[Gap]
-
-    @property
-    def askable(self) -> Spans:
-        """The gaps that the provider was not asked for lately."""
-        return Spans.union(gap.span for gap in self.gaps if gap.reason is None)
+    askable: Spans
+    """What to ask the provider for: the gaps that it was not asked for lately."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON's own types; ``reason`` only where a gap has one."""
@@ -56,7 +53,7 @@ async def series_gaps(database: Database, settings: Settings, now: datetime) -> 
     due = {one.series: span for one in tracked if (span := one.due(settings.terms, now))}
 
     async def find(connection: Connection) -> list[SeriesGaps]:
-        empty = await store.known_empty(connection, [one.series for one in tracked], now)
+        empty = await known_empty(connection, [one.series for one in tracked], now)
         suspects = await _suspects(connection, tracked, due)
         found = []
         for one in tracked:
@@ -68,10 +65,18 @@ async def series_gaps(database: Database, settings: Settings, now: datetime) -> 
             grid = one.calendar.regular_grid(one.series.timeframe)
             gaps = find_gaps(grid, spans, stored, known.settled, known.held)
             if gaps:
-                found.append(SeriesGaps(one.series, gaps))
+                askable = Spans.union(gap.span for gap in gaps if gap.reason is None)
+                found.append(SeriesGaps(one.series, gaps, _to_ask(one, askable, due[one.series])))
         return found
 
     return await database.run(find)
+
+
+def _to_ask(tracked: Tracked, spans: Spans, due: Span) -> Spans:
+    if not tracked.series.timeframe.is_intraday:
+        return spans
+    whole = with_extended_hours(tracked.calendar, tracked.series.timeframe, spans)
+    return whole & Spans.of(due)
 
 
 async def _suspects(

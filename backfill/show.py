@@ -12,9 +12,11 @@ from rich.live import Live as RichLive
 from rich.table import Table
 from rich.text import Text
 
-from backfill.api import Running
+from backfill.api import Repair, Running
 from backfill.core.series import Symbol
+from backfill.gaps import SeriesGaps
 from backfill.status import SeriesStatus
+from backfill.store.times import to_time
 from backfill.store.universe import WatchEntry
 from backfill.summary import Plan, Summary
 
@@ -103,6 +105,40 @@ def status(series: list[SeriesStatus]) -> None:
     )
 
 
+def gaps(found: list[SeriesGaps]) -> None:
+    """Print gaps."""
+    out = _console()
+    if not found:
+        out.print("no gaps")
+        return
+    table = _table("symbol", "timeframe", "from", "to", "slots", "")
+    for one in found:
+        for gap in one.gaps:
+            table.add_row(
+                one.series.symbol.ticker,
+                str(one.series.timeframe),
+                _time(to_time(gap.span.start_ms)),
+                _time(to_time(gap.span.end_ms)),
+                f"{gap.slots:,}",
+                f"asked for lately: {gap.reason}" if gap.reason else "",
+            )
+    out.print(table)
+    slots = sum(gap.slots for one in found for gap in one.gaps)
+    out.print(f"{slots:,} bars missing in {len(found)} series")
+
+
+def gaps_as_dict(found: list[SeriesGaps]) -> dict[str, Any]:
+    """Return gaps as JSON's own types."""
+    return {"series": [one.as_dict() for one in found]}
+
+
+def repair(done: Repair) -> None:
+    """Print what a repair did, and what is left."""
+    if done.summary is not None:
+        summary(done.summary)
+    gaps(done.left)
+
+
 def symbols(found: Iterable[Symbol]) -> None:
     """Print symbols."""
     table = _table("symbol", "type", "calendar", "listed", "delisted", "confirmed")
@@ -163,6 +199,9 @@ def watchlist_as_dict(entries: Iterable[WatchEntry]) -> dict[str, Any]:
     }
 
 
+_NUMBERS: Final = {"bars", "calls", "at most", "bars at most", "ranges", "rejected", "slots"}
+
+
 class Live:
     """One line on the terminal that tells how far a run is, renewed four times a second."""
 
@@ -215,7 +254,7 @@ def _console() -> Console:
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in columns:
-        numeric = column in {"bars", "calls", "at most", "bars at most", "ranges", "rejected"}
+        numeric = column in _NUMBERS
         table.add_column(column, justify="right" if numeric else "left", no_wrap=column != "why")
     return table
 

@@ -21,6 +21,7 @@ from backfill.fetch.client import Client
 from backfill.providers.base import Provider
 from backfill.store import progress, universe
 from backfill.store.bars import Counts, write_chunks
+from backfill.store.gaps import stored_ms
 from backfill.store.pool import Connection, Database
 from backfill.store.progress import Lease
 from backfill.store.times import to_time
@@ -96,7 +97,8 @@ class Stream:
                 if self._demand.mode is Mode.reload:
                     wanted = Spans.of(target.wanted)
                     await progress.invalidate(connection, target.series, wanted)
-            known = await progress.load_progress(connection, self.series)
+            reopen_at = to_time(rules.now_ms) if self._demand.mode is Mode.default else None
+            known = await progress.load_progress(connection, self.series, reopen_at)
             [again] = plan_work(
                 work.symbol,
                 [series.timeframe for series in self.series],
@@ -105,7 +107,7 @@ class Stream:
                 replace(self._demand, mode=_resumed(self._demand.mode)),
                 known,
             )
-            return again
+            return await self._with_cut_sessions(connection, again)
 
         found = await self._context.database.run(claim)
         if isinstance(found, Lease):
@@ -116,6 +118,15 @@ class Stream:
             if target.refusal is not None:
                 self._context.outcomes.fail(target.series, target.refusal)
         return None
+
+    async def _with_cut_sessions(self, connection: Connection, work: Work) -> Work:
+        """Tell each target what is stored of the sessions that it asks for only a part of."""
+        targets = []
+        for target in work.targets:
+            cut = target.cut_sessions(work.calendar)
+            stored = await stored_ms(connection, target.series, cut) if cut else target.stored_ms
+            targets.append(replace(target, stored_ms=stored))
+        return replace(work, targets=tuple(targets))
 
     async def advance(self, sent: Callable[[], None]) -> None:
         """Fetch the next page, and have it written once the page before is.

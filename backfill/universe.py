@@ -8,13 +8,14 @@ from backfill.core.calendar import Calendar
 from backfill.core.series import Series, Symbol, ticker_traits
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import parse_since
-from backfill.core.work import Demand, Rules, Work, plan_work
+from backfill.core.work import Demand, Mode, Rules, Work, plan_work
 from backfill.errors import UsageError
 from backfill.job import Job
 from backfill.settings import Settings
 from backfill.store import progress, universe
 from backfill.store.pool import Connection, Database
 from backfill.store.sessions import load_calendar
+from backfill.store.times import to_time
 
 _UNREGISTERED: Final = -1
 
@@ -46,7 +47,7 @@ async def prepare(
     """Return the work of a job.
 
     Symbols that are new are added to the table if ``register`` is set. All progress is read in one
-    round trip.
+    round trip. A repair works on the series that it has to fetch and no others.
 
     Raises
     ------
@@ -61,7 +62,8 @@ async def prepare(
     series = [Series(entry.symbol, one) for entry in entries for one in entry.timeframes]
 
     async def load(connection: Connection) -> progress.Known:
-        return await progress.load_progress(connection, series)
+        reopen_at = to_time(rules.now_ms) if job.mode is Mode.default else None
+        return await progress.load_progress(connection, series, reopen_at)
 
     known = await database.run(load)
     work = [
@@ -76,6 +78,8 @@ async def prepare(
             known,
         )
     ]
+    if job.mode is Mode.repair:
+        work = [(piece, demand) for piece, demand in work if piece.ranges]
     return Prepared(work)
 
 

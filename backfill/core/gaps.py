@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from backfill.core.bars import IntColumn
-from backfill.core.calendar import Grid
+from backfill.core.calendar import Calendar, Grid
 from backfill.core.coverage import Span, Spans
 from backfill.core.empty import EmptyReason
+from backfill.core.timeframe import Timeframe
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,27 @@ class Gap:
     span: Span
     slots: int
     reason: EmptyReason | None = None
+
+
+def with_extended_hours(calendar: Calendar, timeframe: Timeframe, spans: Spans) -> Spans:
+    """Widen spans of regular slots that begin or end a session to the hours around it.
+
+    Who lost a session lost its extended hours too; asking for them costs no call more.
+    """
+    whole = calendar.grid(timeframe)
+    regular = calendar.regular_grid(timeframe)
+
+    def widened(span: Span) -> Span:
+        [(first, _), *_] = regular.blocks((span.start_ms, span.start_ms + 1))
+        [(last, _), *_] = regular.blocks((span.end_ms - 1, span.end_ms))
+        start, end = span
+        if first.start_ms == start:
+            start = whole.blocks((first.start_ms, first.start_ms + 1))[0][0].start_ms
+        if last.end_ms == end:
+            end = whole.blocks((last.end_ms - 1, last.end_ms))[0][0].end_ms
+        return Span(start, end)
+
+    return Spans.union(widened(span) for span in spans)
 
 
 def find_gaps(

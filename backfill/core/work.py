@@ -197,7 +197,8 @@ def _target(
 
 def _start_ms(calendar: Calendar, demand: Demand, known: Progress) -> int:
     asked = demand.first.start_ms(calendar) if demand.first else None
-    if demand.mode is Mode.incremental and known.wanted_from_ms is not None:
+    deepens = demand.mode in {Mode.default, Mode.reload}
+    if not deepens and known.wanted_from_ms is not None:
         return max(known.wanted_from_ms, asked if asked is not None else known.wanted_from_ms)
     return asked if asked is not None else calendar.midnight(demand.since)
 

@@ -3,25 +3,19 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 from backfill.core.bars import NO_COUNT, Bars
-from backfill.core.empty import EmptyReason
 from backfill.core.paging import Chunk
 from backfill.core.series import Progress
 from backfill.core.timeframe import Timeframe
 from backfill.errors import SourceMismatch
+from backfill.store.empty import note_empty
 from backfill.store.pool import Connection
 from backfill.store.progress import LEASE_S, lock_progress
 from backfill.store.times import to_ranges, to_time
-
-_LASTS: Final = {
-    EmptyReason.no_trades: None,
-    EmptyReason.absent: timedelta(days=1),
-    EmptyReason.quarantined: timedelta(days=30),
-}
 
 _STAGE: Final = """
     CREATE TEMPORARY TABLE incoming (
@@ -84,22 +78,6 @@ _QUARANTINE: Final = """
     INSERT INTO quarantined_bars (symbol_id, timeframe, ts, reason, raw, run_id)
     SELECT $1, $2::text::timeframe, ts, reason, raw::jsonb, $6
     FROM unnest($3::timestamptz[], $4::text[], $5::text[]) AS q (ts, reason, raw)
-"""
-# What the page answers for is known anew: old entries give way to what it says.
-_CLEAR_EMPTY: Final = """
-    UPDATE known_empty
-    SET slots = slots - $3::tstzmultirange
-    WHERE symbol_id = $1 AND timeframe = $2::text::timeframe AND slots && $3::tstzmultirange
-"""
-_DROP_EMPTY: Final = """
-    DELETE FROM known_empty
-    WHERE symbol_id = $1 AND timeframe = $2::text::timeframe AND isempty(slots)
-"""
-_NOTE_EMPTY: Final = """
-    INSERT INTO known_empty AS k (symbol_id, timeframe, month, reason, slots, expires_at)
-    VALUES ($1, $2::text::timeframe, $3, $4, $5, $6)
-    ON CONFLICT (symbol_id, timeframe, month, reason) DO UPDATE
-    SET slots = k.slots + excluded.slots, expires_at = excluded.expires_at
 """
 _ADVANCE: Final = """
     UPDATE backfill_progress
@@ -180,7 +158,7 @@ async def _write(
         times = [to_time(ms) for ms in chunk.rejected.ts_ms.tolist()]
         raw = [json.dumps(values) for values in _raw(chunk.rejected)]
         await connection.execute(_QUARANTINE, *key, times, list(chunk.reasons), raw, run_id)
-    await _note_empty(connection, key, chunk, now)
+    await note_empty(connection, chunk.series, chunk.claims, chunk.empty, now)
     stamps = chunk.bars.ts_ms
     source = chunk.source
     await connection.execute(
@@ -196,23 +174,6 @@ async def _write(
         LEASE_S,
     )
     return counts
-
-
-async def _note_empty(
-    connection: Connection, key: tuple[int, str], chunk: Chunk, now: datetime
-) -> None:
-    cleared = await connection.execute(_CLEAR_EMPTY, *key, to_ranges(chunk.claims))
-    if cleared != "UPDATE 0":
-        await connection.execute(_DROP_EMPTY, *key)
-    if chunk.empty:
-        await connection.executemany(
-            _NOTE_EMPTY,
-            [
-                (*key, one.month, one.reason, to_ranges(one.slots), now + lasts if lasts else None)
-                for one in chunk.empty
-                for lasts in (_LASTS[one.reason],)
-            ],
-        )
 
 
 def _records(bars: Bars) -> Iterator[tuple[Any, ...]]:

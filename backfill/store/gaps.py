@@ -1,19 +1,16 @@
-"""What is stored and what is known to be empty, as gap finding asks for it."""
+"""What is stored, as gap finding asks for it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Final
 
 import numpy as np
 
 from backfill.core.bars import IntColumn
 from backfill.core.coverage import Span, Spans
-from backfill.core.empty import EmptyReason
 from backfill.core.series import Series
 from backfill.core.timeframe import Timeframe
 from backfill.store.pool import Connection
-from backfill.store.times import from_ranges, to_time
+from backfill.store.times import to_time
 
 # Sessions whose stored bars are not as many as their slots, for all series of one calendar and
 # timeframe: one range of the primary key per series and session, index-only.
@@ -38,26 +35,6 @@ _STORED: Final = """
     WHERE b.symbol_id = $1 AND b.timeframe = $2::text::timeframe
     ORDER BY 1
 """
-_EMPTY: Final = """
-    SELECT k.symbol_id, k.timeframe::text AS timeframe, k.reason, k.slots, k.expires_at,
-        k.confirmed_on
-    FROM known_empty AS k
-    JOIN unnest($1::integer[], $2::text[]) AS s (symbol_id, timeframe)
-        ON k.symbol_id = s.symbol_id AND k.timeframe = s.timeframe::timeframe
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class KnownEmpty:
-    """Slots of a series that are known to hold no bar.
-
-    ``settled`` are rightly empty; ``held`` were asked for lately and are not asked for again
-    before they expire; ``expired`` may be.
-    """
-
-    settled: Spans = field(default_factory=Spans)
-    held: dict[EmptyReason, Spans] = field(default_factory=dict)
-    expired: Spans = field(default_factory=Spans)
 
 
 async def incomplete_sessions(
@@ -92,39 +69,3 @@ async def stored_ms(connection: Connection, series: Series, spans: Spans) -> Int
         [to_time(span.end_ms) for span in spans],
     )
     return np.array([row[0] for row in rows], np.int64)
-
-
-async def known_empty(
-    connection: Connection, series: Sequence[Series], now: datetime
-) -> dict[tuple[int, Timeframe], KnownEmpty]:
-    """Return what is known to be empty of each series, in one round trip."""
-    rows = await connection.fetch(
-        _EMPTY,
-        [one.symbol.id for one in series],
-        [str(one.timeframe) for one in series],
-    )
-    settled: dict[tuple[int, Timeframe], list[Spans]] = {}
-    held: dict[tuple[int, Timeframe], dict[EmptyReason, list[Spans]]] = {}
-    expired: dict[tuple[int, Timeframe], list[Spans]] = {}
-    for row in rows:
-        key = (row["symbol_id"], Timeframe(row["timeframe"]))
-        spans, reason = from_ranges(row["slots"]), EmptyReason(row["reason"])
-        over = row["expires_at"] is not None and row["expires_at"] <= now
-        if reason is EmptyReason.no_trades or row["confirmed_on"] is not None:
-            settled.setdefault(key, []).append(spans)
-        elif not over:
-            held.setdefault(key, {}).setdefault(reason, []).append(spans)
-        if over:
-            expired.setdefault(key, []).append(spans)
-    return {
-        key: KnownEmpty(
-            _union(settled.get(key, [])),
-            {reason: _union(parts) for reason, parts in held.get(key, {}).items()},
-            _union(expired.get(key, [])),
-        )
-        for key in settled.keys() | held.keys() | expired.keys()
-    }
-
-
-def _union(parts: list[Spans]) -> Spans:
-    return Spans.union(span for spans in parts for span in spans)

@@ -1,7 +1,7 @@
 """The progress ledger: what each series is covered for, and which run works on it."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 from uuid import UUID
@@ -10,6 +10,7 @@ from backfill.core.coverage import Span, Spans
 from backfill.core.series import Progress, Series, Source
 from backfill.core.timeframe import Timeframe
 from backfill.errors import LeaseLost
+from backfill.store.empty import expired_slots
 from backfill.store.pool import Connection, Database
 from backfill.store.times import from_ranges, to_ms, to_range, to_ranges, to_time
 
@@ -92,7 +93,7 @@ _WANT: Final = """
 """
 _INVALIDATE: Final = """
     UPDATE backfill_progress
-    SET invalidated = invalidated + (coverage * $3::tstzmultirange),
+    SET invalidated = invalidated + $3::tstzmultirange,
         coverage = coverage - $3::tstzmultirange
     WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
 """
@@ -115,10 +116,19 @@ class Lease:
     claimed_until: datetime
 
 
-async def load_progress(connection: Connection, series: Iterable[Series]) -> Known:
-    """Return what is known of each series; one that was never seen is missing from the result."""
-    rows = await connection.fetch(_LOAD, *_keys(series))
-    return {_key(row): _progress(row) for row in rows}
+async def load_progress(
+    connection: Connection, series: Sequence[Series], reopen_at: datetime | None = None
+) -> Known:
+    """Return what is known of each series; one that was never seen is missing from the result.
+
+    Slots that were known to be empty until ``reopen_at`` or earlier count as expired.
+    """
+    known = {_key(row): _progress(row) for row in await connection.fetch(_LOAD, *_keys(series))}
+    if reopen_at is not None:
+        for key, spans in (await expired_slots(connection, series, reopen_at)).items():
+            if key in known:
+                known[key] = replace(known[key], expired=spans)
+    return known
 
 
 async def claim(connection: Connection, series: list[Series], run_id: UUID) -> Lease | None:
@@ -177,6 +187,7 @@ async def want_from(connection: Connection, series: Series, start_ms: int) -> No
 
 async def invalidate(connection: Connection, series: Series, spans: Spans) -> None:
     """Take spans out of a series' coverage, to be fetched again by this run or a later one."""
+    await connection.execute(_ADD_MISSING, *_keys([series]))
     await connection.execute(_INVALIDATE, *_row_key(series), to_ranges(spans))
 
 
