@@ -79,13 +79,15 @@ class Database:
         try:
             pool = await asyncpg.create_pool(
                 _without_unknown_parameters(url),
-                min_size=1,
+                min_size=0,  # a pool that keeps a floor retries aloud, with tracebacks
                 max_size=CONNECTIONS,
                 timeout=_CONNECT_S,
                 command_timeout=_STATEMENT_S,
                 statement_cache_size=0,
                 reset=_keep_as_it_is,
             )
+            async with pool.acquire(timeout=_CONNECT_S):
+                pass  # it can be reached, and takes the login
         except asyncpg.ClientConfigurationError as error:
             raise UsageError(f"DATABASE_URL can't be used: {error}") from None
         except ValueError:
