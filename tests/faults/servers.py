@@ -10,6 +10,8 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Self
 
+import pytest
+
 from backfill.store.embedded import embedded_postgres
 from backfill.store.migrate import migrate
 from backfill.store.pool import Database
@@ -66,14 +68,16 @@ class SmallDisk:
     @classmethod
     @contextmanager
     def mounted(cls, size: str) -> Iterator[Self]:
-        """Mount one that Postgres may write to; `PermissionError` where nobody may."""
+        """Mount one that Postgres may write to; skip the test where nobody may."""
         folder = Path(mkdtemp(prefix="backfill-disk-"))
-        options = f"size={size},mode=0777"
+        options = f"size={size}"
         try:
             _mount("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder))
         except (OSError, subprocess.CalledProcessError) as error:
             folder.rmdir()
-            raise PermissionError from error
+            pytest.skip(f"no file system can be mounted here: {error}")
+        if _AS_USER:
+            shutil.chown(folder, _AS_USER)
         try:
             yield cls(folder)
         finally:

@@ -1,0 +1,118 @@
+"""A hostile answer costs one failed chunk, bounded memory and bounded time (R22)."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from backfill.core.terms import Quota
+from backfill.core.wire import Request, Response
+from backfill.errors import ProviderUnavailable
+from backfill.fetch.client import Client, Patience, Tally
+from backfill.fetch.quota import Pacer
+from backfill.fetch.stop import StopSignal
+from backfill.simulator import Action, Fault, Market, Simulator
+from tests.faults import tables
+from tests.faults.command import KEY, Command
+from tests.kit import WrittenLedger
+
+GIB = 2**30
+
+ENDLESS = {
+    "five-gigabytes": Fault(action=Action.ENORMOUS_BODY, size=5 * GIB, ticker="AAPL"),
+    "a-gzip-bomb": Fault(action=Action.GZIP_BOMB, size=5 * GIB, ticker="AAPL"),
+}
+# Two at a time: three that fail are a provider that is down.
+UNREADABLE = ((Action.NESTED, Action.HTML), (Action.CHARSET, Action.RANDOM_BYTES))
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_a_body_without_end_is_cut_off_and_costs_its_series_only(
+    name: str,
+    market: Market,
+    provider: Callable[..., Simulator],
+    command: Callable[..., Command],
+    database_url: str,
+) -> None:
+    simulator = provider()
+    simulator.inject(ENDLESS[name])
+
+    ended = command(simulator)("--symbols", "AAPL,MSFT,NVDA", "--from", "2024-01-02")
+
+    assert ended.code == 1, ended.err
+    assert [(one["symbol"], one["outcome"]) for one in ended.json["failures"]] == [
+        ("AAPL", "bad_answer")
+    ], ended.err
+    assert ended.max_rss_mb < 400
+    assert ended.lasted_s < 60
+    assert not tables.coverage(database_url, "AAPL", "d1")
+    assert tables.covered_bars(database_url, market) == 2 * 218
+
+
+@pytest.mark.parametrize("pair", UNREADABLE, ids="-and-".join)
+def test_bodies_that_nobody_can_read_cost_their_series_only(
+    pair: tuple[Action, Action],
+    market: Market,
+    provider: Callable[..., Simulator],
+    command: Callable[..., Command],
+    database_url: str,
+) -> None:
+    simulator = provider()
+    for ticker, action in zip(("AAPL", "MSFT"), pair, strict=True):
+        simulator.inject(Fault(action=action, ticker=ticker))
+
+    ended = command(simulator)("--symbols", "AAPL,MSFT,NVDA", "--from", "2024-01-02")
+
+    assert ended.code == 1, ended.err
+    assert {one["symbol"]: one["outcome"] for one in ended.json["failures"]} == {
+        "AAPL": "bad_answer",
+        "MSFT": "bad_answer",
+    }
+    assert len(simulator.calls) == 4 + 4 + 1
+    assert ended.max_rss_mb < 400
+    assert tables.covered_bars(database_url, market) == 218
+
+
+async def test_a_slow_drip_ends_with_the_deadline_of_the_attempt(
+    provider: Callable[..., Simulator],
+) -> None:
+    simulator = provider()
+    simulator.inject(Fault(action=Action.DRIP, bytes_per_s=500))
+    patience = Patience(total_s=0.5, attempts=2, backoff_s=0.1)
+    path = "/v2/aggs/ticker/AAPL/range/1/day/2024-01-02/2024-11-01"
+
+    async def body(*, patience: Patience) -> bytes:
+        def read(response: Response) -> bytes:
+            return response.body
+
+        async with Client(
+            simulator.url,
+            {"Authorization": f"Bearer {KEY}"},
+            Pacer(Quota(), WrittenLedger()),
+            Tally(),
+            StopSignal(),
+            patience=patience,
+        ) as client:
+            return await client.fetch(Request(path), read, asker="AAPL d1")
+
+    async with asyncio.timeout(30):
+        with pytest.raises(ProviderUnavailable):
+            await body(patience=patience)
+    assert [call.fault for call in simulator.calls] == ["drip", "drip"]
+
+    simulator.clear_faults()
+    assert len(await body(patience=Patience())) > 10_000
+
+
+def test_a_slow_drip_does_not_outlast_the_deadline_of_the_run(
+    provider: Callable[..., Simulator], command: Callable[..., Command], database_url: str
+) -> None:
+    simulator = provider()
+    simulator.inject(Fault(action=Action.DRIP, ticker="AAPL", bytes_per_s=100))
+
+    ended = command(simulator)("--symbols", "AAPL,MSFT", "--deadline", "3")
+
+    assert ended.code == 5, ended.err
+    assert ended.lasted_s < 3 + 10
+    assert (ended.json["status"], ended.json["series"]["complete"]) == ("stopped", 1)
+    assert tables.leases(database_url) == 0
