@@ -253,7 +253,7 @@ def _refuse_errors(response: Response) -> None:
     said = (refusal.message or refusal.error).strip()[:200]
     detail = f": {said}" if said else ""
     if status == 401:
-        raise Unauthorised(f"the provider refused the key (401){detail}")
+        raise Unauthorised(f"the provider refused the key in MASSIVE_API_KEY (401){detail}")
     if status == 403:
         raise NotEntitled(f"the plan doesn't include this data (403){detail}")
     wait_s = retry_after_s(response.headers)

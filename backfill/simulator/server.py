@@ -100,6 +100,8 @@ class Simulator:
         self._faults.clear()
 
     async def __aenter__(self) -> Self:
+        # The first look at a market draws its calendars: half a second that would stall a call.
+        self.market.sessions(self.market.tickers[0])
         app = web.Application()
         app.add_routes(control_routes(self))
         app.router.add_route("*", "/{path:.*}", self._handle)
