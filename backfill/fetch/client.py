@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import formatdate
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import Final, Self, TypeVar
 
 import aiohttp
@@ -119,6 +119,7 @@ class Client:
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             middlewares=[_once],
+            trace_configs=[self._trace()],
         )
 
     async def __aenter__(self) -> Self:
@@ -221,12 +222,15 @@ class Client:
         )
 
     async def _send(self, request: Request, url: URL, sent: Callable[[], None]) -> Response:
-        await self._stop.unless_set(self._pacer.slot(request.cost))
+        slot = await self._stop.unless_set(self._pacer.slot(request.cost))
         self._tally.spend(request.kind)
         sent()
         try:
             async with self._session.get(
-                url, params=dict(request.params) or None, allow_redirects=False
+                url,
+                params=dict(request.params) or None,
+                allow_redirects=False,
+                trace_request_ctx=slot,
             ) as answer:
                 self._tally.answers += 1
                 body = await self._body(answer)
@@ -238,6 +242,20 @@ class Client:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ProviderUnavailable(f"no answer from the provider: {reason}") from None
+
+    def _trace(self) -> aiohttp.TraceConfig:
+        """Have the pacer told when a request has really left."""
+
+        async def left(
+            _session: aiohttp.ClientSession,
+            context: SimpleNamespace,
+            _params: aiohttp.TraceRequestHeadersSentParams,
+        ) -> None:
+            await self._pacer.sent(context.trace_request_ctx)
+
+        trace = aiohttp.TraceConfig()
+        trace.on_request_headers_sent.append(left)
+        return trace
 
     async def _body(self, answer: aiohttp.ClientResponse) -> bytes:
         """Read a body that decompresses to no more than the limit."""

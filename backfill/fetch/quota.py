@@ -2,6 +2,8 @@
 
 import asyncio
 import math
+from collections import deque
+from collections.abc import Awaitable
 from typing import Final, Protocol
 
 from aiolimiter import AsyncLimiter
@@ -43,6 +45,21 @@ def spacing_s(window: Window) -> float:
     return (window.period_s + margin_s(window)) / window.limit
 
 
+class _Latency:
+    """How long the ledger takes to answer: the least of it delays all calls alike."""
+
+    def __init__(self) -> None:
+        self._took_s: deque[float] = deque(maxlen=20)
+
+    async def of(self, question: Awaitable[float]) -> tuple[float, float]:
+        """Return the answer, and the seconds by which it took longer than the quickest one."""
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
+        answer = await question
+        self._took_s.append(loop.time() - asked)
+        return answer, self._took_s[-1] - min(self._took_s)
+
+
 class Pacer:
     """Lets calls through so that no sliding window ever holds more than the quota (R13).
 
@@ -64,28 +81,52 @@ class Pacer:
         self._unlimited = not quota.windows
         pace = quota.pace or Window(1, _LATENCY_S)
         self._tolerance_s = margin_s(pace) / 4
+        self._taking, self._confirming = _Latency(), _Latency()
         self._limiter = AsyncLimiter(1, spacing_s(pace))
         held = _UNPACED if self._unlimited else math.ceil(_LATENCY_S / spacing_s(pace))
         self._held = asyncio.Semaphore(held)
 
-    async def slot(self, cost: int) -> None:
-        """Wait until a call of this cost may be sent, which the caller then does at once."""
+    async def slot(self, cost: int) -> float:
+        """Wait until a call of this cost may be sent, which the caller then does at once.
+
+        Returns the time, on the loop's clock, at which the ledger takes it to be sent.
+        """
         async with self._held:
             while True:
                 late_s = 0.0 if self._unlimited else await self._reach_slot(cost)
-                paused_s = await self._ledger.confirm(late_s if late_s > self._tolerance_s else 0.0)
+                paused_s, late_s = await self._confirm(late_s)
                 if paused_s <= 0:
-                    return
+                    return asyncio.get_running_loop().time() - late_s
                 await asyncio.sleep(paused_s)
 
+    async def sent(self, slot: float) -> None:
+        """Tell the ledger if a call left late: a connection had to be made, the loop was busy."""
+        missed_s = asyncio.get_running_loop().time() - slot - self._tolerance_s
+        if missed_s > 0 and not self._unlimited:
+            await self._ledger.confirm(missed_s)
+
     async def _reach_slot(self, cost: int) -> float:
-        """Take a slot, sleep until it comes, and return the seconds by which it was missed."""
+        """Take a slot, sleep until it comes, and return the seconds by which it was missed.
+
+        A slow answer may have been slow on the way there, then the wait counts from now, or on the
+        way back, then the slot came earlier: sleep for the one and report the other.
+        """
         loop = asyncio.get_running_loop()
         for _ in range(cost):
             await self._limiter.acquire()
-        due = loop.time() + await self._ledger.take(cost)
-        await asyncio.sleep(due - loop.time())
-        return loop.time() - due
+        wait_s, slow_s = await self._taking.of(self._ledger.take(cost))
+        due = loop.time() + wait_s
+        await asyncio.sleep(wait_s)
+        return loop.time() - due + slow_s
+
+    async def _confirm(self, late_s: float) -> tuple[float, float]:
+        """Look for a pause, and tell the ledger by how much the slot is missed.
+
+        Returns what is left of the pause, and how late the call is that the ledger doesn't know of.
+        """
+        missed_s = max(0.0, late_s - self._tolerance_s)
+        paused_s, slow_s = await self._confirming.of(self._ledger.confirm(missed_s))
+        return paused_s, late_s - missed_s + slow_s
 
     async def pause(self, seconds: float) -> None:
         """Stop every process that shares the key for so many seconds (R14)."""
