@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import itertools
 import re
 import selectors
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -24,6 +25,9 @@ KEY = "k3y-of-the-test"
 
 _P = ParamSpec("_P")
 
+_TICK_S = 1e-9
+"""What every turn of the loop takes: a wait for less than a double can tell would never end."""
+
 
 class _LeapingSelector(selectors.DefaultSelector):
     """Never waits for a timer: moves its clock to it instead."""
@@ -40,12 +44,12 @@ class _LeapingSelector(selectors.DefaultSelector):
             return ready
         ready = super().select(0)
         if not ready:
-            self.now += max(0.0, timeout)
+            self.now += max(0.0, timeout) + _TICK_S
         return ready
 
 
 class LeapingLoop(asyncio.SelectorEventLoop):
-    """An event loop on which sleeping takes no time and the clock is exact."""
+    """An event loop on which sleeping takes no time, and the clock moves by what was slept."""
 
     def __init__(self) -> None:
         self._leaping = _LeapingSelector()
@@ -67,42 +71,48 @@ def leaping(test: Callable[_P, Coroutine[Any, Any, None]]) -> Callable[_P, None]
 
 
 def now() -> float:
-    """The loop's clock, in seconds."""
-    return asyncio.get_running_loop().time()
+    """The loop's clock, in seconds, to the microsecond."""
+    return round(asyncio.get_running_loop().time(), 6)
 
 
 class WrittenLedger:
     """The slot ledger of `SlotLedger`, in memory, on the loop's clock.
 
-    ``delay`` gives the seconds that each question to it takes.
+    ``there`` and ``back`` give the seconds that each question to it is under way before and after
+    it is dealt with.
     """
 
-    def __init__(self, spacing_s: float = 0.0, delay: Iterator[float] | None = None) -> None:
+    def __init__(
+        self,
+        spacing_s: float = 0.0,
+        there: Iterator[float] | None = None,
+        back: Iterator[float] | None = None,
+    ) -> None:
         self.spacing_s = spacing_s
         self.next_at = 0.0
         self.paused_until = 0.0
         self.pauses: list[float] = []
         self.taken: list[int] = []
-        self._delay = delay
-
-    async def _answer(self) -> None:
-        if self._delay is not None:
-            await asyncio.sleep(next(self._delay))
+        self._there = there or itertools.repeat(0.0)
+        self._back = back or itertools.repeat(0.0)
 
     async def take(self, cost: int) -> float:
-        await self._answer()
+        await asyncio.sleep(next(self._there))
         self.taken.append(cost)
         at = max(now(), self.next_at, self.paused_until)
         self.next_at = at + self.spacing_s * cost
-        return at - now()
+        wait_s = at - now()
+        await asyncio.sleep(next(self._back))
+        return wait_s
 
     async def confirm(self, late_s: float) -> float:
-        await self._answer()
+        await asyncio.sleep(next(self._there))
         self.next_at += late_s
-        return max(0.0, self.paused_until - now())
+        paused_s = max(0.0, self.paused_until - now())
+        await asyncio.sleep(next(self._back))
+        return paused_s
 
     async def pause(self, seconds: float) -> None:
-        await self._answer()
         self.pauses.append(seconds)
         self.paused_until = max(self.paused_until, now() + seconds)
 

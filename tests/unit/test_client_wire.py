@@ -2,14 +2,16 @@
 
 import asyncio
 import gzip
+import time
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from urllib.parse import parse_qsl, unquote
 
 import pytest
 
+from backfill.core.terms import Quota, Window
 from backfill.core.wire import Request, Response
 from backfill.errors import ProviderError, ProviderUnavailable, SeriesError, UnreadableAnswer
 from backfill.fetch.client import Patience, Tally
@@ -242,3 +244,24 @@ async def test_a_port_where_nobody_listens_is_no_answer() -> None:
         await fetch(url, tally=tally)
     assert tally == Tally(calls=1)
     assert KEY not in str(failed.value)
+
+
+async def test_a_request_that_leaves_late_is_told_to_the_ledger() -> None:
+    class Ledger(WrittenLedger):
+        late_s: ClassVar[list[float]] = []
+
+        async def confirm(self, late_s: float) -> float:
+            self.late_s.append(late_s)
+            if len(self.late_s) == 1:
+                asyncio.get_running_loop().call_soon(time.sleep, 0.2)
+            return 0.0
+
+    quota = Quota((Window(5, 0.1),))
+    async with (
+        listening(say(b'{"status": "OK"}')) as (url, _),
+        client(Ledger(), base_url=url, patience=ONCE, quota=quota) as sender,
+    ):
+        await sender.fetch(Request("/bars"), read, "A d1")
+    [before, after] = Ledger.late_s
+    assert before == 0.0
+    assert after > 0.1
