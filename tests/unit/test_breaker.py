@@ -14,7 +14,6 @@ from backfill.errors import (
     ProviderDown,
     ProviderError,
     SeriesError,
-    UnreadableAnswer,
 )
 from backfill.fetch.breaker import Breaker
 from backfill.fetch.client import Patience, Tally
@@ -190,8 +189,3 @@ async def test_the_series_that_meets_an_open_breaker_is_told_what_was_tried() ->
     with pytest.raises(ProviderDown, match="4 series and 3 probes failed"):
         async with breaker.passage():
             pytest.fail("nothing passes an open breaker")
-
-
-def test_an_unreadable_answer_is_the_only_bad_answer_that_is_worth_a_retry() -> None:
-    assert issubclass(UnreadableAnswer, SeriesError)
-    assert ProviderDown.exit_code == 3
