@@ -49,9 +49,9 @@ class Orchestrator:
         )
         self._order = count()
         self._open: set[Stream] = set()
-        # The streams in hand that have not sent the request of their turn, and that turn.
-        self._unsent: dict[Stream, float] = {}
-        self._one_sent = asyncio.Event()
+        # The streams in hand whose request does not queue for a slot yet, by turn and order.
+        self._unqueued: dict[Stream, tuple[float, int]] = {}
+        self._one_queued = asyncio.Event()
         self._held: list[tuple[Stream, Lease]] = []
 
     async def run(self, streams: list[Stream]) -> None:
@@ -93,12 +93,11 @@ class Orchestrator:
                 turn, order, stream = await self._stop.unless_set(self._queue.get())
                 if stream is None:
                     return
-                self._unsent[stream] = turn
-                await self._let_earlier_turns_send(turn)
             except Stopped:
                 return
+            self._unqueued[stream] = turn, order
             goes_on = await self._turn(stream)
-            self._note_sent(stream)
+            self._note_queued(stream)
             if goes_on:
                 self._queue.put_nowait((turn + 1, order, stream))
                 continue
@@ -106,15 +105,15 @@ class Orchestrator:
                 for _ in range(WORKERS):
                     self._queue.put_nowait((math.inf, next(self._order), None))
 
-    async def _let_earlier_turns_send(self, turn: float) -> None:
-        """Wait while another stream's earlier page is not asked for yet: the last calls are its."""
-        while any(earlier < turn for earlier in self._unsent.values()):
-            self._one_sent.clear()
-            await self._stop.unless_set(self._one_sent.wait())
+    async def _let_earlier_turns_queue(self, stream: Stream) -> None:
+        """Wait while an earlier turn's request doesn't queue yet: the last calls are its."""
+        while min(self._unqueued.values()) < self._unqueued[stream]:
+            self._one_queued.clear()
+            await self._stop.unless_set(self._one_queued.wait())
 
-    def _note_sent(self, stream: Stream) -> None:
-        if self._unsent.pop(stream, None) is not None:
-            self._one_sent.set()
+    def _note_queued(self, stream: Stream) -> None:
+        if self._unqueued.pop(stream, None) is not None:
+            self._one_queued.set()
 
     async def _turn(self, stream: Stream) -> bool:
         """Take a stream one page further and return whether it goes on."""
@@ -127,7 +126,8 @@ class Orchestrator:
                     self._open.discard(stream)
                     return False
                 if not stream.fetched:
-                    await stream.advance(partial(self._note_sent, stream))
+                    await self._let_earlier_turns_queue(stream)
+                    await stream.advance(partial(self._note_queued, stream))
                 if not stream.fetched:
                     return True
             except BackfillError as error:

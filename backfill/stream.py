@@ -128,10 +128,10 @@ class Stream:
             targets.append(replace(target, stored_ms=stored))
         return replace(work, targets=tuple(targets))
 
-    async def advance(self, sent: Callable[[], None]) -> None:
+    async def advance(self, queued: Callable[[], None]) -> None:
         """Fetch the next page, and have it written once the page before is.
 
-        ``sent`` is called when the request leaves.
+        ``queued`` is called when the request queues for a slot.
 
         Raises
         ------
@@ -153,7 +153,7 @@ class Stream:
                 adjustment=context.rules.adjustment,
             ),
             asker=f"{work.symbol.ticker} {work.base}",
-            sent=sent,
+            queued=queued,
         )
         log.info("fetch.page", bars=len(page.bars), last=page.next is None)
         self._any_bars |= len(page.bars) > 0

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import formatdate
 from types import SimpleNamespace, TracebackType
 from typing import Final, Self, TypeVar
@@ -57,26 +57,32 @@ _UNSAID_PAUSE_S: Final = 5.0
 class Tally:
     """What was sent so far: every request counts once, as ``calls`` or as ``lookups``.
 
-    ``limit`` bounds their sum; None for no bound.
+    ``limit`` bounds their sum; None for no bound. ``reserved`` counts those that queue for a slot
+    too, so that the last ones go to who asked first.
     """
 
     limit: int | None = None
+    reserved: int = field(default=0, compare=False)
     calls: int = 0
     lookups: int = 0
     retries: int = 0
     rate_limited: int = 0
     answers: int = 0
 
-    def spend(self, kind: Kind) -> None:
-        """Count a request that is about to be sent.
+    def reserve(self) -> None:
+        """Set a request aside that is about to queue for a slot.
 
         Raises
         ------
         LimitReached
             If the limit doesn't allow another.
         """
-        if self.limit is not None and self.calls + self.lookups >= self.limit:
+        if self.limit is not None and self.reserved >= self.limit:
             raise LimitReached(f"--max-calls {self.limit} is used up")
+        self.reserved += 1
+
+    def count(self, kind: Kind) -> None:
+        """Count a request that is sent."""
         if kind is Kind.bars:
             self.calls += 1
         else:
@@ -138,12 +144,12 @@ class Client:
         request: Request,
         read: Callable[[Response], _T],
         asker: str,
-        sent: Callable[[], None] = lambda: None,
+        queued: Callable[[], None] = lambda: None,
     ) -> _T:
         """Send a request until it is answered or not worth another try, and return what was read.
 
         ``read`` turns an answer into a value or raises its outcome; ``asker`` names the series to
-        the breaker, ``sent`` is called each time the request leaves.
+        the breaker, ``queued`` is called each time the request queues for a slot.
 
         Raises
         ------
@@ -165,7 +171,7 @@ class Client:
             before_sleep=self._note_retry,
             reraise=True,
         )
-        return await attempts(self._attempt, request, url, read, asker, sent)
+        return await attempts(self._attempt, request, url, read, asker, queued)
 
     async def _attempt(
         self,
@@ -173,7 +179,7 @@ class Client:
         url: URL,
         read: Callable[[Response], _T],
         asker: str,
-        sent: Callable[[], None],
+        queued: Callable[[], None],
     ) -> _T:
         """Send once, sitting out 429s; feed the breaker with how it went."""
         loop = asyncio.get_running_loop()
@@ -181,7 +187,7 @@ class Client:
         while True:
             try:
                 async with self._breaker.passage():
-                    answer = await _read(read, await self._send(request, url, sent))
+                    answer = await _read(read, await self._send(request, url, queued))
             except RateLimited as error:
                 self._breaker.refused(asker)
                 self._tally.rate_limited += 1
@@ -221,10 +227,11 @@ class Client:
             message=str(error),
         )
 
-    async def _send(self, request: Request, url: URL, sent: Callable[[], None]) -> Response:
+    async def _send(self, request: Request, url: URL, queued: Callable[[], None]) -> Response:
+        self._tally.reserve()
+        queued()
         slot = await self._stop.unless_set(self._pacer.slot(request.cost))
-        self._tally.spend(request.kind)
-        sent()
+        self._tally.count(request.kind)
         try:
             async with self._session.get(
                 url,
