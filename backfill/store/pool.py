@@ -48,6 +48,7 @@ _TRANSIENT: Final = (
     asyncpg.LockNotAvailableError,
     asyncpg.QueryCanceledError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
     OSError,
     TimeoutError,
 )
@@ -132,9 +133,15 @@ class Database:
         return await self._retried(work)
 
     async def _in_transaction(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
-        async with self._pool.acquire(timeout=_CONNECT_S) as connection, connection.transaction():
-            await connection.execute(_LIMITS)
-            return await work(connection)
+        async with self._pool.acquire(timeout=_CONNECT_S) as connection:
+            try:
+                async with connection.transaction():
+                    await connection.execute(_LIMITS)
+                    return await work(connection)
+            except asyncpg.InternalClientError:
+                # asyncpg 0.31 loses track of a session that the server ends amid a COPY.
+                connection.terminate()
+                raise
 
     async def _retried(self, work: Callable[[], Awaitable[_T]]) -> _T:
         attempts = tenacity.AsyncRetrying(
