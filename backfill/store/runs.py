@@ -12,6 +12,21 @@ _START: Final = """
     INSERT INTO backfill_runs (run_id, mode, provider) VALUES ($1, $2, $3)
     ON CONFLICT DO NOTHING
 """
+# A run whose leases have all expired sends no heartbeat any more. One that died without any is told
+# by its age alone. Should it live after all, it writes its own end over this.
+_NOTE_DEAD: Final = """
+    UPDATE backfill_runs AS r
+    SET status = 'interrupted', finished_at = now(), error = 'the run died'
+    WHERE r.status = 'running'
+        AND NOT EXISTS (
+            SELECT FROM backfill_progress AS p
+            WHERE p.claimed_by = r.run_id AND p.claimed_until > now()
+        )
+        AND (
+            r.started_at < now() - interval '1 day'
+            OR EXISTS (SELECT FROM backfill_progress AS p WHERE p.claimed_by = r.run_id)
+        )
+"""
 _FINISH: Final = """
     UPDATE backfill_runs
     SET finished_at = now(),
@@ -48,9 +63,10 @@ class RunEnd:
 
 
 async def start_run(database: Database, run_id: UUID, mode: str, provider: str) -> None:
-    """Open a run's row, with status ``running``."""
+    """Open a run's row, with status ``running``, and close those of runs that died."""
 
     async def work(connection: Connection) -> None:
+        await connection.execute(_NOTE_DEAD)
         await connection.execute(_START, run_id, mode, provider)
 
     await database.run(work)
