@@ -3,8 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from time import monotonic
@@ -23,9 +22,10 @@ AS_OF = ("--as-of", NOW.isoformat())
 
 @dataclass
 class Kept:
-    """Everything that the commands of a test said."""
+    """The commands of a test: what those that ended have said, and those that go on."""
 
     ended: list[Ended] = field(default_factory=list)
+    going: list["Going"] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Going:
         assert process.stderr is not None
         self.process = process
         self._kept = kept
+        kept.going.append(self)
         self._began = monotonic()
         self._lines: SimpleQueue[str | None] = SimpleQueue()
         self._err: list[str] = []
@@ -67,6 +68,12 @@ class Going:
             return self._lines.get(timeout=timeout)
         except Empty:
             raise AssertionError(f"silent for {timeout} s after: {''.join(self._err)}") from None
+
+    def read_lines(self, number: int) -> None:
+        """Read so many lines of the log, or all there are."""
+        for _ in range(number):
+            if self.next_line() is None:
+                return
 
     def wait_for(self, event: str, **values: Any) -> dict[str, Any]:
         """Read the log up to an event of this name that has these values."""
@@ -106,6 +113,7 @@ class Going:
             monotonic() - self._began,
         )
         self._kept.ended.append(over)
+        self._kept.going.remove(self)
         return over
 
     def kill(self) -> Over:
@@ -129,17 +137,6 @@ class Command:
     def __call__(self, *arguments: str, timeout: float = 100, **environment: str) -> Over:
         """Run ``backfill run`` to its end."""
         return self.start(*arguments, **environment).end(timeout)
-
-
-@contextmanager
-def all_ended(*going: Going) -> Iterator[None]:
-    """Leave no command behind when a test fails."""
-    try:
-        yield
-    finally:
-        for one in going:
-            if one.process.returncode is None and one.running:
-                one.kill()
 
 
 def eventually(holds: Callable[[], object], timeout: float = 30) -> None:

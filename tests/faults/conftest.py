@@ -49,6 +49,8 @@ def command(database_url: str) -> Iterator[Callable[..., Command]]:
         )
 
     yield make
+    for going in tuple(kept.going):  # of a test that failed
+        going.kill()
     assert kept.ended, "a test of the command that runs no command"
     for ended in kept.ended:
         assert KEY not in ended.out + ended.err

@@ -11,6 +11,8 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 _BLOCK: Final = 16 * 1024
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
+_FIELDS: Final = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
+_ENDED: Final = b"E" + struct.pack("!i", len(_FIELDS) + 4) + _FIELDS
 
 
 class Proxy:
@@ -31,7 +33,7 @@ class Proxy:
         self._refusing = False
         self._delay_s = 0.0
         self._open: set[asyncio.StreamWriter] = set()
-        self._watch: Callable[[bytes], object] | None = None
+        self._watch: Callable[[bytes, asyncio.StreamWriter], bool] | None = None
 
     @classmethod
     @contextmanager
@@ -76,11 +78,24 @@ class Proxy:
     def cut_at(self, sent: bytes) -> None:
         """Reset every connection, once, when a client sends these bytes, which don't arrive."""
 
-        def watch(data: bytes) -> bool:
+        def watch(data: bytes, _: asyncio.StreamWriter) -> bool:
             if sent not in data:
                 return False
             self._watch = None
             self._abort()
+            return True
+
+        self._watch = watch
+
+    def end_session_at(self, sent: bytes) -> None:
+        """End a session in the server's own words, once, when its client sends these bytes."""
+
+        def watch(data: bytes, client: asyncio.StreamWriter) -> bool:
+            if sent not in data:
+                return False
+            self._watch = None
+            client.write(_ENDED)
+            client.close()
             return True
 
         self._watch = watch
@@ -133,19 +148,20 @@ class Proxy:
         self._open |= {writer, back}
         try:
             await asyncio.gather(
-                self._pass_on(reader, back, self._seen), self._pass_on(onward, writer, _unseen)
+                self._pass_on(reader, back, lambda data: self._seen(data, writer)),
+                self._pass_on(onward, writer, _unseen),
             )
         finally:
             self._open -= {writer, back}
 
-    def _seen(self, data: bytes) -> object:
-        return self._watch and self._watch(data)
+    def _seen(self, data: bytes, client: asyncio.StreamWriter) -> bool:
+        return self._watch is not None and self._watch(data, client)
 
     async def _pass_on(
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        swallow: Callable[[bytes], object],
+        swallow: Callable[[bytes], bool],
     ) -> None:
         with suppress(ConnectionError):
             while data := await reader.read(_BLOCK):

