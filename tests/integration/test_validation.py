@@ -1,7 +1,6 @@
 """The queries of docs/validation.md, run as they stand: quiet on a healthy database, and not on a
 broken one."""
 
-import json
 import random
 import re
 from collections.abc import Callable, Iterator
@@ -75,19 +74,10 @@ def database_url(server: str, loaded: str) -> Iterator[str]:
     yield from _fresh(server, loaded)
 
 
-@pytest.fixture
-def backfill(cli: Callable[..., Cli], simulate: Callable[..., Simulator]) -> Callable[..., Any]:
-    """Return what a command prints as JSON."""
-    run = cli(simulate(plan="free", now=datetime.fromisoformat(TODAY)))
-
-    def printed(*command: str) -> Any:
-        return run(*command, "--as-of", TODAY, "--json").json
-
-    return printed
-
-
-def ask(url: str, name: str, today: str = TODAY) -> list[dict[str, Any]]:
-    """Run a query of the document as it stands, with a clock of the test's."""
+def ask(
+    url: str, name: str, today: str = TODAY, change: Callable[[str], str] = lambda sql: sql
+) -> list[dict[str, Any]]:
+    """Run a query of the document, as it stands unless changed, with a clock of the test's."""
 
     async def rows() -> list[dict[str, Any]]:
         connection = await asyncpg.connect(url)
@@ -100,7 +90,7 @@ def ask(url: str, name: str, today: str = TODAY) -> list[dict[str, Any]]:
                 SET search_path = clock, public, pg_catalog;
                 """
             )
-            return [dict(row) for row in await connection.fetch(BLOCKS[name])]
+            return [dict(row) for row in await connection.fetch(change(BLOCKS[name]))]
         finally:
             await connection.close()
 
@@ -116,10 +106,12 @@ def seconds(at: datetime) -> str:
     return at.astimezone(UTC).isoformat()
 
 
-def gaps_by_sql(url: str) -> list[dict[str, Any]]:
+def gaps_by_sql(
+    url: str, today: str, change: Callable[[str], str] = lambda sql: sql
+) -> list[dict[str, Any]]:
     """The gaps that the document's query finds, in the shape of `gaps --json`."""
     series: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in ask(url, "Gaps"):
+    for row in ask(url, "Gaps", today, change):
         gap = {"from": seconds(row["gap_from"]), "to": seconds(row["gap_to"])}
         gap |= {"slots": row["slots"]} | ({"reason": row["reason"]} if row["reason"] else {})
         series.setdefault((row["ticker"], row["timeframe"]), []).append(gap)
@@ -158,8 +150,7 @@ def test_on_a_healthy_database_each_query_says_what_the_text_says(database_url: 
     assert sorted((row["ticker"], row["timeframe"]) for row in coverage) == sorted(kept)
     assert {(row["uncovered"], row["first_uncovered"]) for row in coverage} == {(0, None)}
     assert all(row["bars"] > 0 and row["due"] > 0 for row in coverage)
-    # NYSE traded on 115 days from 24 June to 4 December 2024, in 24 weeks and 5 whole months,
-    # counted from June, of which the start is wanted.
+    # From 24 June to 4 December 2024 there were 164 days, and the NYSE traded on 115.
     due = {(row["ticker"], row["timeframe"]): row["due"] for row in coverage}
     assert due["AAPL", "d1"] == due["AAPL", "m15"] == 115
     assert due["X:BTCUSD", "d1"] == 164
@@ -198,7 +189,7 @@ def test_a_symbol_without_a_bar_shows_wherever_it_should(database_url: str) -> N
     stale = [(row["ticker"], row["newest_bar"]) for row in ask(database_url, "Freshness")]
     assert stale == [("NEVER", None), ("SIM001", None)]
     [gap] = ask(database_url, "Gaps")
-    # Two or three slots of h4 touch the session: those of 8:00 and 12:00.
+    # Two slots of h4 touch a session: those of 8:00 and 12:00.
     assert (gap["ticker"], gap["slots"]) == ("SIM001", 2 * 115)
     coverage = {row["ticker"]: row for row in ask(database_url, "Coverage")}
     assert (coverage["NEVER"]["bars"], coverage["NEVER"]["wanted_from"]) == (0, None)
@@ -390,9 +381,21 @@ def test_a_jump_is_one_until_a_split_explains_it(
     assert [row["ticker"] for row in ask(database_url, "Jumps")] == ["RVRS"]
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    ("seed", "today"),
+    [
+        (0, TODAY),
+        (1, "2024-12-05T18:00:00+00:00"),  # in the session
+        (2, "2024-12-07T06:00:00+00:00"),  # a day's bars just due
+        (3, "2025-01-01T06:00:00+00:00"),  # and a month's
+    ],
+)
 def test_the_gap_query_agrees_with_the_command_whatever_was_deleted(
-    backfill: Callable[..., Any], database_url: str, seed: int
+    cli: Callable[..., Cli],
+    simulate: Callable[..., Simulator],
+    database_url: str,
+    seed: int,
+    today: str,
 ) -> None:
     rng = random.Random(seed)
     series = [(ticker, one) for ticker, names in KEPT.items() for one in names]
@@ -423,7 +426,7 @@ def test_the_gap_query_agrees_with_the_command_whatever_was_deleted(
     month = rng.choice(("2024-07-01", "2024-10-01"))
     query(database_url, "DELETE FROM known_empty WHERE month = $1::text::date", month)
     for ticker, confirmed_on, expires_at in (
-        ("AAPL", None, "2024-12-06"),
+        ("AAPL", None, "2025-01-02"),
         ("SIM001", "2024-12-05", "2024-12-06"),
         ("NEWCO", None, "2024-12-05"),
     ):
@@ -450,8 +453,17 @@ def test_the_gap_query_agrees_with_the_command_whatever_was_deleted(
         "WHERE session = '2024-08-14'",
     )
 
-    by_command = backfill("gaps")["series"]
-
-    assert len(by_command) > 3, json.dumps(by_command)
+    backfill = cli(simulate())
+    by_command = backfill("gaps", "--as-of", today, "--json").json["series"]
+    assert len(by_command) > 3
     assert {gap.get("reason") for one in by_command for gap in one["gaps"]} == {None, "absent"}
-    assert gaps_by_sql(database_url) == by_command
+    assert gaps_by_sql(database_url, today) == by_command
+
+    # On a plan that delivers during the day the text says what to change.
+    by_command = backfill("gaps", "--as-of", today, "--json", BACKFILL_PLAN="advanced").json[
+        "series"
+    ]
+    by_sql = gaps_by_sql(
+        database_url, today, lambda sql: sql.replace("SELECT true AS", "SELECT false AS")
+    )
+    assert by_sql == by_command
