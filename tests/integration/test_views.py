@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from backfill.core.calendar import ZONES
 from backfill.core.timeframe import Timeframe
 from backfill.simulator import Action, Fault, Market, Simulator
 from tests.conftest import Cli, query, stored_bars
@@ -81,6 +82,11 @@ def test_the_regular_view_holds_each_bar_that_touches_the_regular_hours_and_no_o
     for timeframe in (Timeframe.d1, Timeframe.w1, Timeframe.mn1):
         regular = [row[0] for row in query(database_url, REGULAR, "AAPL", str(timeframe))]
         assert regular == [row[0] for row in stored_bars(database_url, "AAPL", timeframe)] != []
+
+
+def test_the_zones_that_the_sql_spells_out_are_those_of_the_calendars() -> None:
+    # Another calendar has to be told to the view, in a new migration, and to docs/validation.md.
+    assert ZONES == {"24/7": "UTC", "XNYS": "America/New_York"}
 
 
 def test_all_of_a_crypto_day_is_regular_and_a_day_closed_by_hand_is_not(
