@@ -1,11 +1,13 @@
 """From the flags of the command line to what they mean; every fault in them is a usage error."""
 
+from backfill.core.checks import Reason
 from backfill.core.series import ticker_traits
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import parse_bound, parse_instant
 from backfill.core.work import Mode
 from backfill.errors import UsageError
 from backfill.job import Job
+from backfill.store.quarantine import Choice
 
 
 def job(
@@ -86,3 +88,45 @@ def timeframes(names: list[str] | None, *, all_timeframes: bool) -> tuple[Timefr
         known = " ".join(Timeframe)
         raise UsageError(f"timeframe {sorted(unknown)[0]!r} is not one of: {known}")
     return tuple(one for one in Timeframe if one in wanted) or None
+
+
+def choice(
+    symbol: list[str] | None,
+    timeframe: list[str] | None,
+    reason: list[str] | None,
+    *,
+    everything: bool,
+) -> Choice:
+    """Return which bars in quarantine the flags name; all of them only if ``everything`` is set.
+
+    Raises
+    ------
+    UsageError
+        If one can't be read, or they name nothing, or both some and all.
+    """
+    named = bool(symbol or timeframe or reason)
+    if everything and named:
+        raise UsageError("--all goes without --symbol, --timeframe and --reason")
+    if not everything and not named:
+        raise UsageError("name which: --symbol S, --timeframe T, --reason R or --all")
+    return filters(symbol, timeframe, reason)
+
+
+def filters(
+    symbol: list[str] | None, timeframe: list[str] | None, reason: list[str] | None
+) -> Choice:
+    """Return which bars in quarantine the flags name; all of them without any.
+
+    Raises
+    ------
+    UsageError
+        If one can't be read.
+    """
+    unknown = set(reason or ()) - set(Reason)
+    if unknown:
+        raise UsageError(f"reason {sorted(unknown)[0]!r} is not one of: {' '.join(Reason)}")
+    return Choice(
+        tickers=tickers(symbol) if symbol else None,
+        timeframes=timeframes(timeframe, all_timeframes=False),
+        reasons=[Reason(name) for name in reason] if reason else None,
+    )

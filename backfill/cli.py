@@ -25,8 +25,13 @@ app = typer.Typer(
 )
 symbols_app = typer.Typer(help="The symbols that are known.", no_args_is_help=True)
 watch_app = typer.Typer(help="The watchlist: what `run --all` keeps.", no_args_is_help=True)
+quarantine_app = typer.Typer(
+    help="The bars that failed a check. They never reach ohlc_bars; docs/validation.md tells why.",
+    no_args_is_help=True,
+)
 app.add_typer(symbols_app, name="symbols")
 app.add_typer(watch_app, name="watch")
+app.add_typer(quarantine_app, name="quarantine")
 
 _NO_ANSWER = "the provider gave no answer at all; is it reachable?"
 
@@ -44,6 +49,14 @@ Timeframes = Annotated[
         "--timeframe", "-t", metavar="T", help="m1 m5 m15 m30 h1 h4 d1 w1 mn1; repeatable."
     ),
 ]
+Symbols = Annotated[
+    list[str] | None, typer.Option("--symbol", "-s", metavar="S", help="Repeatable.")
+]
+Reasons = Annotated[
+    list[str] | None,
+    typer.Option("--reason", "-r", metavar="R", help="Such as high_low; repeatable."),
+]
+Everything = Annotated[bool, typer.Option("--all", help="Every bar that `list` shows.")]
 AllTimeframes = Annotated[bool, typer.Option("--all-timeframes", help="All nine.")]
 
 
@@ -54,9 +67,7 @@ def main() -> NoReturn:
 
 @app.command()
 def run(
-    symbol: Annotated[
-        list[str] | None, typer.Option("--symbol", "-s", metavar="S", help="Repeatable.")
-    ] = None,
+    symbol: Symbols = None,
     symbols: Annotated[
         str | None, typer.Option("--symbols", metavar="A,B,C", help="Several at once.")
     ] = None,
@@ -286,6 +297,82 @@ def watch_list(*, as_json: AsJson = False) -> None:
 
     entries = asyncio.run(commands.watchlist(settings))
     _print(show.watchlist_as_dict(entries), as_json=as_json, text=lambda: show.watchlist(entries))
+
+
+@quarantine_app.command("list")
+def quarantine_list(
+    *,
+    symbol: Symbols = None,
+    timeframe: Timeframes = None,
+    reason: Reasons = None,
+    accepted: Annotated[
+        bool, typer.Option("--accepted", help="Show the accepted ones too.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List bars in quarantine by series, with their reasons and raw values."""
+    settings = _settings()
+    from backfill import arguments, commands, show
+
+    choice = arguments.filters(symbol, timeframe, reason)
+    bars = asyncio.run(commands.quarantined(settings, choice, accepted=accepted))
+    _print(
+        {"bars": [bar.as_dict() for bar in bars]},
+        as_json=as_json,
+        text=lambda: show.quarantine(bars),
+    )
+
+
+@quarantine_app.command("retry")
+def quarantine_retry(
+    *,
+    symbol: Symbols = None,
+    timeframe: Timeframes = None,
+    reason: Reasons = None,
+    everything: Everything = False,
+    as_json: AsJson = False,
+) -> None:
+    """Have the next run ask again for bars in quarantine.
+
+    This calls nobody: it takes their slots out of the coverage. Then run the series, for instance
+    `backfill run --symbol AAPL --incremental`. A bar that passes is stored; one that comes as it
+    came before is rejected again. Either way `quarantine list` shows it until you accept it.
+    """
+    settings = _settings()
+    from backfill import arguments, commands, show
+
+    choice = arguments.choice(symbol, timeframe, reason, everything=everything)
+    series = asyncio.run(commands.retry_quarantined(settings, choice))
+    _print(
+        {"series": [one.as_dict() for one in series]},
+        as_json=as_json,
+        text=lambda: show.retried(series),
+    )
+
+
+@quarantine_app.command("accept")
+def quarantine_accept(
+    *,
+    symbol: Symbols = None,
+    timeframe: Timeframes = None,
+    reason: Reasons = None,
+    everything: Everything = False,
+    as_json: AsJson = False,
+) -> None:
+    """Mark bars in quarantine as looked at: no longer listed, nor counted by `status`.
+
+    They stay where they are, with their values; `ohlc_bars` doesn't change.
+    """
+    settings = _settings()
+    from backfill import arguments, commands
+
+    choice = arguments.choice(symbol, timeframe, reason, everything=everything)
+    accepted = asyncio.run(commands.accept_quarantined(settings, choice))
+    _print(
+        {"accepted": accepted},
+        as_json=as_json,
+        text=lambda: typer.echo(f"{accepted} bars accepted"),
+    )
 
 
 def _settings(provider: str | None = None) -> "Settings":

@@ -1,19 +1,22 @@
 """The bodies of the smaller commands, each in a database of its own opening."""
 
 from collections.abc import Awaitable, Callable
-from datetime import date, datetime
+from datetime import UTC, date, datetime
+from functools import partial
 from typing import TypeVar
 
 from backfill.api import open_database
 from backfill.core.series import Symbol
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import parse_since
+from backfill.quarantine import Reopened, retry
 from backfill.settings import Settings
 from backfill.status import SeriesStatus, series_status
-from backfill.store import universe
+from backfill.store import quarantine, universe
 from backfill.store.migrate import ensure_schema
 from backfill.store.migrate import migrate as apply_migrations
 from backfill.store.pool import Connection, Database
+from backfill.store.quarantine import Choice, QuarantinedBar
 from backfill.store.universe import WatchEntry
 
 _T = TypeVar("_T")
@@ -66,6 +69,26 @@ async def unwatch(settings: Settings, tickers: list[str]) -> list[str]:
 async def watchlist(settings: Settings) -> list[WatchEntry]:
     """Return the watchlist."""
     return await _in_transaction(settings, universe.watched)
+
+
+async def quarantined(
+    settings: Settings, choice: Choice, *, accepted: bool
+) -> list[QuarantinedBar]:
+    """Return the chosen bars in quarantine, with those that were accepted only if asked."""
+    listed = partial(quarantine.quarantined_bars, choice=choice, accepted=accepted)
+    return await _in_transaction(settings, listed)
+
+
+async def retry_quarantined(settings: Settings, choice: Choice) -> list[Reopened]:
+    """Have the next run ask again for the chosen bars; return the series that it will ask for."""
+    async with open_database(settings) as database:
+        await ensure_schema(database)
+        return await retry(database, choice, datetime.now(UTC).date())
+
+
+async def accept_quarantined(settings: Settings, choice: Choice) -> int:
+    """Mark the chosen bars in quarantine as looked at and return how many."""
+    return await _in_transaction(settings, partial(quarantine.accept, choice=choice))
 
 
 async def _in_transaction(settings: Settings, work: Callable[[Connection], Awaitable[_T]]) -> _T:

@@ -15,7 +15,9 @@ from rich.text import Text
 from backfill.api import Repair, Running
 from backfill.core.series import Symbol
 from backfill.gaps import SeriesGaps
+from backfill.quarantine import Reopened
 from backfill.status import SeriesStatus
+from backfill.store.quarantine import QuarantinedBar
 from backfill.store.times import to_time
 from backfill.store.universe import WatchEntry
 from backfill.summary import Plan, Summary
@@ -199,7 +201,62 @@ def watchlist_as_dict(entries: Iterable[WatchEntry]) -> dict[str, Any]:
     }
 
 
-_NUMBERS: Final = {"bars", "calls", "at most", "bars at most", "ranges", "rejected", "slots"}
+def quarantine(bars: list[QuarantinedBar]) -> None:
+    """Print bars in quarantine with their raw values, and why they are there."""
+    out = _console()
+    if not bars:
+        out.print("no bar is in quarantine")
+        return
+    table = _table(
+        "symbol", "timeframe", "ts", "reason", "open", "high", "low", "close", "volume",
+        "in the table", "accepted", "since", "run",
+    )  # fmt: skip
+    for bar in bars:
+        values = (bar.raw.get(name) for name in ("open", "high", "low", "close", "volume"))
+        table.add_row(
+            bar.symbol,
+            str(bar.timeframe),
+            f"{bar.ts:%Y-%m-%d %H:%M:%S}",
+            bar.reason,
+            *("" if value is None else str(value) for value in values),
+            "a bar by now" if bar.stored else "",
+            _time(bar.accepted_at),
+            _time(bar.quarantined_at),
+            str(bar.run_id),
+        )
+    out.print(table)
+    out.print(f"{len(bars):,} bars; `backfill quarantine retry` asks again, `accept` leaves it")
+
+
+def retried(series: list[Reopened]) -> None:
+    """Print the series that the next run asks again, and what to do for that."""
+    out = _console()
+    if not series:
+        out.print(
+            "nothing to ask again for: none of these bars lies in a covered slot that lacks one"
+        )
+        return
+    for one in series:
+        out.print(f"{one.symbol} {one.timeframe}: {one.slots:,} slots are to be asked for again")
+    tickers = ",".join(dict.fromkeys(one.symbol for one in series))
+    flags = "".join(f" -t {name}" for name in sorted({str(one.timeframe) for one in series}))
+    out.print(f"The next run does it: backfill run --symbols {tickers}{flags} --incremental")
+
+
+_NUMBERS: Final = {
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "bars",
+    "calls",
+    "at most",
+    "bars at most",
+    "ranges",
+    "rejected",
+    "slots",
+}
 
 
 class Live:

@@ -50,11 +50,13 @@ _MERGE: Final = """
         SET open = excluded.open, high = excluded.high, low = excluded.low,
             close = excluded.close, volume = excluded.volume, vwap = excluded.vwap,
             trade_count = excluded.trade_count
-        RETURNING (xmax = 0) AS inserted
+        RETURNING ts, (xmax = 0) AS inserted
     )
     SELECT
         count(*) FILTER (WHERE inserted) AS inserted,
-        count(*) FILTER (WHERE NOT inserted) AS updated
+        count(*) FILTER (WHERE NOT inserted) AS updated,
+        min(ts) AS first,
+        max(ts) AS last
     FROM written
 """
 # A stored bar that a reload no longer brings leaves for quarantine as it was.
@@ -70,14 +72,34 @@ _WITHDRAW: Final = """
     kept AS (
         INSERT INTO quarantined_bars (symbol_id, timeframe, ts, reason, raw, run_id)
         SELECT symbol_id, timeframe, ts, 'withdrawn', to_jsonb(gone), $4 FROM gone
-        RETURNING 1
     )
-    SELECT count(*) FROM kept
+    SELECT count(*) AS withdrawn, min(ts) AS first, max(ts) AS last FROM gone
 """
+# A bar that was rejected before with the same values stays the one row it is: its page may be
+# fetched again and again. Served by the index on the series.
 _QUARANTINE: Final = """
     INSERT INTO quarantined_bars (symbol_id, timeframe, ts, reason, raw, run_id)
-    SELECT $1, $2::text::timeframe, ts, reason, raw::jsonb, $6
-    FROM unnest($3::timestamptz[], $4::text[], $5::text[]) AS q (ts, reason, raw)
+    SELECT $1, $2::text::timeframe, n.ts, n.reason, n.raw, $6
+    FROM (
+        SELECT DISTINCT ts, reason, raw::jsonb AS raw
+        FROM unnest($3::timestamptz[], $4::text[], $5::text[]) AS q (ts, reason, raw)
+    ) AS n
+    WHERE NOT EXISTS (
+        SELECT FROM quarantined_bars AS q
+        WHERE q.symbol_id = $1 AND q.timeframe = $2::text::timeframe
+            AND (q.ts, q.reason, q.raw) = (n.ts, n.reason, n.raw)
+    )
+"""
+_NOTE_CHANGE: Final = """
+    INSERT INTO backfill_changes AS c (
+        run_id, symbol_id, timeframe, range, inserted, updated, withdrawn
+    )
+    VALUES ($1, $2, $3::text::timeframe, tstzrange($4, $5, '[]'), $6, $7, $8)
+    ON CONFLICT (run_id, symbol_id, timeframe) DO UPDATE
+    SET range = range_merge(c.range, excluded.range),
+        inserted = c.inserted + excluded.inserted,
+        updated = c.updated + excluded.updated,
+        withdrawn = c.withdrawn + excluded.withdrawn
 """
 _ADVANCE: Final = """
     UPDATE backfill_progress
@@ -147,13 +169,18 @@ async def _write(
     if len(chunk.bars) or withdrawable:
         await connection.execute(_STAGE)
         await connection.copy_records_to_table("incoming", records=_records(chunk.bars))
+        changed: list[datetime | None] = []
         if withdrawable:
             ranges = to_ranges(withdrawable)
-            counts.withdrawn = await connection.fetchval(_WITHDRAW, *key, ranges, run_id)
+            row = await connection.fetchrow(_WITHDRAW, *key, ranges, run_id)
+            counts.withdrawn = row["withdrawn"]
+            changed += [row["first"], row["last"]]
         row = await connection.fetchrow(_MERGE, *key)
         await connection.execute("DROP TABLE incoming")
         counts.inserted, counts.updated = row["inserted"], row["updated"]
         counts.unchanged = len(chunk.bars) - counts.inserted - counts.updated
+        changed += [row["first"], row["last"]]
+        await _note_change(connection, run_id, key, counts, [at for at in changed if at])
     if len(chunk.rejected):
         times = [to_time(ms) for ms in chunk.rejected.ts_ms.tolist()]
         raw = [json.dumps(values) for values in _raw(chunk.rejected)]
@@ -174,6 +201,27 @@ async def _write(
         LEASE_S,
     )
     return counts
+
+
+async def _note_change(
+    connection: Connection,
+    run_id: UUID,
+    key: tuple[int, str],
+    counts: Counts,
+    changed: list[datetime],
+) -> None:
+    """Add to what the run has changed of a series; ``changed`` holds the first and last starts."""
+    if changed:
+        await connection.execute(
+            _NOTE_CHANGE,
+            run_id,
+            *key,
+            min(changed),
+            max(changed),
+            counts.inserted,
+            counts.updated,
+            counts.withdrawn,
+        )
 
 
 def _records(bars: Bars) -> Iterator[tuple[Any, ...]]:

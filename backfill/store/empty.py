@@ -111,6 +111,13 @@ async def note_empty(
         await connection.executemany(_NOTE, rows)
 
 
+async def reopen(connection: Connection, series: Series, spans: Spans) -> None:
+    """Forget what is known to be empty within spans of a series."""
+    key = (series.symbol.id, str(series.timeframe))
+    await connection.execute(_CLEAR, *key, to_ranges(spans))
+    await connection.execute(_DROP, *key)
+
+
 async def known_empty(
     connection: Connection, series: Sequence[Series], now: datetime
 ) -> dict[tuple[int, Timeframe], KnownEmpty]:

@@ -26,6 +26,7 @@ _SERIES: Final = """
 _QUARANTINED: Final = """
     SELECT symbol_id, timeframe::text AS timeframe, count(*) AS bars
     FROM quarantined_bars
+    WHERE accepted_at IS NULL
     GROUP BY symbol_id, timeframe
 """
 
@@ -54,7 +55,7 @@ async def holdings(connection: Connection) -> Holdings:
 
 
 async def quarantined(connection: Connection) -> Counts:
-    """Return how many bars of each series are in quarantine; none where it is missing."""
+    """Return how many bars of each series are in quarantine and not accepted; none if missing."""
     return {
         (row["symbol_id"], Timeframe(row["timeframe"])): row["bars"]
         for row in await connection.fetch(_QUARANTINED)

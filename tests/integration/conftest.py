@@ -8,7 +8,7 @@ from backfill.store.pool import Database
 from backfill.store.sessions import load_calendar
 from tests.conftest import NOW, _execute, _fresh, _in_database, blocking
 
-_COMMANDS = ("test_run_", "test_commands_")
+_COMMANDS = ("test_run_", "test_commands_", "test_quarantine", "test_views", "test_validation")
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ TABLES = {
     "known_empty",
     "watchlist",
     "quarantined_bars",
+    "backfill_changes",
     "splits",
     "market_sessions",
     "provider_quota",
@@ -217,6 +218,7 @@ async def test_symbols_with_uuid_ids_give_their_type_to_every_column_that_names_
         assert {row["data_type"] for row in types} == {"uuid"}
         assert {row["table_name"] for row in types} == {
             "ohlc_bars", "backfill_progress", "known_empty", "watchlist", "quarantined_bars",
+            "backfill_changes",
         }  # fmt: skip
         assert await connection.fetchval("SELECT calendar FROM symbols") == "XNYS"
         await connection.execute(

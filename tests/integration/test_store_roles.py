@@ -46,6 +46,9 @@ ROWS = {
         "(symbol_id, timeframe, ts, reason, raw, run_id) "
         "VALUES (7, 'd1', now(), 'price', '{}', gen_random_uuid())"
     ),
+    "backfill_changes": (
+        "VALUES (gen_random_uuid(), 7, 'd1', '[2024-11-11 05:00Z,2024-11-11 05:00Z]', 1, 0, 0)"
+    ),
     "backfill_runs": "(run_id, mode, provider) VALUES (gen_random_uuid(), 'default', 'massive')",
     "splits": "VALUES ('AAPL', '2020-08-31', 1, 4)",
     "market_sessions": "VALUES ('XNYS', '2024-11-11', NULL, NULL, true)",
@@ -58,6 +61,7 @@ CHANGES = {
     "known_empty": "expires_at = now()",
     "watchlist": "paused = true",
     "quarantined_bars": "reason = 'volume'",
+    "backfill_changes": "updated = 1",
     "backfill_runs": "calls = 1",
     "splits": "status = 'applied'",
     "market_sessions": "manual = true",

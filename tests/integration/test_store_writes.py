@@ -354,6 +354,15 @@ async def test_a_page_of_nothing_but_rejected_bars_stores_none(database: Databas
     assert await value(database, "SELECT count(*) FROM quarantined_bars") == 1
 
 
+async def test_a_bar_that_a_page_rejects_twice_is_one_row(database: Database) -> None:
+    run_id, (series,) = await claimed(database)
+    twice = Bars.concat([bar(low=20.0), bar(low=20.0), bar(low=21.0)])
+    page = rejected(series, twice, *[Reason.high_low] * 3)
+    assert await write(database, run_id, page) == [Counts(rejected=3)]
+    raw = await rows(database, "SELECT raw ->> 'low' FROM quarantined_bars ORDER BY raw")
+    assert [row[0] for row in raw] == ["20.0", "21.0"]
+
+
 async def test_a_reload_withdraws_what_it_no_longer_brings_and_nothing_else(
     database: Database,
 ) -> None:
