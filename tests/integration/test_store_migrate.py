@@ -22,6 +22,8 @@ TABLES = {
     "watchlist",
     "quarantined_bars",
     "splits",
+    "dividends",
+    "action_syncs",
     "market_sessions",
     "provider_quota",
 }
