@@ -270,9 +270,14 @@ class _Run:
             await self._sync_actions(context, due)
 
     async def _sync_actions(self, context: Context, due: list[tuple[Work, Demand]]) -> None:
-        """Sync corporate actions behind a run that the provider has answered about shares."""
-        calendars = [work.calendar for work, _ in due if work.calendar.name != ALWAYS_OPEN]
-        if not calendars or not self._tally.answers or self._stop.reason is not None:
+        """Sync corporate actions behind a run that got all it asked for of some share."""
+        calendars = [
+            work.calendar
+            for work, _ in due
+            if work.calendar.name != ALWAYS_OPEN
+            and context.outcomes.complete.issuperset(work.series)
+        ]
+        if not calendars or not self._tally.calls or self._stop.reason is not None:
             return
         try:
             await ActionsDesk(context, calendars[0]).sync()

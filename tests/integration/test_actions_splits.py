@@ -252,3 +252,62 @@ def test_in_split_mode_a_new_split_has_one_run_reload_and_the_next_is_quiet(
 def test_in_split_mode_a_series_that_begins_after_its_splits_is_not_loaded_twice(run: Run) -> None:
     assert run("2024-06-12", "SPLT", adjustment="split").json["bars"]["inserted"] > 0
     assert run("2024-06-12", "SPLT", adjustment="split").json["calls"] == 0
+
+
+def test_in_split_mode_bars_that_the_plan_can_not_read_again_leave_for_quarantine(
+    simulate: Callable[..., Simulator], cli: Callable[..., Cli], database_url: str
+) -> None:
+    simulator = simulate()
+    command = cli(simulator, BACKFILL_ADJUSTMENT="split")
+
+    def run(day: str) -> Ended:
+        simulator.set_now(at(day))
+        return command("run", "--symbol", "SPLT", "--as-of", at(day).isoformat(), "--json")
+
+    run("2024-06-07")
+    before = stored_bars(database_url, "SPLT", Timeframe.d1)
+    seen = run("2024-06-18")
+
+    # On the free plan two years can be read, less a day's margin.
+    lost = [row for row in before if row[0] < midnight_ms(date(2022, 6, 20), "SPLT")]
+    assert seen.code == 0, seen.err
+    assert seen.json["bars"]["withdrawn"] == len(lost) > 0
+    gone = query(
+        database_url,
+        "SELECT (extract(epoch FROM ts) * 1000)::bigint AS ts, reason FROM quarantined_bars",
+    )
+    assert [tuple(row) for row in gone] == [(row[0], "source_changed") for row in lost]
+
+    reload = run("2024-06-18")
+    assert reload.json["bars"]["updated"] == len(before) - len(lost)
+    stored = stored_bars(database_url, "SPLT", Timeframe.d1)
+    assert max(steps(stored)) < 1.1
+    [row] = query(
+        database_url,
+        "SELECT (extract(epoch FROM oldest_bar) * 1000)::bigint AS oldest FROM backfill_progress",
+    )
+    assert row["oldest"] == stored[0][0]
+    assert run("2024-06-18").json["calls"] == 0
+
+
+def test_dividends_are_listed_and_make_up_what_the_price_lost(
+    simulator: Simulator, run: Run, database_url: str
+) -> None:
+    assert run("2024-03-01", "JPM").code == 0
+    rows = query(
+        database_url,
+        """
+        SELECT a.ts::date AS day, a.close, a.total_return_close AS total
+        FROM ohlc_bars_adjusted AS a ORDER BY a.ts
+        """,
+    )
+    close = {row["day"]: row["close"] for row in rows}
+    for row in rows:
+        # JPM pays 1.15 a share on 9 February; what is later is as it was.
+        kept = 1 - 1.15 / close[date(2024, 2, 8)] if row["day"] < date(2024, 2, 9) else 1
+        assert row["total"] == pytest.approx(row["close"] * kept, rel=1e-12)
+    count = "SELECT count(*) FROM dividends"
+    listed = query(database_url, count)[0][0]
+    assert listed == 15  # three companies, from February 2023 to February 2024
+    run("2024-03-05", "JPM")
+    assert query(database_url, count)[0][0] == listed
