@@ -17,7 +17,9 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from backfill.core.work import Mode, Rules
+from backfill.actions import ActionsDesk
+from backfill.core.calendar import ALWAYS_OPEN
+from backfill.core.work import Demand, Mode, Rules, Work
 from backfill.errors import DatabaseError, LimitReached, UnknownSymbol, UsageError
 from backfill.fetch.client import Client, Tally
 from backfill.fetch.quota import Pacer, spacing_s
@@ -265,6 +267,22 @@ class _Run:
             )
             streams = [Stream(context, work, demand) for work, demand in due]
             await Orchestrator(context, self._stop).run(streams)
+            await self._sync_actions(context, due)
+
+    async def _sync_actions(self, context: Context, due: list[tuple[Work, Demand]]) -> None:
+        """Sync corporate actions behind a run that got all it asked for of some share."""
+        calendars = [
+            work.calendar
+            for work, _ in due
+            if work.calendar.name != ALWAYS_OPEN
+            and context.outcomes.complete.issuperset(work.series)
+        ]
+        if not calendars or not self._tally.calls or self._stop.reason is not None:
+            return
+        try:
+            await ActionsDesk(context, calendars[0]).sync()
+        except DatabaseError as error:
+            context.outcomes.fault = context.outcomes.fault or error
 
     async def _finish(self, outcomes: Outcomes, duration_s: float) -> Summary:
         """Write the ledger, give up every lease, and leave nothing of tickers that don't exist."""

@@ -8,6 +8,8 @@ from uuid import UUID
 
 from backfill.core.series import Series
 from backfill.core.terms import Quota
+from backfill.core.timeframe import Timeframe
+from backfill.core.wire import Split
 from backfill.core.work import Target, Work
 from backfill.errors import BackfillError, SharedFault, Stopped
 from backfill.fetch.client import Tally
@@ -158,7 +160,8 @@ class Outcomes:
     """What became of every series of a run, as it goes on.
 
     ``failed`` holds each series' first failure; ``stored`` the series that a bar was stored of;
-    ``rejecting`` those a bar of which was quarantined.
+    ``rejected`` counts the bars of a series that were quarantined; ``set_aside`` are the splits
+    that the stored prices contradict, told of once.
     """
 
     series: Sequence[Series]
@@ -167,6 +170,7 @@ class Outcomes:
     stored: set[Series] = field(default_factory=set)
     rejected: dict[Series, int] = field(default_factory=dict)
     failed: dict[Series, BackfillError] = field(default_factory=dict)
+    set_aside: list[Split] = field(default_factory=list)
     bars: Counts = field(default_factory=Counts)
     fault: SharedFault | None = None
     stopped: Stopped | None = None
@@ -228,6 +232,16 @@ class Outcomes:
             for series, bars in self.rejected.items()
             if series not in self.failed
         ]
+        failures += [
+            Failure(
+                split.ticker,
+                str(Timeframe.d1),
+                "quarantined",
+                f"the split {split.split_to:g} for {split.split_from:g} of {split.execution_date} "
+                "contradicts the raw prices around it and is set aside",
+            )
+            for split in self.set_aside
+        ]
         return failures
 
     def _series_counts(self) -> SeriesCounts:
@@ -251,7 +265,7 @@ class Outcomes:
         sent = tally.calls + tally.lookups
         if self.fault is not None or (self.failed and sent and not tally.answers):
             return 3
-        if self.failed or self.rejected:
+        if self.failed or self.rejected or self.set_aside:
             return 1
         return self.stopped.exit_code if self.stopped else 0
 

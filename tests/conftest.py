@@ -116,8 +116,8 @@ def simulate(market: Market) -> Iterator[Callable[..., Simulator]]:
     with ExitStack() as stack:
 
         def start(**options: Any) -> Simulator:
-            options = {"market": market, "key": KEY, "now": NOW} | options
-            running: AbstractContextManager[Simulator] = run_in_thread(Simulator(**options))
+            given: dict[str, Any] = {"market": market, "key": KEY, "now": NOW} | options
+            running: AbstractContextManager[Simulator] = run_in_thread(Simulator(**given))
             return stack.enter_context(running)
 
         yield start

@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from dataclasses import dataclass
+from datetime import date
 from typing import Final, TypeVar
 
 import numpy as np
@@ -58,6 +59,14 @@ def frontier_ms(calendar: Calendar, timeframe: Timeframe, settling: Settling, no
     days = calendar.next_midnight_ms
     done = bisect_right(days, daily)
     return int(days[done - 1]) if done else int(calendar.midnight_ms[0])
+
+
+def final_session(calendar: Calendar, settling: Settling, now_ms: int) -> date:
+    """Return the newest session whose d1 is final."""
+    frontier = frontier_ms(calendar, Timeframe.d1, settling, now_ms)
+    return date.fromordinal(
+        int(calendar.day_ordinals[bisect_right(calendar.next_midnight_ms, frontier) - 1])
+    )
 
 
 def wanted_span(

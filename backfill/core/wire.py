@@ -69,3 +69,15 @@ class Split:
     execution_date: date
     split_from: float
     split_to: float
+
+
+@dataclass(frozen=True, slots=True)
+class Dividend:
+    """One cash dividend: ``cash_amount`` of ``currency`` per share of its ex-dividend date."""
+
+    ticker: str
+    ex_dividend_date: date
+    cash_amount: float
+    dividend_type: str
+    currency: str
+    pay_date: date | None

@@ -1,6 +1,7 @@
 """What a provider is: it builds requests and reads answers, and never touches a socket."""
 
 from collections.abc import Mapping
+from datetime import date
 from typing import Protocol
 
 from backfill.core.calendar import Calendar
@@ -8,7 +9,7 @@ from backfill.core.coverage import Span
 from backfill.core.series import Symbol
 from backfill.core.terms import Terms
 from backfill.core.timeframe import Timeframe
-from backfill.core.wire import Page, Reference, Request, Response
+from backfill.core.wire import Dividend, Page, Reference, Request, Response, Split
 
 
 class Provider(Protocol):
@@ -60,4 +61,20 @@ class Provider(Protocol):
 
     def read_reference(self, response: Response) -> Reference:
         """Read an answer to `reference`."""
+        ...
+
+    def splits(self, since: date) -> Request:
+        """Ask for every ticker's splits from a day on, oldest first."""
+        ...
+
+    def read_splits(self, response: Response) -> tuple[list[Split], Request | None]:
+        """Read a page of splits, as listed, and the request for the next page."""
+        ...
+
+    def dividends(self, since: date) -> Request:
+        """Ask for every ticker's cash dividends from an ex-dividend date on, oldest first."""
+        ...
+
+    def read_dividends(self, response: Response) -> tuple[list[Dividend], Request | None]:
+        """Read a page of dividends, as listed, and the request for the next page."""
         ...

@@ -1,4 +1,4 @@
-"""Massive (formerly Polygon): aggregates, splits and the ticker reference.
+"""Massive (formerly Polygon): aggregates, splits, dividends and the ticker reference.
 
 Protocol: https://massive.com/docs/rest. ``from`` and ``to`` are inclusive dates or epoch
 milliseconds, snapped outward by the service; ``limit`` counts base aggregates (minutes or days),
@@ -17,7 +17,7 @@ from backfill.core.coverage import Span
 from backfill.core.series import Symbol
 from backfill.core.terms import Quota, Settling, Terms, Window
 from backfill.core.timeframe import HOUR_MS, MINUTE_MS, Timeframe
-from backfill.core.wire import Kind, Page, Reference, Request, Response, Split
+from backfill.core.wire import Dividend, Kind, Page, Reference, Request, Response, Split
 from backfill.errors import (
     BadAnswer,
     NotEntitled,
@@ -76,6 +76,21 @@ class _Splits(msgspec.Struct):
     next_url: str | None = None
 
 
+class _Dividend(msgspec.Struct):
+    ticker: str
+    ex_dividend_date: date
+    cash_amount: float
+    dividend_type: str
+    currency: str = "USD"
+    pay_date: date | None = None
+
+
+class _Dividends(msgspec.Struct):
+    status: str
+    results: list[_Dividend] = []
+    next_url: str | None = None
+
+
 class _Refusal(msgspec.Struct):
     status: str = ""
     error: str = ""
@@ -86,6 +101,7 @@ _T = TypeVar("_T")
 
 _TICKER_DETAILS: Final = msgspec.json.Decoder(_TickerDetails)
 _SPLITS: Final = msgspec.json.Decoder(_Splits)
+_DIVIDENDS: Final = msgspec.json.Decoder(_Dividends)
 _REFUSAL: Final = msgspec.json.Decoder(_Refusal)
 
 
@@ -213,6 +229,32 @@ class Massive:
             for row in answer.results
         ]
         return splits, Request(answer.next_url, kind=Kind.lookup) if answer.next_url else None
+
+    def dividends(self, since: date) -> Request:
+        """Ask for every ticker's cash dividends since an ex-dividend date, a thousand a page."""
+        return Request(
+            "/v3/reference/dividends",
+            {"ex_dividend_date.gte": since.isoformat(), "order": "asc", "limit": "1000"},
+            kind=Kind.lookup,
+        )
+
+    def read_dividends(self, response: Response) -> tuple[list[Dividend], Request | None]:
+        """Read a page of dividends, as listed, and the request for the next page."""
+        _refuse_errors(response)
+        answer = _decoded(_DIVIDENDS, response)
+        _refuse_status(answer.status)
+        dividends = [
+            Dividend(
+                row.ticker,
+                row.ex_dividend_date,
+                row.cash_amount,
+                row.dividend_type,
+                row.currency,
+                row.pay_date,
+            )
+            for row in answer.results
+        ]
+        return dividends, Request(answer.next_url, kind=Kind.lookup) if answer.next_url else None
 
 
 def wire_ticker(ticker: str) -> str:

@@ -107,6 +107,7 @@ _ADVANCE: Final = """
         feed = $4,
         adjustment = $5,
         derived_from = $6::text::timeframe,
+        loaded_at = CASE WHEN provider IS NULL THEN $11 ELSE loaded_at END,
         coverage = coverage + $7::tstzmultirange,
         invalidated = invalidated - $7::tstzmultirange,
         oldest_bar = least(oldest_bar, $8),
@@ -199,6 +200,7 @@ async def _write(
         to_time(int(stamps[0])) if len(stamps) else None,
         to_time(int(stamps[-1])) if len(stamps) else None,
         LEASE_S,
+        now,
     )
     return counts
 

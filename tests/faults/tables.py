@@ -136,6 +136,7 @@ def empty_tables(url: str) -> None:
     execute(
         url,
         "TRUNCATE ohlc_bars, backfill_runs, known_empty, quarantined_bars, provider_quota",
+        "TRUNCATE splits, dividends, action_syncs",
         "TRUNCATE symbols CASCADE",
     )
 

@@ -66,7 +66,7 @@ def test_bodies_that_nobody_can_read_cost_their_series_only(
         "AAPL": "bad_answer",
         "MSFT": "bad_answer",
     }
-    assert len(simulator.calls) == 4 + 4 + 1
+    assert len(simulator.calls) == 4 + 4 + 1 + 2  # and splits, dividends
     assert ended.max_rss_mb < 400
     assert tables.covered_bars(database_url, market) == 218
 

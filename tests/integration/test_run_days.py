@@ -86,7 +86,8 @@ def test_nothing_is_asked_for_on_thanksgiving_and_a_half_day_is_whole_by_the_nex
         assert ended.code == 0, ended.err
         calls.append(len(simulator.calls) - before)
 
-    assert calls == [2, 0, 2]
+    # Two for bars, and two that list splits and dividends.
+    assert calls == [4, 0, 4]
     for timeframe in (Timeframe.d1, Timeframe.m30):
         assert_same(
             stored_bars(database_url, "AAPL", timeframe),

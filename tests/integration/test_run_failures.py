@@ -51,7 +51,7 @@ def test_of_five_symbols_two_are_complete_and_three_failures_are_named_by_type(
     # Every try counts, and what the summary counts is what the provider saw.
     kinds = [call.kind for call in simulator.calls]
     assert first.json["calls"] == kinds.count("bars")
-    assert first.json["lookups"] == kinds.count("lookup") == 1
+    assert first.json["lookups"] == kinds.count("lookup") == 3  # and splits, dividends
     tries = [call.ticker for call in asked(simulator)].count("SIM002")
     assert first.json["retries"] == tries - 1 > 0
 

@@ -36,7 +36,7 @@ def test_json_is_one_object_alone_on_stdout_with_the_keys_of_the_contract(
         "mode": "default",
         "symbols_processed": 2,
         "calls": ended.json["calls"],
-        "lookups": 1,
+        "lookups": 3,  # the ticker, the splits, the dividends
         "bars_inserted": ended.json["bars"]["inserted"],
         "bars_updated": 0,
         "bars_unchanged": 0,

@@ -165,9 +165,11 @@ def test_a_series_begins_at_its_listing_after_one_look_up(
     first = run(*command)
 
     assert first.code == 0, first.err
-    assert first.json["lookups"] == 1
+    assert first.json["lookups"] == 3
     assert [call.path for call in simulator.calls if call.kind == "lookup"] == [
-        "/v3/reference/tickers/NEWCO"
+        "/v3/reference/tickers/NEWCO",
+        "/v3/reference/splits",
+        "/v3/reference/dividends",
     ]
     for timeframe in (Timeframe.d1, Timeframe.h1):
         rows = stored_bars(database_url, "NEWCO", timeframe)

@@ -23,6 +23,8 @@ TABLES = {
     "quarantined_bars",
     "backfill_changes",
     "splits",
+    "dividends",
+    "action_syncs",
     "market_sessions",
     "provider_quota",
 }

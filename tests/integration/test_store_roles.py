@@ -51,6 +51,8 @@ ROWS = {
     ),
     "backfill_runs": "(run_id, mode, provider) VALUES (gen_random_uuid(), 'default', 'massive')",
     "splits": "VALUES ('AAPL', '2020-08-31', 1, 4)",
+    "dividends": "VALUES ('AAPL', '2024-11-08', 'CD', 0.25, 'USD', '2024-11-14', now())",
+    "action_syncs": "VALUES ('massive', 'splits', '2024-11-11')",
     "market_sessions": "VALUES ('XNYS', '2024-11-11', NULL, NULL, true)",
     "provider_quota": "VALUES ('massive', 'key')",
 }
@@ -64,6 +66,8 @@ CHANGES = {
     "backfill_changes": "updated = 1",
     "backfill_runs": "calls = 1",
     "splits": "status = 'applied'",
+    "dividends": "pay_date = '2024-11-15'",
+    "action_syncs": "next_from = '2024-11-11'",
     "market_sessions": "manual = true",
     "provider_quota": "recent = '{now}'",
 }

@@ -1,0 +1,256 @@
+"""Corporate actions: splits, dividends, when they were asked for, and what a split outdates."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from itertools import groupby
+from typing import Final
+from uuid import UUID
+
+from backfill.core.coverage import Span, Spans
+from backfill.core.series import Series
+from backfill.core.splits import Listed, Status, Verdict, basis_ends
+from backfill.core.timeframe import Timeframe
+from backfill.core.wire import Dividend, Split
+from backfill.store import progress, universe
+from backfill.store.pool import Connection
+from backfill.store.times import to_ranges, to_time
+
+# The first to come takes the session; a run at the same time finds it taken.
+_CLAIM: Final = """
+    INSERT INTO action_syncs AS a (provider, kind, session)
+    VALUES ($1, $2, $3)
+    ON CONFLICT (provider, kind) DO UPDATE
+    SET session = excluded.session
+    WHERE a.session < excluded.session
+    RETURNING listed_since, next_from, synced_at
+"""
+_GIVE_BACK: Final = """
+    UPDATE action_syncs SET session = session - 1 WHERE provider = $1 AND kind = $2
+"""
+_NOTE: Final = """
+    UPDATE action_syncs
+    SET listed_since = $3, next_from = $4, synced_at = $5
+    WHERE provider = $1 AND kind = $2
+"""
+# What is listed again as it was is not written again; another factor is another split.
+_KEEP_SPLITS: Final = """
+    INSERT INTO splits AS s (ticker, execution_date, split_from, split_to, first_seen_at)
+    SELECT *, $5
+    FROM unnest($1::text[], $2::date[], $3::double precision[], $4::double precision[])
+    ON CONFLICT (ticker, execution_date) DO UPDATE
+    SET split_from = excluded.split_from, split_to = excluded.split_to,
+        first_seen_at = excluded.first_seen_at, status = 'announced', tested = false
+    WHERE s.split_to / s.split_from <> excluded.split_to / excluded.split_from
+"""
+_KEEP_DIVIDENDS: Final = """
+    INSERT INTO dividends (
+        ticker, ex_dividend_date, cash_amount, dividend_type, currency, pay_date, seen_at
+    )
+    SELECT DISTINCT ON (1, 2, 3, 4) *, $7::timestamptz
+    FROM unnest(
+        $1::text[], $2::date[], $3::double precision[], $4::text[], $5::text[], $6::date[]
+    )
+    ON CONFLICT (ticker, ex_dividend_date, dividend_type, cash_amount) DO UPDATE
+    SET currency = excluded.currency, pay_date = excluded.pay_date, seen_at = excluded.seen_at
+"""
+# What a whole listing no longer names was corrected or called off.
+_DROP_UNLISTED: Final = """
+    DELETE FROM dividends WHERE ex_dividend_date >= $1 AND seen_at < $2
+"""
+# Every split of the tickers that are kept and have one that no price has decided, with the raw
+# daily closes around it; a step of the primary key for each.
+_UNDECIDED: Final = """
+    SELECT x.ticker, x.execution_date, x.split_from, x.split_to, x.status, x.tested,
+        before.close AS before, after.close AS after
+    FROM splits AS x
+    JOIN symbols AS s ON s.ticker = x.ticker
+    LEFT JOIN backfill_progress AS p
+        ON p.symbol_id = s.id AND p.timeframe = 'd1' AND p.adjustment = 'raw'
+    LEFT JOIN LATERAL (
+        SELECT close
+        FROM ohlc_bars
+        WHERE symbol_id = p.symbol_id AND timeframe = 'd1'
+            AND ts < backfill_midnight(x.execution_date, s.calendar)
+            AND ts >= backfill_midnight(x.execution_date - 10, s.calendar)
+        ORDER BY ts DESC
+        LIMIT 1
+    ) AS before ON true
+    LEFT JOIN LATERAL (
+        SELECT close
+        FROM ohlc_bars
+        WHERE symbol_id = p.symbol_id AND timeframe = 'd1'
+            AND ts >= backfill_midnight(x.execution_date, s.calendar)
+            AND ts < backfill_midnight(x.execution_date + 10, s.calendar)
+        ORDER BY ts
+        LIMIT 1
+    ) AS after ON true
+    WHERE EXISTS (SELECT FROM splits AS u WHERE u.ticker = x.ticker AND NOT u.tested)
+    ORDER BY x.ticker, x.execution_date
+"""
+_DECIDE: Final = """
+    UPDATE splits SET status = $3, tested = $4 WHERE ticker = $1 AND execution_date = $2
+"""
+# Split-adjusted series that were begun before a split took effect at the provider, for each split
+# that did so between two listings. One that was not in the listing before took effect by now.
+_OUTDATED: Final = """
+    SELECT s.ticker, p.timeframe::text AS timeframe, max(x.execution_date) AS execution_date
+    FROM splits AS x
+    JOIN symbols AS s ON s.ticker = x.ticker
+    JOIN backfill_progress AS p ON p.symbol_id = s.id AND p.adjustment = 'split'
+    CROSS JOIN LATERAL (
+        SELECT greatest(
+            backfill_midnight(x.execution_date, s.calendar),
+            CASE WHEN $1::timestamptz IS NOT NULL THEN x.first_seen_at END
+        ) AS at
+    ) AS effective
+    WHERE effective.at > coalesce($1, '-infinity') AND effective.at <= $2
+        AND coalesce(p.loaded_at, '-infinity') < effective.at
+    GROUP BY s.id, s.ticker, p.timeframe
+    ORDER BY s.id, p.timeframe
+"""
+_EXPEL: Final = """
+    WITH gone AS (
+        DELETE FROM ohlc_bars
+        WHERE symbol_id = $1 AND timeframe = $2::text::timeframe AND ts < $3
+        RETURNING *
+    ),
+    kept AS (
+        INSERT INTO quarantined_bars (symbol_id, timeframe, ts, reason, raw, run_id)
+        SELECT symbol_id, timeframe, ts, 'source_changed', to_jsonb(gone), $4 FROM gone
+        RETURNING 1
+    )
+    SELECT count(*) FROM kept
+"""
+_UNCOVER: Final = """
+    UPDATE backfill_progress
+    SET coverage = coverage - $3::tstzmultirange,
+        oldest_bar = (
+            SELECT min(ts) FROM ohlc_bars
+            WHERE symbol_id = $1 AND timeframe = $2::text::timeframe AND ts >= $4
+        )
+    WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """How far a kind of action is listed: from which day on, and from where it goes on.
+
+    ``synced_at`` is the run's clock when a listing last came to its end; None if none did.
+    """
+
+    listed_since: date | None
+    next_from: date | None
+    synced_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outdated:
+    """A series that a split has put on another basis, and how many of its bars had to leave."""
+
+    series: Series
+    expelled: int
+
+
+async def claim_session(
+    connection: Connection, provider: str, kind: str, session: date
+) -> Listing | None:
+    """Take it on to list a kind for a final session; None if that was done or is being done."""
+    row = await connection.fetchrow(_CLAIM, provider, kind, session)
+    return Listing(**row) if row else None
+
+
+async def give_back(connection: Connection, provider: str, kind: str) -> None:
+    """Leave the session that was taken on to the next run."""
+    await connection.execute(_GIVE_BACK, provider, kind)
+
+
+async def note_listing(connection: Connection, provider: str, kind: str, listing: Listing) -> None:
+    """Note how far a kind is listed."""
+    await connection.execute(
+        _NOTE, provider, kind, listing.listed_since, listing.next_from, listing.synced_at
+    )
+
+
+async def keep_splits(connection: Connection, splits: Iterable[Split], now: datetime) -> None:
+    """Keep splits as they are listed, one a ticker and day: of several the last counts."""
+    rows = {(one.ticker, one.execution_date): one for one in splits}.values()
+    await connection.execute(
+        _KEEP_SPLITS,
+        [one.ticker for one in rows],
+        [one.execution_date for one in rows],
+        [one.split_from for one in rows],
+        [one.split_to for one in rows],
+        now,
+    )
+
+
+async def keep_dividends(
+    connection: Connection, dividends: Sequence[Dividend], now: datetime
+) -> None:
+    """Keep dividends as they are listed."""
+    await connection.execute(
+        _KEEP_DIVIDENDS,
+        [one.ticker for one in dividends],
+        [one.ex_dividend_date for one in dividends],
+        [one.cash_amount for one in dividends],
+        [one.dividend_type for one in dividends],
+        [one.currency for one in dividends],
+        [one.pay_date for one in dividends],
+        now,
+    )
+
+
+async def drop_unlisted(connection: Connection, since: date, now: datetime) -> None:
+    """Remove dividends from a day on that the listing of ``now`` didn't name."""
+    await connection.execute(_DROP_UNLISTED, since, now)
+
+
+async def undecided_splits(
+    connection: Connection,
+) -> list[tuple[list[Listed], list[Verdict]]]:
+    """Return the splits of each ticker that has an untested one, and what is held of them."""
+    found = []
+    rows = await connection.fetch(_UNDECIDED)
+    for ticker, group in groupby(rows, key=lambda row: row["ticker"]):
+        listed, held = [], []
+        for row in group:
+            split = Split(ticker, row["execution_date"], row["split_from"], row["split_to"])
+            listed.append(Listed(split, row["before"], row["after"]))
+            held.append(Verdict(Status(row["status"]), row["tested"]))
+        found.append((listed, held))
+    return found
+
+
+async def decide(connection: Connection, split: Split, verdict: Verdict) -> None:
+    """Note what holds of a split."""
+    await connection.execute(
+        _DECIDE, split.ticker, split.execution_date, str(verdict.status), verdict.tested
+    )
+
+
+async def invalidate_outdated(
+    connection: Connection, run_id: UUID, known_at: datetime | None, now: datetime, window_ms: int
+) -> list[Outdated]:
+    """Take what newly effective splits have outdated out of the coverage of adjusted series.
+
+    ``known_at`` is when splits were last listed to the end, None for never. Bars before
+    ``window_ms``, which the plan can't read again, leave for quarantine as ``source_changed``.
+    """
+    outdated = []
+    for row in await connection.fetch(_OUTDATED, known_at, now):
+        [symbol] = await universe.by_ticker(connection, [row["ticker"]])
+        series = Series(symbol, Timeframe(row["timeframe"]))
+        known = (await progress.load_progress(connection, [series]))[series.key]
+        ends_ms = basis_ends(series.timeframe, row["execution_date"], symbol.calendar)
+        old = known.coverage & Spans.of((0, ends_ms))
+        lost = Spans.of(Span(0, min(ends_ms, window_ms)))
+        await progress.invalidate(connection, series, old - lost)
+        key = (symbol.id, str(series.timeframe))
+        bound = to_time(min(ends_ms, window_ms))
+        expelled = await connection.fetchval(_EXPEL, *key, bound, run_id)
+        if expelled:
+            await connection.execute(_UNCOVER, *key, to_ranges(lost), bound)
+        outdated.append(Outdated(series, expelled))
+    return outdated
