@@ -108,12 +108,13 @@ class Orchestrator:
     async def _let_earlier_turns_queue(self, stream: Stream) -> None:
         """Wait while an earlier turn's request doesn't queue yet: the last calls are its."""
         while min(self._unqueued.values()) < self._unqueued[stream]:
-            self._one_queued.clear()
             await self._stop.unless_set(self._one_queued.wait())
 
     def _note_queued(self, stream: Stream) -> None:
         if self._unqueued.pop(stream, None) is not None:
+            # Each waits on the event of its own look: clearing one could lose another's wake-up.
             self._one_queued.set()
+            self._one_queued = asyncio.Event()
 
     async def _turn(self, stream: Stream) -> bool:
         """Take a stream one page further and return whether it goes on."""
