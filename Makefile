@@ -13,6 +13,9 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
 	then echo $$python; break; fi; done)
 
+PYTEST := $(BIN)/python -m pytest
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
+
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -28,10 +31,12 @@ demo: $(VENV)/installed ## Backfill a simulated market into a real Postgres, and
 	@$(BIN)/backfill demo
 
 test: $(VENV)/installed ## Run the tests
-	@$(BIN)/python -m pytest -m 'not soak' $(ARGS)
+	@$(PYTEST) $(PARALLEL) -m 'not soak and not timing'
+	@$(PYTEST) -m 'not soak and timing'
 
-soak: $(VENV)/installed ## Run the slow tests too
-	@$(BIN)/python -m pytest $(ARGS)
+soak: $(VENV)/installed ## Run the slow tests
+	@$(PYTEST) $(PARALLEL) -m 'soak and not timing'
+	@$(PYTEST) -m 'soak and timing'
 
 lint: $(VENV)/installed ## Check style and types
 	@$(BIN)/ruff check .

@@ -12,6 +12,8 @@ from backfill.simulator import Action, Fault, Market, Simulator
 from tests.conftest import Cli, Ended, query, stored_bars
 from tests.integration.truth import asked, assert_same, midnight_ms, true_bars
 
+pytestmark = pytest.mark.soak
+
 ADJUSTED = """
     SELECT (extract(epoch FROM a.ts) * 1000)::bigint, a.open, a.high, a.low, a.close, a.volume
     FROM ohlc_bars_adjusted AS a

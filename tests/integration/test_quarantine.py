@@ -11,6 +11,8 @@ from backfill.core.timeframe import Timeframe
 from backfill.simulator import Action, Fault, Simulator
 from tests.conftest import Cli, query, stored_bars
 
+pytestmark = pytest.mark.soak
+
 NOW = "2024-12-04T12:00:00Z"
 AS_OF = ("--as-of", NOW)
 RANGE = ("--from", "2024-10-01", *AS_OF)

@@ -12,6 +12,8 @@ from tests.conftest import NOW, Cli
 if TYPE_CHECKING:
     from subprocess import Popen
 
+pytestmark = pytest.mark.timing
+
 LIMIT, WINDOW_S = 20, 3.0
 QUOTA = "20/3s"
 
@@ -68,6 +70,7 @@ def test_two_hundred_calls_use_the_quota_and_never_exceed_it(
     assert 0.95 <= utilisation(strict, range(200)) <= 1.0
 
 
+@pytest.mark.soak
 def test_a_run_straight_after_another_keeps_within_the_windows_that_the_first_has_filled(
     strict: Simulator, cli: Callable[..., Cli]
 ) -> None:
@@ -81,6 +84,7 @@ def test_a_run_straight_after_another_keeps_within_the_windows_that_the_first_ha
         assert 0.95 <= utilisation(strict, calls) <= 1.0
 
 
+@pytest.mark.soak
 def test_two_runs_at_once_share_the_quota_and_use_it_together(
     strict: Simulator, cli: Callable[..., Cli]
 ) -> None:
