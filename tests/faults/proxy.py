@@ -11,8 +11,6 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 _BLOCK: Final = 16 * 1024
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
-_FIELDS: Final = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
-_ENDED: Final = b"E" + struct.pack("!i", len(_FIELDS) + 4) + _FIELDS
 
 
 class Proxy:
@@ -33,7 +31,7 @@ class Proxy:
         self._refusing = False
         self._delay_s = 0.0
         self._open: set[asyncio.StreamWriter] = set()
-        self._watch: Callable[[bytes, asyncio.StreamWriter], bool] | None = None
+        self._watch: Callable[[bytes], bool] | None = None
 
     @classmethod
     @contextmanager
@@ -78,24 +76,11 @@ class Proxy:
     def cut_at(self, sent: bytes) -> None:
         """Reset every connection, once, when a client sends these bytes, which don't arrive."""
 
-        def watch(data: bytes, _: asyncio.StreamWriter) -> bool:
+        def watch(data: bytes) -> bool:
             if sent not in data:
                 return False
             self._watch = None
             self._abort()
-            return True
-
-        self._watch = watch
-
-    def end_session_at(self, sent: bytes) -> None:
-        """End a session in the server's own words, once, when its client sends these bytes."""
-
-        def watch(data: bytes, client: asyncio.StreamWriter) -> bool:
-            if sent not in data:
-                return False
-            self._watch = None
-            client.write(_ENDED)
-            client.close()
             return True
 
         self._watch = watch
@@ -113,7 +98,7 @@ class Proxy:
         self._delay_s = delay_s
 
     def refuse(self, *, refusing: bool = True) -> None:
-        """Close whatever connects from now on at once."""
+        """Hear out whoever connects from now on and close, as a server does that starts up."""
         self._refusing = refusing
 
     def _call(self, action: Callable[[], object]) -> None:
@@ -137,7 +122,8 @@ class Proxy:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         if self._refusing:
-            writer.transport.abort()
+            await reader.read(_BLOCK)
+            writer.close()
             return
         host, port = self._target
         onward, back = await (
@@ -148,14 +134,14 @@ class Proxy:
         self._open |= {writer, back}
         try:
             await asyncio.gather(
-                self._pass_on(reader, back, lambda data: self._seen(data, writer)),
+                self._pass_on(reader, back, self._seen),
                 self._pass_on(onward, writer, _unseen),
             )
         finally:
             self._open -= {writer, back}
 
-    def _seen(self, data: bytes, client: asyncio.StreamWriter) -> bool:
-        return self._watch is not None and self._watch(data, client)
+    def _seen(self, data: bytes) -> bool:
+        return self._watch is not None and self._watch(data)
 
     async def _pass_on(
         self,

@@ -90,7 +90,7 @@ def test_a_connection_that_is_cut_amid_a_transaction_costs_no_page(
     assert_done_in_spite_of_it(going, database_url, market)
 
 
-def test_a_session_that_the_server_ends_amid_a_copy_costs_no_page(
+def test_a_server_that_takes_no_session_for_a_while_costs_no_page(
     market: Market,
     simulator: Simulator,
     command: Callable[..., Command],
@@ -98,7 +98,10 @@ def test_a_session_that_the_server_ends_amid_a_copy_costs_no_page(
     proxy: Proxy,
 ) -> None:
     going = start(command(simulator), DATABASE_URL=proxy.url(database_url))
-    proxy.end_session_at(b"PGCOPY\n")
+    proxy.refuse()
+    proxy.cut()
+    going.wait_for("database.retry", attempt=2)
+    proxy.refuse(refusing=False)
     assert_done_in_spite_of_it(going, database_url, market)
 
 
