@@ -110,6 +110,9 @@ WITH events AS (
         ORDER BY ts DESC
         LIMIT 1
     ) AS b ON true
+    -- One that is declared for a day to come has not been paid out of any price yet.
+    WHERE p.newest_bar IS NULL
+        OR p.newest_bar >= backfill_midnight(d.ex_dividend_date, s.calendar)
 )
 SELECT DISTINCT ON (symbol_id, at)
     symbol_id,
