@@ -23,7 +23,7 @@ PASSING = {
     "QQQ": Fault(action=Action.RANDOM_BYTES, ticker="QQQ", times=1),
     "JPM": Fault(action=Action.HTML, ticker="JPM", times=1),
     "BRK.B": Fault(action=Action.BAD_GZIP, ticker="BRK.B", times=1),
-    "TWICE": Fault(action=Action.CHARSET, ticker="TWICE", times=1),
+    "THIN": Fault(action=Action.CHARSET, ticker="THIN", times=1),
     "JUMPY": Fault(action=Action.NESTED, ticker="JUMPY", times=1),
     "RVRS": Fault(action=Action.NAN, ticker="RVRS", times=1),
 }
