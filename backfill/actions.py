@@ -1,5 +1,6 @@
 """Corporate actions in a run: asked for once a session, then held against the stored prices."""
 
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -22,6 +23,10 @@ from backfill.stream import Context
 # How far back a listing looks for what was announced late or corrected since the last one.
 _SPLITS_AGAIN: Final = timedelta(days=60)
 _DIVIDENDS_AGAIN: Final = timedelta(days=7)
+# Two years of everybody's dividends are a hundred pages: twenty minutes of the smallest quota. So
+# what one session may cost is bounded, and the next goes on; until then no total return is told.
+_DIVIDEND_PAGES: Final = 2
+_DIVIDENDS_S: Final = 10.0
 
 _Action = TypeVar("_Action", Split, Dividend)
 
@@ -39,6 +44,7 @@ class _Kind(Generic[_Action]):
     day_of: Callable[[_Action], date]
     finish: Callable[[Connection, date, store.Listing], Awaitable[None]]
     again: timedelta
+    most_pages: float = math.inf
 
 
 class ActionsDesk:
@@ -83,10 +89,16 @@ class ActionsDesk:
             lambda dividend: dividend.ex_dividend_date,
             self._finish_dividends,
             _DIVIDENDS_AGAIN,
+            self._dividend_pages(),
         )
         await self._list(splits)
         await self._decide()
         await self._list(dividends)
+
+    def _dividend_pages(self) -> float:
+        """How many pages of dividends one session may cost: two, or ten seconds of the quota."""
+        per_call_s = self._context.rules.terms.quota.seconds_per_call
+        return max(_DIVIDEND_PAGES, _DIVIDENDS_S / per_call_s if per_call_s else math.inf)
 
     async def _list(self, kind: _Kind[_Action]) -> None:
         context = self._context
@@ -117,7 +129,7 @@ class ActionsDesk:
         since = listing.next_from or self._since
         request: Request | None = kind.ask(since)
         asked: set[str] = set()
-        while request is not None:
+        while request is not None and len(asked) < kind.most_pages:
             asked.add(request.target)
             page, following = await context.client.fetch(request, kind.read, asker=kind.name)
             if following is not None and following.target in asked:

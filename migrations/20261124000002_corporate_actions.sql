@@ -110,6 +110,9 @@ WITH events AS (
         ORDER BY ts DESC
         LIMIT 1
     ) AS b ON true
+    -- One that is declared for a day to come has not been paid out of any price yet.
+    WHERE p.newest_bar IS NULL
+        OR p.newest_bar >= backfill_midnight(d.ex_dividend_date, s.calendar)
 )
 SELECT DISTINCT ON (symbol_id, at)
     symbol_id,
@@ -123,7 +126,7 @@ WINDOW later AS (PARTITION BY symbol_id ORDER BY at DESC)
 ORDER BY symbol_id, at, starts;
 
 -- The columns of ohlc_bars; then prices as if every dividend had been invested again, null where
--- they can't be told. Raw series only: any other comes as it is stored. A week or a month in which
+-- they can't be told, and everywhere until dividends have been listed to the end once. Raw series only: any other comes as it is stored. A week or a month in which
 -- a split fell counts as before it, as it started there.
 CREATE OR REPLACE VIEW ohlc_bars_adjusted AS
 SELECT
@@ -146,11 +149,16 @@ LEFT JOIN backfill_progress AS p
     ON p.symbol_id = b.symbol_id AND p.timeframe = b.timeframe AND p.adjustment = 'raw'
 LEFT JOIN adjustment_factors AS f
     ON f.symbol_id = b.symbol_id AND p.symbol_id IS NOT NULL AND f.starts <= b.ts AND b.ts < f.ends
+CROSS JOIN (
+    SELECT EXISTS (
+        SELECT FROM action_syncs WHERE kind = 'dividends' AND synced_at IS NOT NULL
+    ) AS whole
+) AS known
 CROSS JOIN LATERAL (
     SELECT
         coalesce(f.split_factor, 1) AS split,
         CASE
-            WHEN p.symbol_id IS NULL THEN NULL
+            WHEN p.symbol_id IS NULL OR NOT known.whole THEN NULL
             WHEN f.symbol_id IS NULL THEN 1
             ELSE f.dividend_factor
         END AS dividend

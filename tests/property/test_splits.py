@@ -52,8 +52,10 @@ async def through_the_view(
             "VALUES (1, 'A', 'stock'), (2, 'B', 'stock')"
         )
         await connection.execute(
-            "INSERT INTO backfill_progress (symbol_id, timeframe, provider, feed, adjustment) "
-            "VALUES (1, 'd1', 'massive', 'sip', 'raw')"
+            "INSERT INTO backfill_progress "
+            "(symbol_id, timeframe, provider, feed, adjustment, newest_bar) "
+            "VALUES (1, 'd1', 'massive', 'sip', 'raw', $1)",
+            datetime.combine(FIRST + timedelta(len(closes) - 1), datetime.min.time(), NEW_YORK),
         )
         await connection.executemany(
             "INSERT INTO splits (ticker, execution_date, split_from, split_to, status) "
@@ -65,6 +67,11 @@ async def through_the_view(
                 ),
                 ("B", FIRST + timedelta(99), 1, 7, "applied"),
             ],
+        )
+        await connection.execute(
+            "INSERT INTO action_syncs (provider, kind, session, synced_at) "
+            "VALUES ('massive', 'dividends', $1, now())",
+            FIRST,
         )
         await connection.executemany(
             "INSERT INTO dividends VALUES ('A', $1, 'CD', $2, 'USD', NULL, now())",
@@ -113,13 +120,12 @@ def test_each_bar_is_divided_by_every_applied_split_after_it(
 def test_total_return_is_what_shares_bought_with_every_dividend_are_worth(
     adjusted_url: str, closes: list[float], dividends: dict[int, float]
 ) -> None:
-    paid = {at: cash for at, cash in dividends.items() if at < len(closes)}
-    rows = asyncio.run(through_the_view(adjusted_url, {}, closes, paid))
+    rows = asyncio.run(through_the_view(adjusted_url, {}, closes, dividends))
 
     held, worth = 1.0, []
     for day, close in enumerate(closes):
-        if day in paid:  # bought at the close before, less what is paid out of it
-            held *= closes[day - 1] / (closes[day - 1] - paid[day])
+        if day in dividends:  # bought at the close before, less what is paid out of it
+            held *= closes[day - 1] / (closes[day - 1] - dividends[day])
         worth.append(held * close)
     for row, value in zip(rows, worth, strict=True):
         assert row["total_return_close"] == pytest.approx(value / held, rel=1e-9)
