@@ -56,16 +56,15 @@ def test_a_run_that_comes_second_leaves_a_live_run_its_series_and_says_so(
 ) -> None:
     simulator = provider()
     run = command(simulator)
-    simulator.inject(Fault(action=Action.DRIP, path="/minute/", bytes_per_s=6e4, skip=1))
+    simulator.inject(Fault(action=Action.DRIP, path="/minute/", bytes_per_s=1e4, skip=1))
     series = ("--symbol", "AAPL", "-t", "m30", "--from", "2023-11-13")
     first = run.start(*series)
     first.wait_for("chunk.stored")
     second = run(*series)
     assert first.running
-    done = first.end()
+    first.kill()
 
     assert second.code == 0, second.err
     assert second.json["series"]["skipped"] == 1
     assert (second.json["status"], second.json["calls"]) == ("ok", 0)
-    assert done.code == 0, done.err
-    assert tables.covered_bars(database_url, market) > 5_000
+    assert tables.covered_bars(database_url, market) > 1_000
