@@ -61,7 +61,7 @@ def test_twenty_kills_at_random_instants_leave_the_table_of_an_undisturbed_run(
             life_ends(run, database_url, bars, claims)
     life_ends(run, database_url, bars, claims)
     assert lives <= KILLS / 3
-    assert len(seen) > KILLS / 3  # they died at many stages
+    assert len(seen) > KILLS / 5  # they died at many stages
 
 
 def life_ends(run: Command, url: str, bars: Rows, claims: Rows) -> None:
