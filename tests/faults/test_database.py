@@ -14,6 +14,8 @@ from tests.faults.command import Command, Going
 from tests.faults.proxy import Proxy
 from tests.faults.servers import OwnServer, SmallDisk
 
+pytestmark = pytest.mark.soak
+
 SERIES = ("--symbols", "AAPL,MSFT,THIN", "-t", "m15", "-t", "d1", "--from", "2024-02-05")
 BARS = 30_000
 

@@ -16,6 +16,8 @@ from tests.faults import tables
 from tests.faults.command import KEY, Command
 from tests.kit import WrittenLedger
 
+pytestmark = pytest.mark.soak
+
 GIB = 2**30
 
 # Two at a time: three that fail are a provider that is down.

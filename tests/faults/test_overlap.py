@@ -8,6 +8,8 @@ from backfill.simulator import Action, Fault, Market, Simulator
 from tests.faults import tables
 from tests.faults.command import Command
 
+pytestmark = pytest.mark.soak
+
 SERIES = (
     *("--symbols", "AAPL,MSFT,THIN", "--from", "2023-11-13"),
     *("-t", "m30", "-t", "h1", "-t", "h4", "-t", "d1"),

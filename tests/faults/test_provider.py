@@ -11,6 +11,8 @@ from backfill.simulator import Action, Fault, Market, Simulator
 from tests.faults import tables
 from tests.faults.command import Command, eventually
 
+pytestmark = pytest.mark.soak
+
 PASSING = {
     "AAPL": Fault(action=Action.STATUS, status=500, ticker="AAPL", times=2),
     "MSFT": Fault(action=Action.STATUS, status=503, ticker="MSFT", times=1),

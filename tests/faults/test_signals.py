@@ -10,6 +10,8 @@ from tests.faults import tables
 from tests.faults.command import Command, Going
 from tests.faults.proxy import Proxy
 
+pytestmark = pytest.mark.soak
+
 SERIES = ("--symbols", "AAPL,MSFT", "-t", "m15", "-t", "d1", "--from", "2024-03-01")
 
 
