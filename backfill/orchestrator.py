@@ -8,7 +8,6 @@ starves another, and a run that ends at any instant keeps every page it wrote.
 
 import asyncio
 import math
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -225,13 +224,3 @@ class Orchestrator:
             yield
         finally:
             task.cancel()
-
-
-def _every_symbol_first(streams: list[Stream]) -> list[Stream]:
-    """Order streams so that each symbol has a turn before any has its second."""
-    taken: Counter[int] = Counter()
-    turns = []
-    for stream in streams:
-        turns.append((taken[stream.work.symbol.id], stream))
-        taken[stream.work.symbol.id] += 1
-    return [stream for _, stream in sorted(turns, key=lambda turn: turn[0])]

@@ -102,7 +102,8 @@ class Target:
 class Work:
     """What one stream of requests fetches: bars of ``base``, for one series or several.
 
-    All targets are of one symbol; ``ranges`` come newest first.
+    All targets are of one symbol, finest timeframe first, which is the order in which their rows
+    are locked and counted; ``ranges`` come newest first.
     """
 
     symbol: Symbol
@@ -129,6 +130,7 @@ def plan_work(
 
     A piece without ranges has nothing to fetch. ``known`` lacks series that were never seen.
     """
+    order = list(Timeframe)
     by_base: dict[Timeframe, list[Target]] = {}
     for timeframe in timeframes:
         series = Series(symbol, timeframe)
@@ -139,7 +141,7 @@ def plan_work(
             symbol,
             calendar,
             base,
-            tuple(targets),
+            tuple(sorted(targets, key=lambda target: order.index(target.series.timeframe))),
             tuple(plan_ranges(calendar, base, _union(targets), rules.page_size)),
         )
         for base, targets in by_base.items()
