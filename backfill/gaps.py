@@ -10,12 +10,13 @@ from backfill.core.coverage import Span, Spans
 from backfill.core.gaps import Gap, find_gaps, with_extended_hours
 from backfill.core.series import Series
 from backfill.core.timeframe import Timeframe
+from backfill.job import EVERYTHING, Scope
 from backfill.settings import Settings
 from backfill.store.empty import KnownEmpty, known_empty
 from backfill.store.gaps import incomplete
 from backfill.store.pool import Connection, Database
 from backfill.store.times import to_time
-from backfill.tracked import EVERYTHING, Scope, tracked_series
+from backfill.tracked import tracked_series
 
 _BATCH_SLOTS: Final = 4_000_000
 

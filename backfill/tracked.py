@@ -1,9 +1,7 @@
 """The series that are kept: watched, or fetched at least once; with what is known of them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Final
 
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span
@@ -11,34 +9,15 @@ from backfill.core.plan import frontier_ms, wanted_span
 from backfill.core.series import Progress, Series
 from backfill.core.terms import Terms
 from backfill.core.timeframe import Timeframe
-from backfill.core.when import Bound, parse_since
+from backfill.core.when import parse_since
 from backfill.core.work import life_of
 from backfill.errors import UsageError
+from backfill.job import EVERYTHING, Scope
 from backfill.settings import Settings
 from backfill.store import progress, status, universe
 from backfill.store.pool import Connection, Database
 from backfill.store.sessions import load_calendar
 from backfill.store.times import to_ms
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Which of the series that are kept, and which part of them; None for no bound."""
-
-    tickers: Sequence[str] | None = None
-    timeframes: Sequence[Timeframe] | None = None
-    first: Bound | None = None
-    last: Bound | None = None
-
-    def holds(self, series: Series) -> bool:
-        """Whether a series is in it."""
-        symbol, timeframe = series
-        return (self.tickers is None or symbol.ticker in self.tickers) and (
-            self.timeframes is None or timeframe in self.timeframes
-        )
-
-
-EVERYTHING: Final = Scope()
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,6 +126,22 @@ def plan_ranges(
     return ranges
 
 
+def one_page_spans(
+    calendar: Calendar, timeframe: Timeframe, spans: Spans, page_size: int
+) -> list[Span]:
+    """Cut spans into whole slots that surely fit one page each, oldest first."""
+    pages = _Pages(calendar, timeframe, page_size)
+    grid = pages.grid
+    cut: list[Span] = []
+    for span in grid.inside(spans):
+        first, end = grid.index_from(span.start_ms), grid.index_from(span.end_ms)
+        while first < end:
+            upto = min(end, max(pages.first_beyond(grid.start_of(first)), first + 1))
+            cut.append(Span(grid.start_of(first), grid.end_of(upto - 1)))
+            first = upto
+    return cut
+
+
 class _Pages:
     """Counts the pages that ranges of one timeframe take."""
 
@@ -145,6 +161,14 @@ class _Pages:
     def at_most(self, aggregates: _Count) -> _Count:
         """Pages if every one was traded; one more is asked for when the last one is full."""
         return aggregates // self._capacity + 1
+
+    def first_beyond(self, start_ms: int) -> int:
+        """Index of the first slot that a page that begins at an instant may not hold whole."""
+        last = self._all.index_from(start_ms) + self._capacity - 1
+        if last >= len(self._all):
+            return len(self.grid)
+        fitting = self.grid.narrow((start_ms, self._all.start_of(last)))
+        return self.grid.index_from(fitting.end_ms if fitting else start_ms)
 
     def request_for(self, holes: tuple[Span, ...]) -> PlannedRange:
         hull = (holes[0].start_ms, holes[-1].end_ms)

@@ -3,13 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import numpy as np
-
 from backfill.core.bars import IntColumn
 from backfill.core.coverage import Span, Spans
 from backfill.core.series import Series
 from backfill.store.pool import Connection
-from backfill.store.times import to_time
+from backfill.store.times import stamps_to_ms, to_time
 
 # One range of the primary key per series and span, index-only. The stamps of a span come as one
 # value: a million bars are a few thousand rows, and no Python object is made for a bar.
@@ -27,8 +25,6 @@ _INCOMPLETE: Final = """
     ) AS c
     WHERE c.bars <> s.slots
 """
-_POSTGRES_EPOCH_US: Final = 946_684_800_000_000
-"""2000-01-01Z, from which a binary timestamptz counts its microseconds."""
 _ANY_NUMBER: Final = -1
 
 
@@ -58,7 +54,9 @@ async def incomplete(
     for at, index, held in found:
         lacking.setdefault(series[at], []).append(asked[series[at]][index][0])
         stamps.setdefault(series[at], []).append(held or b"")
-    return {one: (Spans.union(lacking[one]), _to_ms(b"".join(stamps[one]))) for one in lacking}
+    return {
+        one: (Spans.union(lacking[one]), stamps_to_ms(b"".join(stamps[one]))) for one in lacking
+    }
 
 
 async def stored_ms(
@@ -67,8 +65,4 @@ async def stored_ms(
     """Return the starts of each series' bars within its spans, in epoch ms and in no order."""
     asked = {one: [(span, _ANY_NUMBER) for span in spans] for one, spans in wanted.items()}
     found = await incomplete(connection, asked)
-    return {one: found[one][1] if one in found else _to_ms(b"") for one in wanted}
-
-
-def _to_ms(stamps: bytes) -> IntColumn:
-    return (np.frombuffer(stamps, ">i8").astype(np.int64) + _POSTGRES_EPOCH_US) // 1000
+    return {one: found[one][1] if one in found else stamps_to_ms(b"") for one in wanted}

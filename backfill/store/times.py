@@ -4,11 +4,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import asyncpg
+import numpy as np
 
+from backfill.core.bars import IntColumn
 from backfill.core.coverage import Span, Spans
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MS: Final = timedelta(milliseconds=1)
+_POSTGRES_EPOCH_US: Final = 946_684_800_000_000
+"""2000-01-01Z, from which a binary timestamptz counts its microseconds."""
 
 
 def to_time(ms: int) -> datetime:
@@ -34,3 +38,8 @@ def to_ranges(spans: Spans) -> list[asyncpg.Range]:
 def from_ranges(ranges: list[asyncpg.Range]) -> Spans:
     """Return the spans of a tstzmultirange, whose bounds are finite."""
     return Spans.union((to_ms(item.lower), to_ms(item.upper)) for item in ranges)
+
+
+def stamps_to_ms(stamps: bytes) -> IntColumn:
+    """Return the epoch milliseconds of timestamptz values as ``timestamptz_send`` writes them."""
+    return (np.frombuffer(stamps, ">i8").astype(np.int64) + _POSTGRES_EPOCH_US) // 1000
