@@ -39,6 +39,8 @@ class Reason(StrEnum):
     """The page holds two different bars for one slot; neither is stored."""
     withdrawn = "withdrawn"
     """It was stored, and a complete reload no longer has it."""
+    source_changed = "source_changed"
+    """It was stored, and its series has moved to another source or to a split's new basis."""
 
 
 @dataclass(frozen=True, slots=True)

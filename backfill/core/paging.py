@@ -25,7 +25,8 @@ class Chunk:
     """What one page brings to one series.
 
     ``claims`` is the range that it closes; ``rejected`` bars go to quarantine for their
-    ``reasons``, ``empty`` are the slots of the range that hold nothing.
+    ``reasons``, ``empty`` are the slots of the range that hold nothing. ``replaces`` is the other
+    source that the series may hold bars of, all of which leave with this page.
     """
 
     series: Series
@@ -35,6 +36,7 @@ class Chunk:
     empty: list[EmptySlots] = field(default_factory=list)
     rejected: Bars = field(default_factory=Bars.empty)
     reasons: tuple[Reason, ...] = ()
+    replaces: Source | None = None
 
 
 class Pages:
@@ -60,7 +62,7 @@ class Pages:
         self._quarantined: IntColumn = np.empty(0, np.int64)
         self._rollups = {
             target.series.timeframe: _RollUp(target, work, planned.span.end_ms)
-            for target in work.targets
+            for target in work.fed
             if target.series.timeframe is not work.base
         }
 
@@ -94,7 +96,7 @@ class Pages:
         quarantined = np.concatenate((self._slots_of(checked), self._quarantined))
         self._quarantined = quarantined[quarantined < claim.start_ms]
         chunks = []
-        for target in work.targets:
+        for target in work.fed:
             proven = self._proven(target, claim, listed_ms, final_ms)
             rollup = self._rollups.get(target.series.timeframe)
             chunks.append(
@@ -146,6 +148,7 @@ class Pages:
             ),
             rejected=checked.rejected,
             reasons=checked.reasons,
+            replaces=target.replaces,
         )
 
     def _without_edge(self, bars: Bars) -> Bars:
@@ -168,7 +171,7 @@ class _RollUp:
         self._target = target
         self._calendar = work.calendar
         self._grid = work.calendar.grid(target.series.timeframe)
-        self._holds_rejected = work.base not in {one.series.timeframe for one in work.targets}
+        self._holds_rejected = work.base not in {one.series.timeframe for one in work.fed}
         self._upto = end_ms
         self._waiting = Bars.empty()
         self._waiting_bad: IntColumn = np.empty(0, np.int64)
@@ -207,6 +210,7 @@ class _RollUp:
             empty=empty_slots(
                 self._calendar, self._target.series.timeframe, claims, present, spoiled
             ),
+            replaces=self._target.replaces,
         )
         if self._holds_rejected:
             return replace(chunk, rejected=checked.rejected, reasons=checked.reasons)
