@@ -11,6 +11,7 @@ from backfill.core.bars import NO_COUNT, Bars
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span
 from backfill.core.timeframe import Timeframe
+from backfill.core.wire import Page
 from backfill.errors import BadAnswer
 
 EARLIEST_MS: Final = 100_000_000_000
@@ -100,6 +101,27 @@ def check_page(
         reasons=tuple(verdict[bad]),
         edge_ms=int(canonical[within].min()) if within.any() else None,
     )
+
+
+def refuse_coarser_count(timeframe: Timeframe, page: Page) -> None:
+    """Refuse a page made of twice as many base aggregates as its bars can hold, or more (R2).
+
+    A page that another one follows may be cut in the midst of a bar that it counts and doesn't
+    carry.
+
+    Raises
+    ------
+    BadAnswer
+        If the provider's own count says that the bars are of a coarser granularity.
+    """
+    if not len(page.bars) or page.base_count is None:
+        return
+    bars = len(page.bars) + (page.next is not None)
+    if page.base_count >= 2 * timeframe.most_base * bars:
+        raise BadAnswer(
+            f"{len(page.bars)} bars came for {timeframe}, made of {page.base_count} base "
+            f"aggregates: of a coarser granularity"
+        )
 
 
 def _bad_values(bars: Bars) -> list[tuple[Reason, NDArray[np.bool_]]]:

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 
 from backfill.core.bars import Bars, IntColumn
-from backfill.core.checks import Checked, Reason, check_page
+from backfill.core.checks import Checked, Reason, check_page, refuse_coarser_count
 from backfill.core.coverage import Span, Spans
 from backfill.core.empty import EmptySlots, empty_slots
 from backfill.core.plan import PlannedRange
@@ -87,6 +87,7 @@ class Pages:
             If the page is not what was asked for, or contradicts the page before.
         """
         work = self._work
+        refuse_coarser_count(work.base, page)
         asked = Span(self._planned.span.start_ms, self.upto_ms)
         checked = check_page(work.calendar, work.base, page.bars, asked, self._now_ms)
         claim = self._claim(asked, page, checked)

@@ -32,9 +32,11 @@ def simulator(simulate: Callable[..., Simulator]) -> Simulator:
 def run(simulator: Simulator, cli: Callable[..., Cli]) -> Run:
     command = cli(simulator)
 
-    def one(*options: str, adjustment: str = "raw") -> Ended:
+    def one(*options: str, adjustment: str = "raw", since: str = "2y") -> Ended:
         as_of = ("--as-of", NOW.isoformat(), "--json")
-        return command("run", *options, *as_of, BACKFILL_ADJUSTMENT=adjustment)
+        return command(
+            "run", *options, *as_of, BACKFILL_ADJUSTMENT=adjustment, BACKFILL_SINCE=since
+        )
 
     return one
 
@@ -209,7 +211,7 @@ def test_a_plain_run_finishes_a_reload_that_reaches_deeper_than_it_would_itself(
     both = ("--symbols", "AAPL,SPLT", "--from", "2023-05-01")
     assert run(*both, "--reload", "--max-calls", "1", adjustment="split").code == 5
 
-    plain = run("--symbol", "SPLT", "--incremental", "--from", "2024-11-01", adjustment="split")
+    plain = run("--symbol", "SPLT", "--incremental", adjustment="split", since="2024-11-01")
 
     assert plain.code == 0, plain.err
     assert plain.json["bars"]["withdrawn"] == plain.json["bars"]["inserted"] == stored

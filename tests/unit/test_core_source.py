@@ -85,13 +85,15 @@ def test_anything_less_is_refused_with_the_command_that_is_enough(demand: Demand
 
 @pytest.mark.parametrize("mode", [Mode.default, Mode.incremental, Mode.repair])
 def test_a_range_taken_out_of_the_coverage_that_holds_all_lets_any_run_go_on(mode: Mode) -> None:
-    span = (new_york("2024-05-01"), new_york("2024-11-09"))
-    found = target(
-        Demand(date(2024, 11, 1), mode),
-        Progress(RAW, Spans(), Spans.of(span), oldest_bar_ms=span[0], newest_bar_ms=span[1] - 1),
-    )
-    assert (found.refusal, found.replaces) == (None, RAW)
-    assert found.missing == Spans.of(span)
+    span = Span(new_york("2024-05-01"), new_york("2024-11-09"))
+    before = Span(new_york("2024-04-01"), new_york("2024-05-01"))
+    cut = replace(HELD, coverage=Spans.of(before), invalidated=Spans.of(span))
+    for since in (date(2024, 4, 1), date(2024, 11, 1)):
+        found = target(Demand(since, mode), cut)
+        assert (found.refusal, found.replaces) == (None, RAW)
+        # What the old source answered for before it began counts for nothing.
+        deeper = since == date(2024, 4, 1) and mode is not Mode.repair
+        assert found.missing == Spans.of(span, before if deeper else span)
 
 
 def test_bars_beyond_the_window_of_the_plan_stay_and_so_does_the_refusal() -> None:
