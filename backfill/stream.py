@@ -90,7 +90,7 @@ class Stream:
             lease = await progress.claim(connection, self.series, self._context.run_id)
             if lease is not None:
                 return lease
-            for target in work.targets:
+            for target in work.fed:
                 if target.wanted is None:
                     continue
                 await progress.want_from(connection, target.series, target.wanted.start_ms)

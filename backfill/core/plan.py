@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import date
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,11 +11,9 @@ from backfill.core.bars import IntColumn
 from backfill.core.calendar import Calendar, Grid
 from backfill.core.coverage import Span, Spans
 from backfill.core.terms import Settling
-from backfill.core.timeframe import MINUTE_MS, Timeframe
+from backfill.core.timeframe import Timeframe
 
 _Count = TypeVar("_Count", int, IntColumn)
-
-_DAYS_PER_BAR: Final = {Timeframe.d1: 1, Timeframe.w1: 7, Timeframe.mn1: 31}
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +145,10 @@ class _Pages:
 
     def __init__(self, calendar: Calendar, timeframe: Timeframe, page_size: int) -> None:
         self.grid = calendar.grid(timeframe)
-        intraday = timeframe.is_intraday
-        base = Timeframe.m1 if intraday else Timeframe.d1
-        per_bar = timeframe.length_ms // MINUTE_MS if intraday else _DAYS_PER_BAR[timeframe]
+        base = Timeframe.m1 if timeframe.is_intraday else Timeframe.d1
         self._all = calendar.grid(base)
         self._regular = calendar.regular_grid(base)
-        self._capacity = page_size - (per_bar - 1)
+        self._capacity = page_size - (timeframe.most_base - 1)
 
     def indices(self, ts_ms: int) -> tuple[int, int]:
         """How many base aggregates and how many slots start before an instant."""

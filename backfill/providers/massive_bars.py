@@ -42,6 +42,7 @@ class Envelope(msgspec.Struct):
     status: str
     ticker: str
     adjusted: bool
+    queryCount: int | None = None  # noqa: N815  # the wire's own name
     resultsCount: int | None = None  # noqa: N815  # the wire's own name
     next_url: str | None = None
 

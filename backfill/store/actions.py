@@ -14,6 +14,7 @@ from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Dividend, Split
 from backfill.store import progress, universe
 from backfill.store.pool import Connection
+from backfill.store.source import expel
 from backfill.store.times import to_ranges, to_time
 
 # The first to come takes the session; a run at the same time finds it taken.
@@ -108,19 +109,6 @@ _OUTDATED: Final = """
         AND coalesce(p.loaded_at, '-infinity') < effective.at
     GROUP BY s.id, s.ticker, p.timeframe
     ORDER BY s.id, p.timeframe
-"""
-_EXPEL: Final = """
-    WITH gone AS (
-        DELETE FROM ohlc_bars
-        WHERE symbol_id = $1 AND timeframe = $2::text::timeframe AND ts < $3
-        RETURNING *
-    ),
-    kept AS (
-        INSERT INTO quarantined_bars (symbol_id, timeframe, ts, reason, raw, run_id)
-        SELECT symbol_id, timeframe, ts, 'source_changed', to_jsonb(gone), $4 FROM gone
-        RETURNING 1
-    )
-    SELECT count(*) FROM kept
 """
 _UNCOVER: Final = """
     UPDATE backfill_progress
@@ -249,7 +237,7 @@ async def invalidate_outdated(
         await progress.invalidate(connection, series, old - lost)
         key = (symbol.id, str(series.timeframe))
         bound = to_time(min(ends_ms, window_ms))
-        expelled = await connection.fetchval(_EXPEL, *key, bound, run_id)
+        expelled = await expel(connection, run_id, series, bound)
         if expelled:
             await connection.execute(_UNCOVER, *key, to_ranges(lost), bound)
         outdated.append(Outdated(series, expelled))

@@ -12,9 +12,11 @@ from backfill.core.paging import Chunk
 from backfill.core.series import Progress
 from backfill.core.timeframe import Timeframe
 from backfill.errors import SourceMismatch
+from backfill.store.changes import note_change
 from backfill.store.empty import note_empty
 from backfill.store.pool import Connection
 from backfill.store.progress import LEASE_S, lock_progress
+from backfill.store.source import expel, start_anew
 from backfill.store.times import to_ranges, to_time
 
 _STAGE: Final = """
@@ -90,17 +92,6 @@ _QUARANTINE: Final = """
             AND (q.ts, q.reason, q.raw) = (n.ts, n.reason, n.raw)
     )
 """
-_NOTE_CHANGE: Final = """
-    INSERT INTO backfill_changes AS c (
-        run_id, symbol_id, timeframe, range, inserted, updated, withdrawn
-    )
-    VALUES ($1, $2, $3::text::timeframe, tstzrange($4, $5, '[]'), $6, $7, $8)
-    ON CONFLICT (run_id, symbol_id, timeframe) DO UPDATE
-    SET range = range_merge(c.range, excluded.range),
-        inserted = c.inserted + excluded.inserted,
-        updated = c.updated + excluded.updated,
-        withdrawn = c.withdrawn + excluded.withdrawn
-"""
 _ADVANCE: Final = """
     UPDATE backfill_progress
     SET provider = $3,
@@ -150,7 +141,7 @@ async def write_chunks(
     LeaseLost
         If another run has taken one of the series over.
     SourceMismatch
-        If a series holds bars of another source.
+        If a series holds bars of another source that its chunk does not replace.
     """
     chunks = sorted(chunks, key=lambda chunk: list(Timeframe).index(chunk.series.timeframe))
     progress = await lock_progress(connection, [chunk.series for chunk in chunks], run_id)
@@ -162,26 +153,39 @@ async def write_chunks(
 async def _write(
     connection: Connection, run_id: UUID, chunk: Chunk, known: Progress, now: datetime
 ) -> Counts:
-    if known.source not in {None, chunk.source}:
-        raise SourceMismatch(f"the series holds {known.source}; {chunk.source} was asked for")
     key = (chunk.series.symbol.id, str(chunk.series.timeframe))
     counts = Counts(rejected=len(chunk.rejected))
+    if known.source not in {None, chunk.source}:
+        if known.source != chunk.replaces:
+            raise SourceMismatch(f"the series holds {known.source}; {chunk.source} was asked for")
+        counts.withdrawn = await expel(connection, run_id, chunk.series)
+        await start_anew(connection, chunk.series)
     withdrawable = known.invalidated & chunk.claims
     if len(chunk.bars) or withdrawable:
         await connection.execute(_STAGE)
         await connection.copy_records_to_table("incoming", records=_records(chunk.bars))
         changed: list[datetime | None] = []
+        withdrawn = 0
         if withdrawable:
             ranges = to_ranges(withdrawable)
             row = await connection.fetchrow(_WITHDRAW, *key, ranges, run_id)
-            counts.withdrawn = row["withdrawn"]
+            withdrawn = row["withdrawn"]
             changed += [row["first"], row["last"]]
         row = await connection.fetchrow(_MERGE, *key)
         await connection.execute("DROP TABLE incoming")
         counts.inserted, counts.updated = row["inserted"], row["updated"]
         counts.unchanged = len(chunk.bars) - counts.inserted - counts.updated
         changed += [row["first"], row["last"]]
-        await _note_change(connection, run_id, key, counts, [at for at in changed if at])
+        await note_change(
+            connection,
+            run_id,
+            chunk.series,
+            changed,
+            inserted=counts.inserted,
+            updated=counts.updated,
+            withdrawn=withdrawn,
+        )
+        counts.withdrawn += withdrawn
     if len(chunk.rejected):
         times = [to_time(ms) for ms in chunk.rejected.ts_ms.tolist()]
         raw = [json.dumps(values) for values in _raw(chunk.rejected)]
@@ -203,27 +207,6 @@ async def _write(
         now,
     )
     return counts
-
-
-async def _note_change(
-    connection: Connection,
-    run_id: UUID,
-    key: tuple[int, str],
-    counts: Counts,
-    changed: list[datetime],
-) -> None:
-    """Add to what the run has changed of a series; ``changed`` holds the first and last starts."""
-    if changed:
-        await connection.execute(
-            _NOTE_CHANGE,
-            run_id,
-            *key,
-            min(changed),
-            max(changed),
-            counts.inserted,
-            counts.updated,
-            counts.withdrawn,
-        )
 
 
 def _records(bars: Bars) -> Iterator[tuple[Any, ...]]:

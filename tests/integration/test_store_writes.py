@@ -14,12 +14,13 @@ from backfill.core.bars import Bars
 from backfill.core.checks import Reason
 from backfill.core.coverage import Spans
 from backfill.core.empty import EmptyReason, empty_slots
-from backfill.core.series import Series, Source
+from backfill.core.series import Progress, Series, Source
 from backfill.core.timeframe import MINUTE_MS, Timeframe
 from backfill.errors import DatabaseError, LeaseLost, SourceMismatch
 from backfill.store import progress
 from backfill.store.bars import Counts
 from backfill.store.pool import Database
+from backfill.store.times import to_time
 from tests.calendars import calendar
 from tests.conftest import _fresh
 from tests.integration.store_kit import (
@@ -295,6 +296,48 @@ async def test_bars_of_another_source_are_refused_by_the_names_of_both(
     assert str(other) in str(caught.value)
     assert (await bars_of(database, series)).equals(bar())
     assert (await known(database, series)).source == SOURCE
+
+
+async def test_bars_of_a_source_that_is_replaced_leave_and_the_series_starts_anew(
+    database: Database,
+) -> None:
+    run_id, (series,) = await claimed(database)
+    old = minutes(5)
+    nothing = empty(MONTH, EmptyReason.no_trades, (START + HOUR, START + 2 * HOUR))
+    covered = Spans.of((START, START + 2 * HOUR))
+    await write(database, run_id, chunk(series, old, claims=covered, empty=[nothing]))
+    await database.run(lambda one: progress.invalidate(one, series, span_of(old)))
+    other = Source("massive", "sip", "split")
+    first = minutes(2, START + 3 * MINUTE_MS)
+
+    later = NOW + DAY
+    counts = await write(
+        database, run_id, chunk(series, first, source=other, replaces=SOURCE), now=later
+    )
+
+    assert counts == [Counts(inserted=2, withdrawn=5)]
+    assert (await bars_of(database, series)).equals(first)
+    assert await known(database, series) == Progress(
+        source=other,
+        coverage=span_of(first),
+        invalidated=span_of(old) - span_of(first),
+        oldest_bar_ms=int(first.ts_ms[0]),
+        newest_bar_ms=int(first.ts_ms[-1]),
+    )
+    assert await rows(database, "SELECT 1 FROM known_empty") == []
+    assert await value(database, "SELECT loaded_at FROM backfill_progress") == later
+    # The next page of the same run finds the new source and takes nothing out.
+    assert await write(
+        database, run_id, chunk(series, minutes(3), source=other, replaces=SOURCE)
+    ) == [Counts(inserted=3)]
+    assert await rows(database, "SELECT reason, count(*) FROM quarantined_bars GROUP BY 1") == [
+        ("source_changed", 5)
+    ]
+    change = await rows(database, "SELECT range, inserted, withdrawn FROM backfill_changes")
+    assert [(row["inserted"], row["withdrawn"]) for row in change] == [(10, 5)]
+    assert change[0]["range"].lower == to_time(START)
+    with pytest.raises(SourceMismatch):
+        await write(database, run_id, chunk(series, old, replaces=Source("alpaca", "sip", "raw")))
 
 
 async def test_a_derived_series_remembers_what_it_was_derived_from(database: Database) -> None:

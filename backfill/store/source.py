@@ -1,0 +1,54 @@
+"""Bars on a source or basis that no longer holds: they leave, and their series starts anew."""
+
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from backfill.core.series import Series
+from backfill.store.changes import note_change
+from backfill.store.pool import Connection
+
+_EXPEL: Final = """
+    WITH gone AS (
+        DELETE FROM ohlc_bars
+        WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
+            AND ts < coalesce($3::timestamptz, 'infinity')
+        RETURNING *
+    ),
+    kept AS (
+        INSERT INTO quarantined_bars (symbol_id, timeframe, ts, reason, raw, run_id)
+        SELECT symbol_id, timeframe, ts, 'source_changed', to_jsonb(gone), $4 FROM gone
+    )
+    SELECT count(*) AS bars, min(ts) AS first, max(ts) AS last FROM gone
+"""
+# What was taken out of the coverage stays marked: it is what the new source has to bring.
+_START_ANEW: Final = """
+    UPDATE backfill_progress
+    SET provider = NULL, feed = NULL, adjustment = NULL, derived_from = NULL, loaded_at = NULL,
+        coverage = '{}', oldest_bar = NULL, newest_bar = NULL
+    WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
+"""
+_FORGET_EMPTY: Final = """
+    DELETE FROM known_empty WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
+"""
+
+
+async def expel(
+    connection: Connection, run_id: UUID, series: Series, before: datetime | None = None
+) -> int:
+    """Move a series' bars, all or those from before an instant, to quarantine and count them.
+
+    Their reason is ``source_changed``; the run's change of the series holds their range.
+    """
+    key = (series.symbol.id, str(series.timeframe))
+    row = await connection.fetchrow(_EXPEL, *key, before, run_id)
+    bars: int = row["bars"]
+    await note_change(connection, run_id, series, (row["first"], row["last"]), withdrawn=bars)
+    return bars
+
+
+async def start_anew(connection: Connection, series: Series) -> None:
+    """Forget a series' source and all that it answered; what is invalidated stays so."""
+    key = (series.symbol.id, str(series.timeframe))
+    await connection.execute(_START_ANEW, *key)
+    await connection.execute(_FORGET_EMPTY, *key)
