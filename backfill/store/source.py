@@ -5,7 +5,7 @@ from typing import Final
 from uuid import UUID
 
 from backfill.core.series import Series
-from backfill.store.changes import note_change
+from backfill.store.changes import Change, note_changes
 from backfill.store.pool import Connection
 
 _EXPEL: Final = """
@@ -43,7 +43,8 @@ async def expel(
     key = (series.symbol.id, str(series.timeframe))
     row = await connection.fetchrow(_EXPEL, *key, before, run_id)
     bars: int = row["bars"]
-    await note_change(connection, run_id, series, (row["first"], row["last"]), withdrawn=bars)
+    change = Change(series, withdrawn=bars, first=row["first"], last=row["last"])
+    await note_changes(connection, run_id, [change])
     return bars
 
 

@@ -220,12 +220,12 @@ async def test_bars_that_are_not_claimed_are_stored_and_not_covered(database: Da
     assert (await known(database, series)).coverage == claims
 
 
-async def test_counts_come_in_the_order_of_the_timeframes(database: Database) -> None:
+async def test_counts_come_in_the_order_of_the_chunks(database: Database) -> None:
     run_id, (m1, h1, d1) = await claimed(database, "AAPL", Timeframe.m1, Timeframe.h1, Timeframe.d1)
     written = await write(
         database, run_id, chunk(d1, minutes(1)), chunk(m1, minutes(3)), chunk(h1, minutes(2))
     )
-    assert [counts.inserted for counts in written] == [3, 2, 1]
+    assert [counts.inserted for counts in written] == [1, 3, 2]
 
 
 async def test_a_page_with_one_bad_chunk_leaves_nothing_of_the_other(database: Database) -> None:
