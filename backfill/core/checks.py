@@ -204,7 +204,7 @@ def _refuse_coarser(
 
     Both halves are counted in regular sessions: in extended hours nobody can say what to expect.
     """
-    if len(bars) < 3:
+    if len(np.unique(canonical)) < 3:
         return
     first, last = int(bars.ts_ms.min()), int(bars.ts_ms.max())
     expected = calendar.regular_grid(timeframe).slots(

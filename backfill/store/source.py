@@ -1,6 +1,6 @@
 """Bars on a source or basis that no longer holds: they leave, and their series starts anew."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
@@ -8,16 +8,27 @@ from backfill.core.series import Series
 from backfill.store.changes import Change, note_changes
 from backfill.store.pool import Connection
 
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
+_EVER: Final = datetime.max.replace(tzinfo=UTC)
+# In slices, by the primary key: one statement for decades of minutes would run into its timeout.
+_SLICE: Final = 200_000
 _EXPEL: Final = """
     WITH gone AS (
         DELETE FROM ohlc_bars
         WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
-            AND ts < coalesce($3::timestamptz, 'infinity')
+            AND ts > $3 AND ts < least($4, (
+                SELECT ts
+                FROM ohlc_bars
+                WHERE symbol_id = $1 AND timeframe = $2::text::timeframe AND ts > $3
+                ORDER BY ts
+                OFFSET $5
+                LIMIT 1
+            ))
         RETURNING *
     ),
     kept AS (
         INSERT INTO quarantined_bars (symbol_id, timeframe, ts, reason, raw, run_id)
-        SELECT symbol_id, timeframe, ts, 'source_changed', to_jsonb(gone), $4 FROM gone
+        SELECT symbol_id, timeframe, ts, 'source_changed', to_jsonb(gone), $6 FROM gone
     )
     SELECT count(*) AS bars, min(ts) AS first, max(ts) AS last FROM gone
 """
@@ -34,18 +45,29 @@ _FORGET_EMPTY: Final = """
 
 
 async def expel(
-    connection: Connection, run_id: UUID, series: Series, before: datetime | None = None
+    connection: Connection,
+    run_id: UUID,
+    series: Series,
+    before: datetime = _EVER,
+    most: int = _SLICE,
 ) -> int:
     """Move a series' bars, all or those from before an instant, to quarantine and count them.
 
-    Their reason is ``source_changed``; the run's change of the series holds their range.
+    Their reason is ``source_changed``; the run's change of the series holds their range. ``most``
+    is how many one statement moves.
     """
     key = (series.symbol.id, str(series.timeframe))
-    row = await connection.fetchrow(_EXPEL, *key, before, run_id)
-    bars: int = row["bars"]
-    change = Change(series, withdrawn=bars, first=row["first"], last=row["last"])
+    reached = _NEVER
+    change = Change(series)
+    while True:
+        row = await connection.fetchrow(_EXPEL, *key, reached, before, most, run_id)
+        change.withdrawn += row["bars"]
+        change.reach(row["first"], row["last"])
+        if row["bars"] < most:
+            break
+        reached = row["last"]
     await note_changes(connection, run_id, [change])
-    return bars
+    return change.withdrawn
 
 
 async def start_anew(connection: Connection, series: Series) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -20,6 +20,7 @@ from backfill.errors import DatabaseError, LeaseLost, SourceMismatch
 from backfill.store import progress
 from backfill.store.bars import Counts
 from backfill.store.pool import Database
+from backfill.store.source import expel
 from backfill.store.times import to_time
 from tests.calendars import calendar
 from tests.conftest import _fresh
@@ -338,6 +339,25 @@ async def test_bars_of_a_source_that_is_replaced_leave_and_the_series_starts_ane
     assert change[0]["range"].lower == to_time(START)
     with pytest.raises(SourceMismatch):
         await write(database, run_id, chunk(series, old, replaces=Source("alpaca", "sip", "raw")))
+
+
+@pytest.mark.parametrize("most", [1, 2, 5, 9])
+async def test_bars_leave_a_few_at_a_time_and_none_is_left_or_counted_twice(
+    database: Database, most: int
+) -> None:
+    run_id, (series, other) = await claimed(database, "AAPL", Timeframe.m1, Timeframe.m5)
+    await write(database, run_id, chunk(series, minutes(6)), chunk(other, minutes(6)))
+    before = to_time(START + 5 * MINUTE_MS)
+
+    async def leave(bound: datetime) -> int:
+        return await database.run(lambda one: expel(one, run_id, series, bound, most))
+
+    assert [await leave(before), await leave(before), await leave(NOW)] == [5, 0, 1]
+    assert len(await bars_of(database, series)) == 0
+    assert len(await bars_of(database, other)) == 6
+    assert await value(database, "SELECT count(DISTINCT ts) FROM quarantined_bars") == 6
+    change = (await rows(database, "SELECT * FROM backfill_changes WHERE timeframe = 'm1'"))[0]
+    assert (change["withdrawn"], change["range"].lower) == (6, to_time(START))
 
 
 async def test_a_derived_series_remembers_what_it_was_derived_from(database: Database) -> None:

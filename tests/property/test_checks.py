@@ -320,10 +320,13 @@ def test_sparse_bars_that_start_no_coarser_timeframe_are_not_refused(data: st.Da
 
 
 @given(st.data())
-def test_two_bars_are_too_few_to_be_called_coarser(data: st.DataObject) -> None:
+def test_two_bars_are_too_few_to_be_called_coarser_however_often_they_come(
+    data: st.DataObject,
+) -> None:
     case = data.draw(cases((Timeframe.m1, Timeframe.m15, Timeframe.d1)))
     chosen = data.draw(st.lists(st.sampled_from(case.slots), min_size=1, max_size=2, unique=True))
-    assert len(check(case, [row_at(slot.start) for slot in chosen], case.slots).bars) == len(chosen)
+    rows = [row_at(slot.start) for slot in chosen] * data.draw(st.integers(1, 3))
+    assert len(check(case, rows, case.slots).bars) == len(chosen)
 
 
 @pytest.mark.parametrize(

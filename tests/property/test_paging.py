@@ -20,7 +20,7 @@ from backfill.core.wire import Page, Request
 from backfill.core.work import Target, Work
 from backfill.errors import BadAnswer
 from tests.calendars import sessions
-from tests.property.oracle import MARKETS, SEASONS, Case, Slot, slots_in, wall_ms
+from tests.property.oracle import HOUR_MS, MARKETS, SEASONS, Case, Slot, slots_in, wall_ms
 from tests.property.test_checks import LONG_AFTER, TS, VOLUME, Row, good_rows, row_at, rows_of
 
 SYMBOL = Symbol(1, "AAPL", "stock", "XNYS")
@@ -245,6 +245,18 @@ def test_what_was_neither_asked_for_nor_in_the_page_before_is_still_rejected() -
     found = read_one(reader, page_of(stray, *NEWEST_FIRST[7:9]))
     assert rows_of(found.rejected) == rows_of(Bars.of([stray]))
     assert found.reasons == (Reason.outside_range,)
+
+
+def test_the_bar_at_the_edge_is_known_again_after_a_page_of_nothing_but_strays() -> None:
+    reader = days()
+    stray = row_at(DAYS.slots[0].start - 24 * HOUR_MS * 30)
+    chunks = [
+        read_one(reader, page_of(*NEWEST_FIRST[:4])),
+        read_one(reader, page_of(stray)),
+        read_one(reader, page_of(*NEWEST_FIRST[3:6])),
+    ]
+    stamps = [stamp for chunk in chunks for stamp in chunk.bars.ts_ms.tolist()]
+    assert sorted(stamps) == [slot.start for slot in DAYS.slots[-5:]]
 
 
 def test_a_follow_up_page_in_another_unit_is_refused_as_such() -> None:
