@@ -111,8 +111,12 @@ class Arena:
 
     def command(self, *arguments: str) -> Ended:
         """Run the real command on this provider and database."""
+        return self.python("backfill", *arguments)
+
+    def python(self, module: str, *arguments: str) -> Ended:
+        """Run a module that reads the command's settings."""
         return run_measured(
-            [sys.executable, "-m", "backfill", *arguments],
+            [sys.executable, "-m", module, *arguments],
             {
                 "DATABASE_URL": self.database.url,
                 "MASSIVE_API_KEY": KEY,

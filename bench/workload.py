@@ -52,11 +52,7 @@ class Load:
 
 
 def workload(bars: int, series: int) -> tuple[Load, ...]:
-    """Return loads of ``bars`` in all, spread evenly over ``series`` tickers.
-
-    >>> [load.ticker for load in workload(2_000, 2)]
-    ['X:B00USD', 'X:B01USD']
-    """
+    """Return loads of ``bars`` in all, spread evenly over ``series`` tickers."""
     start = END - timedelta(minutes=bars // series)
     return tuple(_load(f"X:B{number:02}USD", start) for number in range(series))
 

@@ -1,4 +1,4 @@
-"""A dlt pipeline: its REST source, merged into a Postgres table that dlt makes."""
+"""A dlt pipeline: its REST source, loaded as CSV and merged into a table that dlt makes."""
 
 import os
 import tempfile
@@ -84,7 +84,8 @@ def _main() -> None:
             destination=dlt.destinations.postgres(job.database.replace("@/", "@localhost/")),
             dataset_name=DATASET,
         )
-        pipeline.run(source)
+        # Its default, INSERT statements, costs Postgres three times as much.
+        pipeline.run(source, loader_file_format="csv")
         done()
 
 
