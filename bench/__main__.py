@@ -18,11 +18,11 @@ QUICK: Final = Scale(
     bars=200_000,
     series=4,
     rounds=3,
-    shallow=100_000,
-    deep=400_000,
+    shallow=50_000,
+    deep=200_000,
     probe=50_000,
-    kept=50,
-    planned=500,
+    kept=20,
+    planned=200,
 )
 FULL: Final = Scale(
     "full",

@@ -111,7 +111,7 @@ class Arena:
 
     def command(self, *arguments: str) -> Ended:
         """Run the real command on this provider and database."""
-        return self.python("backfill", *arguments)
+        return self.python(OURS.module, *arguments)
 
     def python(self, module: str, *arguments: str) -> Ended:
         """Run a module that reads the command's settings."""

@@ -67,9 +67,9 @@ class Ended:
     def cpu_between(self, first: float, last: float) -> tuple[float, float]:
         """Return the CPU seconds of the process and of Postgres between two instants."""
         at = [sample.at for sample in self.samples]
-        process = np.interp((first, last), at, [sample.process_s for sample in self.samples])
-        postgres = np.interp((first, last), at, [sample.postgres_s for sample in self.samples])
-        return float(process[1] - process[0]), float(postgres[1] - postgres[0])
+        process_s = [sample.process_s for sample in self.samples]
+        postgres_s = [sample.postgres_s for sample in self.samples]
+        return _used_s(first, last, at, process_s), _used_s(first, last, at, postgres_s)
 
 
 def run_measured(command: Sequence[str], environment: Mapping[str, str], postmaster: int) -> Ended:
@@ -137,14 +137,22 @@ class _Watch(threading.Thread):
         while not self._ended.wait(_EVERY_S):
             alive = self._process.alive()
             used_s = sum(map(_cpu_s, alive))
-            if used_s:
-                self.samples.append(Sample(time.time(), used_s, self._postgres.cpu_s()))
+            self.samples.append(Sample(time.time(), used_s, self._postgres.cpu_s()))
             self.peak_bytes = max(self.peak_bytes, sum(map(_peak_bytes, alive)))
 
     def stop(self) -> None:
         """Stop looking, once the process has ended."""
         self._ended.set()
         self.join()
+
+
+def _used_s(first: float, last: float, at: list[float], until: list[float]) -> float:
+    """Return what was used between two instants, from what had been used at those looked at.
+
+    A child that ended while it was looked at may be missing from one of them.
+    """
+    before, after = np.interp((first, last), at, np.maximum.accumulate(until))
+    return float(after - before)
 
 
 def _cpu_s(process: psutil.Process) -> float:
