@@ -263,7 +263,9 @@ class _Run:
                 settings.provider,
                 rules,
                 outcomes,
-                ReferenceDesk(self._database, client, settings.provider).look_up,
+                ReferenceDesk(
+                    self._id, self._database, client, settings.provider, outcomes
+                ).look_up,
             )
             streams = [Stream(context, work, demand) for work, demand in due]
             await Orchestrator(context, self._stop).run(streams)

@@ -44,15 +44,19 @@ class Tracked:
 async def tracked_series(database: Database, settings: Settings, now: datetime) -> list[Tracked]:
     """Return every series that is kept, by symbol, finest timeframe first.
 
-    Symbols that no provider has confirmed are left out unless they are watched, and paused entries
-    of the watchlist altogether.
+    Symbols that no provider has confirmed are left out unless they are watched; retired ones, and
+    paused entries of the watchlist, altogether.
     """
     default = settings.since_day(now.date())
 
     async def load(
         connection: Connection,
     ) -> tuple[list[Series], dict[int, date], progress.Known]:
-        symbols = {symbol.id: symbol for symbol in await universe.known_symbols(connection)}
+        symbols = {
+            symbol.id: symbol
+            for symbol in await universe.known_symbols(connection)
+            if symbol.retired_on is None
+        }
         watchlist = await universe.watched(connection)
         for entry in watchlist:
             if entry.paused:

@@ -17,7 +17,18 @@ from backfill.core.coverage import Span
 from backfill.core.series import Symbol
 from backfill.core.terms import Quota, Settling, Terms, Window
 from backfill.core.timeframe import HOUR_MS, MINUTE_MS, Timeframe
-from backfill.core.wire import Dividend, Kind, Page, Reference, Request, Response, Split
+from backfill.core.wire import (
+    DatedName,
+    Dividend,
+    Kind,
+    Names,
+    Owner,
+    Page,
+    Reference,
+    Request,
+    Response,
+    Split,
+)
 from backfill.errors import (
     BadAnswer,
     NotEntitled,
@@ -63,6 +74,37 @@ class _TickerDetails(msgspec.Struct):
     results: _Ticker
 
 
+class _Listed(msgspec.Struct):
+    ticker: str
+    active: bool
+    composite_figi: str | None = None
+
+
+class _Tickers(msgspec.Struct):
+    status: str
+    results: list[_Listed]
+    next_url: str | None = None
+
+
+class _Named(msgspec.Struct):
+    ticker: str
+
+
+class _Event(msgspec.Struct):
+    type: str
+    date: date
+    ticker_change: _Named | None = None
+
+
+class _Company(msgspec.Struct):
+    events: list[_Event]
+    composite_figi: str | None = None
+
+
+class _Events(msgspec.Struct):
+    results: _Company
+
+
 class _Split(msgspec.Struct):
     ticker: str
     execution_date: date
@@ -100,6 +142,8 @@ class _Refusal(msgspec.Struct):
 _T = TypeVar("_T")
 
 _TICKER_DETAILS: Final = msgspec.json.Decoder(_TickerDetails)
+_TICKERS: Final = msgspec.json.Decoder(_Tickers)
+_EVENTS: Final = msgspec.json.Decoder(_Events)
 _SPLITS: Final = msgspec.json.Decoder(_Splits)
 _DIVIDENDS: Final = msgspec.json.Decoder(_Dividends)
 _REFUSAL: Final = msgspec.json.Decoder(_Refusal)
@@ -191,18 +235,22 @@ class Massive:
         """Ask for a ticker's details: whether it exists, and since when it trades."""
         return Request(f"/v3/reference/tickers/{_on_the_wire(symbol.ticker)}", kind=Kind.lookup)
 
-    def read_reference(self, response: Response) -> Reference:
+    def read_reference(self, response: Response, symbol: Symbol) -> Reference:
         """Read a ticker's details.
 
         Raises
         ------
         UnknownSymbol
             If the service doesn't know the ticker (404).
+        BadAnswer
+            If the details are another ticker's.
         """
         if response.status == 404 and _refusal(response).status == "NOT_FOUND":
             raise UnknownSymbol("the provider doesn't know this ticker (they are case-sensitive)")
         _refuse_errors(response)
         ticker = _decoded(_TICKER_DETAILS, response).results
+        if ticker.ticker != wire_ticker(symbol.ticker):
+            raise BadAnswer(f"the reference of {ticker.ticker[:40]!r} came for {symbol.ticker}")
         delisted = ticker.delisted_utc
         return Reference(
             ticker=ticker.ticker,
@@ -210,6 +258,59 @@ class Massive:
             delisted_on=_day(delisted) if delisted else None,
             figi=ticker.composite_figi,
         )
+
+    def names(self, symbol: Symbol) -> Request:
+        """Ask when the company behind a ticker took on its names."""
+        return Request(
+            f"/vX/reference/tickers/{_on_the_wire(symbol.ticker)}/events",
+            {"types": "ticker_change"},
+            kind=Kind.lookup,
+        )
+
+    def read_names(self, response: Response) -> Names:
+        """Read when a company took on its names.
+
+        Raises
+        ------
+        UnknownSymbol
+            If the service has no events of the ticker, or none at all (404).
+        """
+        if response.status == 404:
+            raise UnknownSymbol("the provider tells of no former names of this ticker")
+        _refuse_errors(response)
+        company = _decoded(_EVENTS, response).results
+        return Names(
+            company.composite_figi,
+            tuple(
+                DatedName(event.ticker_change.ticker, event.date)
+                for event in company.events
+                if event.ticker_change is not None
+            ),
+        )
+
+    def owners(self, first: str, last: str) -> Request:
+        """Ask for the active stock tickers from one to another, a thousand a page."""
+        return Request(
+            "/v3/reference/tickers",
+            {
+                "market": "stocks",
+                "active": "true",
+                "ticker.gte": first,
+                "ticker.lte": last,
+                "sort": "ticker",
+                "order": "asc",
+                "limit": "1000",
+            },
+            kind=Kind.lookup,
+        )
+
+    def read_owners(self, response: Response) -> tuple[list[Owner], Request | None]:
+        """Read a page of tickers with their FIGIs, and the request for the next page."""
+        _refuse_errors(response)
+        answer = _decoded(_TICKERS, response)
+        _refuse_status(answer.status)
+        owners = [Owner(row.ticker, row.composite_figi) for row in answer.results]
+        return owners, Request(answer.next_url, kind=Kind.lookup) if answer.next_url else None
 
     def splits(self, since: date) -> Request:
         """Ask for every ticker's splits since a day, a thousand a page."""

@@ -13,8 +13,8 @@ from backfill.core.splits import Listed, Status, Verdict, basis_ends
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Dividend, Split
 from backfill.store import progress, universe
+from backfill.store.expel import expel, uncover
 from backfill.store.pool import Connection
-from backfill.store.times import to_ranges, to_time
 
 # The first to come takes the session; a run at the same time finds it taken.
 _CLAIM: Final = """
@@ -59,14 +59,18 @@ _DROP_UNLISTED: Final = """
     DELETE FROM dividends WHERE ex_dividend_date >= $1 AND seen_at < $2
 """
 # Every split of the tickers that are kept and have one that no price has decided, with the raw
-# daily closes around it; a step of the primary key for each.
+# daily closes around it, of the symbol that had the ticker then; a step of the primary key for
+# each. Where two had it, the one counts of which the closes are stored.
 _UNDECIDED: Final = """
-    SELECT x.ticker, x.execution_date, x.split_from, x.split_to, x.status, x.tested,
+    SELECT DISTINCT ON (x.ticker, x.execution_date)
+        x.ticker, x.execution_date, x.split_from, x.split_to, x.status, x.tested,
         before.close AS before, after.close AS after
     FROM splits AS x
-    JOIN symbols AS s ON s.ticker = x.ticker
+    JOIN symbol_names AS s
+        ON s.ticker = x.ticker
+        AND x.execution_date >= s.valid_from AND x.execution_date < s.valid_until
     LEFT JOIN backfill_progress AS p
-        ON p.symbol_id = s.id AND p.timeframe = 'd1' AND p.adjustment = 'raw'
+        ON p.symbol_id = s.symbol_id AND p.timeframe = 'd1' AND p.adjustment = 'raw'
     LEFT JOIN LATERAL (
         SELECT close
         FROM ohlc_bars
@@ -86,7 +90,7 @@ _UNDECIDED: Final = """
         LIMIT 1
     ) AS after ON true
     WHERE EXISTS (SELECT FROM splits AS u WHERE u.ticker = x.ticker AND NOT u.tested)
-    ORDER BY x.ticker, x.execution_date
+    ORDER BY x.ticker, x.execution_date, before.close IS NULL OR after.close IS NULL
 """
 _DECIDE: Final = """
     UPDATE splits SET status = $3, tested = $4 WHERE ticker = $1 AND execution_date = $2
@@ -96,7 +100,10 @@ _DECIDE: Final = """
 _OUTDATED: Final = """
     SELECT s.ticker, p.timeframe::text AS timeframe, max(x.execution_date) AS execution_date
     FROM splits AS x
-    JOIN symbols AS s ON s.ticker = x.ticker
+    JOIN symbol_names AS n
+        ON n.ticker = x.ticker
+        AND x.execution_date >= n.valid_from AND x.execution_date < n.valid_until
+    JOIN symbols AS s ON s.id = n.symbol_id AND s.retired_on IS NULL
     JOIN backfill_progress AS p ON p.symbol_id = s.id AND p.adjustment = 'split'
     CROSS JOIN LATERAL (
         SELECT greatest(
@@ -108,28 +115,6 @@ _OUTDATED: Final = """
         AND coalesce(p.loaded_at, '-infinity') < effective.at
     GROUP BY s.id, s.ticker, p.timeframe
     ORDER BY s.id, p.timeframe
-"""
-_EXPEL: Final = """
-    WITH gone AS (
-        DELETE FROM ohlc_bars
-        WHERE symbol_id = $1 AND timeframe = $2::text::timeframe AND ts < $3
-        RETURNING *
-    ),
-    kept AS (
-        INSERT INTO quarantined_bars (symbol_id, timeframe, ts, reason, raw, run_id)
-        SELECT symbol_id, timeframe, ts, 'source_changed', to_jsonb(gone), $4 FROM gone
-        RETURNING 1
-    )
-    SELECT count(*) FROM kept
-"""
-_UNCOVER: Final = """
-    UPDATE backfill_progress
-    SET coverage = coverage - $3::tstzmultirange,
-        oldest_bar = (
-            SELECT min(ts) FROM ohlc_bars
-            WHERE symbol_id = $1 AND timeframe = $2::text::timeframe AND ts >= $4
-        )
-    WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
 """
 
 
@@ -245,12 +230,10 @@ async def invalidate_outdated(
         known = (await progress.load_progress(connection, [series]))[series.key]
         ends_ms = basis_ends(series.timeframe, row["execution_date"], symbol.calendar)
         old = known.coverage & Spans.of((0, ends_ms))
-        lost = Spans.of(Span(0, min(ends_ms, window_ms)))
-        await progress.invalidate(connection, series, old - lost)
-        key = (symbol.id, str(series.timeframe))
-        bound = to_time(min(ends_ms, window_ms))
-        expelled = await connection.fetchval(_EXPEL, *key, bound, run_id)
+        lost = Span(0, min(ends_ms, window_ms))
+        await progress.invalidate(connection, series, old - Spans.of(lost))
+        expelled = await expel(connection, run_id, series, lost)
         if expelled:
-            await connection.execute(_UNCOVER, *key, to_ranges(lost), bound)
+            await uncover(connection, series, lost)
         outdated.append(Outdated(series, expelled))
     return outdated

@@ -4,30 +4,38 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from backfill.core.series import Symbol, ticker_traits
+from backfill.core.series import Alias, Symbol, ticker_traits
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Reference
 from backfill.store.pool import Connection
 
+# Symbols with their former names, oldest first, and their entries of the watchlist, if any.
+_SYMBOLS: Final = """
+    SELECT s.*, w.timeframes::text[] AS watched_timeframes, w.since, w.paused,
+        ARRAY(
+            SELECT (a.ticker, a.valid_from, a.valid_until)
+            FROM symbol_aliases AS a
+            WHERE a.symbol_id = s.id
+            ORDER BY a.valid_from
+        ) AS aliases
+    FROM symbols AS s
+    LEFT JOIN watchlist AS w ON w.symbol_id = s.id
+"""
 _REGISTER: Final = """
     INSERT INTO symbols (ticker, asset_type, calendar)
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[])
     ON CONFLICT (ticker) DO NOTHING
 """
-_BY_TICKER: Final = "SELECT * FROM symbols WHERE ticker = ANY ($1::text[])"
-_CONFIRMED: Final = """
-    SELECT *
-    FROM symbols AS s
-    WHERE confirmed_at IS NOT NULL
-        OR EXISTS (SELECT FROM watchlist AS w WHERE w.symbol_id = s.id)
-    ORDER BY ticker
-"""
-_WATCHED: Final = """
-    SELECT s.*, w.timeframes::text[] AS watched_timeframes, w.since, w.paused
-    FROM watchlist AS w
-    JOIN symbols AS s ON s.id = w.symbol_id
+_BY_TICKER: Final = _SYMBOLS + "WHERE s.ticker = ANY ($1::text[])"
+_BY_ID: Final = _SYMBOLS + "WHERE s.id = $1"
+_KNOWN: Final = (
+    _SYMBOLS
+    + """
+    WHERE s.confirmed_at IS NOT NULL OR w.symbol_id IS NOT NULL
     ORDER BY s.ticker
 """
+)
+_WATCHED: Final = _SYMBOLS + "WHERE w.symbol_id IS NOT NULL ORDER BY s.ticker"
 _WATCH: Final = """
     INSERT INTO watchlist AS w (symbol_id, timeframes, since)
     SELECT id, $2::text[]::timeframe[], $3 FROM symbols WHERE ticker = ANY ($1::text[])
@@ -100,9 +108,14 @@ async def by_ticker(connection: Connection, tickers: list[str]) -> list[Symbol]:
     return [found[ticker] for ticker in tickers if ticker in found]
 
 
+async def by_id(connection: Connection, symbol_id: int) -> Symbol:
+    """Return a symbol as it is known by now."""
+    return _symbol(await connection.fetchrow(_BY_ID, symbol_id))
+
+
 async def known_symbols(connection: Connection) -> list[Symbol]:
     """Return the symbols that a provider has confirmed or somebody watches, by ticker."""
-    return [_symbol(row) for row in await connection.fetch(_CONFIRMED)]
+    return [_symbol(row) for row in await connection.fetch(_KNOWN)]
 
 
 async def watched(connection: Connection) -> list[WatchEntry]:
@@ -163,4 +176,8 @@ def _symbol(row: Mapping[str, Any]) -> Symbol:
         delisted_on=row["delisted_on"],
         confirmed=row["confirmed_at"] is not None,
         reference_at=row["reference_at"],
+        figi=row["figi"],
+        successor_figi=row["successor_figi"],
+        retired_on=row["retired_on"],
+        aliases=tuple(Alias(*alias) for alias in row["aliases"]),
     )
