@@ -64,6 +64,7 @@ class Stream:
         self._seen: set[str] = set()
         self._any_bars = False
         self._outdated = False
+        self._symbol = work.symbol
         self._writing: asyncio.Task[None] | None = None
 
     @property
@@ -126,6 +127,7 @@ class Stream:
     def _take(self, work: Work) -> None:
         """Begin with a plan; whatever was under way of the one before is dropped."""
         self.work, self._ranges = work, list(work.ranges)
+        self._symbol = work.symbol
         self._pages = self._newer = self._request = None
         self._seen.clear()
         self._outdated = False
@@ -182,7 +184,7 @@ class Stream:
             return
         chunks = await asyncio.to_thread(self._pages.read, page, listed_ms, self._final_ms(page))
         self._writing = asyncio.create_task(self._write(chunks))
-        self._follow(page)
+        self._follow(page, listed_ms)
         if not self._ranges:
             await self.written()
 
@@ -212,9 +214,10 @@ class Stream:
                 partial(progress.release, run_id=self._context.run_id, series=self.series)
             )
 
-    def _follow(self, page: Page) -> None:
+    def _follow(self, page: Page, listed_ms: int | None) -> None:
+        """Go on with the next page, unless that could hold nothing but another company's bars."""
         self._request = page.next
-        if page.next is None:
+        if page.next is None or (self._pages is not None and self._pages.reaches(listed_ms)):
             self._ranges.pop(0)
             self._pages, self._newer = None, self._pages
         elif page.next.target in self._seen:
@@ -232,15 +235,15 @@ class Stream:
         UnknownSymbol
             If the provider has no bars of the symbol and doesn't know it.
         """
-        symbol = self.work.symbol
         if pages.leaves_a_question(page):
             try:
-                symbol = await self._context.look_up(symbol)
+                self._symbol = await self._context.look_up(self._symbol)
             except UnknownSymbol:
                 if not self._any_bars:
                     raise
-            self._outdated |= symbol.identity != self.work.symbol.identity
-        return self.work.calendar.midnight(symbol.listed_on) if symbol.listed_on else None
+            self._outdated |= self._symbol.identity != self.work.symbol.identity
+        listed_on = self._symbol.listed_on
+        return self.work.calendar.midnight(listed_on) if listed_on else None
 
     def _final_ms(self, page: Page) -> int:
         """Up to where an answer is final: earlier if the provider holds back its newest bars."""

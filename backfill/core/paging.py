@@ -98,6 +98,14 @@ class Pages:
         usual = _SESSIONS_PER_BAR.get(self._work.base, 1)
         return bool((steps > _SILENT_SESSIONS + usual).any())
 
+    def reaches(self, listed_ms: int | None) -> bool:
+        """Whether all is proven that lies after the symbol's listing."""
+        return listed_ms is not None and all(
+            self.upto_ms
+            <= self._work.calendar.grid(timeframe).widen((listed_ms, listed_ms + 1)).start_ms
+            for _, timeframe in self._work.series
+        )
+
     def read(self, page: Page, listed_ms: int | None, final_ms: int) -> list[Chunk]:
         """Return what a page brings to each series.
 
@@ -197,7 +205,10 @@ class _RollUp:
         self._calendar = work.calendar
         self._grid = work.calendar.grid(target.series.timeframe)
         self._holds_rejected = work.base not in {one.series.timeframe for one in work.targets}
-        self._upto = end_ms
+        # Closed hours hold no bar of the base: a week is whole when its Friday is.
+        self._base = work.calendar.grid(work.base)
+        following = self._base.index_from(end_ms)
+        self._upto = self._base.start_of(following) if following < len(self._base) else end_ms
         self._waiting = Bars.empty()
         self._waiting_bad: IntColumn = np.empty(0, np.int64)
 
@@ -213,9 +224,9 @@ class _RollUp:
         base = Bars.concat([bars, self._waiting])
         bad = np.concatenate((quarantined, self._waiting_bad))
         upto = min(self._upto, final_ms)
-        whole = self._grid.narrow((proven_ms, upto)) or Span(upto, upto)
-        if upto == self._upto and not self._grid.count((whole.end_ms, upto)):
-            whole = Span(whole.start_ms, upto)
+        before = self._base.index_from(proven_ms)
+        start = self._base.end_of(before - 1) if before else proven_ms
+        whole = self._grid.narrow((start, upto)) or Span(upto, upto)
         self._upto = whole.start_ms
         self._waiting = base.take(base.ts_ms < whole.start_ms)
         self._waiting_bad = bad[bad < whole.start_ms]
