@@ -56,8 +56,8 @@ def job(
     )
 
 
-def tickers(names: list[str]) -> list[str]:
-    """Return tickers, stripped, each once, in their order.
+def tickers(names: list[str], *, retired: bool = False) -> list[str]:
+    """Return tickers, stripped, each once, in their order; with ``retired`` dated names too.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def tickers(names: list[str]) -> list[str]:
     """
     stripped = list(dict.fromkeys(name.strip() for name in names))
     for name in stripped:
-        ticker_traits(name)
+        ticker_traits(name.partition("@")[0] if retired else name)
     return stripped
 
 
@@ -126,7 +126,7 @@ def filters(
     if unknown:
         raise UsageError(f"reason {sorted(unknown)[0]!r} is not one of: {' '.join(Reason)}")
     return Choice(
-        tickers=tickers(symbol) if symbol else None,
+        tickers=tickers(symbol, retired=True) if symbol else None,
         timeframes=timeframes(timeframe, all_timeframes=False),
         reasons=[Reason(name) for name in reason] if reason else None,
     )
