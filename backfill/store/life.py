@@ -56,7 +56,6 @@ _SUCCEED: Final = """
     SET successor_figi = $2, successor_listed_on = $3, reference_at = now()
     WHERE id = $1
 """
-_FILL_FIGI: Final = "UPDATE symbols SET figi = $2 WHERE id = $1 AND figi IS NULL"
 _LOCK_SYMBOL: Final = "SELECT successor_listed_on FROM symbols WHERE id = $1 FOR UPDATE"
 _RETIRE: Final = "UPDATE symbols SET ticker = $2, retired_on = $3 WHERE id = $1"
 _REPLACE: Final = """
@@ -121,11 +120,6 @@ async def note_names(
 async def last_day_before(connection: Connection, symbol: Symbol, day: date) -> date | None:
     """Return the day of the last bar that is stored of a symbol from before a day."""
     return await _last_day(connection, symbol, _midnight(symbol, day))
-
-
-async def note_figi(connection: Connection, symbol: Symbol, figi: str) -> None:
-    """Note which company a symbol is, if that is not known."""
-    await connection.execute(_FILL_FIGI, symbol.id, figi)
 
 
 async def note_successor(

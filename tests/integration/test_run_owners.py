@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from backfill.core.timeframe import Timeframe
-from backfill.simulator import Market, Simulator
+from backfill.simulator import Action, Fault, Market, Simulator
 from tests.conftest import Cli, Ended, query, stored_bars
 from tests.integration.truth import assert_same, midnight_ms, true_bars
 
@@ -179,6 +179,73 @@ def test_a_symbol_that_a_run_is_working_on_is_not_retired(
     assert "a run is working on REUSE" in refused.err
     held: list[Any] = query(database_url, "SELECT ticker FROM symbols WHERE retired_on IS NULL")
     assert [row[0] for row in held] == ["REUSE"]
+
+
+def listed(simulator: Simulator, since: int) -> list[str]:
+    """From where on each page of the list of tickers was asked for, after some calls."""
+    return [
+        call.query["ticker.gte"]
+        for call in simulator.calls[since:]
+        if call.path == "/v3/reference/tickers"
+    ]
+
+
+def confirmed(url: str, day: str) -> None:
+    """Have every symbol confirmed on a day, on the run's clock."""
+    query(url, "UPDATE symbols SET confirmed_at = $1", datetime.fromisoformat(f"{day}T12:00Z"))
+
+
+def test_the_list_of_tickers_is_read_once_in_thirty_days_and_marks_a_new_owner(
+    market: Market, simulator: Simulator, backfill: Cli, run: Run, database_url: str
+) -> None:
+    def lists(day: str) -> tuple[Ended, list[str]]:
+        calls = len(simulator.calls)
+        ended = run(day, "--symbols", "AAPL,REUSE", "--from", "2024-06-03")
+        return ended, listed(simulator, calls)
+
+    ended, asked = lists("2024-06-24")
+    assert (ended.code, asked) == (0, [])  # there is nothing to notice on the first day
+    confirmed(database_url, "2024-06-24")
+    assert lists("2024-06-25")[1] == ["AAPL"]
+    figis = query(database_url, "SELECT ticker, figi FROM symbols ORDER BY 1")
+    assert [tuple(row) for row in figis] == [
+        ("AAPL", market.listing("AAPL").figi),
+        ("REUSE", market.listing("REUSE~").figi),
+    ]
+    assert lists("2024-06-26")[1] == []
+    assert lists("2024-07-24")[1] == []
+    query(database_url, "UPDATE symbols SET delisted_on = '2024-06-28' WHERE ticker = 'REUSE'")
+    assert lists("2024-07-26")[1] == ["AAPL"]  # REUSE is not active any more
+
+    ended, asked = lists("2025-02-12")
+
+    assert (ended.code, asked) == (0, ["AAPL"])
+    [event] = [one for one in ended.events if one["event"] == "symbol.new_owner"]
+    assert (event["symbol"], event["successor_figi"]) == ("REUSE", market.listing("REUSE").figi)
+    refused = run("2025-02-13", "--symbols", "AAPL,REUSE")
+    assert [one["symbol"] for one in refused.json["failures"]] == ["REUSE"]
+    assert refused.code == 1
+
+
+def test_a_list_that_is_refused_or_cut_short_costs_no_series_and_goes_on_another_day(
+    simulator: Simulator, run: Run, database_url: str
+) -> None:
+    def lists(day: str, *options: str) -> list[str]:
+        calls = len(simulator.calls)
+        ended = run(day, "--symbols", "AAPL,TSLA", "--from", "2024-06-03", *options)
+        assert (ended.code, ended.json["failures"]) == (0, [])
+        return listed(simulator, calls)
+
+    lists("2024-06-12")
+    confirmed(database_url, "2024-06-03")
+    simulator.inject(Fault(action=Action.STATUS, status=404, path=r"/v3/reference/tickers\?"))
+    assert lists("2024-06-13") == ["AAPL"]
+    simulator.clear_faults()
+
+    # Two calls for bars, two for actions, and one for the list.
+    assert lists("2024-06-14", "--max-calls", "5") == ["AAPL"]
+    assert lists("2024-06-18") == ["TSLA"]  # a thousand tickers lie between them
+    assert lists("2024-06-20") == []
 
 
 def test_the_views_give_each_split_to_who_had_the_name_that_day(
