@@ -133,6 +133,15 @@ def aliases_of(ticker: str, names: Iterable[DatedName]) -> tuple[Alias, ...]:
     )
 
 
+def spelling(ticker: str) -> str:
+    """Return what all ways to write a ticker have in common; a symbol is listed under one of them.
+
+    >>> spelling("BTC/USD") == spelling("X:BTCUSD")
+    True
+    """
+    return "X:" + ticker.replace("/", "") if "/" in ticker else ticker
+
+
 def ticker_traits(ticker: str) -> tuple[str, str]:
     """Return the asset type and calendar that a ticker's form implies.
 
@@ -155,6 +164,8 @@ def ticker_traits(ticker: str) -> tuple[str, str]:
     market, colon, _ = ticker.partition(":")
     if colon and market != "X":
         raise UsageError(f"{ticker!r}: only stocks (AAPL) and crypto (X:BTCUSD) are kept")
+    if colon and "/" in ticker:
+        raise UsageError(f"{ticker!r} mixes two spellings: write BTC/USD or X:BTCUSD")
     if colon or _PAIR.fullmatch(ticker):
         return "crypto", ALWAYS_OPEN
     if "/" in ticker:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from backfill.core.series import Alias, Symbol, ticker_traits
+from backfill.core.series import Alias, Symbol, spelling, ticker_traits
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Reference
 from backfill.store.pool import Connection
@@ -23,10 +23,13 @@ _SYMBOLS: Final = """
 """
 _REGISTER: Final = """
     INSERT INTO symbols (ticker, asset_type, calendar)
-    SELECT * FROM unnest($1::text[], $2::text[], $3::text[])
-    ON CONFLICT (ticker) DO NOTHING
+    SELECT n.ticker, n.asset_type, n.calendar
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[])
+        AS n (ticker, asset_type, calendar, spelling)
+    WHERE NOT EXISTS (SELECT FROM symbols AS s WHERE s.spelling = n.spelling)
+    ON CONFLICT DO NOTHING
 """
-_BY_TICKER: Final = _SYMBOLS + "WHERE s.ticker = ANY ($1::text[])"
+_BY_TICKER: Final = _SYMBOLS + "WHERE s.spelling = ANY ($1::text[])"
 _BY_ID: Final = _SYMBOLS + "WHERE s.id = $1"
 _KNOWN: Final = (
     _SYMBOLS
@@ -97,15 +100,25 @@ async def register(connection: Connection, tickers: Iterable[str]) -> list[Symbo
     wanted = list(dict.fromkeys(tickers))
     traits = [ticker_traits(ticker) for ticker in wanted]
     await connection.execute(
-        _REGISTER, wanted, [kind for kind, _ in traits], [calendar for _, calendar in traits]
+        _REGISTER,
+        wanted,
+        [kind for kind, _ in traits],
+        [calendar for _, calendar in traits],
+        [spelling(ticker) for ticker in wanted],
     )
     return await by_ticker(connection, wanted)
 
 
 async def by_ticker(connection: Connection, tickers: list[str]) -> list[Symbol]:
-    """Return the symbols of those tickers that there are, in the order given."""
-    found = {row["ticker"]: _symbol(row) for row in await connection.fetch(_BY_TICKER, tickers)}
-    return [found[ticker] for ticker in tickers if ticker in found]
+    """Return the symbols of those tickers that there are, each once, in the order given.
+
+    A pair is found under either spelling, as ``BTC/USD`` and as ``X:BTCUSD``.
+    """
+    rows = await connection.fetch(_BY_TICKER, [spelling(ticker) for ticker in tickers])
+    found = {row["spelling"]: _symbol(row) for row in rows}
+    found |= {row["ticker"]: _symbol(row) for row in rows}
+    matches = (found.get(ticker) or found.get(spelling(ticker)) for ticker in tickers)
+    return list(dict.fromkeys(symbol for symbol in matches if symbol is not None))
 
 
 async def by_id(connection: Connection, symbol_id: int) -> Symbol:
@@ -135,13 +148,14 @@ async def watch(
     connection: Connection, tickers: list[str], timeframes: list[Timeframe], since: str | None
 ) -> None:
     """Put symbols on the watchlist, or change what is kept of them."""
-    await register(connection, tickers)
-    await connection.execute(_WATCH, tickers, [str(one) for one in timeframes], since)
+    symbols = [symbol.ticker for symbol in await register(connection, tickers)]
+    await connection.execute(_WATCH, symbols, [str(one) for one in timeframes], since)
 
 
 async def unwatch(connection: Connection, tickers: list[str]) -> list[str]:
     """Take symbols off the watchlist and return those that were on it; their bars stay."""
-    return [row["ticker"] for row in await connection.fetch(_UNWATCH, tickers)]
+    symbols = [symbol.ticker for symbol in await by_ticker(connection, tickers)]
+    return [row["ticker"] for row in await connection.fetch(_UNWATCH, symbols)]
 
 
 async def confirm(connection: Connection, symbol_id: int) -> None:
