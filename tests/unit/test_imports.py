@@ -21,6 +21,7 @@ LAYERS: Final = (
     ("settings", "job", "arguments"),
     (
         "actions",
+        "owners",
         "reference",
         "universe",
         "summary",
