@@ -27,6 +27,7 @@ from backfill.fetch.stop import StopSignal
 from backfill.gaps import SeriesGaps, series_gaps
 from backfill.job import EVERYTHING, Job, Scope
 from backfill.orchestrator import Orchestrator
+from backfill.owners import OwnersDesk
 from backfill.reference import ReferenceDesk
 from backfill.settings import Settings
 from backfill.store import progress, runs, universe
@@ -277,6 +278,7 @@ class _Run:
         async with open_client(
             settings, self._database, self._tally, self._stop, symbols=symbols
         ) as client:
+            reference = ReferenceDesk(self._id, self._database, client, settings.provider, outcomes)
             context = Context(
                 self._id,
                 self._database,
@@ -284,14 +286,16 @@ class _Run:
                 settings.provider,
                 rules,
                 outcomes,
-                ReferenceDesk(self._database, client, settings.provider).look_up,
+                reference.look_up,
             )
             streams = [Stream(context, work, demand) for work, demand in due]
             await Orchestrator(context, self._stop).run(streams)
-            await self._sync_actions(context, due)
+            await self._sync_lists(context, due, reference)
 
-    async def _sync_actions(self, context: Context, due: list[tuple[Work, Demand]]) -> None:
-        """Sync corporate actions behind a run that got all it asked for of some share."""
+    async def _sync_lists(
+        self, context: Context, due: list[tuple[Work, Demand]], reference: ReferenceDesk
+    ) -> None:
+        """Read the lists of everybody's, behind a run that got all it asked for of some share."""
         calendars = [
             work.calendar
             for work, _ in due
@@ -302,6 +306,8 @@ class _Run:
             return
         try:
             await ActionsDesk(context, calendars[0]).sync()
+            if self._stop.reason is None:
+                await OwnersDesk(context, calendars[0], reference).sync()
         except DatabaseError as error:
             context.outcomes.fault = context.outcomes.fault or error
 

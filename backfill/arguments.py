@@ -1,7 +1,7 @@
 """From the flags of the command line to what they mean; every fault in them is a usage error."""
 
 from backfill.core.checks import Reason
-from backfill.core.series import ticker_traits
+from backfill.core.series import spelling, ticker_traits
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import parse_bound, parse_instant
 from backfill.core.work import Mode
@@ -77,18 +77,21 @@ def scope(
     return found
 
 
-def tickers(names: list[str]) -> list[str]:
-    """Return tickers, stripped, each once, in their order.
+def tickers(names: list[str], *, retired: bool = False) -> list[str]:
+    """Return tickers, stripped, each once, in their order; with ``retired`` dated names too.
+
+    Of two spellings of one pair the first counts.
 
     Raises
     ------
     UsageError
         If one has no valid form.
     """
-    stripped = list(dict.fromkeys(name.strip() for name in names))
-    for name in stripped:
-        ticker_traits(name)
-    return stripped
+    found: dict[str, str] = {}
+    for name in map(str.strip, names):
+        ticker_traits(name.partition("@")[0] if retired else name)
+        found.setdefault(spelling(name), name)
+    return list(found.values())
 
 
 def timeframes(names: list[str] | None, *, all_timeframes: bool) -> tuple[Timeframe, ...] | None:
@@ -147,7 +150,7 @@ def filters(
     if unknown:
         raise UsageError(f"reason {sorted(unknown)[0]!r} is not one of: {' '.join(Reason)}")
     return Choice(
-        tickers=tickers(symbol) if symbol else None,
+        tickers=tickers(symbol, retired=True) if symbol else None,
         timeframes=timeframes(timeframe, all_timeframes=False),
         reasons=[Reason(name) for name in reason] if reason else None,
     )

@@ -264,6 +264,30 @@ def symbols_list(*, as_json: AsJson = False) -> None:
     _print(show.symbols_as_dict(known), as_json=as_json, text=lambda: show.symbols(known))
 
 
+@symbols_app.command("retire")
+def symbols_retire(
+    symbol: Annotated[str, typer.Argument(metavar="SYMBOL", help="Such as REUSE.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Set a symbol aside whose ticker belongs to another company now.
+
+    Its rows stay, under a dated name such as REUSE@2024-06-28; nothing more is fetched for them.
+    The ticker is free for the other company: the watchlist goes on with that.
+    """
+    settings = _settings()
+    from backfill import arguments, commands
+
+    [ticker] = arguments.tickers([symbol])
+    retired = asyncio.run(commands.retire_symbol(settings, ticker))
+    watched = f"; {retired.ticker} is watched on, as another symbol" if retired.watched else ""
+    _print(
+        {"ticker": retired.ticker, "retired_as": retired.name, "watched": retired.watched},
+        as_json=as_json,
+        text=lambda: typer.echo(f"{retired.ticker} is {retired.name} now{watched}"),
+    )
+
+
 @watch_app.command("add")
 def watch_add(
     symbols: Tickers,

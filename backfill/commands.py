@@ -12,7 +12,8 @@ from backfill.core.when import parse_since
 from backfill.quarantine import Reopened, retry
 from backfill.settings import Settings
 from backfill.status import SeriesStatus, series_status
-from backfill.store import quarantine, universe
+from backfill.store import life, quarantine, universe
+from backfill.store.life import Retired
 from backfill.store.migrate import ensure_schema
 from backfill.store.migrate import migrate as apply_migrations
 from backfill.store.pool import Connection, Database
@@ -45,6 +46,12 @@ async def add_symbols(settings: Settings, tickers: list[str]) -> list[Symbol]:
 async def list_symbols(settings: Settings) -> list[Symbol]:
     """Return the symbols that are confirmed or watched."""
     return await _in_transaction(settings, universe.known_symbols)
+
+
+async def retire_symbol(settings: Settings, ticker: str) -> Retired:
+    """Set a symbol aside under a dated name, and free its ticker."""
+    today = datetime.now(UTC).date()
+    return await _in_transaction(settings, partial(life.retire, ticker=ticker, today=today))
 
 
 async def watch(

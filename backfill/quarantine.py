@@ -38,11 +38,11 @@ async def retry(database: Database, choice: Choice, today: date) -> list[Reopene
     """Take the slots of the chosen bars out of coverage, and return of which series.
 
     These are the bars' own series and those rolled up from them. Nothing is asked again for a bar
-    that lies in no slot, such as one stamped on a Saturday, for a slot that was never covered, or
-    where the table holds a bar by now.
+    that lies in no slot, such as one stamped on a Saturday, for a slot that was never covered,
+    where the table holds a bar by now, or of a retired symbol.
     """
     bars = await database.run(partial(quarantined_bars, choice=choice))
-    lacking = [bar for bar in bars if not bar.stored]
+    lacking = [bar for bar in bars if not bar.stored and "@" not in bar.symbol]
     found: list[Reopened] = []
     for ticker, group in groupby(lacking, key=lambda bar: bar.symbol):
         found += await _retry(database, ticker, list(group), today)

@@ -1,35 +1,52 @@
 """Looking symbols up in the provider's reference, once each, when an answer leaves a question."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
-from functools import partial
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
+from uuid import UUID
 
-from backfill.core.series import Symbol
+import structlog
+
+from backfill.core.calendar import ALWAYS_OPEN
+from backfill.core.series import Alias, Symbol, aliases_of
 from backfill.core.wire import Reference
 from backfill.errors import NotEntitled, UnknownSymbol
 from backfill.fetch.client import Client
 from backfill.providers.base import Provider
-from backfill.store import universe
-from backfill.store.pool import Database
+from backfill.store import life, universe
+from backfill.store.bars import Counts
+from backfill.store.pool import Connection, Database
+from backfill.summary import Outcomes
 
 _AGE: Final = timedelta(days=30)
+_SILENCE: Final = timedelta(days=14)
+
+log = structlog.stdlib.get_logger()
 
 
 class ReferenceDesk:
     """Asks about each symbol at most once a run, and not again within 30 days of an answer."""
 
-    def __init__(self, database: Database, client: Client, provider: Provider) -> None:
+    def __init__(
+        self,
+        run_id: UUID,
+        database: Database,
+        client: Client,
+        provider: Provider,
+        outcomes: Outcomes,
+    ) -> None:
+        self._run_id = run_id
         self._database = database
         self._client = client
         self._provider = provider
-        self._asked: dict[int, asyncio.Task[Reference | None]] = {}
+        self._outcomes = outcomes
+        self._asked: dict[int, asyncio.Task[Symbol]] = {}
 
-    async def look_up(self, symbol: Symbol) -> Reference | None:
-        """Return what the reference says of a symbol; None if it has nothing new to say.
+    async def look_up(self, symbol: Symbol) -> Symbol:
+        """Return a symbol as it is known once the reference has been asked about it.
 
-        That is so where it was asked lately, where the plan doesn't include it, and for a ticker
-        that it no longer knows although bars of it are stored.
+        It is not asked where it was lately, and has nothing to say where the plan doesn't include
+        it, or of a ticker that it no longer knows although bars of it are stored.
 
         Raises
         ------
@@ -37,26 +54,91 @@ class ReferenceDesk:
             If it doesn't know the ticker, and nobody ever did.
         """
         if symbol.reference_at and datetime.now(UTC) - symbol.reference_at < _AGE:
-            return None
+            return symbol
+        return await self.look_again(symbol)
+
+    async def look_again(self, symbol: Symbol) -> Symbol:
+        """Look a symbol up even if it was looked up lately.
+
+        Raises
+        ------
+        UnknownSymbol
+            As `look_up` does.
+        """
         task = self._asked.get(symbol.id)
         if task is None:
             task = self._asked[symbol.id] = asyncio.create_task(self._ask(symbol))
         return await asyncio.shield(task)
 
-    async def _ask(self, symbol: Symbol) -> Reference | None:
+    async def _ask(self, symbol: Symbol) -> Symbol:
         try:
             reference = await self._client.fetch(
                 self._provider.reference(symbol),
-                self._provider.read_reference,
+                lambda response: self._provider.read_reference(response, symbol),
                 asker=f"{symbol.ticker} reference",
             )
         except NotEntitled:
-            return None
+            return symbol
         except UnknownSymbol:
             if not symbol.confirmed:
                 raise
             reference = Reference(symbol.ticker, symbol.listed_on, symbol.delisted_on, None)
-        await self._database.run(
-            partial(universe.note_reference, symbol_id=symbol.id, reference=reference)
+            aliases: tuple[Alias, ...] = ()
+        else:
+            aliases = await self._aliases(symbol, reference)
+        found, expelled = await self._database.run(
+            lambda connection: self._note(connection, symbol, reference, aliases)
         )
-        return reference
+        if expelled:
+            self._outcomes.bars.add(Counts(withdrawn=expelled))
+            log.warning("series.of_another_company", symbol=symbol.ticker, expelled=expelled)
+        return found
+
+    async def _aliases(self, symbol: Symbol, reference: Reference) -> tuple[Alias, ...]:
+        """Ask for the former names of a symbol; none where nothing is known of it."""
+        if symbol.calendar == ALWAYS_OPEN or (symbol.figi or reference.figi) != reference.figi:
+            return ()
+        try:
+            names = await self._client.fetch(
+                self._provider.names(symbol),
+                self._provider.read_names,
+                asker=f"{symbol.ticker} names",
+            )
+        except (NotEntitled, UnknownSymbol):
+            return ()
+        if (names.figi or reference.figi) != reference.figi:
+            return ()
+        return aliases_of(symbol.ticker, names.dated)
+
+    async def _note(
+        self,
+        connection: Connection,
+        symbol: Symbol,
+        reference: Reference,
+        aliases: tuple[Alias, ...],
+    ) -> tuple[Symbol, int]:
+        """Note what the reference says; return the symbol anew, and how many bars left it."""
+        listed_on = reference.listed_on
+        last = await life.last_day_before(connection, symbol, listed_on) if listed_on else None
+        if _is_of_another(symbol, reference, last):
+            expelled = await life.note_successor(connection, self._run_id, symbol, reference)
+        else:
+            expelled = await life.note_names(
+                connection, self._run_id, symbol, aliases, listed_on or symbol.listed_on
+            )
+            await universe.note_reference(connection, symbol.id, reference)
+        return await universe.by_id(connection, symbol.id), expelled
+
+
+def _is_of_another(symbol: Symbol, reference: Reference, last: date | None) -> bool:
+    """Whether the reference is of another company than the stored bars.
+
+    The FIGI tells. Where it was never read, bars do that end two weeks or more before the company
+    was listed, on the day ``last``.
+    """
+    if reference.figi is None:
+        return False
+    if symbol.figi is not None:
+        return symbol.figi != reference.figi
+    listed_on = reference.listed_on
+    return last is not None and listed_on is not None and listed_on - last >= _SILENCE

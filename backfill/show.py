@@ -203,7 +203,9 @@ def _listed(values: dict[str, Any], names: list[str]) -> str:
 
 def symbols(found: Iterable[Symbol]) -> None:
     """Print symbols."""
-    table = _table("symbol", "type", "calendar", "listed", "delisted", "confirmed")
+    table = _table(
+        "symbol", "type", "calendar", "listed", "delisted", "confirmed", "retired", "was"
+    )
     for one in found:
         table.add_row(
             one.ticker,
@@ -212,6 +214,8 @@ def symbols(found: Iterable[Symbol]) -> None:
             str(one.listed_on or ""),
             str(one.delisted_on or ""),
             "yes" if one.confirmed else "not yet",
+            str(one.retired_on or ""),
+            ", ".join(f"{alias.ticker} until {alias.valid_until}" for alias in one.aliases),
         )
     _console().print(table)
 
@@ -227,6 +231,15 @@ def symbols_as_dict(found: Iterable[Symbol]) -> dict[str, Any]:
                 "listed_on": one.listed_on.isoformat() if one.listed_on else None,
                 "delisted_on": one.delisted_on.isoformat() if one.delisted_on else None,
                 "confirmed": one.confirmed,
+                "retired_on": one.retired_on.isoformat() if one.retired_on else None,
+                "aliases": [
+                    {
+                        "ticker": alias.ticker,
+                        "from": alias.valid_from.isoformat(),
+                        "until": alias.valid_until.isoformat(),
+                    }
+                    for alias in one.aliases
+                ],
             }
             for one in found
         ]

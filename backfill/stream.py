@@ -14,7 +14,7 @@ from backfill.core.coverage import Span, Spans
 from backfill.core.paging import Chunk, Pages
 from backfill.core.plan import frontier_ms
 from backfill.core.series import Series, Symbol
-from backfill.core.wire import Page, Reference, Request
+from backfill.core.wire import Page, Request
 from backfill.core.work import Demand, Mode, Rules, Work, plan_work
 from backfill.errors import BadAnswer, UnknownSymbol
 from backfill.fetch.client import Client
@@ -36,8 +36,8 @@ log = structlog.stdlib.get_logger()
 class Context:
     """What all streams of a run share.
 
-    ``look_up`` asks the provider's reference about a symbol, at most once a run; None if it was
-    asked lately or tells nothing.
+    ``look_up`` asks the provider's reference about a symbol, at most once a run, and returns the
+    symbol as it is known then.
     """
 
     run_id: UUID
@@ -46,7 +46,7 @@ class Context:
     provider: Provider
     rules: Rules
     outcomes: Outcomes
-    look_up: Callable[[Symbol], Awaitable[Reference | None]]
+    look_up: Callable[[Symbol], Awaitable[Symbol]]
 
 
 class Stream:
@@ -59,9 +59,12 @@ class Stream:
         self._demand = demand
         self._ranges = list(work.ranges)
         self._pages: Pages | None = None
+        self._newer: Pages | None = None
         self._request: Request | None = None
         self._seen: set[str] = set()
         self._any_bars = False
+        self._outdated = False
+        self._symbol = work.symbol
         self._writing: asyncio.Task[None] | None = None
 
     @property
@@ -77,14 +80,14 @@ class Stream:
     @property
     def fetched(self) -> bool:
         """Whether no request is left to send."""
-        return not self._ranges
+        return not self._ranges and not self._outdated
 
     async def lease(self) -> Lease | None:
         """Lease the series and plan them anew from what is known now.
 
         Returns the lease of another run if that stands in the way; then nothing has changed.
         """
-        work, rules = self.work, self._context.rules
+        work = self.work
 
         async def claim(connection: Connection) -> Lease | Work:
             lease = await progress.claim(connection, self.series, self._context.run_id)
@@ -97,27 +100,40 @@ class Stream:
                 if self._demand.mode is Mode.reload:
                     wanted = Spans.of(target.wanted)
                     await progress.invalidate(connection, target.series, wanted)
-            reopen_at = to_time(rules.now_ms) if self._demand.mode is Mode.default else None
-            known = await progress.load_progress(connection, self.series, reopen_at)
-            [again] = plan_work(
-                work.symbol,
-                [series.timeframe for series in self.series],
-                work.calendar,
-                rules,
-                replace(self._demand, mode=_resumed(self._demand.mode)),
-                known,
-            )
-            return await self._with_cut_sessions(connection, again)
+            return await self._plan(connection)
 
         found = await self._context.database.run(claim)
         if isinstance(found, Lease):
             return found
         self.leased = True
-        self.work, self._ranges = found, list(found.ranges)
-        for target in found.targets:
+        self._take(found)
+        return None
+
+    async def _plan(self, connection: Connection) -> Work:
+        """Plan the series by what is known now of them, and of their symbol."""
+        work, rules = self.work, self._context.rules
+        reopen_at = to_time(rules.now_ms) if self._demand.mode is Mode.default else None
+        known = await progress.load_progress(connection, self.series, reopen_at)
+        [again] = plan_work(
+            await universe.by_id(connection, work.symbol.id),
+            [series.timeframe for series in self.series],
+            work.calendar,
+            rules,
+            replace(self._demand, mode=_resumed(self._demand.mode)),
+            known,
+        )
+        return await self._with_cut_sessions(connection, again)
+
+    def _take(self, work: Work) -> None:
+        """Begin with a plan; whatever was under way of the one before is dropped."""
+        self.work, self._ranges = work, list(work.ranges)
+        self._symbol = work.symbol
+        self._pages = self._newer = self._request = None
+        self._seen.clear()
+        self._outdated = False
+        for target in work.targets:
             if target.refusal is not None:
                 self._context.outcomes.fail(target.series, target.refusal)
-        return None
 
     async def _with_cut_sessions(self, connection: Connection, work: Work) -> Work:
         """Tell each target what is stored of the sessions that it asks for only a part of."""
@@ -138,18 +154,23 @@ class Stream:
         BackfillError
             What became of the request, or of the write of the page before.
         """
-        context, work = self._context, self.work
-        planned = self._ranges[0]
+        context = self._context
+        if self._outdated:
+            self._take(await context.database.run(self._plan))
+            if self.fetched:
+                return
+        work, planned = self.work, self._ranges[0]
+        symbol = work.asked_as(planned)
         if self._pages is None or self._request is None:
-            self._pages = Pages(work, planned, context.rules.now_ms)
+            self._pages = Pages(work, planned, context.rules.now_ms, self._newer)
             self._request = context.provider.bars(
-                work.symbol, work.calendar, work.base, planned.span, context.rules.adjustment
+                symbol, work.calendar, work.base, planned.span, context.rules.adjustment
             )
         page = await context.client.fetch(
             self._request,
             partial(
                 context.provider.read_bars,
-                symbol=work.symbol,
+                symbol=symbol,
                 adjustment=context.rules.adjustment,
             ),
             asker=f"{work.symbol.ticker} {work.base}",
@@ -159,9 +180,13 @@ class Stream:
         self._any_bars |= len(page.bars) > 0
         listed_ms = await self._listed_ms(self._pages, page)
         await self.written()
+        if self._outdated:
+            return
         chunks = await asyncio.to_thread(self._pages.read, page, listed_ms, self._final_ms(page))
         self._writing = asyncio.create_task(self._write(chunks))
-        self._follow(page)
+        self._follow(page, listed_ms)
+        if not self._ranges:
+            await self.written()
 
     async def written(self) -> None:
         """Wait until the last page is written; raises what went wrong with it."""
@@ -189,11 +214,12 @@ class Stream:
                 partial(progress.release, run_id=self._context.run_id, series=self.series)
             )
 
-    def _follow(self, page: Page) -> None:
+    def _follow(self, page: Page, listed_ms: int | None) -> None:
+        """Go on with the next page, unless that could hold nothing but another company's bars."""
         self._request = page.next
-        if page.next is None:
+        if page.next is None or (self._pages is not None and self._pages.reaches(listed_ms)):
             self._ranges.pop(0)
-            self._pages = None
+            self._pages, self._newer = None, self._pages
         elif page.next.target in self._seen:
             raise BadAnswer("the provider names the same next page twice")
         else:
@@ -202,22 +228,21 @@ class Stream:
     async def _listed_ms(self, pages: Pages, page: Page) -> int | None:
         """Return when the symbol was listed, asking the reference if the page leaves it open.
 
+        The plan is outdated if that tells of other names, or of another owner of the ticker.
+
         Raises
         ------
         UnknownSymbol
             If the provider has no bars of the symbol and doesn't know it.
         """
-        symbol = self.work.symbol
-        listed_on = symbol.listed_on
-        if pages.begins_late(page):
+        if pages.leaves_a_question(page):
             try:
-                reference = await self._context.look_up(symbol)
+                self._symbol = await self._context.look_up(self._symbol)
             except UnknownSymbol:
                 if not self._any_bars:
                     raise
-                reference = None
-            if reference is not None:
-                listed_on = reference.listed_on or listed_on
+            self._outdated |= self._symbol.identity != self.work.symbol.identity
+        listed_on = self._symbol.listed_on
         return self.work.calendar.midnight(listed_on) if listed_on else None
 
     def _final_ms(self, page: Page) -> int:
@@ -230,13 +255,22 @@ class Stream:
         context, symbol = self._context, self.work.symbol
         began = asyncio.get_running_loop().time()
 
-        async def write(connection: Connection) -> list[Counts]:
+        async def write(connection: Connection) -> list[Counts] | None:
+            # What is known of the symbol changes under these locks; a page of an outdated plan
+            # may hold another company's bars.
+            await progress.lock_progress(connection, self.series, context.run_id)
+            known = await universe.by_id(connection, symbol.id)
+            if known.identity != symbol.identity:
+                return None
             if self._any_bars and not symbol.confirmed:
                 await universe.confirm(connection, symbol.id)
             now = to_time(context.rules.now_ms)
             return await write_chunks(connection, context.run_id, chunks, now)
 
         written = await context.database.run(write)
+        if written is None:
+            self._outdated = True
+            return
         for chunk, counts in zip(chunks, written, strict=True):
             context.outcomes.count(chunk.series, counts)
             log.info(

@@ -52,8 +52,8 @@ async def tracked_series(
 ) -> list[Tracked]:
     """Return the series of a scope that are kept, by symbol, finest timeframe first.
 
-    Symbols that no provider has confirmed are left out unless they are watched, and paused entries
-    of the watchlist altogether.
+    Symbols that no provider has confirmed are left out unless they are watched; retired ones, and
+    paused entries of the watchlist, altogether.
 
     Raises
     ------
@@ -65,7 +65,11 @@ async def tracked_series(
     async def load(
         connection: Connection,
     ) -> tuple[list[Series], dict[int, date], progress.Known]:
-        symbols = {symbol.id: symbol for symbol in await universe.known_symbols(connection)}
+        symbols = {
+            symbol.id: symbol
+            for symbol in await universe.known_symbols(connection)
+            if symbol.retired_on is None
+        }
         watchlist = await universe.watched(connection)
         for entry in watchlist:
             if entry.paused:

@@ -5,7 +5,7 @@ from datetime import date
 from typing import Final
 
 from backfill.core.calendar import Calendar
-from backfill.core.series import Series, Symbol, ticker_traits
+from backfill.core.series import Series, Symbol, spelling, ticker_traits
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import parse_since
 from backfill.core.work import Demand, Mode, Rules, Work, plan_work
@@ -92,8 +92,10 @@ async def _entries(
         watchlist = await universe.watched(connection)
         if register:
             return await universe.register(connection, tickers), watchlist
-        found = {one.ticker: one for one in await universe.by_ticker(connection, tickers)}
-        return [found.get(ticker) or _unregistered(ticker) for ticker in tickers], watchlist
+        known = await universe.by_ticker(connection, tickers)
+        found = {spelling(one.ticker): one for one in known}
+        symbols = [found.get(spelling(one)) or _unregistered(one) for one in tickers]
+        return symbols, watchlist
 
     symbols, watchlist = await database.run(load)
     if job.symbols is None:

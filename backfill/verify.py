@@ -17,7 +17,7 @@ from backfill.core.paging import Chunk, Pages
 from backfill.core.plan import frontier_ms, one_page_spans, plan_ranges
 from backfill.core.series import Series, Source
 from backfill.core.timeframe import Timeframe
-from backfill.core.work import Target, Work
+from backfill.core.work import Target, Work, by_name
 from backfill.errors import SeriesError, SharedFault, SourceMismatch, Stopped
 from backfill.fetch.client import Client, Tally
 from backfill.settings import Settings
@@ -121,10 +121,11 @@ def samples(
         base = source.derived_from or one.series.timeframe
         covered = one.known.coverage & Spans.of(due)
         grid = one.calendar.grid(one.series.timeframe)
-        spans = one_page_spans(
-            one.calendar, base, grid.inside(covered), settings.provider.page_size
-        )
-        pages += [Sample(one, source, base, span) for span in spans]
+        for part in by_name(one.series.symbol, one.calendar, covered):
+            spans = one_page_spans(
+                one.calendar, base, grid.inside(part), settings.provider.page_size
+            )
+            pages += [Sample(one, source, base, span) for span in spans]
     chosen = random.SystemRandom().sample(pages, min(budget, len(pages)))
     return chosen, failures
 
@@ -165,15 +166,16 @@ class Verifier:
         target = Target(series, source, sample.span, wanted)
         work = Work(series.symbol, calendar, sample.base, (target,), (planned,))
         pages = Pages(work, planned, self._now_ms)
+        symbol = work.asked_as(planned)
         request = settings.provider.bars(
-            series.symbol, calendar, sample.base, planned.span, source.adjustment
+            symbol, calendar, sample.base, planned.span, source.adjustment
         )
         while True:
             page = await self._client.fetch(
                 request,
                 partial(
                     settings.provider.read_bars,
-                    symbol=series.symbol,
+                    symbol=symbol,
                     adjustment=source.adjustment,
                 ),
                 asker=f"{series.symbol.ticker} {sample.base}",

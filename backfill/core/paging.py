@@ -24,6 +24,9 @@ from backfill.core.work import Target, Work
 from backfill.errors import BadAnswer
 
 _IDLE_PAGES: Final = 3
+# No trade for two weeks: the ticker may have been another company's before.
+_SILENT_SESSIONS: Final = 10
+_SESSIONS_PER_BAR: Final = {Timeframe.w1: 5, Timeframe.mn1: 23}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +58,14 @@ class Pages:
     that reaches no further back, is refused.
 
     Series that are rolled up are fed with the slots that are whole so far; what is left over waits
-    for the next page. ``upto_ms`` is where the part begins that is proven so far.
+    for the next page, which is the first of the range before if that follows on ``newer``: a week
+    in which the name changed has days of both. ``upto_ms`` is where the part begins that is proven
+    so far.
     """
 
-    def __init__(self, work: Work, planned: PlannedRange, now_ms: int) -> None:
+    def __init__(
+        self, work: Work, planned: PlannedRange, now_ms: int, newer: "Pages | None" = None
+    ) -> None:
         self._work = work
         self._planned = planned
         self._now_ms = now_ms
@@ -68,26 +75,53 @@ class Pages:
         self._before = Bars.empty()
         self._idle = 0
         self._quarantined: IntColumn = np.empty(0, np.int64)
-        self._rollups = {
-            target.series.timeframe: _RollUp(target, work, planned.span.end_ms)
-            for target in work.fed
-            if target.series.timeframe is not work.base
-        }
+        follows = newer and not self._grid.count((planned.span.end_ms, newer.start_ms))
+        self.rollups: dict[Timeframe, _RollUp] = (
+            newer.rollups
+            if newer and follows
+            else {
+                target.series.timeframe: _RollUp(target, work, planned.span.end_ms)
+                for target in work.fed
+                if target.series.timeframe is not work.base
+            }
+        )
 
-    def begins_late(self, page: Page) -> bool:
-        """Whether the last page leaves a session or more empty at the start of the range."""
-        if page.next is not None:
-            return False
-        stamps = [int(bars.ts_ms.min()) for bars in (page.bars, self._edge) if len(bars)]
-        oldest = min(stamps, default=self._planned.span.end_ms)
-        days = self._work.calendar.grid(Timeframe.d1)
-        return days.narrow((self._planned.span.start_ms, oldest)) is not None
+    @property
+    def start_ms(self) -> int:
+        """Where the range begins."""
+        return self._planned.span.start_ms
+
+    def leaves_a_question(self, page: Page) -> bool:
+        """Whether a page calls for the reference, to tell whose its bars are and since when.
+
+        So it is when the last page leaves a session or more empty at the start of the range, or
+        any page a silence of two weeks between its bars.
+        """
+        stamps = np.sort(np.concatenate((page.bars.ts_ms, self._edge.ts_ms)))
+        calendar = self._work.calendar
+        if page.next is None:
+            oldest = int(stamps[0]) if len(stamps) else self._planned.span.end_ms
+            days = calendar.grid(Timeframe.d1)
+            if days.narrow((self._planned.span.start_ms, oldest)) is not None:
+                return True
+        steps = np.diff(np.searchsorted(calendar.midnight_ms, stamps, side="right"))
+        usual = _SESSIONS_PER_BAR.get(self._work.base, 1)
+        return bool((steps > _SILENT_SESSIONS + usual).any())
+
+    def reaches(self, listed_ms: int | None) -> bool:
+        """Whether all is proven that lies after the symbol's listing."""
+        return listed_ms is not None and all(
+            self.upto_ms
+            <= self._work.calendar.grid(timeframe).widen((listed_ms, listed_ms + 1)).start_ms
+            for _, timeframe in self._work.series
+        )
 
     def read(self, page: Page, listed_ms: int | None, final_ms: int) -> list[Chunk]:
         """Return what a page brings to each series.
 
-        ``listed_ms`` is when the symbol was listed, if that is known by now: nothing is claimed
-        before it. ``final_ms`` is up to where the answer is final.
+        ``listed_ms`` is when the symbol was listed, if that is known by now: nothing before it is
+        claimed, nor stored, since it would be of another company. ``final_ms`` is up to where the
+        answer is final.
 
         Raises
         ------
@@ -105,12 +139,14 @@ class Pages:
         if len(page.bars):
             self._before = Bars.concat([page.bars, self._edge])
         bars = bars.take(bars.ts_ms >= claim.start_ms)
+        if listed_ms is not None:
+            bars = bars.take(bars.ts_ms >= self._grid.widen((listed_ms, listed_ms + 1)).start_ms)
         quarantined = np.concatenate((self._slots_of(checked), self._quarantined))
         self._quarantined = quarantined[quarantined < claim.start_ms]
         chunks = []
         for target in work.fed:
             proven = self._proven(target, claim, listed_ms, final_ms)
-            rollup = self._rollups.get(target.series.timeframe)
+            rollup = self.rollups.get(target.series.timeframe)
             chunks.append(
                 rollup.chunk(proven.start_ms, final_ms, bars, self._edge, quarantined, checked)
                 if rollup
@@ -177,7 +213,10 @@ class _RollUp:
         self._calendar = work.calendar
         self._grid = work.calendar.grid(target.series.timeframe)
         self._holds_rejected = work.base not in {one.series.timeframe for one in work.fed}
-        self._upto = end_ms
+        # Closed hours hold no bar of the base: a week is whole when its Friday is.
+        self._base = work.calendar.grid(work.base)
+        following = self._base.index_from(end_ms)
+        self._upto = self._base.start_of(following) if following < len(self._base) else end_ms
         self._waiting = Bars.empty()
         self._waiting_bad: IntColumn = np.empty(0, np.int64)
 
@@ -194,9 +233,9 @@ class _RollUp:
         base = Bars.concat([bars, self._waiting])
         bad = np.concatenate((quarantined, self._waiting_bad))
         upto = min(self._upto, final_ms)
-        whole = self._grid.narrow((proven_ms, upto)) or Span(upto, upto)
-        if upto == self._upto:
-            whole = Span(whole.start_ms, upto)
+        before = self._base.index_from(proven_ms)
+        start = self._base.end_of(before - 1) if before else proven_ms
+        whole = self._grid.narrow((start, upto)) or Span(upto, upto)
         self._upto = whole.start_ms
         self._waiting = base.take(base.ts_ms < whole.start_ms)
         self._waiting_bad = bad[bad < whole.start_ms]

@@ -1,13 +1,16 @@
 """Symbols, series, and what is known of a series before a run."""
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
-from typing import Final, NamedTuple
+from itertools import pairwise
+from typing import Final, NamedTuple, Self
 
 from backfill.core.calendar import ALWAYS_OPEN
 from backfill.core.coverage import Span, Spans
 from backfill.core.timeframe import Timeframe
+from backfill.core.wire import DatedName
 from backfill.errors import UsageError
 
 _PAIR: Final = re.compile(r"[A-Z0-9]{2,10}/[A-Z]{3,5}")
@@ -15,17 +18,50 @@ _TICKER: Final = re.compile(r"[A-Za-z0-9]+([.:/_-][A-Za-z0-9]+)*")
 
 
 @dataclass(frozen=True, slots=True)
+class Alias:
+    """A ticker under which a symbol traded before: from ``valid_from`` to before ``valid_until``.
+
+    Both are exchange dates, sessions or not.
+    """
+
+    ticker: str
+    valid_from: date
+    valid_until: date
+
+
+@dataclass(frozen=True, slots=True)
 class Symbol:
-    """A symbol as the table ``symbols`` holds it; ``confirmed`` once a provider has known it."""
+    """A symbol as the table ``symbols`` holds it; ``confirmed`` once a provider has known it.
+
+    ``aliases`` are its former tickers, oldest first. ``successor_figi`` is another company's that
+    the ticker belongs to by now; ``retired_on`` the day on which it was set aside for that. What
+    is known of a symbol doesn't make it another one: two with the same id and ticker are equal.
+    """
 
     id: int
     ticker: str
     asset_type: str
     calendar: str
-    listed_on: date | None = None
-    delisted_on: date | None = None
-    confirmed: bool = False
-    reference_at: datetime | None = None
+    listed_on: date | None = field(default=None, compare=False)
+    delisted_on: date | None = field(default=None, compare=False)
+    confirmed: bool = field(default=False, compare=False)
+    reference_at: datetime | None = field(default=None, compare=False)
+    figi: str | None = field(default=None, compare=False)
+    successor_figi: str | None = field(default=None, compare=False)
+    retired_on: date | None = field(default=None, compare=False)
+    aliases: tuple[Alias, ...] = field(default=(), compare=False)
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What decides under which tickers its bars are asked for, and whether at all."""
+        return self.aliases, self.successor_figi, self.retired_on
+
+    def on(self, day: date) -> Self:
+        """Return the symbol under the ticker that it had on a day."""
+        for alias in self.aliases:
+            if day < alias.valid_until:
+                return replace(self, ticker=alias.ticker)
+        return self
 
 
 class Series(NamedTuple):
@@ -74,6 +110,38 @@ class Progress:
     denied_until_ms: int | None = None
 
 
+def aliases_of(ticker: str, names: Iterable[DatedName]) -> tuple[Alias, ...]:
+    """Return the former tickers of who is called ``ticker`` now, oldest first.
+
+    None if the newest of the names is another: then they tell of somebody else.
+
+    >>> was = DatedName("FB", date(2012, 5, 18))
+    >>> [fb] = aliases_of("META", [DatedName("META", date(2022, 6, 11)), was])
+    >>> fb.ticker, fb.valid_until
+    ('FB', datetime.date(2022, 6, 11))
+    """
+    dated: list[DatedName] = []
+    for name in sorted(names, key=lambda name: name.since):
+        if not dated or dated[-1].ticker != name.ticker:
+            dated.append(name)
+    if not dated or dated[-1].ticker != ticker:
+        return ()
+    return tuple(
+        Alias(old.ticker, old.since, new.since)
+        for old, new in pairwise(dated)
+        if old.since < new.since
+    )
+
+
+def spelling(ticker: str) -> str:
+    """Return what all ways to write a ticker have in common; a symbol is listed under one of them.
+
+    >>> spelling("BTC/USD") == spelling("X:BTCUSD")
+    True
+    """
+    return "X:" + ticker.replace("/", "") if "/" in ticker else ticker
+
+
 def ticker_traits(ticker: str) -> tuple[str, str]:
     """Return the asset type and calendar that a ticker's form implies.
 
@@ -89,11 +157,15 @@ def ticker_traits(ticker: str) -> tuple[str, str]:
     >>> ticker_traits("X:BTCUSD")
     ('crypto', '24/7')
     """
+    if "@" in ticker:
+        raise UsageError(f"{ticker!r} names a retired symbol: its bars stay, nothing is fetched")
     if len(ticker) > 32 or not _TICKER.fullmatch(ticker):
         raise UsageError(f"{ticker!r} is not a symbol: expected a form like AAPL, BRK.B, X:BTCUSD")
     market, colon, _ = ticker.partition(":")
     if colon and market != "X":
         raise UsageError(f"{ticker!r}: only stocks (AAPL) and crypto (X:BTCUSD) are kept")
+    if colon and "/" in ticker:
+        raise UsageError(f"{ticker!r} mixes two spellings: write BTC/USD or X:BTCUSD")
     if colon or _PAIR.fullmatch(ticker):
         return "crypto", ALWAYS_OPEN
     if "/" in ticker:

@@ -64,6 +64,30 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True)
+class DatedName:
+    """A ticker that a company took on some day; dates are exchange dates, sessions or not."""
+
+    ticker: str
+    since: date
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The tickers that the company behind one has had, and which company that is."""
+
+    figi: str | None
+    dated: tuple[DatedName, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose an active ticker is, by the list of all tickers."""
+
+    ticker: str
+    figi: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Split:
     """One share split: from ``execution_date`` on, ``split_from`` shares are ``split_to``."""
 

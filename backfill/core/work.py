@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from enum import StrEnum
+from itertools import pairwise
+from typing import Final
 
 import numpy as np
 
@@ -23,6 +25,9 @@ from backfill.core.terms import Terms
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
 from backfill.errors import NotEntitled, SeriesError, SourceMismatch
+
+_FIRST_MS: Final = -(2**62)
+_LAST_MS: Final = 2**62
 
 
 class Mode(StrEnum):
@@ -105,7 +110,7 @@ class Work:
     """What one stream of requests fetches: bars of ``base``, for one series or several.
 
     All targets are of one symbol, finest timeframe first, which is the order in which their rows
-    are locked and counted; ``ranges`` come newest first.
+    are locked and counted; ``ranges`` come newest first, and none straddles a change of its name.
     """
 
     symbol: Symbol
@@ -123,6 +128,10 @@ class Work:
     def fed(self) -> tuple[Target, ...]:
         """The targets that bars are written to: those that keep another source's get none."""
         return tuple(one for one in self.targets if not isinstance(one.refusal, SourceMismatch))
+
+    def asked_as(self, planned: PlannedRange) -> Symbol:
+        """Return the symbol under the ticker that it had in a planned range."""
+        return self.symbol.on(self.calendar.day_of(planned.span.start_ms))
 
 
 def plan_work(
@@ -142,14 +151,18 @@ def plan_work(
     for timeframe in timeframes:
         series = Series(symbol, timeframe)
         target = _target(series, calendar, rules, demand, known.get(series.key, Progress()))
-        by_base.setdefault(rules.base_of(symbol, timeframe), []).append(target)
+        by_base.setdefault(_base(symbol, timeframe, rules), []).append(target)
     return [
         Work(
             symbol,
             calendar,
             base,
             tuple(sorted(targets, key=lambda target: order.index(target.series.timeframe))),
-            tuple(plan_ranges(calendar, base, _union(targets), rules.page_size)),
+            tuple(
+                planned
+                for missing in by_name(symbol, calendar, _union(targets))
+                for planned in plan_ranges(calendar, base, missing, rules.page_size)
+            ),
         )
         for base, targets in by_base.items()
     ]
@@ -171,7 +184,7 @@ def _target(
     series: Series, calendar: Calendar, rules: Rules, demand: Demand, known: Progress
 ) -> Target:
     symbol, timeframe = series
-    base = rules.base_of(symbol, timeframe)
+    base = _base(symbol, timeframe, rules)
     source = Source(
         rules.provider,
         rules.feed,
@@ -185,6 +198,8 @@ def _target(
     limits = life_of(symbol, calendar, rules.terms, rules.now_ms)
     wanted = wanted_span(grid, start, end, frontier, limits)
     target = Target(series, source, wanted, Spans())
+    if (refusal := _ended(symbol)) is not None:
+        return replace(target, refusal=refusal)
     denied = Spans()
     if known.denied and (known.denied_until_ms or 0) > rules.now_ms:
         denied = Spans.of(known.denied)
@@ -212,6 +227,32 @@ def _target(
         message = "the plan refused this range before; it is asked again after a day"
         target = replace(target, refusal=NotEntitled(message))
     return replace(target, missing=allowed)
+
+
+def _base(symbol: Symbol, timeframe: Timeframe, rules: Rules) -> Timeframe:
+    """The timeframe to fetch; a week in which the name changed can't be asked for under either."""
+    base = rules.base_of(symbol, timeframe)
+    return Timeframe.d1 if symbol.aliases and base in {Timeframe.w1, Timeframe.mn1} else base
+
+
+def _ended(symbol: Symbol) -> SourceMismatch | None:
+    """Why nothing more of a symbol is fetched: its ticker belongs to somebody else by now."""
+    if symbol.retired_on is not None:
+        return SourceMismatch(f"{symbol.ticker} was retired on {symbol.retired_on}")
+    if symbol.successor_figi is None:
+        return None
+    return SourceMismatch(
+        f"{symbol.ticker} belongs to another company now: its FIGI is {symbol.successor_figi}, "
+        f"that of the stored bars {symbol.figi or 'is not known'}; set those aside with: "
+        f"backfill symbols retire {symbol.ticker}"
+    )
+
+
+def by_name(symbol: Symbol, calendar: Calendar, missing: Spans) -> list[Spans]:
+    """Cut what is missing where the symbol changed its name, the newest part first."""
+    changes = [calendar.midnight(alias.valid_until) for alias in symbol.aliases]
+    bounds = pairwise((_FIRST_MS, *changes, _LAST_MS))
+    return [missing & Spans.of(part) for part in reversed(list(bounds))]
 
 
 def _start_ms(calendar: Calendar, demand: Demand, known: Progress) -> int:

@@ -9,7 +9,7 @@ from backfill.core.coverage import Span
 from backfill.core.series import Symbol
 from backfill.core.terms import Terms
 from backfill.core.timeframe import Timeframe
-from backfill.core.wire import Dividend, Page, Reference, Request, Response, Split
+from backfill.core.wire import Dividend, Names, Owner, Page, Reference, Request, Response, Split
 
 
 class Provider(Protocol):
@@ -59,8 +59,24 @@ class Provider(Protocol):
         """Ask what the provider knows of a symbol."""
         ...
 
-    def read_reference(self, response: Response) -> Reference:
-        """Read an answer to `reference`."""
+    def read_reference(self, response: Response, symbol: Symbol) -> Reference:
+        """Read an answer to `reference`, and see that it is of the symbol."""
+        ...
+
+    def names(self, symbol: Symbol) -> Request:
+        """Ask under which tickers the company behind a symbol has traded, and since when."""
+        ...
+
+    def read_names(self, response: Response) -> Names:
+        """Read an answer to `names`."""
+        ...
+
+    def owners(self, first: str, last: str) -> Request:
+        """Ask whose the active stock tickers are, from one to another, both inclusive, in order."""
+        ...
+
+    def read_owners(self, response: Response) -> tuple[list[Owner], Request | None]:
+        """Read a page of owners, and the request for the next page."""
         ...
 
     def splits(self, since: date) -> Request:

@@ -7,7 +7,7 @@ and a page carries whole bars only (https://massive.com/blog/aggs-api-updates).
 
 from collections.abc import Mapping
 from datetime import date, timedelta
-from typing import Final, TypeVar
+from typing import Final
 from urllib.parse import quote
 
 import msgspec
@@ -17,7 +17,17 @@ from backfill.core.coverage import Span
 from backfill.core.series import Symbol
 from backfill.core.terms import Quota, Settling, Terms, Window
 from backfill.core.timeframe import HOUR_MS, MINUTE_MS, Timeframe
-from backfill.core.wire import Dividend, Kind, Page, Reference, Request, Response, Split
+from backfill.core.wire import (
+    Dividend,
+    Kind,
+    Names,
+    Owner,
+    Page,
+    Reference,
+    Request,
+    Response,
+    Split,
+)
 from backfill.errors import (
     BadAnswer,
     NotEntitled,
@@ -26,9 +36,16 @@ from backfill.errors import (
     RateLimited,
     Unauthorised,
     UnknownSymbol,
-    UnreadableAnswer,
 )
 from backfill.providers.massive_bars import read_page
+from backfill.providers.massive_lists import (
+    dividends_in,
+    names_in,
+    owners_in,
+    reference_in,
+    refuse_status,
+    splits_in,
+)
 from backfill.providers.retry_after import retry_after_s
 
 _EARLIEST: Final = date(2003, 9, 10)
@@ -52,56 +69,12 @@ _RANGE: Final = {
 }
 
 
-class _Ticker(msgspec.Struct):
-    ticker: str
-    list_date: date | None = None
-    delisted_utc: str | None = None
-    composite_figi: str | None = None
-
-
-class _TickerDetails(msgspec.Struct):
-    results: _Ticker
-
-
-class _Split(msgspec.Struct):
-    ticker: str
-    execution_date: date
-    split_from: float
-    split_to: float
-
-
-class _Splits(msgspec.Struct):
-    status: str
-    results: list[_Split] = []
-    next_url: str | None = None
-
-
-class _Dividend(msgspec.Struct):
-    ticker: str
-    ex_dividend_date: date
-    cash_amount: float
-    dividend_type: str
-    currency: str = "USD"
-    pay_date: date | None = None
-
-
-class _Dividends(msgspec.Struct):
-    status: str
-    results: list[_Dividend] = []
-    next_url: str | None = None
-
-
 class _Refusal(msgspec.Struct):
     status: str = ""
     error: str = ""
     message: str = ""
 
 
-_T = TypeVar("_T")
-
-_TICKER_DETAILS: Final = msgspec.json.Decoder(_TickerDetails)
-_SPLITS: Final = msgspec.json.Decoder(_Splits)
-_DIVIDENDS: Final = msgspec.json.Decoder(_Dividends)
 _REFUSAL: Final = msgspec.json.Decoder(_Refusal)
 
 
@@ -175,7 +148,7 @@ class Massive:
         """
         _refuse_errors(response)
         answer, bars = read_page(response.body)
-        _refuse_status(answer.status)
+        refuse_status(answer.status)
         if answer.ticker != wire_ticker(symbol.ticker):
             raise BadAnswer(f"bars of {answer.ticker[:40]!r} came for {symbol.ticker}")
         if answer.adjusted != (adjustment == "split"):
@@ -192,25 +165,66 @@ class Massive:
         """Ask for a ticker's details: whether it exists, and since when it trades."""
         return Request(f"/v3/reference/tickers/{_on_the_wire(symbol.ticker)}", kind=Kind.lookup)
 
-    def read_reference(self, response: Response) -> Reference:
+    def read_reference(self, response: Response, symbol: Symbol) -> Reference:
         """Read a ticker's details.
 
         Raises
         ------
         UnknownSymbol
             If the service doesn't know the ticker (404).
+        BadAnswer
+            If the details are another ticker's.
         """
         if response.status == 404 and _refusal(response).status == "NOT_FOUND":
             raise UnknownSymbol("the provider doesn't know this ticker (they are case-sensitive)")
         _refuse_errors(response)
-        ticker = _decoded(_TICKER_DETAILS, response).results
-        delisted = ticker.delisted_utc
-        return Reference(
-            ticker=ticker.ticker,
-            listed_on=ticker.list_date,
-            delisted_on=_day(delisted) if delisted else None,
-            figi=ticker.composite_figi,
+        reference = reference_in(response.body)
+        if reference.ticker != wire_ticker(symbol.ticker):
+            raise BadAnswer(f"the reference of {reference.ticker[:40]!r} came for {symbol.ticker}")
+        return reference
+
+    def names(self, symbol: Symbol) -> Request:
+        """Ask when the company behind a ticker took on its names."""
+        return Request(
+            f"/vX/reference/tickers/{_on_the_wire(symbol.ticker)}/events",
+            {"types": "ticker_change"},
+            kind=Kind.lookup,
         )
+
+    def read_names(self, response: Response) -> Names:
+        """Read when a company took on its names.
+
+        Raises
+        ------
+        UnknownSymbol
+            If the service has no events of the ticker, or none at all (404).
+        """
+        if response.status == 404:
+            raise UnknownSymbol("the provider tells of no former names of this ticker")
+        _refuse_errors(response)
+        return names_in(response.body)
+
+    def owners(self, first: str, last: str) -> Request:
+        """Ask for the active stock tickers from one to another, a thousand a page."""
+        return Request(
+            "/v3/reference/tickers",
+            {
+                "market": "stocks",
+                "active": "true",
+                "ticker.gte": first,
+                "ticker.lte": last,
+                "sort": "ticker",
+                "order": "asc",
+                "limit": "1000",
+            },
+            kind=Kind.lookup,
+        )
+
+    def read_owners(self, response: Response) -> tuple[list[Owner], Request | None]:
+        """Read a page of tickers with their FIGIs, and the request for the next page."""
+        _refuse_errors(response)
+        owners, following = owners_in(response.body)
+        return owners, Request(following, kind=Kind.lookup) if following else None
 
     def splits(self, since: date) -> Request:
         """Ask for every ticker's splits since a day, a thousand a page."""
@@ -223,13 +237,8 @@ class Massive:
     def read_splits(self, response: Response) -> tuple[list[Split], Request | None]:
         """Read a page of splits, as listed, and the request for the next page."""
         _refuse_errors(response)
-        answer = _decoded(_SPLITS, response)
-        _refuse_status(answer.status)
-        splits = [
-            Split(row.ticker, row.execution_date, row.split_from, row.split_to)
-            for row in answer.results
-        ]
-        return splits, Request(answer.next_url, kind=Kind.lookup) if answer.next_url else None
+        splits, following = splits_in(response.body)
+        return splits, Request(following, kind=Kind.lookup) if following else None
 
     def dividends(self, since: date) -> Request:
         """Ask for every ticker's cash dividends since an ex-dividend date, a thousand a page."""
@@ -242,20 +251,8 @@ class Massive:
     def read_dividends(self, response: Response) -> tuple[list[Dividend], Request | None]:
         """Read a page of dividends, as listed, and the request for the next page."""
         _refuse_errors(response)
-        answer = _decoded(_DIVIDENDS, response)
-        _refuse_status(answer.status)
-        dividends = [
-            Dividend(
-                row.ticker,
-                row.ex_dividend_date,
-                row.cash_amount,
-                row.dividend_type,
-                row.currency,
-                row.pay_date,
-            )
-            for row in answer.results
-        ]
-        return dividends, Request(answer.next_url, kind=Kind.lookup) if answer.next_url else None
+        dividends, following = dividends_in(response.body)
+        return dividends, Request(following, kind=Kind.lookup) if following else None
 
 
 def wire_ticker(ticker: str) -> str:
@@ -271,13 +268,6 @@ def _last_day(calendar: Calendar, timeframe: Timeframe, last_ms: int) -> date:
     """Return the last day to ask for: a provider's week ends on Saturday, ours on Sunday."""
     last = calendar.day_of(last_ms)
     return last - timedelta(days=1) if timeframe is Timeframe.w1 else last
-
-
-def _decoded(decoder: msgspec.json.Decoder[_T], response: Response) -> _T:
-    try:
-        return decoder.decode(response.body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UnreadableAnswer(f"the answer can't be read: {str(error)[:120]}") from None
 
 
 def _refusal(response: Response) -> _Refusal:
@@ -305,16 +295,3 @@ def _refuse_errors(response: Response) -> None:
     if status in {408, 425} or status >= 500:
         raise ProviderUnavailable(f"the provider answered {status}{detail}", wait_s)
     raise ProviderError(f"the provider answered {status}{detail}")
-
-
-def _refuse_status(status: str) -> None:
-    """Refuse an answer that says in its body that it is none."""
-    if status not in {"OK", "DELAYED"}:
-        raise ProviderError(f"the provider answered with status {status[:40]!r}")
-
-
-def _day(stamp: str) -> date:
-    try:
-        return date.fromisoformat(stamp[:10])
-    except ValueError:
-        raise UnreadableAnswer(f"{stamp[:40]!r} is not a date") from None

@@ -1,5 +1,6 @@
 """Aggregates: bars of a ticker, page by page, and the grouped day of a whole market."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import isnan
 from typing import Any, Final
@@ -49,7 +50,7 @@ def aggregates(
 ) -> Answer:
     """Answer ``/v2/aggs/ticker/{ticker}/range/{multiplier}/{timespan}/{from}/{to}``."""
     parameters = ask.parameters()
-    zone = zone_of(ask, ticker)
+    zone = zone_of(ticker)
     wanted = _Range(
         ticker,
         _grid(ask, zone, multiplier, timespan),
@@ -108,9 +109,10 @@ def grouped(ask: Ask, market: str, day_text: str) -> Answer:
     if len(found) and sessions.zone.next_midnight(midnight) <= known_until_ms:
         close_ms = sessions.close_ms(int(found[0])) - (1 if market == "crypto" else 0)
         for ticker in ask.market.tickers:
-            if ask.market.listing(ticker).market == market:
+            owner = ask.market.owner(ticker, day)
+            if owner is not None and owner.market == market:
                 bars = ask.market.bars(
-                    ticker,
+                    owner.ticker,
                     Timeframe.d1,
                     midnight,
                     midnight + 1,
@@ -138,17 +140,8 @@ def _page(ask: Ask, wanted: _Range) -> tuple[Bars, int, bool]:
     """
     parts: list[Bars] = []
     used = 0
-    if wanted.ticker not in ask.market.tickers:
-        return Bars.empty(), 0, False
     grid = wanted.grid
-    for base in ask.market.base(
-        wanted.ticker,
-        *grid.snap(grid.zone.clamp(wanted.from_ms), grid.zone.clamp(wanted.to_ms)),
-        daily=grid.unit != "intraday",
-        adjusted=wanted.adjusted,
-        now_ms=ask.known_until_ms(grid.zone),
-        newest_first=wanted.newest_first,
-    ):
+    for base in _base(ask, wanted):
         bars, sizes = roll_up(base, grid.floor(base.ts_ms))
         if wanted.newest_first:
             bars, sizes = bars.take(slice(None, None, -1)), sizes[::-1]
@@ -162,6 +155,25 @@ def _page(ask: Ask, wanted: _Range) -> tuple[Bars, int, bool]:
         if fitting < len(bars):
             return Bars.concat(parts), used, True
     return Bars.concat(parts), used, False
+
+
+def _base(ask: Ask, wanted: _Range) -> Iterator[Bars]:
+    """Yield the base aggregates of whoever traded under the ticker, in the order asked for."""
+    zone = wanted.grid.zone
+    start_ms, end_ms = wanted.grid.snap(zone.clamp(wanted.from_ms), zone.clamp(wanted.to_ms))
+    tenures = ask.market.tenures(wanted.ticker)
+    for tenure in reversed(tenures) if wanted.newest_first else tenures:
+        since_ms, until_ms = zone.midnight(tenure.since), zone.midnight(tenure.until)
+        if max(start_ms, since_ms) < min(end_ms, until_ms):
+            yield from ask.market.base(
+                tenure.company,
+                max(start_ms, since_ms),
+                min(end_ms, until_ms),
+                daily=wanted.grid.unit != "intraday",
+                adjusted=wanted.adjusted,
+                now_ms=ask.known_until_ms(zone),
+                newest_first=wanted.newest_first,
+            )
 
 
 def _wire_bars(bars: Bars) -> list[WireBar]:

@@ -36,10 +36,23 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True)
+class Tenure:
+    """When a company trades under a ticker: from ``since`` to before ``until``.
+
+    ``company`` is its ticker in the listings, which is the last that it takes on.
+    """
+
+    company: str
+    since: date
+    until: date = date.max
+
+
+@dataclass(frozen=True, slots=True)
 class Split:
     """A split as the reference lists it, from the day of its announcement on.
 
-    One that never ``happened`` is listed all the same and changes no price.
+    One that never ``happened`` is listed all the same and changes no price. ``company`` is who
+    splits its shares, where that is not who has the ticker now.
     """
 
     ticker: str
@@ -48,6 +61,7 @@ class Split:
     split_to: int
     announced: date
     happened: bool = True
+    company: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +113,16 @@ _NAMED: Final = (
         "JUMPY", "Forty Per Cent Down Inc.", date(1999, 10, 4), 70.0, 8_000_000,
         jump=(date(2025, 5, 15), 0.6),
     ),
+    Listing("NEWNM", "Renamed Inc.", date(2015, 6, 1), 65.0, 7_000_000),
+    Listing(
+        "NEWNM~", "Named Before Inc.", date(2012, 2, 1), 25.0, 1_500_000,
+        delisted_on=date(2023, 11, 17),
+    ),
+    Listing("REUSE", "Second Owner Inc.", date(2025, 1, 15), 12.0, 3_000_000),
+    Listing(
+        "REUSE~", "First Owner Inc.", date(2011, 3, 1), 95.0, 2_500_000,
+        delisted_on=date(2024, 6, 28),
+    ),
     Listing(
         "X:BTCUSD", "Bitcoin - United States Dollar", date(2017, 1, 1), 20_000.0, 9_000.0,
         market="crypto",
@@ -126,10 +150,32 @@ LISTINGS: Final = {
     )
 }
 
+TENURES: Final = {
+    # The company of NEWNM was OLDNM until a Saturday; NEWNM was another's until half a year before.
+    "OLDNM": (Tenure("NEWNM", date(2015, 6, 1), date(2024, 5, 18)),),
+    "NEWNM": (
+        Tenure("NEWNM~", date(2012, 2, 1), date(2023, 11, 18)),
+        Tenure("NEWNM", date(2024, 5, 18)),
+    ),
+    "REUSE": (
+        Tenure("REUSE~", date(2011, 3, 1), date(2024, 6, 29)),
+        Tenure("REUSE", date(2025, 1, 15)),
+    ),
+} | {
+    listing.ticker: (Tenure(listing.ticker, listing.list_date),)
+    for listing in LISTINGS.values()
+    if listing.ticker.rstrip("~") not in {"NEWNM", "REUSE"}
+}
+"""Who trades under each ticker, oldest first."""
+
 SPLITS: Final = (
     Split("SPLT", date(2024, 6, 10), 1, 10, announced=date(2024, 5, 22)),
     Split("SPLT", date(2025, 3, 17), 2, 3, announced=date(2025, 3, 3)),
     Split("RVRS", date(2024, 9, 23), 8, 1, announced=date(2024, 9, 30)),  # a week late
+    Split("NEWNM", date(2023, 6, 12), 1, 3, announced=date(2023, 5, 22), company="NEWNM~"),
+    Split("OLDNM", date(2024, 2, 12), 1, 2, announced=date(2024, 1, 22), company="NEWNM"),
+    Split("REUSE", date(2024, 3, 11), 1, 4, announced=date(2024, 2, 20), company="REUSE~"),
+    Split("REUSE", date(2025, 3, 10), 1, 5, announced=date(2025, 2, 18)),
     Split("TWICE", date(2024, 10, 9), 1, 10, announced=date(2024, 9, 20), happened=False),
     Split("TWICE", date(2024, 10, 16), 1, 10, announced=date(2024, 9, 20)),
 )

@@ -11,7 +11,16 @@ import numpy as np
 from backfill.core.bars import NO_COUNT, Bars, FloatColumn
 from backfill.core.timeframe import MINUTE_MS, Timeframe
 from backfill.simulator.cache import Cache
-from backfill.simulator.listings import DIVIDENDS, LISTINGS, SPLITS, Dividend, Listing, Split
+from backfill.simulator.listings import (
+    DIVIDENDS,
+    LISTINGS,
+    SPLITS,
+    TENURES,
+    Dividend,
+    Listing,
+    Split,
+    Tenure,
+)
 from backfill.simulator.prices import (
     VOLUME_UNIT,
     Path,
@@ -53,10 +62,33 @@ class Market:
     @property
     def tickers(self) -> tuple[str, ...]:
         """Every ticker there ever is, the named ones first."""
-        return tuple(LISTINGS)
+        return tuple(ticker for ticker in dict.fromkeys((*LISTINGS, *TENURES)) if ticker in TENURES)
+
+    def tenures(self, ticker: str) -> tuple[Tenure, ...]:
+        """Return who has ever traded under a ticker, oldest first; nobody under an unknown one."""
+        return TENURES.get(ticker, ())
+
+    def owner(self, ticker: str, day: date) -> Listing | None:
+        """Return whose a ticker is on a day: the last to have it, unless under a new name now."""
+        begun = [tenure for tenure in self.tenures(ticker) if tenure.since <= day]
+        if not begun:
+            return None
+        listing = LISTINGS[begun[-1].company]
+        renamed = begun[-1].until <= day and listing.delisted_on is None
+        return None if renamed else listing
+
+    def names(self, company: str, day: date) -> list[tuple[str, date]]:
+        """Return the tickers that a company has taken on by a day, the latest first."""
+        taken = [
+            (ticker, tenure.since)
+            for ticker, tenures in TENURES.items()
+            for tenure in tenures
+            if tenure.company == company and tenure.since <= day
+        ]
+        return sorted(taken, key=lambda name: name[1], reverse=True)
 
     def listing(self, ticker: str) -> Listing:
-        """Return what is known of a ticker; KeyError for an unknown one."""
+        """Return the company that is listed under a ticker last; KeyError for an unknown one."""
         return LISTINGS[ticker]
 
     def sessions(self, ticker: str) -> Sessions:
@@ -242,7 +274,7 @@ class Market:
         return [
             (split, zone.midnight(split.execution_date))
             for split in SPLITS
-            if split.ticker == ticker and split.happened
+            if (split.company or split.ticker) == ticker and split.happened
         ]
 
 

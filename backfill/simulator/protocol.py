@@ -122,10 +122,8 @@ def day_in(ask: Ask, text: str) -> date:
         ask.refuse(400, error=f"{text!r} is not a date")
 
 
-def zone_of(ask: Ask, ticker: str) -> Zone:
+def zone_of(ticker: str) -> Zone:
     """Return the time zone of a ticker's days, of an unknown one too."""
-    if ticker in ask.market.tickers:
-        return ask.market.sessions(ticker).zone
     return sessions_of("crypto" if ticker.startswith("X:") else "stocks").zone
 
 

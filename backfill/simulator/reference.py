@@ -48,23 +48,37 @@ def dividends(ask: Ask) -> Answer:
 def tickers(ask: Ask) -> Answer:
     """Answer ``/v3/reference/tickers``: without listing dates, active ones unless told."""
     active = ask.parameters().get("active", "true").lower()
+    owners = {ticker: ask.market.owner(ticker, _today(ask)) for ticker in ask.market.tickers}
     rows = [
-        _ticker(ask, listing)
-        for listing in _listings(ask)
-        if str(_is_active(ask, listing)).lower() == active
+        _ticker(ask, ticker, owner)
+        for ticker, owner in owners.items()
+        if owner is not None and str(_is_active(ask, owner)).lower() == active
     ]
     return _listed(ask, rows, ("ticker", "market", "type"), "ticker", "asc", 100)
 
 
 def ticker_details(ask: Ask, ticker: str) -> Answer:
     """Answer ``/v3/reference/tickers/{ticker}``."""
-    listing = ask.market.listing(ticker) if ticker in ask.market.tickers else None
-    if listing and listing.list_date <= _today(ask):
-        row = _ticker(ask, listing)
-        del row["last_updated_utc"]
-        row["list_date"] = listing.list_date.isoformat()
-        return Answer(200, {"results": row, "status": "OK", "request_id": ask.request_id})
-    return ask.refuse(404, message="Ticker not found.")
+    owner = ask.market.owner(ticker, _today(ask))
+    if owner is None:
+        ask.refuse(404, message="Ticker not found.")
+    row = _ticker(ask, ticker, owner)
+    del row["last_updated_utc"]
+    row["list_date"] = owner.list_date.isoformat()
+    return Answer(200, {"results": row, "status": "OK", "request_id": ask.request_id})
+
+
+def ticker_events(ask: Ask, ticker: str) -> Answer:
+    """Answer ``/vX/reference/tickers/{ticker}/events``: the names of a company, latest first."""
+    owner = ask.market.owner(ticker, _today(ask))
+    if owner is None or owner.market != "stocks":
+        ask.refuse(404, message="Ticker not found.")
+    events = [
+        {"ticker_change": {"ticker": name}, "type": "ticker_change", "date": since.isoformat()}
+        for name, since in ask.market.names(owner.ticker, _today(ask))
+    ]
+    company = {"name": owner.name, "composite_figi": owner.figi, "events": events}
+    return Answer(200, {"results": company, "status": "OK", "request_id": ask.request_id})
 
 
 def _listed(
@@ -116,9 +130,9 @@ def _dividend(dividend: Dividend) -> Row:
     }
 
 
-def _ticker(ask: Ask, listing: Listing) -> Row:
+def _ticker(ask: Ask, ticker: str, listing: Listing) -> Row:
     row: Row = {
-        "ticker": listing.ticker,
+        "ticker": ticker,
         "name": listing.name,
         "market": listing.market,
         "locale": "us" if listing.market == "stocks" else "global",
@@ -141,12 +155,6 @@ def _ticker(ask: Ask, listing: Listing) -> Row:
     if listing.delisted_on and not _is_active(ask, listing):
         row["delisted_utc"] = f"{listing.delisted_on}T00:00:00Z"
     return row
-
-
-def _listings(ask: Ask) -> list[Listing]:
-    """Return what has been listed by now."""
-    listings = (ask.market.listing(ticker) for ticker in ask.market.tickers)
-    return [listing for listing in listings if listing.list_date <= _today(ask)]
 
 
 def _is_active(ask: Ask, listing: Listing) -> bool:

@@ -6,7 +6,13 @@ from typing import Final
 
 from backfill.simulator.aggregates import aggregates, grouped
 from backfill.simulator.protocol import Answer, Ask, Refused, refusal
-from backfill.simulator.reference import dividends, splits, ticker_details, tickers
+from backfill.simulator.reference import (
+    dividends,
+    splits,
+    ticker_details,
+    ticker_events,
+    tickers,
+)
 
 _ROUTES: Final[tuple[tuple[re.Pattern[str], Callable[..., Answer]], ...]] = tuple(
     (re.compile(pattern), route)
@@ -18,6 +24,7 @@ _ROUTES: Final[tuple[tuple[re.Pattern[str], Callable[..., Answer]], ...]] = tupl
         (r"/v3/reference/dividends", dividends),
         (r"/v3/reference/tickers", tickers),
         (r"/v3/reference/tickers/([^/]+)", ticker_details),
+        (r"/vX/reference/tickers/([^/]+)/events", ticker_events),
     )
 )
 

@@ -14,8 +14,7 @@ from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Dividend, Split
 from backfill.store import progress, universe
 from backfill.store.pool import Connection
-from backfill.store.source import expel
-from backfill.store.times import to_ranges, to_time
+from backfill.store.source import expel, uncover
 
 # The first to come takes the session; a run at the same time finds it taken.
 _CLAIM: Final = """
@@ -66,14 +65,18 @@ _DROP_DIVIDENDS: Final = """
     DELETE FROM dividends WHERE ex_dividend_date >= $1 AND seen_at < $2
 """
 # Every split of the tickers that are kept and have one that no price has decided, with the raw
-# daily closes around it; a step of the primary key for each.
+# daily closes around it, of the symbol that had the ticker then; a step of the primary key for
+# each. Where two had it, the one counts of which the closes are stored.
 _UNDECIDED: Final = """
-    SELECT x.ticker, x.execution_date, x.split_from, x.split_to, x.status, x.tested,
+    SELECT DISTINCT ON (x.ticker, x.execution_date)
+        x.ticker, x.execution_date, x.split_from, x.split_to, x.status, x.tested,
         before.close AS before, after.close AS after
     FROM splits AS x
-    JOIN symbols AS s ON s.ticker = x.ticker
+    JOIN symbol_names AS s
+        ON s.ticker = x.ticker
+        AND x.execution_date >= s.valid_from AND x.execution_date < s.valid_until
     LEFT JOIN backfill_progress AS p
-        ON p.symbol_id = s.id AND p.timeframe = 'd1' AND p.adjustment = 'raw'
+        ON p.symbol_id = s.symbol_id AND p.timeframe = 'd1' AND p.adjustment = 'raw'
     LEFT JOIN LATERAL (
         SELECT close
         FROM ohlc_bars
@@ -93,7 +96,7 @@ _UNDECIDED: Final = """
         LIMIT 1
     ) AS after ON true
     WHERE EXISTS (SELECT FROM splits AS u WHERE u.ticker = x.ticker AND NOT u.tested)
-    ORDER BY x.ticker, x.execution_date
+    ORDER BY x.ticker, x.execution_date, before.close IS NULL OR after.close IS NULL
 """
 _DECIDE: Final = """
     UPDATE splits SET status = $3, tested = $4 WHERE ticker = $1 AND execution_date = $2
@@ -109,7 +112,10 @@ _OUTDATED: Final = """
         SELECT ticker, execution_date, NULL, true
         FROM unnest($3::text[], $4::date[]) AS d (ticker, execution_date)
     ) AS x
-    JOIN symbols AS s ON s.ticker = x.ticker
+    JOIN symbol_names AS n
+        ON n.ticker = x.ticker
+        AND x.execution_date >= n.valid_from AND x.execution_date < n.valid_until
+    JOIN symbols AS s ON s.id = n.symbol_id AND s.retired_on IS NULL
     JOIN backfill_progress AS p ON p.symbol_id = s.id AND p.adjustment = 'split'
     CROSS JOIN LATERAL (
         SELECT greatest(
@@ -124,15 +130,6 @@ _OUTDATED: Final = """
     )
     GROUP BY s.id, s.ticker, p.timeframe
     ORDER BY s.id, p.timeframe
-"""
-_UNCOVER: Final = """
-    UPDATE backfill_progress
-    SET coverage = coverage - $3::tstzmultirange,
-        oldest_bar = (
-            SELECT min(ts) FROM ohlc_bars
-            WHERE symbol_id = $1 AND timeframe = $2::text::timeframe AND ts >= $4
-        )
-    WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
 """
 
 
@@ -265,13 +262,11 @@ async def invalidate_outdated(
         known = (await progress.load_progress(connection, [series]))[series.key]
         ends_ms = basis_ends(series.timeframe, row["execution_date"], symbol.calendar)
         old = known.coverage & Spans.of((0, ends_ms))
-        lost = Spans.of(Span(0, min(ends_ms, window_ms)))
-        await progress.invalidate(connection, series, old - lost)
-        key = (symbol.id, str(series.timeframe))
-        bound = to_time(min(ends_ms, window_ms))
-        expelled = await expel(connection, run_id, series, bound)
+        lost = Span(0, min(ends_ms, window_ms))
+        await progress.invalidate(connection, series, old - Spans.of(lost))
+        expelled = await expel(connection, run_id, series, lost)
         if expelled:
-            await connection.execute(_UNCOVER, *key, to_ranges(lost), bound)
+            await uncover(connection, series, lost)
         outdated.append(Outdated(series, expelled))
     return outdated
 

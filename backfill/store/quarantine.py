@@ -8,6 +8,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from backfill.core.checks import Reason
+from backfill.core.series import spelling
 from backfill.core.timeframe import Timeframe
 from backfill.store.pool import Connection
 
@@ -21,7 +22,7 @@ _LIST: Final = """
         ) AS stored
     FROM quarantined_bars AS q
     JOIN symbols AS s ON s.id = q.symbol_id
-    WHERE ($1::text[] IS NULL OR s.ticker = ANY ($1))
+    WHERE ($1::text[] IS NULL OR s.spelling = ANY ($1))
         AND ($2::text[] IS NULL OR q.timeframe::text = ANY ($2))
         AND ($3::text[] IS NULL OR q.reason = ANY ($3))
         AND ($4 OR q.accepted_at IS NULL)
@@ -32,7 +33,7 @@ _ACCEPT: Final = """
     SET accepted_at = now()
     FROM symbols AS s
     WHERE s.id = q.symbol_id AND q.accepted_at IS NULL
-        AND ($1::text[] IS NULL OR s.ticker = ANY ($1))
+        AND ($1::text[] IS NULL OR s.spelling = ANY ($1))
         AND ($2::text[] IS NULL OR q.timeframe::text = ANY ($2))
         AND ($3::text[] IS NULL OR q.reason = ANY ($3))
     RETURNING 1
@@ -109,5 +110,9 @@ async def accept(connection: Connection, choice: Choice) -> int:
 def _values(choice: Choice) -> list[list[str] | None]:
     return [
         None if names is None else [str(name) for name in names]
-        for names in (choice.tickers, choice.timeframes, choice.reasons)
+        for names in (
+            choice.tickers and [spelling(ticker) for ticker in choice.tickers],
+            choice.timeframes,
+            choice.reasons,
+        )
     ]

@@ -4,22 +4,23 @@ from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
+from backfill.core.coverage import Span, Spans
 from backfill.core.series import Series
 from backfill.store.changes import Change, note_changes
 from backfill.store.pool import Connection
+from backfill.store.times import to_ms, to_ranges, to_time
 
-_NEVER: Final = datetime.min.replace(tzinfo=UTC)
-_EVER: Final = datetime.max.replace(tzinfo=UTC)
+EVER: Final = Span(to_ms(datetime.min.replace(tzinfo=UTC)), to_ms(datetime.max.replace(tzinfo=UTC)))
 # In slices, by the primary key: one statement for decades of minutes would run into its timeout.
 _SLICE: Final = 200_000
 _EXPEL: Final = """
     WITH gone AS (
         DELETE FROM ohlc_bars
         WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
-            AND ts > $3 AND ts < least($4, (
+            AND ts >= $3 AND ts < least($4, (
                 SELECT ts
                 FROM ohlc_bars
-                WHERE symbol_id = $1 AND timeframe = $2::text::timeframe AND ts > $3
+                WHERE symbol_id = $1 AND timeframe = $2::text::timeframe AND ts >= $3
                 ORDER BY ts
                 OFFSET $5
                 LIMIT 1
@@ -31,6 +32,19 @@ _EXPEL: Final = """
         SELECT symbol_id, timeframe, ts, 'source_changed', to_jsonb(gone), $6 FROM gone
     )
     SELECT count(*) AS bars, min(ts) AS first, max(ts) AS last FROM gone
+"""
+_UNCOVER: Final = """
+    UPDATE backfill_progress AS p
+    SET coverage = coverage - $3::tstzmultirange,
+        invalidated = invalidated - $3::tstzmultirange,
+        oldest_bar = held.oldest,
+        newest_bar = held.newest
+    FROM (
+        SELECT min(ts) AS oldest, max(ts) AS newest
+        FROM ohlc_bars
+        WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
+    ) AS held
+    WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
 """
 # What was taken out of the coverage stays marked: it is what the new source has to bring.
 _START_ANEW: Final = """
@@ -45,33 +59,34 @@ _FORGET_EMPTY: Final = """
 
 
 async def expel(
-    connection: Connection,
-    run_id: UUID,
-    series: Series,
-    before: datetime = _EVER,
-    most: int = _SLICE,
+    connection: Connection, run_id: UUID, series: Series, span: Span = EVER, most: int = _SLICE
 ) -> int:
-    """Move a series' bars, all or those from before an instant, to quarantine and count them.
+    """Move the bars that start within a span to quarantine as ``source_changed`` and count them.
 
-    Their reason is ``source_changed``; the run's change of the series holds their range. ``most``
-    is how many one statement moves.
+    The run's change of the series holds their range. ``most`` is how many one statement moves.
     """
-    key = (series.symbol.id, str(series.timeframe))
-    reached = _NEVER
     change = Change(series)
+    start, end = to_time(span.start_ms), to_time(span.end_ms)
     while True:
-        row = await connection.fetchrow(_EXPEL, *key, reached, before, most, run_id)
+        row = await connection.fetchrow(_EXPEL, *_key(series), start, end, most, run_id)
         change.withdrawn += row["bars"]
         change.reach(row["first"], row["last"])
         if row["bars"] < most:
             break
-        reached = row["last"]
     await note_changes(connection, run_id, [change])
     return change.withdrawn
 
 
+async def uncover(connection: Connection, series: Series, span: Span) -> None:
+    """Take a span out of a series' coverage, not to be asked for again, after `expel`."""
+    await connection.execute(_UNCOVER, *_key(series), to_ranges(Spans.of(span)))
+
+
 async def start_anew(connection: Connection, series: Series) -> None:
     """Forget a series' source and all that it answered; what is invalidated stays so."""
-    key = (series.symbol.id, str(series.timeframe))
-    await connection.execute(_START_ANEW, *key)
-    await connection.execute(_FORGET_EMPTY, *key)
+    await connection.execute(_START_ANEW, *_key(series))
+    await connection.execute(_FORGET_EMPTY, *_key(series))
+
+
+def _key(series: Series) -> tuple[int, str]:
+    return series.symbol.id, str(series.timeframe)

@@ -4,30 +4,41 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from backfill.core.series import Symbol, ticker_traits
+from backfill.core.series import Alias, Symbol, spelling, ticker_traits
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Reference
 from backfill.store.pool import Connection
 
+# Symbols with their former names, oldest first, and their entries of the watchlist, if any.
+_SYMBOLS: Final = """
+    SELECT s.*, w.timeframes::text[] AS watched_timeframes, w.since, w.paused,
+        ARRAY(
+            SELECT (a.ticker, a.valid_from, a.valid_until)
+            FROM symbol_aliases AS a
+            WHERE a.symbol_id = s.id
+            ORDER BY a.valid_from
+        ) AS aliases
+    FROM symbols AS s
+    LEFT JOIN watchlist AS w ON w.symbol_id = s.id
+"""
 _REGISTER: Final = """
     INSERT INTO symbols (ticker, asset_type, calendar)
-    SELECT * FROM unnest($1::text[], $2::text[], $3::text[])
-    ON CONFLICT (ticker) DO NOTHING
+    SELECT n.ticker, n.asset_type, n.calendar
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[])
+        AS n (ticker, asset_type, calendar, spelling)
+    WHERE NOT EXISTS (SELECT FROM symbols AS s WHERE s.spelling = n.spelling)
+    ON CONFLICT DO NOTHING
 """
-_BY_TICKER: Final = "SELECT * FROM symbols WHERE ticker = ANY ($1::text[])"
-_CONFIRMED: Final = """
-    SELECT *
-    FROM symbols AS s
-    WHERE confirmed_at IS NOT NULL
-        OR EXISTS (SELECT FROM watchlist AS w WHERE w.symbol_id = s.id)
-    ORDER BY ticker
-"""
-_WATCHED: Final = """
-    SELECT s.*, w.timeframes::text[] AS watched_timeframes, w.since, w.paused
-    FROM watchlist AS w
-    JOIN symbols AS s ON s.id = w.symbol_id
+_BY_TICKER: Final = _SYMBOLS + "WHERE s.spelling = ANY ($1::text[])"
+_BY_ID: Final = _SYMBOLS + "WHERE s.id = $1"
+_KNOWN: Final = (
+    _SYMBOLS
+    + """
+    WHERE s.confirmed_at IS NOT NULL OR w.symbol_id IS NOT NULL
     ORDER BY s.ticker
 """
+)
+_WATCHED: Final = _SYMBOLS + "WHERE w.symbol_id IS NOT NULL ORDER BY s.ticker"
 _WATCH: Final = """
     INSERT INTO watchlist AS w (symbol_id, timeframes, since)
     SELECT id, $2::text[]::timeframe[], $3 FROM symbols WHERE ticker = ANY ($1::text[])
@@ -89,20 +100,35 @@ async def register(connection: Connection, tickers: Iterable[str]) -> list[Symbo
     wanted = list(dict.fromkeys(tickers))
     traits = [ticker_traits(ticker) for ticker in wanted]
     await connection.execute(
-        _REGISTER, wanted, [kind for kind, _ in traits], [calendar for _, calendar in traits]
+        _REGISTER,
+        wanted,
+        [kind for kind, _ in traits],
+        [calendar for _, calendar in traits],
+        [spelling(ticker) for ticker in wanted],
     )
     return await by_ticker(connection, wanted)
 
 
 async def by_ticker(connection: Connection, tickers: list[str]) -> list[Symbol]:
-    """Return the symbols of those tickers that there are, in the order given."""
-    found = {row["ticker"]: _symbol(row) for row in await connection.fetch(_BY_TICKER, tickers)}
-    return [found[ticker] for ticker in tickers if ticker in found]
+    """Return the symbols of those tickers that there are, each once, in the order given.
+
+    A pair is found under either spelling, as ``BTC/USD`` and as ``X:BTCUSD``.
+    """
+    rows = await connection.fetch(_BY_TICKER, [spelling(ticker) for ticker in tickers])
+    found = {row["spelling"]: _symbol(row) for row in rows}
+    found |= {row["ticker"]: _symbol(row) for row in rows}
+    matches = (found.get(ticker) or found.get(spelling(ticker)) for ticker in tickers)
+    return list(dict.fromkeys(symbol for symbol in matches if symbol is not None))
+
+
+async def by_id(connection: Connection, symbol_id: int) -> Symbol:
+    """Return a symbol as it is known by now."""
+    return _symbol(await connection.fetchrow(_BY_ID, symbol_id))
 
 
 async def known_symbols(connection: Connection) -> list[Symbol]:
     """Return the symbols that a provider has confirmed or somebody watches, by ticker."""
-    return [_symbol(row) for row in await connection.fetch(_CONFIRMED)]
+    return [_symbol(row) for row in await connection.fetch(_KNOWN)]
 
 
 async def watched(connection: Connection) -> list[WatchEntry]:
@@ -122,13 +148,14 @@ async def watch(
     connection: Connection, tickers: list[str], timeframes: list[Timeframe], since: str | None
 ) -> None:
     """Put symbols on the watchlist, or change what is kept of them."""
-    await register(connection, tickers)
-    await connection.execute(_WATCH, tickers, [str(one) for one in timeframes], since)
+    symbols = [symbol.ticker for symbol in await register(connection, tickers)]
+    await connection.execute(_WATCH, symbols, [str(one) for one in timeframes], since)
 
 
 async def unwatch(connection: Connection, tickers: list[str]) -> list[str]:
     """Take symbols off the watchlist and return those that were on it; their bars stay."""
-    return [row["ticker"] for row in await connection.fetch(_UNWATCH, tickers)]
+    symbols = [symbol.ticker for symbol in await by_ticker(connection, tickers)]
+    return [row["ticker"] for row in await connection.fetch(_UNWATCH, symbols)]
 
 
 async def confirm(connection: Connection, symbol_id: int) -> None:
@@ -163,4 +190,8 @@ def _symbol(row: Mapping[str, Any]) -> Symbol:
         delisted_on=row["delisted_on"],
         confirmed=row["confirmed_at"] is not None,
         reference_at=row["reference_at"],
+        figi=row["figi"],
+        successor_figi=row["successor_figi"],
+        retired_on=row["retired_on"],
+        aliases=tuple(Alias(*alias) for alias in row["aliases"]),
     )

@@ -131,3 +131,33 @@ def test_a_malformed_symbol_is_refused_by_watch_before_anything_is_written(
     assert ended.code == 2
     assert ended.err.count("\n") == 1
     assert query(database_url, "SELECT count(*) FROM symbols")[0][0] == 0
+
+
+def test_two_spellings_of_a_pair_are_one_symbol_under_the_first(
+    simulate: Callable[..., Simulator], cli: Callable[..., Cli], database_url: str
+) -> None:
+    simulator = simulate()
+    run = cli(simulator)
+    span = ("--from", "2024-11-01", *AS_OF, "--json")
+    assert run("run", "--symbols", "BTC/USD,X:BTCUSD", *span).json["series"]["total"] == 1
+    calls = len(simulator.calls)
+
+    again = run("run", "--symbol", "X:BTCUSD", *span)
+    planned = run("run", "--symbol", "X:BTCUSD", *span, "--dry-run")
+    watched = run("watch", "add", "X:BTCUSD", "--json")
+    removed = run("watch", "remove", "BTC/USD", "X:BTCUSD", "--json")
+
+    assert (again.code, len(simulator.calls)) == (0, calls)
+    assert [(one["symbol"], one["calls"]) for one in planned.json["series"]] == [("BTC/USD", 0)]
+    assert [one["symbol"] for one in watched.json["watchlist"]] == ["BTC/USD"]
+    assert removed.json == {"removed": ["BTC/USD"]}
+    assert [row[0] for row in query(database_url, "SELECT ticker FROM symbols")] == ["BTC/USD"]
+
+
+def test_a_mix_of_two_spellings_is_refused(
+    simulate: Callable[..., Simulator], cli: Callable[..., Cli]
+) -> None:
+    ended = cli(simulate())("symbols", "add", "X:BTC/USD")
+
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert "BTC/USD or X:BTCUSD" in ended.err

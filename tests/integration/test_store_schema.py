@@ -163,6 +163,7 @@ async def test_nothing_but_symbols_is_ever_referred_to_and_never_by_ohlc_bars(ow
     )
     assert {tuple(row) for row in rows} == {
         ("backfill_progress", "symbols"),
+        ("symbol_aliases", "symbols"),
         ("watchlist", "symbols"),
     }
 

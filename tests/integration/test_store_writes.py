@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -12,7 +12,7 @@ import pytest
 
 from backfill.core.bars import Bars
 from backfill.core.checks import Reason
-from backfill.core.coverage import Spans
+from backfill.core.coverage import Span, Spans
 from backfill.core.empty import EmptyReason, empty_slots
 from backfill.core.series import Progress, Series, Source
 from backfill.core.timeframe import MINUTE_MS, Timeframe
@@ -20,7 +20,7 @@ from backfill.errors import DatabaseError, LeaseLost, SourceMismatch
 from backfill.store import progress
 from backfill.store.bars import Counts
 from backfill.store.pool import Database
-from backfill.store.source import expel
+from backfill.store.source import EVER, expel
 from backfill.store.times import to_time
 from tests.calendars import calendar
 from tests.conftest import _fresh
@@ -347,12 +347,12 @@ async def test_bars_leave_a_few_at_a_time_and_none_is_left_or_counted_twice(
 ) -> None:
     run_id, (series, other) = await claimed(database, "AAPL", Timeframe.m1, Timeframe.m5)
     await write(database, run_id, chunk(series, minutes(6)), chunk(other, minutes(6)))
-    before = to_time(START + 5 * MINUTE_MS)
+    first = Span(START, START + 5 * MINUTE_MS)
 
-    async def leave(bound: datetime) -> int:
-        return await database.run(lambda one: expel(one, run_id, series, bound, most))
+    async def leave(span: Span) -> int:
+        return await database.run(lambda one: expel(one, run_id, series, span, most))
 
-    assert [await leave(before), await leave(before), await leave(NOW)] == [5, 0, 1]
+    assert [await leave(first), await leave(first), await leave(EVER)] == [5, 0, 1]
     assert len(await bars_of(database, series)) == 0
     assert len(await bars_of(database, other)) == 6
     assert await value(database, "SELECT count(DISTINCT ts) FROM quarantined_bars") == 6

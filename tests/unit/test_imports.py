@@ -23,6 +23,7 @@ LAYERS: Final = (
         "connect",
         "verify",
         "actions",
+        "owners",
         "reference",
         "universe",
         "summary",

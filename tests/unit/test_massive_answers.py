@@ -15,7 +15,7 @@ from backfill.core.checks import Reason, check_page
 from backfill.core.coverage import Span
 from backfill.core.series import Symbol
 from backfill.core.timeframe import DAY_MS, Timeframe
-from backfill.core.wire import Reference, Request, Response
+from backfill.core.wire import DatedName, Names, Reference, Request, Response
 from backfill.errors import (
     BackfillError,
     BadAnswer,
@@ -234,7 +234,8 @@ def test_whatever_the_body_an_answer_becomes_a_page_or_an_outcome(body: bytes) -
     for reader in (
         lambda: MASSIVE.read_bars(response, AAPL, "raw"),
         lambda: MASSIVE.read_splits(response),
-        lambda: MASSIVE.read_reference(response),
+        lambda: MASSIVE.read_reference(response, AAPL),
+        lambda: MASSIVE.read_owners(response),
     ):
         try:
             reader()
@@ -271,7 +272,8 @@ def test_a_status_names_its_outcome_to_every_reader_whatever_the_body(
     for reader in (
         lambda: MASSIVE.read_bars(response, AAPL, "raw"),
         lambda: MASSIVE.read_splits(response),
-        lambda: MASSIVE.read_reference(response),
+        lambda: MASSIVE.read_reference(response, AAPL),
+        lambda: MASSIVE.read_owners(response),
     ):
         with pytest.raises(outcome) as refused:
             reader()
@@ -291,11 +293,11 @@ def test_what_a_refusal_says_is_cut_short() -> None:
 def test_only_the_reference_says_that_a_ticker_is_unknown() -> None:
     body = b'{"status":"NOT_FOUND","request_id":"x","message":"Ticker not found."}'
     with pytest.raises(UnknownSymbol):
-        MASSIVE.read_reference(Response(404, {}, body))
+        MASSIVE.read_reference(Response(404, {}, body), AAPL)
     with pytest.raises(ProviderError):
         MASSIVE.read_bars(Response(404, {}, body), AAPL, "raw")
     with pytest.raises(ProviderError):
-        MASSIVE.read_reference(Response(404, {}, HTML))
+        MASSIVE.read_reference(Response(404, {}, HTML), AAPL)
 
 
 def test_a_delisted_ticker_has_its_last_day() -> None:
@@ -309,7 +311,9 @@ def test_a_delisted_ticker_has_its_last_day() -> None:
             "delisted_utc": "2022-11-08T00:00:00Z",
         },
     }
-    found = MASSIVE.read_reference(Response(200, {}, json.dumps(body).encode()))
+    found = MASSIVE.read_reference(
+        Response(200, {}, json.dumps(body).encode()), Symbol(3, "TWTR", "stock", "XNYS")
+    )
     assert found == Reference("TWTR", date(2013, 11, 7), date(2022, 11, 8), figi=None)
 
 
@@ -317,9 +321,32 @@ def test_a_delisted_ticker_has_its_last_day() -> None:
     "wrong", [{"list_date": "soon"}, {"delisted_utc": "never"}, {"ticker": None}]
 )
 def test_a_reference_whose_dates_are_none_is_unreadable(wrong: dict[str, Any]) -> None:
-    body = json.dumps({"status": "OK", "results": {"ticker": "A", "market": "stocks"} | wrong})
+    body = json.dumps({"status": "OK", "results": {"ticker": "AAPL", "market": "stocks"} | wrong})
     with pytest.raises(UnreadableAnswer):
-        MASSIVE.read_reference(Response(200, {}, body.encode()))
+        MASSIVE.read_reference(Response(200, {}, body.encode()), AAPL)
+
+
+def test_the_reference_of_another_ticker_is_refused() -> None:
+    body = json.dumps({"status": "OK", "results": {"ticker": "AAP", "list_date": "2001-11-29"}})
+    with pytest.raises(BadAnswer, match="'AAP' came for AAPL"):
+        MASSIVE.read_reference(Response(200, {}, body.encode()), AAPL)
+
+
+@pytest.mark.parametrize("body", [HTML, b'{"status":"NOT_FOUND","message":"Ticker not found."}'])
+def test_no_former_names_are_known_where_there_are_no_events(body: bytes) -> None:
+    with pytest.raises(UnknownSymbol):
+        MASSIVE.read_names(Response(404, {}, body))
+
+
+def test_events_that_are_no_change_of_name_tell_no_name() -> None:
+    events = [
+        {"type": "ticker_change", "date": "2022-06-11", "ticker_change": {"ticker": "META"}},
+        {"type": "relocation", "date": "2023-01-01"},
+    ]
+    body = json.dumps({"status": "OK", "results": {"events": events}}).encode()
+    assert MASSIVE.read_names(Response(200, {}, body)) == Names(
+        figi=None, dated=(DatedName("META", date(2022, 6, 11)),)
+    )
 
 
 SENT: Final = "Tue, 24 Nov 2026 11:00:00 GMT"

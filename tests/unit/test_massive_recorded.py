@@ -12,9 +12,19 @@ from backfill.core.bars import Bars
 from backfill.core.calendar import Calendar, Session
 from backfill.core.checks import Reason, check_page
 from backfill.core.coverage import Span
-from backfill.core.series import Symbol
+from backfill.core.series import Alias, Symbol, aliases_of
 from backfill.core.timeframe import DAY_MS, Timeframe
-from backfill.core.wire import Kind, Page, Reference, Request, Response, Split
+from backfill.core.wire import (
+    DatedName,
+    Kind,
+    Names,
+    Owner,
+    Page,
+    Reference,
+    Request,
+    Response,
+    Split,
+)
 from backfill.errors import UnreadableAnswer
 from backfill.providers.massive import Massive
 
@@ -57,22 +67,32 @@ def splits(body: bytes) -> tuple[list[Split], Request | None]:
 
 
 def reference(body: bytes) -> Reference:
-    return MASSIVE.read_reference(Response(200, {}, body))
+    return MASSIVE.read_reference(Response(200, {}, body), AAPL)
+
+
+def names(body: bytes) -> Names:
+    return MASSIVE.read_names(Response(200, {}, body))
+
+
+def owners(body: bytes) -> tuple[list[Owner], Request | None]:
+    return MASSIVE.read_owners(Response(200, {}, body))
 
 
 READERS: Final[dict[str, Callable[[bytes], Any]]] = {
     "bars": split_bars,
     "splits": splits,
     "reference": reference,
+    "names": names,
+    "owners": owners,
 }
 READ_BY: Final = {
     "aggs-AAPL-day-2005-04-01-2005-04-04.json": "bars",
     "splits.json": "splits",
     "ticker-AAPL.json": "reference",
     "dividends.json": None,
-    "events-META.json": None,
+    "events-META.json": "names",
     "grouped-stocks.json": None,
-    "tickers-page1.json": None,
+    "tickers-page1.json": "owners",
     "openapi-subset.json": None,
 }
 
@@ -152,6 +172,24 @@ def test_the_reference_of_a_ticker_tells_since_when_it_is_listed() -> None:
         delisted_on=None,
         figi="BBG000B9XRY4",
     )
+
+
+def test_meta_was_fb_until_a_saturday() -> None:
+    found = names(recorded("events-META.json"))
+    assert found == Names(
+        figi="BBG000MM2P62",
+        dated=(DatedName("META", date(2022, 6, 11)), DatedName("FB", date(2012, 5, 18))),
+    )
+    assert aliases_of("META", found.dated) == (Alias("FB", date(2012, 5, 18), date(2022, 6, 11)),)
+    assert aliases_of("FB", found.dated) == ()
+
+
+def test_a_page_of_the_list_tells_whose_each_ticker_is_and_asks_for_the_next_as_a_look_up() -> None:
+    found, following = owners(recorded("tickers-page1.json"))
+    assert found == [Owner("A", "BBG000C2V3D6"), Owner("AA", "BBG00B3T3HD3")]
+    assert following is not None
+    assert following.target.startswith("https://api.massive.com/v3/reference/tickers?cursor=")
+    assert following.kind is Kind.lookup
 
 
 AGGREGATES: Final = "/v2/aggs/ticker/{%s}/range/{multiplier}/{timespan}/{from}/{to}"

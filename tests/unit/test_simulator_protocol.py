@@ -337,10 +337,14 @@ def test_splits_are_filtered_sorted_and_paged() -> None:
     ]
     assert [row["execution_date"] for row in rows] == [
         "2025-03-17",
+        "2025-03-10",
         "2024-10-16",
         "2024-10-09",
         "2024-09-23",
         "2024-06-10",
+        "2024-03-11",
+        "2024-02-12",
+        "2023-06-12",
     ]
     url = "/v3/reference/splits?ticker=TWICE&execution_date.gt=2024-10-09&order=asc"
     (row,) = get(url)["results"]
@@ -350,7 +354,7 @@ def test_splits_are_filtered_sorted_and_paged() -> None:
         "split_to": 10,
         "ticker": "TWICE",
     }
-    assert get("/v3/reference/splits?execution_date.lt=2024-06-10")["results"] == []
+    assert get("/v3/reference/splits?execution_date.lt=2023-06-12")["results"] == []
     assert len(get("/v3/reference/splits?execution_date=2024-06-10")["results"]) == 1
 
 
@@ -403,9 +407,48 @@ def test_the_list_of_tickers_pages_without_listing_dates() -> None:
     found = [row for page in pages("/v3/reference/tickers?limit=400") for row in page["results"]]
     names = [row["ticker"] for row in found]
     assert names == sorted(names)
-    assert set(names) == set(MARKET.tickers) - {"DEADCO"}
+    assert set(names) == set(MARKET.tickers) - {"DEADCO", "OLDNM"}
     assert not any("list_date" in row for row in found)
     (dead,) = get("/v3/reference/tickers?active=false")["results"]
     assert dead["ticker"] == "DEADCO"
     crypto = get("/v3/reference/tickers?market=crypto")["results"]
     assert [row["ticker"] for row in crypto] == ["X:BTCUSD", "X:ETHUSD"]
+
+
+def test_events_tell_the_names_of_a_company_and_a_ticker_has_the_bars_of_who_had_it() -> None:
+    def events(ticker: str, day: date) -> list[tuple[str, str]]:
+        now = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
+        results = get(f"/vX/reference/tickers/{ticker}/events?types=ticker_change", now=now)
+        found = results["results"]["events"]
+        return [(event["ticker_change"]["ticker"], event["date"]) for event in found]
+
+    was = ("OLDNM", "2015-06-01")
+    assert events("OLDNM", date(2024, 5, 17)) == [was]
+    assert events("NEWNM", date(2024, 5, 18)) == [("NEWNM", "2024-05-18"), was]
+    assert events("AAPL", date(2024, 5, 18)) == [("AAPL", "1980-12-12")]
+    gone = ask("/v3/reference/tickers/OLDNM", datetime(2024, 5, 18, 12, tzinfo=UTC))
+    assert answer("GET", gone).status == 404
+    assert answer("GET", ask("/vX/reference/tickers/X:BTCUSD/events")).status == 404
+
+    def days(ticker: str) -> set[str]:
+        url = f"/v2/aggs/ticker/{ticker}/range/1/day/2023-11-13/2024-05-24?adjusted=false"
+        rows = get(url, now=datetime(2024, 7, 1, tzinfo=UTC))["results"]
+        return {str(datetime.fromtimestamp(row.t / 1000, NEW_YORK).date()) for row in rows}
+
+    new, old = days("NEWNM"), days("OLDNM")
+    assert (min(new), max(new)) == ("2023-11-13", "2024-05-24")
+    assert not {day for day in new if "2023-11-17" < day < "2024-05-20"}
+    assert (min(old), max(old)) == ("2023-11-13", "2024-05-17")
+
+
+def test_a_ticker_that_is_used_again_has_another_figi() -> None:
+    def details(day: date) -> tuple[bool, str, str]:
+        now = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
+        found = get("/v3/reference/tickers/REUSE", now=now)["results"]
+        return found["active"], found["list_date"], found["composite_figi"]
+
+    first, between, second = map(details, (date(2024, 6, 3), date(2024, 12, 2), date(2025, 2, 3)))
+    assert first[:2] == (True, "2011-03-01")
+    assert between == (False, *first[1:])
+    assert second[:2] == (True, "2025-01-15")
+    assert second[2] != first[2]

@@ -1,0 +1,175 @@
+"""The bodies of Massive's reference and listings, from JSON to values."""
+
+from datetime import date
+from typing import Final, TypeVar
+
+import msgspec
+
+from backfill.core.wire import DatedName, Dividend, Names, Owner, Reference, Split
+from backfill.errors import ProviderError, UnreadableAnswer
+
+
+class _Ticker(msgspec.Struct):
+    ticker: str
+    list_date: date | None = None
+    delisted_utc: str | None = None
+    composite_figi: str | None = None
+
+
+class _TickerDetails(msgspec.Struct):
+    results: _Ticker
+
+
+class _Listed(msgspec.Struct):
+    ticker: str
+    active: bool
+    composite_figi: str | None = None
+
+
+class _Tickers(msgspec.Struct):
+    status: str
+    results: list[_Listed]
+    next_url: str | None = None
+
+
+class _Named(msgspec.Struct):
+    ticker: str
+
+
+class _Event(msgspec.Struct):
+    type: str
+    date: date
+    ticker_change: _Named | None = None
+
+
+class _Company(msgspec.Struct):
+    events: list[_Event]
+    composite_figi: str | None = None
+
+
+class _Events(msgspec.Struct):
+    results: _Company
+
+
+class _Split(msgspec.Struct):
+    ticker: str
+    execution_date: date
+    split_from: float
+    split_to: float
+
+
+class _Splits(msgspec.Struct):
+    status: str
+    results: list[_Split] = []
+    next_url: str | None = None
+
+
+class _Dividend(msgspec.Struct):
+    ticker: str
+    ex_dividend_date: date
+    cash_amount: float
+    dividend_type: str
+    currency: str = "USD"
+    pay_date: date | None = None
+
+
+class _Dividends(msgspec.Struct):
+    status: str
+    results: list[_Dividend] = []
+    next_url: str | None = None
+
+
+_T = TypeVar("_T")
+
+_TICKER_DETAILS: Final = msgspec.json.Decoder(_TickerDetails)
+_TICKERS: Final = msgspec.json.Decoder(_Tickers)
+_EVENTS: Final = msgspec.json.Decoder(_Events)
+_SPLITS: Final = msgspec.json.Decoder(_Splits)
+_DIVIDENDS: Final = msgspec.json.Decoder(_Dividends)
+
+
+def reference_in(body: bytes) -> Reference:
+    """Return a ticker's details."""
+    ticker = _decoded(_TICKER_DETAILS, body).results
+    delisted = ticker.delisted_utc
+    return Reference(
+        ticker=ticker.ticker,
+        listed_on=ticker.list_date,
+        delisted_on=_day(delisted) if delisted else None,
+        figi=ticker.composite_figi,
+    )
+
+
+def names_in(body: bytes) -> Names:
+    """Return the names of a company; an event that is no change of name tells of none."""
+    company = _decoded(_EVENTS, body).results
+    return Names(
+        company.composite_figi,
+        tuple(
+            DatedName(event.ticker_change.ticker, event.date)
+            for event in company.events
+            if event.ticker_change is not None
+        ),
+    )
+
+
+def owners_in(body: bytes) -> tuple[list[Owner], str | None]:
+    """Return a page of the list of tickers, and the address of the next page."""
+    answer = _decoded(_TICKERS, body)
+    refuse_status(answer.status)
+    return [Owner(row.ticker, row.composite_figi) for row in answer.results], answer.next_url
+
+
+def splits_in(body: bytes) -> tuple[list[Split], str | None]:
+    """Return a page of splits, as listed, and the address of the next page."""
+    answer = _decoded(_SPLITS, body)
+    refuse_status(answer.status)
+    splits = [
+        Split(row.ticker, row.execution_date, row.split_from, row.split_to)
+        for row in answer.results
+    ]
+    return splits, answer.next_url
+
+
+def dividends_in(body: bytes) -> tuple[list[Dividend], str | None]:
+    """Return a page of dividends, as listed, and the address of the next page."""
+    answer = _decoded(_DIVIDENDS, body)
+    refuse_status(answer.status)
+    dividends = [
+        Dividend(
+            row.ticker,
+            row.ex_dividend_date,
+            row.cash_amount,
+            row.dividend_type,
+            row.currency,
+            row.pay_date,
+        )
+        for row in answer.results
+    ]
+    return dividends, answer.next_url
+
+
+def refuse_status(status: str) -> None:
+    """Refuse an answer that says in its body that it is none.
+
+    Raises
+    ------
+    ProviderError
+        If its status is neither OK nor DELAYED.
+    """
+    if status not in {"OK", "DELAYED"}:
+        raise ProviderError(f"the provider answered with status {status[:40]!r}")
+
+
+def _decoded(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UnreadableAnswer(f"the answer can't be read: {str(error)[:120]}") from None
+
+
+def _day(stamp: str) -> date:
+    try:
+        return date.fromisoformat(stamp[:10])
+    except ValueError:
+        raise UnreadableAnswer(f"{stamp[:40]!r} is not a date") from None

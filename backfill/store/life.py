@@ -1,0 +1,221 @@
+"""The life of a symbol: the names it had, who has its ticker by now, and setting it aside."""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Final
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from backfill.core.calendar import ZONES
+from backfill.core.checks import LATEST_MS
+from backfill.core.coverage import Span, Spans
+from backfill.core.series import Alias, Series, Symbol
+from backfill.core.splits import basis_ends
+from backfill.core.timeframe import Timeframe
+from backfill.core.wire import Reference
+from backfill.errors import UsageError
+from backfill.store import progress, universe
+from backfill.store.empty import reopen
+from backfill.store.pool import Connection
+from backfill.store.source import expel, uncover
+from backfill.store.times import to_time
+
+# In key order, and before the symbol's own row: as a page's write locks them.
+_LOCK_SERIES: Final = """
+    SELECT timeframe::text, claimed_until > now() AND claimed_by IS NOT NULL AS held
+    FROM backfill_progress
+    WHERE symbol_id = $1
+    ORDER BY symbol_id, timeframe
+    FOR UPDATE
+"""
+_KEEP_ALIAS: Final = """
+    INSERT INTO symbol_aliases (symbol_id, ticker, valid_from, valid_until)
+    VALUES ($1, $2, $3, $4)
+"""
+_DROP_ALIASES: Final = "DELETE FROM symbol_aliases WHERE symbol_id = $1"
+# A week or month that was fetched whole is rolled up from days from now on.
+_DERIVE: Final = """
+    UPDATE backfill_progress
+    SET derived_from = 'd1', invalidated = invalidated + coverage, coverage = '{}'
+    WHERE symbol_id = $1 AND timeframe IN ('w1', 'mn1') AND provider IS NOT NULL
+        AND derived_from IS NULL
+"""
+# One step of the primary key for each series.
+_LAST_BEFORE: Final = """
+    SELECT max(b.ts)
+    FROM backfill_progress AS p
+    CROSS JOIN LATERAL (
+        SELECT max(ts) AS ts
+        FROM ohlc_bars
+        WHERE symbol_id = p.symbol_id AND timeframe = p.timeframe AND ts < $2
+    ) AS b
+    WHERE p.symbol_id = $1 AND p.timeframe = ANY ($3::text[]::timeframe[])
+"""
+_SUCCEED: Final = """
+    UPDATE symbols
+    SET successor_figi = $2, successor_listed_on = $3, reference_at = now()
+    WHERE id = $1
+"""
+_LOCK_SYMBOL: Final = "SELECT successor_listed_on FROM symbols WHERE id = $1 FOR UPDATE"
+_RETIRE: Final = "UPDATE symbols SET ticker = $2, retired_on = $3 WHERE id = $1"
+_REPLACE: Final = """
+    INSERT INTO symbols (ticker, asset_type, calendar, figi, listed_on)
+    VALUES ($1, $2, $3, $4, $5)
+    RETURNING id
+"""
+_MOVE_WATCH: Final = "UPDATE watchlist SET symbol_id = $2 WHERE symbol_id = $1"
+
+_DAYS: Final = [str(one) for one in Timeframe if one.is_intraday or one is Timeframe.d1]
+
+
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """A symbol that was set aside: under which name, and whether its ticker is watched on."""
+
+    ticker: str
+    name: str
+    watched: bool
+
+
+async def note_names(
+    connection: Connection,
+    run_id: UUID,
+    symbol: Symbol,
+    aliases: tuple[Alias, ...],
+    listed_on: date | None,
+) -> int:
+    """Note the former names of a symbol, and put right what was asked for under the wrong one.
+
+    What is stored from before the change is another company's: it leaves for quarantine, and its
+    coverage from ``listed_on`` on is to be fetched again. Returns how many bars left.
+    """
+    every = await _locked(connection, symbol)
+    held = (await universe.by_id(connection, symbol.id)).aliases
+    if not aliases or aliases == held:
+        return 0
+    follows = held and aliases[: len(held)] == held
+    await connection.execute(_DROP_ALIASES, symbol.id)
+    for one in aliases:
+        await connection.execute(
+            _KEEP_ALIAS, symbol.id, one.ticker, one.valid_from, one.valid_until
+        )
+    start_ms = _midnight(symbol, held[-1].valid_until) if follows else 0
+    change = aliases[-1].valid_until
+    life_ms = _midnight(symbol, listed_on) if listed_on else 0
+    expelled = 0
+    for series in every:
+        known = (await progress.load_progress(connection, [series]))[series.key]
+        wrong = Span(start_ms, basis_ends(series.timeframe, change, symbol.calendar))
+        expelled += await expel(
+            connection, run_id, series, Span(start_ms, _midnight(symbol, change))
+        )
+        again = known.coverage & Spans.of((max(wrong.start_ms, life_ms), wrong.end_ms))
+        await uncover(connection, series, wrong)
+        await progress.invalidate(connection, series, again)
+        await reopen(connection, series, Spans.of(wrong))
+    await connection.execute(_DERIVE, symbol.id)
+    return expelled
+
+
+async def last_day_before(connection: Connection, symbol: Symbol, day: date) -> date | None:
+    """Return the day of the last bar that is stored of a symbol from before a day."""
+    return await _last_day(connection, symbol, _midnight(symbol, day))
+
+
+async def note_successor(
+    connection: Connection, run_id: UUID, symbol: Symbol, reference: Reference
+) -> int:
+    """Note that a symbol's ticker belongs to another company by now.
+
+    What is stored from its listing on leaves for quarantine; returns how many bars did. A listing
+    that is older than all that is stored tells nothing, and moves nothing.
+    """
+    listed_on = reference.listed_on
+    every = await _locked(connection, symbol)
+    await connection.execute(_SUCCEED, symbol.id, reference.figi, listed_on)
+    expelled = 0
+    for series in every:
+        known = (await progress.load_progress(connection, [series]))[series.key]
+        if listed_on is None or known.oldest_bar_ms is None:
+            continue
+        theirs = Span(_midnight(symbol, _first_day(series.timeframe, listed_on)), LATEST_MS)
+        if theirs.start_ms > known.oldest_bar_ms:
+            expelled += await expel(connection, run_id, series, theirs)
+            await uncover(connection, series, theirs)
+    return expelled
+
+
+async def retire(connection: Connection, ticker: str, today: date) -> Retired:
+    """Set a symbol aside under a dated name, and free its ticker for whoever has it now.
+
+    Its rows stay as they are. The watchlist's entry goes on with a new symbol of the ticker, whose
+    life begins after the last day that is stored of the old one.
+
+    Raises
+    ------
+    UsageError
+        If there is no such symbol, nothing is stored of it, or a run is working on it.
+    """
+    found = await universe.by_ticker(connection, [ticker])
+    if not found:
+        raise UsageError(f"{ticker} is not known; backfill symbols list shows those that are")
+    rows = await connection.fetch(_LOCK_SERIES, found[0].id)
+    successor_listed_on = await connection.fetchval(_LOCK_SYMBOL, found[0].id)
+    symbol = await universe.by_id(connection, found[0].id)
+    if symbol.retired_on is not None:
+        raise UsageError(f"{ticker} is retired already, as {symbol.ticker}")
+    if any(row["held"] for row in rows):
+        raise UsageError(f"a run is working on {symbol.ticker}: retire it when that has ended")
+    last = await _last_day(connection, symbol, LATEST_MS)
+    if last is None:
+        raise UsageError(f"nothing is stored of {symbol.ticker}: there is nothing to retire")
+    name = f"{symbol.ticker}@{last}"
+    after = last + timedelta(days=1)
+    began = symbol.aliases[-1].valid_until if symbol.aliases else symbol.listed_on
+    began = began if began is not None and began < after else date.min
+    await connection.execute(_RETIRE, symbol.id, name, today)
+    await connection.execute(_KEEP_ALIAS, symbol.id, symbol.ticker, began, after)
+    heir = await connection.fetchval(
+        _REPLACE,
+        symbol.ticker,
+        symbol.asset_type,
+        symbol.calendar,
+        symbol.successor_figi,
+        max(after, successor_listed_on or after),
+    )
+    moved = await connection.execute(_MOVE_WATCH, symbol.id, heir)
+    return Retired(symbol.ticker, name, watched=moved != "UPDATE 0")
+
+
+async def _locked(connection: Connection, symbol: Symbol) -> list[Series]:
+    rows = await connection.fetch(_LOCK_SERIES, symbol.id)
+    return [Series(symbol, Timeframe(row["timeframe"])) for row in rows]
+
+
+async def _last_day(connection: Connection, symbol: Symbol, end_ms: int) -> date | None:
+    """The day of the last bar that starts before an instant; of a week or month only if need be."""
+    for timeframes in (_DAYS, [str(one) for one in Timeframe]):
+        last: datetime | None = await connection.fetchval(
+            _LAST_BEFORE, symbol.id, to_time(end_ms), timeframes
+        )
+        if last is not None:
+            return last.astimezone(ZoneInfo(ZONES[symbol.calendar])).date()
+    return None
+
+
+def _midnight(symbol: Symbol, day: date) -> int:
+    zone = ZoneInfo(ZONES[symbol.calendar])
+    return (
+        int(datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC).timestamp()) * 1000
+    )
+
+
+def _first_day(timeframe: Timeframe, day: date) -> date:
+    """The first day of the bar in which a day lies."""
+    match timeframe:
+        case Timeframe.w1:
+            return day - timedelta(days=day.weekday())
+        case Timeframe.mn1:
+            return day.replace(day=1)
+        case _:
+            return day

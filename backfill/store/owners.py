@@ -1,0 +1,63 @@
+"""How far the list of all tickers is read, and the companies that it names."""
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Final
+
+from backfill.core.series import Symbol
+from backfill.store.pool import Connection
+
+_AGAIN: Final = timedelta(days=30)
+_AT_FIRST: Final = timedelta(days=1)
+
+# The first to come takes the session; a run at the same time finds it taken.
+_CLAIM: Final = """
+    INSERT INTO action_syncs AS a (provider, kind, session)
+    SELECT $1, 'tickers', $2
+    WHERE EXISTS (SELECT FROM symbols WHERE confirmed_at <= $3)
+    ON CONFLICT (provider, kind) DO UPDATE
+    SET session = excluded.session
+    WHERE a.session < excluded.session AND (
+        a.next_ticker IS NOT NULL OR a.next_from IS NULL OR a.next_from <= $4
+    )
+    RETURNING next_ticker
+"""
+_NOTE: Final = """
+    UPDATE action_syncs
+    SET next_from = CASE WHEN next_ticker IS NULL THEN $3 ELSE next_from END,
+        next_ticker = $2,
+        synced_at = CASE WHEN $2::text IS NULL THEN $4 ELSE synced_at END
+    WHERE provider = $1 AND kind = 'tickers'
+"""
+_FILL_FIGI: Final = "UPDATE symbols SET figi = $2 WHERE id = $1 AND figi IS NULL"
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """A reading of the list: the last ticker that it came to; None before it has begun."""
+
+    reached: str | None
+
+
+async def claim_sweep(
+    connection: Connection, provider: str, session: date, now: datetime
+) -> Sweep | None:
+    """Take it on to read in the list for a final session; None if that is done, or not due.
+
+    It is due thirty days after it began last, and the first time a day after the first symbol was
+    confirmed.
+    """
+    row = await connection.fetchrow(_CLAIM, provider, session, now - _AT_FIRST, now.date())
+    return Sweep(row["next_ticker"]) if row else None
+
+
+async def note_sweep(
+    connection: Connection, provider: str, reached: str | None, now: datetime
+) -> None:
+    """Note which ticker a reading has come to; None for its end."""
+    await connection.execute(_NOTE, provider, reached, now.date() + _AGAIN, now)
+
+
+async def note_figi(connection: Connection, symbol: Symbol, figi: str) -> None:
+    """Note which company a symbol is, if that is not known."""
+    await connection.execute(_FILL_FIGI, symbol.id, figi)
