@@ -39,6 +39,8 @@ class Reason(StrEnum):
     """The page holds two different bars for one slot; neither is stored."""
     withdrawn = "withdrawn"
     """It was stored, and a complete reload no longer has it."""
+    source_changed = "source_changed"
+    """It was stored, and is of another share basis, or of another company that had the ticker."""
 
 
 @dataclass(frozen=True, slots=True)
