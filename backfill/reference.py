@@ -8,7 +8,7 @@ from uuid import UUID
 import structlog
 
 from backfill.core.calendar import ALWAYS_OPEN
-from backfill.core.series import Alias, Symbol, aliases_of
+from backfill.core.series import Alias, Symbol, aliases_of, dated_back
 from backfill.core.wire import Reference
 from backfill.errors import NotEntitled, UnknownSymbol
 from backfill.fetch.client import Client
@@ -42,11 +42,12 @@ class ReferenceDesk:
         self._outcomes = outcomes
         self._asked: dict[int, asyncio.Task[Symbol]] = {}
 
-    async def look_up(self, symbol: Symbol) -> Symbol:
+    async def look_up(self, symbol: Symbol, trades_since: date | None) -> Symbol:
         """Return a symbol as it is known once the reference has been asked about it.
 
         It is not asked where it was lately, and has nothing to say where the plan doesn't include
-        it, or of a ticker that it no longer knows although bars of it are stored.
+        it, or of a ticker that it no longer knows although bars of it are stored. ``trades_since``
+        is the day from which on its bars know no silence, if that is known.
 
         Raises
         ------
@@ -55,9 +56,9 @@ class ReferenceDesk:
         """
         if symbol.reference_at and datetime.now(UTC) - symbol.reference_at < _AGE:
             return symbol
-        return await self.look_again(symbol)
+        return await self.look_again(symbol, trades_since)
 
-    async def look_again(self, symbol: Symbol) -> Symbol:
+    async def look_again(self, symbol: Symbol, trades_since: date | None = None) -> Symbol:
         """Look a symbol up even if it was looked up lately.
 
         Raises
@@ -67,10 +68,10 @@ class ReferenceDesk:
         """
         task = self._asked.get(symbol.id)
         if task is None:
-            task = self._asked[symbol.id] = asyncio.create_task(self._ask(symbol))
+            task = self._asked[symbol.id] = asyncio.create_task(self._ask(symbol, trades_since))
         return await asyncio.shield(task)
 
-    async def _ask(self, symbol: Symbol) -> Symbol:
+    async def _ask(self, symbol: Symbol, trades_since: date | None) -> Symbol:
         try:
             reference = await self._client.fetch(
                 self._provider.reference(symbol),
@@ -85,7 +86,7 @@ class ReferenceDesk:
             reference = Reference(symbol.ticker, symbol.listed_on, symbol.delisted_on, None)
             aliases: tuple[Alias, ...] = ()
         else:
-            aliases = await self._aliases(symbol, reference)
+            aliases = dated_back(await self._aliases(symbol, reference), trades_since)
         found, expelled = await self._database.run(
             lambda connection: self._note(connection, symbol, reference, aliases)
         )
@@ -96,7 +97,7 @@ class ReferenceDesk:
 
     async def _aliases(self, symbol: Symbol, reference: Reference) -> tuple[Alias, ...]:
         """Ask for the former names of a symbol; none where nothing is known of it."""
-        if symbol.calendar == ALWAYS_OPEN or (symbol.figi or reference.figi) != reference.figi:
+        if symbol.calendar == ALWAYS_OPEN or _differ(symbol.figi, reference.figi):
             return ()
         try:
             names = await self._client.fetch(
@@ -106,7 +107,7 @@ class ReferenceDesk:
             )
         except (NotEntitled, UnknownSymbol):
             return ()
-        if (names.figi or reference.figi) != reference.figi:
+        if _differ(names.figi, reference.figi):
             return ()
         return aliases_of(symbol.ticker, names.dated)
 
@@ -139,6 +140,11 @@ def _is_of_another(symbol: Symbol, reference: Reference, last: date | None) -> b
     if reference.figi is None:
         return False
     if symbol.figi is not None:
-        return symbol.figi != reference.figi
+        return _differ(symbol.figi, reference.figi)
     listed_on = reference.listed_on
     return last is not None and listed_on is not None and listed_on - last >= _SILENCE
+
+
+def _differ(one: str | None, other: str | None) -> bool:
+    """Whether two FIGIs are known, and of different companies."""
+    return None not in {one, other} and one != other

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import date, timedelta
 from functools import partial
 from typing import Final
 from uuid import UUID
@@ -37,7 +37,7 @@ class Context:
     """What all streams of a run share.
 
     ``look_up`` asks the provider's reference about a symbol, at most once a run, and returns the
-    symbol as it is known then.
+    symbol as it is known then; it is told since when the ticker is known to trade.
     """
 
     run_id: UUID
@@ -46,7 +46,7 @@ class Context:
     provider: Provider
     rules: Rules
     outcomes: Outcomes
-    look_up: Callable[[Symbol], Awaitable[Symbol]]
+    look_up: Callable[[Symbol, date | None], Awaitable[Symbol]]
 
 
 class Stream:
@@ -237,7 +237,7 @@ class Stream:
         """
         if pages.leaves_a_question(page):
             try:
-                self._symbol = await self._context.look_up(self._symbol)
+                self._symbol = await self._context.look_up(self._symbol, pages.trades_since(page))
             except UnknownSymbol:
                 if not self._any_bars:
                     raise

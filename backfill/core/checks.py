@@ -41,7 +41,7 @@ class Reason(StrEnum):
     withdrawn = "withdrawn"
     """It was stored, and a complete reload no longer has it."""
     source_changed = "source_changed"
-    """It was stored, and its series has moved to another source or to a split's new basis."""
+    """It was stored, and is of another source, another share basis, or another company."""
 
 
 @dataclass(frozen=True, slots=True)

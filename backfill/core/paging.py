@@ -1,6 +1,7 @@
 """What the pages of one request prove, page by page, for every series that they feed."""
 
 from dataclasses import dataclass, field, replace
+from datetime import date
 from typing import Final
 
 import numpy as np
@@ -97,16 +98,30 @@ class Pages:
         So it is when the last page leaves a session or more empty at the start of the range, or
         any page a silence of two weeks between its bars.
         """
-        stamps = np.sort(np.concatenate((page.bars.ts_ms, self._edge.ts_ms)))
-        calendar = self._work.calendar
+        stamps = self._stamps(page)
         if page.next is None:
             oldest = int(stamps[0]) if len(stamps) else self._planned.span.end_ms
-            days = calendar.grid(Timeframe.d1)
+            days = self._work.calendar.grid(Timeframe.d1)
             if days.narrow((self._planned.span.start_ms, oldest)) is not None:
                 return True
-        steps = np.diff(np.searchsorted(calendar.midnight_ms, stamps, side="right"))
+        return self._after_silence(stamps) > 0
+
+    def trades_since(self, page: Page) -> date | None:
+        """Return the day from which on a page's bars know no silence; None if they can't tell."""
+        stamps = self._stamps(page)
+        if self._work.base in _SESSIONS_PER_BAR or not len(stamps):
+            return None
+        return self._work.calendar.day_of(int(stamps[self._after_silence(stamps)]))
+
+    def _stamps(self, page: Page) -> IntColumn:
+        return np.sort(np.concatenate((page.bars.ts_ms, self._edge.ts_ms)))
+
+    def _after_silence(self, stamps: IntColumn) -> int:
+        """The index of the first stamp after the last silence; 0 if there is none."""
+        sessions = np.searchsorted(self._work.calendar.midnight_ms, stamps, side="right")
         usual = _SESSIONS_PER_BAR.get(self._work.base, 1)
-        return bool((steps > _SILENT_SESSIONS + usual).any())
+        silences = np.flatnonzero(np.diff(sessions) > _SILENT_SESSIONS + usual)
+        return int(silences[-1]) + 1 if len(silences) else 0
 
     def reaches(self, listed_ms: int | None) -> bool:
         """Whether all is proven that lies after the symbol's listing."""

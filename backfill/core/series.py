@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from itertools import pairwise
 from typing import Final, NamedTuple, Self
 
@@ -14,6 +14,7 @@ from backfill.core.wire import DatedName
 from backfill.errors import UsageError
 
 _PAIR: Final = re.compile(r"[A-Z0-9]{2,10}/[A-Z]{3,5}")
+_LATE: Final = timedelta(days=7)
 _TICKER: Final = re.compile(r"[A-Za-z0-9]+([.:/_-][A-Za-z0-9]+)*")
 
 
@@ -131,6 +132,21 @@ def aliases_of(ticker: str, names: Iterable[DatedName]) -> tuple[Alias, ...]:
         for old, new in pairwise(dated)
         if old.since < new.since
     )
+
+
+def dated_back(aliases: tuple[Alias, ...], began: date | None) -> tuple[Alias, ...]:
+    """Return former names whose last ended where trade under the present one began.
+
+    Providers date a change some days late: META traded from a Thursday on that is listed as the
+    Saturday after. ``began`` is the first day of the trade that the change lies in, if that is
+    known; one that is more than a week off is of somebody else.
+    """
+    if not aliases or began is None:
+        return aliases
+    last = aliases[-1]
+    if timedelta() < last.valid_until - began <= _LATE and last.valid_from < began:
+        return (*aliases[:-1], replace(last, valid_until=began))
+    return aliases
 
 
 def spelling(ticker: str) -> str:

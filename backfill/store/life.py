@@ -193,13 +193,17 @@ async def _locked(connection: Connection, symbol: Symbol) -> list[Series]:
 
 
 async def _last_day(connection: Connection, symbol: Symbol, end_ms: int) -> date | None:
-    """The day of the last bar that starts before an instant; of a week or month only if need be."""
-    for timeframes in (_DAYS, [str(one) for one in Timeframe]):
+    """The day of the last bar that starts before an instant; of a week or month its last day."""
+    zone = ZoneInfo(ZONES[symbol.calendar])
+    for timeframes in (_DAYS, ["w1"], ["mn1"]):
         last: datetime | None = await connection.fetchval(
             _LAST_BEFORE, symbol.id, to_time(end_ms), timeframes
         )
-        if last is not None:
-            return last.astimezone(ZoneInfo(ZONES[symbol.calendar])).date()
+        if last is None:
+            continue
+        after = last.astimezone(zone).date() + timedelta(days=1)
+        ends_ms = basis_ends(Timeframe(timeframes[-1]), after, symbol.calendar)
+        return to_time(ends_ms).astimezone(zone).date() - timedelta(days=1)
     return None
 
 

@@ -1,5 +1,6 @@
 """Renamed tickers: the whole history of one company, and nothing of another's."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from typing import Any
@@ -164,6 +165,24 @@ def test_a_provider_that_tells_no_names_changes_nothing(
     assert lookups(simulator) == ["tickers/NEWCO", "tickers/NEWCO/events"]
     true = true_bars(market, "NEWCO", Timeframe.d1, date(2024, 3, 14), date(2024, 8, 14))
     assert_same(stored_bars(database_url, "NEWCO", Timeframe.d1), true)
+
+
+def test_a_change_that_the_provider_dates_late_is_where_trade_under_the_new_name_began(
+    market: Market, simulator: Simulator, run: Run, database_url: str
+) -> None:
+    names = (("NEWNM", "2024-05-22"), ("OLDNM", "2015-06-01"))
+    events = [
+        {"ticker_change": {"ticker": ticker}, "type": "ticker_change", "date": since}
+        for ticker, since in names
+    ]
+    body = json.dumps({"status": "OK", "results": {"events": events}})
+    simulator.inject(Fault(action=Action.STATUS, status=200, body=body, path="/vX/"))
+
+    ended = run("2024-08-14", "--symbol", "NEWNM", "-t", "d1", "--from", "2023-08-01")
+
+    assert ended.code == 0, ended.err
+    true = true_bars(market, "NEWNM", Timeframe.d1, date(2023, 8, 1), date(2024, 8, 14))
+    assert_same(stored_bars(database_url, "NEWNM", Timeframe.d1), true)
 
 
 def test_of_a_ticker_that_had_another_owner_only_its_own_life_is_stored(

@@ -152,7 +152,7 @@ def test_the_commands_of_the_first_hour_work_and_so_does_the_sql(
     assert {row[0] for row in held} == {str(timeframe) for timeframe in Timeframe}
 
 
-def test_a_series_begins_at_its_listing_after_one_look_up(
+def test_a_series_begins_at_its_listing_after_one_look_up_of_that_and_one_of_its_names(
     market: Market,
     simulate: Callable[..., Simulator],
     cli: Callable[..., Cli],
@@ -165,9 +165,10 @@ def test_a_series_begins_at_its_listing_after_one_look_up(
     first = run(*command)
 
     assert first.code == 0, first.err
-    assert first.json["lookups"] == 3
+    assert first.json["lookups"] == 4
     assert [call.path for call in simulator.calls if call.kind == "lookup"] == [
         "/v3/reference/tickers/NEWCO",
+        "/vX/reference/tickers/NEWCO/events",
         "/v3/reference/splits",
         "/v3/reference/dividends",
     ]
