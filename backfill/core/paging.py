@@ -251,6 +251,8 @@ class _RollUp:
         before = self._base.index_from(proven_ms)
         start = self._base.end_of(before - 1) if before else proven_ms
         whole = self._grid.narrow((start, upto)) or Span(upto, upto)
+        if not self._base.count((whole.end_ms, upto)):
+            whole = Span(whole.start_ms, upto)  # closed hours are proven with what is before them
         self._upto = whole.start_ms
         self._waiting = base.take(base.ts_ms < whole.start_ms)
         self._waiting_bad = bad[bad < whole.start_ms]
