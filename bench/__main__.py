@@ -70,7 +70,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="how often each contestant runs")
     given = parser.parse_args()
     if given.what == "report":
-        report.fill(_DOCUMENT, Results.read(FOLDER / f"{FULL.name}.json"))
+        file = FOLDER / f"{FULL.name}.json"
+        if not file.exists():
+            parser.error(f"there is no {file} yet: run make bench-full first")
+        results = Results.read(file)
+        report.fill(_DOCUMENT, results, report.plot(results, file.with_suffix(".svg")))
         return
     scale = QUICK if given.what == "quick" else FULL
     if given.rounds:

@@ -1,5 +1,6 @@
 """Results as tables in Markdown, for the terminal and for ``docs/performance.md``."""
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
@@ -28,8 +29,8 @@ def markdown(results: Results) -> str:
     )
 
 
-def fill(document: Path, results: Results) -> None:
-    """Write the tables between the marks of a document, in place of what stood there.
+def fill(document: Path, results: Results, picture: Path) -> None:
+    """Write the plot and the tables between the marks of a document, in place of what stood there.
 
     Raises
     ------
@@ -40,7 +41,9 @@ def fill(document: Path, results: Results) -> None:
     _, end, after = rest.partition(_END)
     if not begin or not end:
         raise ValueError(f"{document} lacks the line {_BEGIN!r} or {_END!r}")
-    document.write_text(f"{before}{_BEGIN}\n\n{markdown(results)}\n\n{_END}{after}")
+    where = os.path.relpath(picture, document.parent)
+    figures = f"![Bars per second of a first load]({where})\n\n{markdown(results)}"
+    document.write_text(f"{before}{_BEGIN}\n\n{figures}\n\n{_END}{after}")
 
 
 def plot(results: Results, file: Path) -> Path:
