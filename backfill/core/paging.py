@@ -165,7 +165,9 @@ class Pages:
             chunks.append(
                 rollup.chunk(proven.start_ms, final_ms, bars, self._edge, quarantined, checked)
                 if rollup
-                else self._chunk(target, proven, bars, quarantined, checked)
+                else self._chunk(
+                    target, proven, _kept(target, bars, final_ms), quarantined, checked
+                )
             )
         return chunks
 
@@ -218,6 +220,12 @@ class Pages:
         canonical = self._work.calendar.canonical(self._work.base, checked.rejected.ts_ms)
         slots, inside = self._grid.floor(canonical)
         return np.setdiff1d(slots[inside], checked.bars.ts_ms)
+
+
+def _kept(target: Target, bars: Bars, final_ms: int) -> Bars:
+    """Return the bars that a series should hold; the base may be asked for more, for another."""
+    wanted = Spans.of(target.wanted) if target.wanted else Spans()
+    return bars.take((wanted | target.missing).holds(bars.ts_ms) | (bars.ts_ms >= final_ms))
 
 
 class _RollUp:
