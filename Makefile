@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint format backfill migrate simulate bench clean
+.PHONY: help demo test soak lint format backfill migrate simulate bench bench-full clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +17,7 @@ PYTEST := $(BIN)/python -m pytest
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer is needed" >&2; exit 1; }
@@ -56,8 +56,16 @@ migrate: $(VENV)/installed ## Bring the database's schema up to date
 simulate: $(VENV)/installed ## Serve the simulated provider on loopback
 	@$(BIN)/backfill simulate $(ARGS)
 
-bench: $(VENV)/installed ## Measure the write path
-	@$(BIN)/python -m bench $(ARGS)
+$(VENV)/bench-installed: $(VENV)/installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[dev,bench]'
+	@touch $@
+
+bench: $(VENV)/bench-installed ## Measure loads beside those of other tools, in two minutes
+	@$(BIN)/python -m bench quick $(ARGS)
+
+bench-full: $(VENV)/bench-installed ## Measure at full size, in half an hour
+	@$(BIN)/python -m bench full $(ARGS)
 
 clean: ## Remove .venv and caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

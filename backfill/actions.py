@@ -62,6 +62,7 @@ class ActionsDesk:
         self._now = to_time(context.rules.now_ms)
         self._today = calendar.day_of(context.rules.now_ms)
         self._since = context.rules.terms.window_start(self._today)
+        self._listed: set[store.ActionKey] = set()
 
     async def sync(self) -> None:
         """List what is due, then decide which splits apply, by the prices that are stored now.
@@ -157,22 +158,33 @@ class ActionsDesk:
         await store.note_listing(connection, provider, kind.name, listing)
 
     async def _keep_splits(self, connection: Connection, splits: list[Split]) -> None:
-        await store.keep_splits(connection, filter(usable, splits), self._now)
+        kept = [one for one in splits if usable(one)]
+        self._listed.update((one.ticker, one.execution_date) for one in kept)
+        await store.keep_splits(connection, kept, self._now)
 
     async def _keep_dividends(self, connection: Connection, dividends: list[Dividend]) -> None:
         paid = [one for one in dividends if one.cash_amount > 0]
         await store.keep_dividends(connection, paid, self._now)
 
     async def _finish_splits(
-        self, connection: Connection, _since: date, listing: store.Listing
+        self, connection: Connection, since: date, listing: store.Listing
     ) -> None:
         context = self._context
+        # A listing without any split at all is rather a provider's fault than news.
+        dropped = (
+            await store.drop_unlisted_splits(connection, since, self._listed)
+            if self._listed
+            else []
+        )
+        for ticker, day in dropped:
+            log.info("split.dropped", symbol=ticker, execution_date=day.isoformat())
         outdated = await store.invalidate_outdated(
             connection,
             context.run_id,
             listing.synced_at,
             self._now,
             self._calendar.midnight(self._since),
+            dropped,
         )
         for one in outdated:
             context.outcomes.bars.add(Counts(withdrawn=one.expelled))
@@ -186,7 +198,7 @@ class ActionsDesk:
     async def _finish_dividends(
         self, connection: Connection, since: date, _listing: store.Listing
     ) -> None:
-        await store.drop_unlisted(connection, since, self._now)
+        await store.drop_unlisted_dividends(connection, since, self._now)
 
     async def _decide(self) -> None:
         """Decide which splits apply; one that is newly set aside makes this run exit 1 (R11)."""

@@ -9,8 +9,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from uuid import UUID, uuid4
@@ -18,27 +17,28 @@ from uuid import UUID, uuid4
 import structlog
 
 from backfill.actions import ActionsDesk
+from backfill.connect import open_client, open_database
 from backfill.core.calendar import ALWAYS_OPEN
+from backfill.core.coverage import Spans
 from backfill.core.work import Demand, Mode, Rules, Work
 from backfill.errors import DatabaseError, LimitReached, UnknownSymbol, UsageError
-from backfill.fetch.client import Client, Tally
-from backfill.fetch.quota import Pacer, spacing_s
+from backfill.fetch.client import Tally
 from backfill.fetch.stop import StopSignal
 from backfill.gaps import SeriesGaps, series_gaps
-from backfill.job import Job
+from backfill.job import EVERYTHING, Job, Scope
 from backfill.orchestrator import Orchestrator
 from backfill.owners import OwnersDesk
 from backfill.reference import ReferenceDesk
 from backfill.settings import Settings
 from backfill.store import progress, runs, universe
-from backfill.store.embedded import embedded_postgres
 from backfill.store.migrate import ensure_schema
 from backfill.store.pool import Connection, Database
-from backfill.store.quota import DatabaseSlots
 from backfill.store.times import to_ms
 from backfill.stream import Context, Stream
 from backfill.summary import Outcomes, Plan, Summary
+from backfill.tracked import tracked_series
 from backfill.universe import Prepared, prepare
+from backfill.verify import Verification, Verifier, samples
 
 __all__ = ["Job", "Mode", "Plan", "Running", "Settings", "Summary", "open_database", "plan", "run"]
 
@@ -54,27 +54,6 @@ class Running:
     plan: Plan
     tally: Tally
     outcomes: Outcomes
-
-
-@asynccontextmanager
-async def open_database(settings: Settings) -> AsyncIterator[Database]:
-    """Connect to the settings' database, or start the embedded one, and bring no schema.
-
-    Raises
-    ------
-    UsageError
-        If the settings name no database, or something that is none.
-    DatabaseError
-        If it can't be reached.
-    """
-    url = settings.database()
-    if url is not None:
-        async with Database.connect(url) as database:
-            yield database
-        return
-    with embedded_postgres(settings.embedded_dir()) as url:
-        async with Database.connect(url) as database:
-            yield database
 
 
 async def plan(settings: Settings, job: Job) -> Plan:
@@ -94,72 +73,130 @@ async def plan(settings: Settings, job: Job) -> Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Findings:
+    """What a look at the series found: gaps, and how a sample of stored bars compares, if asked."""
+
+    gaps: list[SeriesGaps]
+    verification: Verification | None
+
+    @property
+    def exit_code(self) -> int:
+        """4 for a gap or a bar that differs; what kept a sample from being taken goes first."""
+        code = self.verification.exit_code if self.verification else 0
+        return code or (4 if self.gaps else 0)
+
+    @property
+    def error(self) -> str | None:
+        """What ended the verification before its end, if something did."""
+        error = self.verification.error if self.verification else None
+        return str(error) if error else None
+
+
+@dataclass(frozen=True, slots=True)
 class Repair:
-    """A repair of gaps: those found first, the run that asked for them, and those that are left.
+    """A repair of gaps and differences: those found first, the run for them, the gaps left.
 
     ``summary`` is None where there was nothing to ask for.
     """
 
-    found: list[SeriesGaps]
+    found: Findings
     summary: Summary | None
     left: list[SeriesGaps]
 
     @property
     def exit_code(self) -> int:
-        """The run's, or 4 if a gap is left that could be asked for."""
+        """The run's or the verification's, or 4 if a gap is left that could be asked for."""
         if self.summary is not None and self.summary.exit_code:
             return self.summary.exit_code
+        if self.found.verification and self.found.verification.exit_code not in {0, 4}:
+            return self.found.verification.exit_code
         return 4 if any(one.askable for one in self.left) else 0
 
+    @property
+    def error(self) -> str | None:
+        """What ended the run or the verification before its end, if something did."""
+        return (self.summary.error if self.summary else None) or self.found.error
 
-async def gaps(settings: Settings, as_of: datetime | None = None) -> list[SeriesGaps]:
-    """Return the gaps of every series that is kept, by symbol (R6).
+
+async def gaps(
+    settings: Settings,
+    as_of: datetime | None = None,
+    scope: Scope = EVERYTHING,
+    *,
+    verify_calls: int | None = None,
+    stop: StopSignal | None = None,
+) -> Findings:
+    """Return the gaps of the series of a scope, by symbol (R6).
+
+    With ``verify_calls``, a random sample of what is covered is asked for again in at most as many
+    calls, and held against what is stored: corrections that came after a bar was final show here.
 
     Raises
     ------
     UsageError, DatabaseError
         As `run` does.
     """
+    now = as_of or datetime.now(UTC)
+    if verify_calls is not None:
+        settings.api_key()
     async with open_database(settings) as database:
         await ensure_schema(database)
-        return await series_gaps(database, settings, as_of or datetime.now(UTC))
+        found = await series_gaps(database, settings, now, scope)
+        if verify_calls is None:
+            return Findings(found, None)
+        tracked = await tracked_series(database, settings, now, scope)
+        chosen, failures = samples(tracked, settings, now, verify_calls)
+        result = Verification(Tally(limit=verify_calls), failures=failures)
+        symbols = len({sample.tracked.series.symbol.id for sample in chosen})
+        async with open_client(
+            settings, database, result.tally, stop or StopSignal(), symbols=symbols
+        ) as client:
+            await Verifier(settings, database, client, now, result).verify(chosen)
+        return Findings(found, result)
 
 
 async def repair(
     settings: Settings,
     as_of: datetime | None = None,
+    scope: Scope = EVERYTHING,
     *,
+    verify_calls: int | None = None,
     stop: StopSignal | None = None,
     watch: Callable[[Running], None] | None = None,
 ) -> Repair:
-    """Ask for the gaps of every series, just those, and see what is left (R7).
+    """Ask for the gaps of a scope and for what differs, just those, and see what is left (R7).
 
-    The gaps are taken out of the coverage first: if this ends early, the next run goes on.
+    Both are taken out of the coverage first: if this ends early, the next run goes on.
 
     Raises
     ------
     UsageError, DatabaseError
         As `run` does.
     """
-    found = await gaps(settings, as_of)
-    asked = [one for one in found if one.askable]
+    settings.api_key()
+    found = await gaps(settings, as_of, scope, verify_calls=verify_calls, stop=stop)
+    asked = {one.series: one.askable for one in found.gaps if one.askable}
+    if found.verification is not None:
+        for series, spans in found.verification.differing.items():
+            asked[series] = asked.get(series, Spans()) | spans
     if not asked:
-        return Repair(found, None, found)
+        return Repair(found, None, found.gaps)
     async with open_database(settings) as database:
 
         async def invalidate(connection: Connection) -> None:
-            for one in asked:
-                await progress.invalidate(connection, one.series, one.askable)
+            for series, spans in asked.items():
+                await progress.invalidate(connection, series, spans)
 
         await database.run(invalidate)
     job = Job(
-        symbols=tuple(dict.fromkeys(one.series.symbol.ticker for one in asked)),
-        timeframes=tuple(dict.fromkeys(one.series.timeframe for one in asked)),
+        symbols=tuple(dict.fromkeys(series.symbol.ticker for series in asked)),
+        timeframes=tuple(dict.fromkeys(series.timeframe for series in asked)),
         mode=Mode.repair,
         as_of=as_of,
     )
     summary = await run(settings, job, stop=stop, watch=watch)
-    return Repair(found, summary, await gaps(settings, as_of))
+    left = await gaps(settings, as_of, scope)
+    return Repair(found, summary, left.gaps)
 
 
 async def run(
@@ -184,25 +221,22 @@ async def run(
     """
     _check(job)
     stop = stop or StopSignal()
-    key = settings.api_key()
+    settings.api_key()  # a run without one calls nothing, also when nothing is due
     if job.deadline_s is not None:
         reason = LimitReached(f"--deadline {job.deadline_s:g} s is over")
         asyncio.get_running_loop().call_later(job.deadline_s, stop.set, reason)
     async with open_database(settings) as database:
         await stop.unless_set(ensure_schema(database))
-        return await _Run(settings, job, database, key, stop).execute(watch)
+        return await _Run(settings, job, database, stop).execute(watch)
 
 
 class _Run:
     """One run, from the plan to the ledger."""
 
-    def __init__(
-        self, settings: Settings, job: Job, database: Database, key: str, stop: StopSignal
-    ) -> None:
+    def __init__(self, settings: Settings, job: Job, database: Database, stop: StopSignal) -> None:
         self._settings = settings
         self._job = job
         self._database = database
-        self._key = key
         self._stop = stop
         self._id: UUID = uuid4()
         self._tally = Tally(limit=job.max_calls)
@@ -240,22 +274,9 @@ class _Run:
                 outcomes.complete.update(work.series)
         if not due:
             return
-        quota = settings.quota
-        slots = DatabaseSlots(
-            self._database,
-            settings.provider.name,
-            self._key,
-            quota,
-            spacing_s(quota.pace) if quota.pace else 0.0,
-        )
-        await slots.open()
-        async with Client(
-            settings.base_url,
-            settings.provider.headers(self._key),
-            Pacer(quota, slots),
-            self._tally,
-            self._stop,
-            symbols=len({work.symbol.id for work, _ in due}),
+        symbols = len({work.symbol.id for work, _ in due})
+        async with open_client(
+            settings, self._database, self._tally, self._stop, symbols=symbols
         ) as client:
             reference = ReferenceDesk(self._id, self._database, client, settings.provider, outcomes)
             context = Context(

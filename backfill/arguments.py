@@ -6,7 +6,7 @@ from backfill.core.timeframe import Timeframe
 from backfill.core.when import parse_bound, parse_instant
 from backfill.core.work import Mode
 from backfill.errors import UsageError
-from backfill.job import Job
+from backfill.job import Job, Scope
 from backfill.store.quarantine import Choice
 
 
@@ -54,6 +54,27 @@ def job(
         max_calls=max_calls,
         deadline_s=deadline_s,
     )
+
+
+def scope(
+    symbol: list[str] | None, timeframe: list[str] | None, first: str | None, last: str | None
+) -> Scope:
+    """Return which series, and which part of them, the flags name; all of it without any.
+
+    Raises
+    ------
+    UsageError
+        If one can't be read, or the range ends before it begins.
+    """
+    found = Scope(
+        tickers=tickers(symbol) if symbol else None,
+        timeframes=timeframes(timeframe, all_timeframes=False),
+        first=parse_bound(first) if first is not None else None,
+        last=parse_bound(last) if last is not None else None,
+    )
+    if found.first is not None and found.last is not None and found.first.is_after(found.last):
+        raise UsageError(f"--from {found.first.at} is after --to {found.last.at}")
+    return found
 
 
 def tickers(names: list[str], *, retired: bool = False) -> list[str]:

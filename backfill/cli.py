@@ -52,6 +52,10 @@ Timeframes = Annotated[
 Symbols = Annotated[
     list[str] | None, typer.Option("--symbol", "-s", metavar="S", help="Repeatable.")
 ]
+First = Annotated[
+    str | None, typer.Option("--from", metavar="D", help="First session, or an instant.")
+]
+Last = Annotated[str | None, typer.Option("--to", metavar="D", help="Last session, or an instant.")]
 Reasons = Annotated[
     list[str] | None,
     typer.Option("--reason", "-r", metavar="R", help="Such as high_low; repeatable."),
@@ -83,12 +87,8 @@ def run(
     reload: Annotated[
         bool, typer.Option("--reload", help="Fetch the range again, whatever is covered.")
     ] = False,
-    first: Annotated[
-        str | None, typer.Option("--from", metavar="D", help="First session, or an instant.")
-    ] = None,
-    last: Annotated[
-        str | None, typer.Option("--to", metavar="D", help="Last session, or an instant.")
-    ] = None,
+    first: First = None,
+    last: Last = None,
     provider: Annotated[
         str | None, typer.Option("--provider", metavar="P", help="Before BACKFILL_PROVIDER.")
     ] = None,
@@ -130,9 +130,7 @@ def run(
         return
     summary = foreground.run(settings, job)
     _print(summary.as_dict(), as_json=as_json, text=lambda: show.summary(summary))
-    if summary.exit_code == 3:
-        _refuse(summary.error or _NO_ANSWER, 3)
-    raise typer.Exit(summary.exit_code)
+    _exit(summary.exit_code, summary.error)
 
 
 @app.command()
@@ -206,31 +204,44 @@ def demo_() -> None:
 @app.command()
 def gaps(
     *,
+    symbol: Symbols = None,
+    timeframe: Timeframes = None,
+    first: First = None,
+    last: Last = None,
     repair: Annotated[
         bool, typer.Option("--repair", help="Fetch just what is missing, and look again.")
     ] = False,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Ask again for a sample of what is stored, and compare."),
+    ] = False,
+    max_calls: Annotated[
+        int, typer.Option("--max-calls", metavar="N", min=1, help="How many --verify may cost.")
+    ] = 10,
     as_of: AsOf = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find the due bars that are missing, by the calendar. Exits 4 if there are any."""
+    """Find the due bars that are missing, by the calendar. Exits 4 if there are any.
+
+    With --verify, bars that the provider has corrected since they were final are found too: pages
+    chosen at random are asked for again and compared. With --repair, what differs is fetched too.
+    """
+    from backfill import arguments
+
+    scope = arguments.scope(symbol, timeframe, first, last)
     settings = _settings()
-    from backfill import api, foreground, show
+    from backfill import foreground, show
     from backfill.core.when import parse_instant
 
     now = parse_instant(as_of) if as_of else None
-    if not repair:
-        found = asyncio.run(api.gaps(settings, now))
-        _print(show.gaps_as_dict(found), as_json=as_json, text=lambda: show.gaps(found))
-        raise typer.Exit(4 if found else 0)
-    done = foreground.repair(settings, now)
-    _print(
-        {**show.gaps_as_dict(done.left), "run": done.summary and done.summary.as_dict()},
-        as_json=as_json,
-        text=lambda: show.repair(done),
-    )
-    if done.summary is not None and done.summary.exit_code == 3:
-        _refuse(done.summary.error or _NO_ANSWER, 3)
-    raise typer.Exit(done.exit_code)
+    calls = max_calls if verify else None
+    if repair:
+        done = foreground.repair(settings, now, scope, calls)
+        _print(show.repair_as_dict(done), as_json=as_json, text=lambda: show.repair(done))
+        _exit(done.exit_code, done.error)
+    found = foreground.gaps(settings, now, scope, calls)
+    _print(show.findings_as_dict(found), as_json=as_json, text=lambda: show.findings(found))
+    _exit(found.exit_code, found.error)
 
 
 @symbols_app.command("add")
@@ -414,6 +425,13 @@ def _print(values: dict[str, Any], *, as_json: bool, text: Callable[[], None]) -
         typer.echo(json.dumps(values))
     else:
         text()
+
+
+def _exit(code: int, error: str | None) -> NoReturn:
+    """Exit; a cause that all series share is told in one line."""
+    if code == 3:
+        _refuse(error or _NO_ANSWER, 3)
+    raise typer.Exit(code)
 
 
 def _exit_code() -> int:

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 from functools import partial
 from typing import TypeVar
 
-from backfill.api import open_database
+from backfill.connect import open_database
 from backfill.core.series import Symbol
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import parse_since

@@ -10,7 +10,7 @@ from typing import TypeVar
 from backfill import api
 from backfill.errors import Interrupted
 from backfill.fetch.stop import StopSignal
-from backfill.job import Job
+from backfill.job import Job, Scope
 from backfill.settings import Settings
 from backfill.show import Live
 from backfill.summary import Summary
@@ -24,10 +24,25 @@ def run(settings: Settings, job: Job) -> Summary:
     return _supervised(settings, lambda stop, watch: api.run(settings, job, stop=stop, watch=watch))
 
 
-def repair(settings: Settings, as_of: datetime | None) -> api.Repair:
-    """Repair gaps until none is left that can be asked for, or until a signal ends it."""
+def gaps(
+    settings: Settings, as_of: datetime | None, scope: Scope, verify_calls: int | None
+) -> api.Findings:
+    """Find gaps, and what differs in a sample, until done or until a signal ends it."""
     return _supervised(
-        settings, lambda stop, watch: api.repair(settings, as_of, stop=stop, watch=watch)
+        settings,
+        lambda stop, _watch: api.gaps(settings, as_of, scope, verify_calls=verify_calls, stop=stop),
+    )
+
+
+def repair(
+    settings: Settings, as_of: datetime | None, scope: Scope, verify_calls: int | None
+) -> api.Repair:
+    """Repair gaps and what differs in a sample, until done or until a signal ends it."""
+    return _supervised(
+        settings,
+        lambda stop, watch: api.repair(
+            settings, as_of, scope, verify_calls=verify_calls, stop=stop, watch=watch
+        ),
     )
 
 

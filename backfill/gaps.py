@@ -1,20 +1,24 @@
 """Which due bars are missing, of every series (R6)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import groupby
-from typing import Any
+from typing import Any, Final
 
+from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span, Spans
 from backfill.core.gaps import Gap, find_gaps, with_extended_hours
 from backfill.core.series import Series
+from backfill.core.timeframe import Timeframe
+from backfill.job import EVERYTHING, Scope
 from backfill.settings import Settings
-from backfill.store import gaps as store
 from backfill.store.empty import KnownEmpty, known_empty
+from backfill.store.gaps import incomplete
 from backfill.store.pool import Connection, Database
 from backfill.store.times import to_time
-from backfill.tracked import Tracked, tracked_series
+from backfill.tracked import tracked_series
+
+_BATCH_SLOTS: Final = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,72 +47,59 @@ class SeriesGaps:
         }
 
 
-async def series_gaps(database: Database, settings: Settings, now: datetime) -> list[SeriesGaps]:
-    """Return the series that have gaps, by symbol, finest timeframe first.
+async def series_gaps(
+    database: Database, settings: Settings, now: datetime, scope: Scope = EVERYTHING
+) -> list[SeriesGaps]:
+    """Return the series of a scope that have gaps, by symbol, finest timeframe first.
 
-    Sessions of an intraday series that hold a bar for each slot are counted by the database, for
-    all series of a timeframe at once; only the others are looked at slot by slot.
+    The database counts the bars of each session; only those that hold more or fewer than they have
+    slots are looked at slot by slot.
+
+    Raises
+    ------
+    UsageError
+        If the scope names a symbol that isn't kept.
     """
-    tracked = await tracked_series(database, settings, now)
+    tracked = await tracked_series(database, settings, now, scope)
+    calendars = {one.series: one.calendar for one in tracked}
     due = {one.series: span for one in tracked if (span := one.due(settings.terms, now))}
 
     async def find(connection: Connection) -> list[SeriesGaps]:
-        empty = await known_empty(connection, [one.series for one in tracked], now)
-        suspects = await _suspects(connection, tracked, due)
+        empty = await known_empty(connection, list(due), now)
         found = []
-        for one in tracked:
-            spans = suspects.get(one.series)
-            if not spans:
-                continue
-            known = empty.get(one.series.key, KnownEmpty())
-            stored = await store.stored_ms(connection, one.series, spans)
-            grid = one.calendar.regular_grid(one.series.timeframe)
-            gaps = find_gaps(grid, spans, stored, known.settled, known.held)
-            if gaps:
-                askable = Spans.union(gap.span for gap in gaps if gap.reason is None)
-                found.append(SeriesGaps(one.series, gaps, _to_ask(one, askable, due[one.series])))
-        return found
+        for batch in _batches(due, calendars):
+            for one, (spans, stored) in (await incomplete(connection, batch)).items():
+                grid = calendars[one].regular_grid(one.timeframe)
+                known = empty.get(one.key, KnownEmpty())
+                suspect = spans & Spans.of(due[one])
+                gaps = find_gaps(grid, suspect, stored, known.settled, known.held)
+                if gaps:
+                    askable = Spans.union(gap.span for gap in gaps if gap.reason is None)
+                    askable = _to_ask(calendars[one], one.timeframe, askable) & Spans.of(due[one])
+                    found.append(SeriesGaps(one, gaps, askable))
+        order = {one: index for index, one in enumerate(due)}
+        return sorted(found, key=lambda one: order[one.series])
 
     return await database.run(find)
 
 
-def _to_ask(tracked: Tracked, spans: Spans, due: Span) -> Spans:
-    if not tracked.series.timeframe.is_intraday:
-        return spans
-    whole = with_extended_hours(tracked.calendar, tracked.series.timeframe, spans)
-    return whole & Spans.of(due)
+def _to_ask(calendar: Calendar, timeframe: Timeframe, spans: Spans) -> Spans:
+    return with_extended_hours(calendar, timeframe, spans) if timeframe.is_intraday else spans
 
 
-async def _suspects(
-    connection: Connection, tracked: Iterable[Tracked], due: dict[Series, Span]
-) -> dict[Series, Spans]:
-    """Return the parts of each series that may lack a bar."""
-    wanting = [one for one in tracked if one.series in due]
-    found = {
-        one.series: Spans.of(due[one.series])
-        for one in wanting
-        if not one.series.timeframe.is_intraday
-    }
-    intraday = sorted(
-        (one for one in wanting if one.series.timeframe.is_intraday),
-        key=lambda one: (one.calendar.name, one.series.timeframe),
-    )
-    for (_, timeframe), group in groupby(
-        intraday, key=lambda one: (one.calendar.name, one.series.timeframe)
-    ):
-        members = list(group)
-        grid = members[0].calendar.regular_grid(timeframe)
-        first = min(due[one.series].start_ms for one in members)
-        last = max(due[one.series].end_ms for one in members)
-        sessions = grid.blocks((first, last))
-        incomplete = await store.incomplete_sessions(
-            connection,
-            [one.series.symbol.id for one in members],
-            timeframe,
-            [span for span, _ in sessions],
-            [slots for _, slots in sessions],
-        )
-        for one in members:
-            spans = (sessions[index][0] for index in incomplete.get(one.series.symbol.id, ()))
-            found[one.series] = Spans.union(spans) & Spans.of(due[one.series])
-    return found
+def _batches(
+    due: Mapping[Series, Span], calendars: Mapping[Series, Calendar]
+) -> Iterator[dict[Series, list[tuple[Span, int]]]]:
+    """Part series into batches whose stamps fit well into memory, each cut into its sessions."""
+    batch: dict[Series, list[tuple[Span, int]]] = {}
+    total = 0
+    for one, span in due.items():
+        grid = calendars[one].regular_grid(one.timeframe)
+        sessions = grid.blocks(span) if one.timeframe.is_intraday else [(span, grid.count(span))]
+        batch[one] = sessions
+        total += sum(slots for _, slots in sessions)
+        if total >= _BATCH_SLOTS:
+            yield batch
+            batch, total = {}, 0
+    if batch:
+        yield batch

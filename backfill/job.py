@@ -1,8 +1,11 @@
-"""What a run is asked to do."""
+"""What a run is asked to do, and what a check is asked to look at."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
+from backfill.core.series import Series
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
 from backfill.core.work import Mode
@@ -39,3 +42,23 @@ class Job:
     as_of: datetime | None = None
     max_calls: int | None = None
     deadline_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which of the series that are kept, and which part of them; None for no bound."""
+
+    tickers: Sequence[str] | None = None
+    timeframes: Sequence[Timeframe] | None = None
+    first: Bound | None = None
+    last: Bound | None = None
+
+    def holds(self, series: Series) -> bool:
+        """Whether a series is in it."""
+        symbol, timeframe = series
+        return (self.tickers is None or symbol.ticker in self.tickers) and (
+            self.timeframes is None or timeframe in self.timeframes
+        )
+
+
+EVERYTHING: Final = Scope()

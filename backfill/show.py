@@ -12,7 +12,8 @@ from rich.live import Live as RichLive
 from rich.table import Table
 from rich.text import Text
 
-from backfill.api import Repair, Running
+from backfill.api import Findings, Repair, Running
+from backfill.core.compare import Difference
 from backfill.core.series import Symbol
 from backfill.gaps import SeriesGaps
 from backfill.quarantine import Reopened
@@ -21,8 +22,10 @@ from backfill.store.quarantine import QuarantinedBar
 from backfill.store.times import to_time
 from backfill.store.universe import WatchEntry
 from backfill.summary import Plan, Summary
+from backfill.verify import Verification
 
 _UNBOUNDED: Final = 1000
+_SHOWN: Final = 20
 
 
 def summary(result: Summary) -> None:
@@ -129,16 +132,73 @@ def gaps(found: list[SeriesGaps]) -> None:
     out.print(f"{slots:,} bars missing in {len(found)} series")
 
 
-def gaps_as_dict(found: list[SeriesGaps]) -> dict[str, Any]:
-    """Return gaps as JSON's own types."""
-    return {"series": [one.as_dict() for one in found]}
+def findings(found: Findings) -> None:
+    """Print gaps, and how a sample of stored bars compares with the provider's."""
+    gaps(found.gaps)
+    if found.verification is not None:
+        _verification(found.verification)
+        if found.verification.differences:
+            _console().print("`--repair` fetches what differs; so does `backfill run --reload`")
+
+
+def findings_as_dict(found: Findings) -> dict[str, Any]:
+    """Return findings as JSON's own types; ``verified`` only where that was asked for."""
+    values: dict[str, Any] = {"series": [one.as_dict() for one in found.gaps]}
+    if found.verification is not None:
+        values["verified"] = found.verification.as_dict()
+    return values
 
 
 def repair(done: Repair) -> None:
-    """Print what a repair did, and what is left."""
+    """Print what a repair found and did, and what is left."""
+    if done.found.verification is not None:
+        _verification(done.found.verification)
     if done.summary is not None:
         summary(done.summary)
     gaps(done.left)
+
+
+def repair_as_dict(done: Repair) -> dict[str, Any]:
+    """Return a repair as JSON's own types: the gaps left, what was found before, and the run."""
+    return {
+        **findings_as_dict(Findings(done.left, done.found.verification)),
+        "run": done.summary and done.summary.as_dict(),
+    }
+
+
+def _verification(result: Verification) -> None:
+    out = _console()
+    found = [(series, one) for series, many in result.differences.items() for one in many]
+    out.print(
+        f"verified {result.bars:,} bars of {len(result.compared)} series in "
+        f"{result.tally.calls} calls: {f'{len(found):,} differ' if found else 'none differs'}"
+    )
+    if found:
+        table = _table("symbol", "timeframe", "ts", "", "stored", "provider")
+        for series, one in found[:_SHOWN]:
+            table.add_row(
+                series.symbol.ticker,
+                str(series.timeframe),
+                _time(to_time(one.ts_ms)),
+                str(one.kind),
+                *_unlike(one),
+            )
+        out.print(table)
+        if len(found) > _SHOWN:
+            out.print(f"… and {len(found) - _SHOWN:,} more; --json lists them all")
+    for failure in result.failures:
+        out.print(f"not verified: {failure.symbol} {failure.timeframe}: {failure.message}")
+
+
+def _unlike(one: Difference) -> tuple[str, str]:
+    """Return the values that differ, on either side."""
+    stored, provided = one.stored or {}, one.provided or {}
+    names = [name for name in stored | provided if stored.get(name) != provided.get(name)]
+    return _listed(stored, names), _listed(provided, names)
+
+
+def _listed(values: dict[str, Any], names: list[str]) -> str:
+    return " ".join(f"{name} {values[name]}" for name in names if name in values)
 
 
 def symbols(found: Iterable[Symbol]) -> None:

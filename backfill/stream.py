@@ -93,7 +93,7 @@ class Stream:
             lease = await progress.claim(connection, self.series, self._context.run_id)
             if lease is not None:
                 return lease
-            for target in work.targets:
+            for target in work.fed:
                 if target.wanted is None:
                     continue
                 await progress.want_from(connection, target.series, target.wanted.start_ms)
@@ -137,11 +137,11 @@ class Stream:
 
     async def _with_cut_sessions(self, connection: Connection, work: Work) -> Work:
         """Tell each target what is stored of the sessions that it asks for only a part of."""
-        targets = []
-        for target in work.targets:
-            cut = target.cut_sessions(work.calendar)
-            stored = await stored_ms(connection, target.series, cut) if cut else target.stored_ms
-            targets.append(replace(target, stored_ms=stored))
+        cuts = {target.series: target.cut_sessions(work.calendar) for target in work.targets}
+        if not any(cuts.values()):
+            return work
+        stored = await stored_ms(connection, cuts)
+        targets = [replace(target, stored_ms=stored[target.series]) for target in work.targets]
         return replace(work, targets=tuple(targets))
 
     async def advance(self, queued: Callable[[], None]) -> None:

@@ -11,6 +11,8 @@ from backfill.core.terms import Terms
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import parse_since
 from backfill.core.work import life_of
+from backfill.errors import UsageError
+from backfill.job import EVERYTHING, Scope
 from backfill.settings import Settings
 from backfill.store import progress, status, universe
 from backfill.store.pool import Connection, Database
@@ -26,26 +28,37 @@ class Tracked:
     calendar: Calendar
     known: Progress
     since: date
+    scope: Scope
 
     def due(self, terms: Terms, now: datetime) -> Span | None:
-        """Return what the series should hold by now: whole final slots; None if there is none."""
+        """Return what of the scope the series should hold by now, in whole final slots, if any."""
         symbol, timeframe = self.series
         now_ms = to_ms(now)
         start = self.known.wanted_from_ms
+        if start is None:
+            start = self.calendar.midnight(self.since)
+        first, last = self.scope.first, self.scope.last
         return wanted_span(
             self.calendar.grid(timeframe),
-            start if start is not None else self.calendar.midnight(self.since),
-            None,
+            max(start, first.start_ms(self.calendar)) if first else start,
+            last.end_ms(self.calendar) if last else None,
             frontier_ms(self.calendar, timeframe, terms.settling, now_ms),
             life_of(symbol, self.calendar, terms, now_ms),
         )
 
 
-async def tracked_series(database: Database, settings: Settings, now: datetime) -> list[Tracked]:
-    """Return every series that is kept, by symbol, finest timeframe first.
+async def tracked_series(
+    database: Database, settings: Settings, now: datetime, scope: Scope = EVERYTHING
+) -> list[Tracked]:
+    """Return the series of a scope that are kept, by symbol, finest timeframe first.
 
     Symbols that no provider has confirmed are left out unless they are watched; retired ones, and
     paused entries of the watchlist, altogether.
+
+    Raises
+    ------
+    UsageError
+        If the scope names a symbol that isn't kept.
     """
     default = settings.since_day(now.date())
 
@@ -63,7 +76,8 @@ async def tracked_series(database: Database, settings: Settings, now: datetime) 
                 symbols.pop(entry.symbol.id, None)
         keys = {(entry.symbol.id, one) for entry in watchlist for one in entry.timeframes}
         keys.update(await status.claimed_series(connection))
-        found = [Series(symbols[key], one) for key, one in keys if key in symbols]
+        kept = [Series(symbols[key], one) for key, one in keys if key in symbols]
+        found = [one for one in kept if scope.holds(one)]
         since = {
             entry.symbol.id: parse_since(entry.since, now.date())
             for entry in watchlist
@@ -72,6 +86,11 @@ async def tracked_series(database: Database, settings: Settings, now: datetime) 
         return found, since, await progress.load_progress(connection, found)
 
     found, since, known = await database.run(load)
+    strange = set(scope.tickers or ()) - {one.symbol.ticker for one in found}
+    if strange:
+        raise UsageError(
+            f"no series of {', '.join(sorted(strange))} is kept here; see: backfill status"
+        )
     order = list(Timeframe)
     found.sort(key=lambda one: (one.symbol.ticker, order.index(one.timeframe)))
     calendars = {}
@@ -84,6 +103,7 @@ async def tracked_series(database: Database, settings: Settings, now: datetime) 
             calendars[one.symbol.calendar],
             known.get(one.key, Progress()),
             since.get(one.symbol.id, default),
+            scope,
         )
         for one in found
     ]

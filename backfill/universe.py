@@ -55,10 +55,6 @@ async def prepare(
         If the watchlist is empty, or the range ends before it begins.
     """
     entries = await _entries(database, settings, job, today, register=register)
-    calendars = {
-        name: await _calendar(database, name, entries, today)
-        for name in sorted({entry.symbol.calendar for entry in entries})
-    }
     series = [Series(entry.symbol, one) for entry in entries for one in entry.timeframes]
 
     async def load(connection: Connection) -> progress.Known:
@@ -66,6 +62,10 @@ async def prepare(
         return await progress.load_progress(connection, series, reopen_at)
 
     known = await database.run(load)
+    calendars = {
+        name: await _calendar(database, name, entries, known, today)
+        for name in sorted({entry.symbol.calendar for entry in entries})
+    }
     work = [
         (piece, entry.demand)
         for entry in entries
@@ -116,10 +116,18 @@ async def _entries(
     return entries
 
 
-async def _calendar(database: Database, name: str, entries: list[Entry], today: date) -> Calendar:
-    """Load a calendar as deep as any of its symbols is wanted."""
-    depths = [entry.demand.since for entry in entries if entry.symbol.calendar == name]
-    depths += [entry.demand.first.day for entry in entries if entry.demand.first]
+async def _calendar(
+    database: Database, name: str, entries: list[Entry], known: progress.Known, today: date
+) -> Calendar:
+    """Load a calendar as deep as any of its series is wanted, was ever, or is stored."""
+    mine = [entry for entry in entries if entry.symbol.calendar == name]
+    depths = [entry.demand.since for entry in mine]
+    depths += [entry.demand.first.day for entry in mine if entry.demand.first]
+    keys = {(entry.symbol.id, one) for entry in mine for one in entry.timeframes}
+    for key in keys & known.keys():
+        held = known[key]
+        starts = [held.wanted_from_ms, held.oldest_bar_ms, *(at for at, _ in held.invalidated)]
+        depths += [to_time(at).date() for at in starts if at is not None]
     return await load_calendar(database, name, min(depths), today)
 
 

@@ -7,10 +7,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from backfill.core.bars import NO_COUNT, Bars
+from backfill.core.bars import NO_COUNT, Bars, IntColumn
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span
 from backfill.core.timeframe import Timeframe
+from backfill.core.wire import Page
 from backfill.errors import BadAnswer
 
 EARLIEST_MS: Final = 100_000_000_000
@@ -40,7 +41,7 @@ class Reason(StrEnum):
     withdrawn = "withdrawn"
     """It was stored, and a complete reload no longer has it."""
     source_changed = "source_changed"
-    """It was stored, and is of another share basis, or of another company that had the ticker."""
+    """It was stored, and is of another source, another share basis, or another company."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +73,7 @@ def check_page(
     """
     if not len(bars):
         return Checked(bars, bars, (), None)
-    if bars.ts_ms.min() < EARLIEST_MS or bars.ts_ms.max() > LATEST_MS:
-        raise BadAnswer("stamps are not epoch milliseconds")
+    _refuse_other_units(bars)
     grid = calendar.grid(timeframe)
     canonical = calendar.canonical(timeframe, bars.ts_ms)
     _refuse_coarser(calendar, timeframe, bars, canonical, asked)
@@ -102,6 +102,67 @@ def check_page(
     )
 
 
+def drop_repeated(calendar: Calendar, timeframe: Timeframe, bars: Bars, before: Bars) -> Bars:
+    """Return a page's bars without those that the page before it brought as well.
+
+    Raises
+    ------
+    BadAnswer
+        If a bar of one slot differs from all that the page before had for it, or stamps are in
+        another unit.
+    """
+    if not len(bars) or not len(before):
+        return bars
+    _refuse_other_units(bars)
+    canonical = calendar.canonical(timeframe, bars.ts_ms)
+    known = calendar.canonical(timeframe, before.ts_ms)
+    repeated = np.isin(canonical, known)
+    if repeated.any():
+        overlap = np.isin(known, canonical)
+        again = _rows(canonical[repeated], bars.take(repeated))
+        if not again <= _rows(known[overlap], before.take(overlap)):
+            raise BadAnswer("two pages in a row tell differently of one bar")
+    return bars.take(~repeated)
+
+
+def _rows(slots: IntColumn, bars: Bars) -> set[tuple[float, ...]]:
+    """Bars as values that compare equal where they are the same, absent ones included."""
+    return set(zip(slots.tolist(), *(column.tolist() for column in _values(bars)), strict=True))
+
+
+def _values(bars: Bars) -> NDArray[np.float64]:
+    """All columns but the stamps, with a number for what is absent."""
+    columns = [getattr(bars, field.name) for field in fields(bars) if field.name != "ts_ms"]
+    values: NDArray[np.float64] = np.nan_to_num(np.stack(columns), nan=-1.0)
+    return values
+
+
+def _refuse_other_units(bars: Bars) -> None:
+    if bars.ts_ms.min() < EARLIEST_MS or bars.ts_ms.max() > LATEST_MS:
+        raise BadAnswer("stamps are not epoch milliseconds")
+
+
+def refuse_coarser_count(timeframe: Timeframe, page: Page) -> None:
+    """Refuse a page made of twice as many base aggregates as its bars can hold, or more (R2).
+
+    A page that another one follows may be cut in the midst of a bar that it counts and doesn't
+    carry.
+
+    Raises
+    ------
+    BadAnswer
+        If the provider's own count says that the bars are of a coarser granularity.
+    """
+    if not len(page.bars) or page.base_count is None:
+        return
+    bars = len(page.bars) + (page.next is not None)
+    if page.base_count >= 2 * timeframe.most_base * bars:
+        raise BadAnswer(
+            f"{len(page.bars)} bars came for {timeframe}, made of {page.base_count} base "
+            f"aggregates: of a coarser granularity"
+        )
+
+
 def _bad_values(bars: Bars) -> list[tuple[Reason, NDArray[np.bool_]]]:
     prices = np.stack((bars.open, bars.high, bars.low, bars.close))
     finite = np.isfinite(prices).all(axis=0) & np.isfinite(bars.volume) & ~np.isinf(bars.vwap)
@@ -127,8 +188,7 @@ def _conflicts(bars: Bars, canonical: NDArray[np.int64]) -> NDArray[np.bool_]:
     same_slot = slots[1:] == slots[:-1]
     if not same_slot.any():
         return np.zeros(len(bars), bool)
-    columns = [getattr(bars, field.name) for field in fields(bars) if field.name != "ts_ms"]
-    values = np.nan_to_num(np.stack(columns)[:, order], nan=-1.0)
+    values = _values(bars)[:, order]
     differs = same_slot & (values[:, 1:] != values[:, :-1]).any(axis=0)
     return np.isin(canonical, slots[1:][differs])
 
@@ -144,7 +204,7 @@ def _refuse_coarser(
 
     Both halves are counted in regular sessions: in extended hours nobody can say what to expect.
     """
-    if len(bars) < 3:
+    if len(np.unique(canonical)) < 3:
         return
     first, last = int(bars.ts_ms.min()), int(bars.ts_ms.max())
     expected = calendar.regular_grid(timeframe).slots(

@@ -66,7 +66,7 @@ def find_gaps(
         or [np.empty(0, np.int64)]
     )
     slots = grid.starts_of(indices)
-    missing = ~np.isin(slots, stored_ms) & ~settled.holds(slots)
+    missing = ~np.isin(slots, np.sort(stored_ms), assume_unique=True) & ~settled.holds(slots)
     indices, slots = indices[missing], slots[missing]
     if not len(indices):
         return []

@@ -7,7 +7,15 @@ from typing import Final
 import numpy as np
 
 from backfill.core.bars import Bars, IntColumn
-from backfill.core.checks import EARLIEST_MS, LATEST_MS, Checked, Reason, check_page
+from backfill.core.checks import (
+    EARLIEST_MS,
+    LATEST_MS,
+    Checked,
+    Reason,
+    check_page,
+    drop_repeated,
+    refuse_coarser_count,
+)
 from backfill.core.coverage import Span, Spans
 from backfill.core.empty import EmptySlots, empty_slots
 from backfill.core.plan import PlannedRange
@@ -29,7 +37,8 @@ class Chunk:
     """What one page brings to one series.
 
     ``claims`` is the range that it closes; ``rejected`` bars go to quarantine for their
-    ``reasons``, ``empty`` are the slots of the range that hold nothing.
+    ``reasons``, ``empty`` are the slots of the range that hold nothing. ``replaces`` is the other
+    source that the series may hold bars of, all of which leave with this page.
     """
 
     series: Series
@@ -39,6 +48,7 @@ class Chunk:
     empty: list[EmptySlots] = field(default_factory=list)
     rejected: Bars = field(default_factory=Bars.empty)
     reasons: tuple[Reason, ...] = ()
+    replaces: Source | None = None
 
 
 class Pages:
@@ -46,8 +56,9 @@ class Pages:
 
     A page proves the range from its oldest bar to where the page before it ended. That oldest bar
     itself waits for the next page and is stored and claimed with it, so that a bar which a provider
-    cuts in two is never taken for whole. The last page proves the rest. A page that tells otherwise
-    of the bar at the edge, or the third in a row that reaches no further back, is refused.
+    cuts in two is never taken for whole. The last page proves the rest. Bars that the page before
+    had as well say nothing new; a page that tells otherwise of one of them, or the third in a row
+    that reaches no further back, is refused.
 
     Series that are rolled up are fed with the slots that are whole so far; what is left over waits
     for the next page, which is the first of the range before if that follows on ``newer``: a week
@@ -64,6 +75,7 @@ class Pages:
         self._grid = work.calendar.grid(work.base)
         self.upto_ms = planned.span.end_ms
         self._edge = Bars.empty()
+        self._before = Bars.empty()
         self._idle = 0
         self._quarantined: IntColumn = np.empty(0, np.int64)
         follows = newer and not self._grid.count((planned.span.end_ms, newer.start_ms))
@@ -72,7 +84,7 @@ class Pages:
             if newer and follows
             else {
                 target.series.timeframe: _RollUp(target, work, planned.span.end_ms)
-                for target in work.targets
+                for target in work.fed
                 if target.series.timeframe is not work.base
             }
         )
@@ -138,22 +150,26 @@ class Pages:
             If the page is not what was asked for, or contradicts the page before.
         """
         work = self._work
+        refuse_coarser_count(work.base, page)
         asked = Span(self._planned.span.start_ms, self.upto_ms)
-        checked = check_page(work.calendar, work.base, page.bars, asked, self._now_ms)
+        unseen = drop_repeated(work.calendar, work.base, page.bars, self._before)
+        checked = check_page(work.calendar, work.base, unseen, asked, self._now_ms)
         claim = self._claim(asked, page, checked)
-        bars = Bars.concat([self._without_edge(checked.bars), self._edge])
+        bars = Bars.concat([checked.bars, self._edge])
         self._edge = bars.take(bars.ts_ms < claim.start_ms)
+        if len(page.bars):
+            self._before = Bars.concat([page.bars, self._edge])
         bars = bars.take(bars.ts_ms >= claim.start_ms)
         if listed_ms is not None:
             bars = bars.take(bars.ts_ms >= self._grid.widen((listed_ms, listed_ms + 1)).start_ms)
         quarantined = np.concatenate((self._slots_of(checked), self._quarantined))
         self._quarantined = quarantined[quarantined < claim.start_ms]
         chunks = []
-        for target in work.targets:
+        for target in work.fed:
             proven = self._proven(target, claim, listed_ms, final_ms)
             rollup = self.rollups.get(target.series.timeframe)
             chunks.append(
-                rollup.chunk(proven.start_ms, final_ms, bars, quarantined, checked)
+                rollup.chunk(proven.start_ms, final_ms, bars, self._edge, quarantined, checked)
                 if rollup
                 else self._chunk(target, proven, bars, quarantined, checked)
             )
@@ -201,14 +217,8 @@ class Pages:
             ),
             rejected=checked.rejected,
             reasons=checked.reasons,
+            replaces=target.replaces,
         )
-
-    def _without_edge(self, bars: Bars) -> Bars:
-        """Drop the bar that the page before ended with, if this one begins with it again."""
-        repeated = np.isin(bars.ts_ms, self._edge.ts_ms)
-        if repeated.any() and not bars.take(repeated).equals(self._edge):
-            raise BadAnswer("two pages tell differently of the bar between them")
-        return bars.take(~repeated)
 
     def _slots_of(self, checked: Checked) -> IntColumn:
         canonical = self._work.calendar.canonical(self._work.base, checked.rejected.ts_ms)
@@ -223,7 +233,7 @@ class _RollUp:
         self._target = target
         self._calendar = work.calendar
         self._grid = work.calendar.grid(target.series.timeframe)
-        self._holds_rejected = work.base not in {one.series.timeframe for one in work.targets}
+        self._holds_rejected = work.base not in {one.series.timeframe for one in work.fed}
         # Closed hours hold no bar of the base: a week is whole when its Friday is.
         self._base = work.calendar.grid(work.base)
         following = self._base.index_from(end_ms)
@@ -236,6 +246,7 @@ class _RollUp:
         proven_ms: int,
         final_ms: int,
         bars: Bars,
+        edge: Bars,
         quarantined: IntColumn,
         checked: Checked,
     ) -> Chunk:
@@ -246,6 +257,8 @@ class _RollUp:
         before = self._base.index_from(proven_ms)
         start = self._base.end_of(before - 1) if before else proven_ms
         whole = self._grid.narrow((start, upto)) or Span(upto, upto)
+        if not self._base.count((whole.end_ms, upto)):
+            whole = Span(whole.start_ms, upto)  # closed hours are proven with what is before them
         self._upto = whole.start_ms
         self._waiting = base.take(base.ts_ms < whole.start_ms)
         self._waiting_bad = bad[bad < whole.start_ms]
@@ -256,7 +269,9 @@ class _RollUp:
         spoiled, _ = self._grid.floor(bad[(bad >= whole.start_ms) & (bad < whole.end_ms)])
         rolled = rolled.take(~np.isin(rolled.ts_ms, spoiled))
         claims = Spans.of(whole) & self._target.missing
-        present = np.concatenate((rolled.ts_ms, self._waiting.ts_ms, self._target.stored_ms))
+        # What waits here, and the bar at the edge, say that their session traded.
+        waiting = (self._waiting.ts_ms, edge.ts_ms)
+        present = np.concatenate((rolled.ts_ms, *waiting, self._target.stored_ms))
         chunk = Chunk(
             series=self._target.series,
             source=self._target.source,
@@ -265,6 +280,7 @@ class _RollUp:
             empty=empty_slots(
                 self._calendar, self._target.series.timeframe, claims, present, spoiled
             ),
+            replaces=self._target.replaces,
         )
         if self._holds_rejected:
             return replace(chunk, rejected=checked.rejected, reasons=checked.reasons)

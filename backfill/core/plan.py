@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import date
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,11 +11,9 @@ from backfill.core.bars import IntColumn
 from backfill.core.calendar import Calendar, Grid
 from backfill.core.coverage import Span, Spans
 from backfill.core.terms import Settling
-from backfill.core.timeframe import MINUTE_MS, Timeframe
+from backfill.core.timeframe import Timeframe
 
 _Count = TypeVar("_Count", int, IntColumn)
-
-_DAYS_PER_BAR: Final = {Timeframe.d1: 1, Timeframe.w1: 7, Timeframe.mn1: 31}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,17 +124,31 @@ def plan_ranges(
     return ranges
 
 
+def one_page_spans(
+    calendar: Calendar, timeframe: Timeframe, spans: Spans, page_size: int
+) -> list[Span]:
+    """Cut spans into whole slots that surely fit one page each, oldest first."""
+    pages = _Pages(calendar, timeframe, page_size)
+    grid = pages.grid
+    cut: list[Span] = []
+    for span in grid.inside(spans):
+        first, end = grid.index_from(span.start_ms), grid.index_from(span.end_ms)
+        while first < end:
+            upto = min(end, max(pages.first_beyond(grid.start_of(first)), first + 1))
+            cut.append(Span(grid.start_of(first), grid.end_of(upto - 1)))
+            first = upto
+    return cut
+
+
 class _Pages:
     """Counts the pages that ranges of one timeframe take."""
 
     def __init__(self, calendar: Calendar, timeframe: Timeframe, page_size: int) -> None:
         self.grid = calendar.grid(timeframe)
-        intraday = timeframe.is_intraday
-        base = Timeframe.m1 if intraday else Timeframe.d1
-        per_bar = timeframe.length_ms // MINUTE_MS if intraday else _DAYS_PER_BAR[timeframe]
+        base = Timeframe.m1 if timeframe.is_intraday else Timeframe.d1
         self._all = calendar.grid(base)
         self._regular = calendar.regular_grid(base)
-        self._capacity = page_size - (per_bar - 1)
+        self._capacity = page_size - (timeframe.most_base - 1)
 
     def indices(self, ts_ms: int) -> tuple[int, int]:
         """How many base aggregates and how many slots start before an instant."""
@@ -145,6 +157,14 @@ class _Pages:
     def at_most(self, aggregates: _Count) -> _Count:
         """Pages if every one was traded; one more is asked for when the last one is full."""
         return aggregates // self._capacity + 1
+
+    def first_beyond(self, start_ms: int) -> int:
+        """Index of the first slot that a page that begins at an instant may not hold whole."""
+        last = self._all.index_from(start_ms) + self._capacity - 1
+        if last >= len(self._all):
+            return len(self.grid)
+        fitting = self.grid.narrow((start_ms, self._all.start_of(last)))
+        return self.grid.index_from(fitting.end_ms if fitting else start_ms)
 
     def request_for(self, holes: tuple[Span, ...]) -> PlannedRange:
         hull = (holes[0].start_ms, holes[-1].end_ms)

@@ -46,6 +46,15 @@ class Timeframe(StrEnum):
         except KeyError:
             raise ValueError(f"{self} has no fixed length") from None
 
+    @property
+    def most_base(self) -> int:
+        """The most base aggregates in a bar: minutes of an intraday one, days of any other.
+
+        >>> Timeframe.h1.most_base, Timeframe.w1.most_base
+        (60, 7)
+        """
+        return self.length_ms // MINUTE_MS if self.is_intraday else _MOST_DAYS[self]
+
 
 _LENGTH_MS: Final = {
     Timeframe.m1: MINUTE_MS,
@@ -55,3 +64,4 @@ _LENGTH_MS: Final = {
     Timeframe.h1: HOUR_MS,
     Timeframe.h4: 4 * HOUR_MS,
 }
+_MOST_DAYS: Final = {Timeframe.d1: 1, Timeframe.w1: 7, Timeframe.mn1: 31}

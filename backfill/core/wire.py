@@ -43,12 +43,14 @@ class Page:
     """One readable answer to a request for bars, as the provider stamped and ordered them.
 
     ``next`` asks for the page after it; None when the provider says that this was the last.
-    ``delayed_ms`` is how far behind the clock the provider holds its newest bars back.
+    ``delayed_ms`` is how far behind the clock the provider holds its newest bars back;
+    ``base_count`` how many base aggregates (minutes, or days) it says that the page was made of.
     """
 
     bars: Bars
     next: Request | None
     delayed_ms: int = 0
+    base_count: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from backfill.core.bars import IntColumn
-from backfill.core.calendar import Calendar
+from backfill.core.calendar import Calendar, Grid
 from backfill.core.coverage import Span, Spans
 from backfill.core.plan import (
     Limits,
@@ -81,6 +81,7 @@ class Target:
     ``refusal`` is set where the series can't have all of that: it holds another source's bars, or
     the plan has refused a part. ``stored_ms`` are the starts of stored bars in the sessions that
     ``missing`` cuts: they tell a slot that nobody traded from a session that isn't there.
+    ``replaces`` is the other source whose bars all leave with the first page, if they do.
     """
 
     series: Series
@@ -88,6 +89,7 @@ class Target:
     wanted: Span | None
     missing: Spans
     refusal: SeriesError | None = None
+    replaces: Source | None = None
     stored_ms: IntColumn = field(default_factory=lambda: np.empty(0, np.int64))
 
     def cut_sessions(self, calendar: Calendar) -> Spans:
@@ -122,6 +124,11 @@ class Work:
         """The series that the work is for."""
         return [target.series for target in self.targets]
 
+    @property
+    def fed(self) -> tuple[Target, ...]:
+        """The targets that bars are written to: those that keep another source's get none."""
+        return tuple(one for one in self.targets if not isinstance(one.refusal, SourceMismatch))
+
     def asked_as(self, planned: PlannedRange) -> Symbol:
         """Return the symbol under the ticker that it had in a planned range."""
         return self.symbol.on(self.calendar.day_of(planned.span.start_ms))
@@ -153,7 +160,7 @@ def plan_work(
             tuple(sorted(targets, key=lambda target: order.index(target.series.timeframe))),
             tuple(
                 planned
-                for missing in _by_name(symbol, calendar, _union(targets))
+                for missing in by_name(symbol, calendar, _union(targets))
                 for planned in plan_ranges(calendar, base, missing, rules.page_size)
             ),
         )
@@ -193,9 +200,21 @@ def _target(
     target = Target(series, source, wanted, Spans())
     if (refusal := _ended(symbol)) is not None:
         return replace(target, refusal=refusal)
+    denied = Spans()
+    if known.denied and (known.denied_until_ms or 0) > rules.now_ms:
+        denied = Spans.of(known.denied)
     if known.source not in {None, source}:
-        message = f"the series holds {known.source}; {source} was asked for"
-        return replace(target, refusal=SourceMismatch(message))
+        asked = known.invalidated
+        if demand.mode is Mode.reload and wanted:
+            asked |= Spans.of(wanted)
+        life = wanted_span(grid, 0, None, frontier, limits)
+        reach = (Spans.of(life) if life else Spans()) - denied
+        held = _held_span(grid, known, frontier, rules.now_ms, limits)
+        if not asked & reach or (held and not (asked & reach).covers(*held)):
+            return replace(target, refusal=_mismatch(target, calendar, known, held, reach))
+        # What the other source answered says nothing of this one.
+        target = replace(target, replaces=known.source)
+        known = replace(known, coverage=Spans(), expired=Spans())
     readable = grid.narrow((limits.window_ms or 0, frontier))
     missing = known.invalidated & (Spans.of(readable) if readable else Spans())
     if demand.mode is Mode.default:
@@ -203,13 +222,11 @@ def _target(
     if demand.mode is not Mode.repair:
         covered = known.coverage if demand.mode is not Mode.reload else Spans()
         missing |= missing_spans(grid, wanted, covered)
-    if known.denied and (known.denied_until_ms or 0) > rules.now_ms:
-        allowed = missing - Spans.of(known.denied)
-        if allowed != missing:
-            message = "the plan refused this range before; it is asked again after a day"
-            target = replace(target, refusal=NotEntitled(message))
-        missing = allowed
-    return replace(target, missing=missing)
+    allowed = missing - denied
+    if allowed != missing:
+        message = "the plan refused this range before; it is asked again after a day"
+        target = replace(target, refusal=NotEntitled(message))
+    return replace(target, missing=allowed)
 
 
 def _base(symbol: Symbol, timeframe: Timeframe, rules: Rules) -> Timeframe:
@@ -231,7 +248,7 @@ def _ended(symbol: Symbol) -> SourceMismatch | None:
     )
 
 
-def _by_name(symbol: Symbol, calendar: Calendar, missing: Spans) -> list[Spans]:
+def by_name(symbol: Symbol, calendar: Calendar, missing: Spans) -> list[Spans]:
     """Cut what is missing where the symbol changed its name, the newest part first."""
     changes = [calendar.midnight(alias.valid_until) for alias in symbol.aliases]
     bounds = pairwise((_FIRST_MS, *changes, _LAST_MS))
@@ -244,6 +261,38 @@ def _start_ms(calendar: Calendar, demand: Demand, known: Progress) -> int:
     if not deepens and known.wanted_from_ms is not None:
         return max(known.wanted_from_ms, asked if asked is not None else known.wanted_from_ms)
     return asked if asked is not None else calendar.midnight(demand.since)
+
+
+def _held_span(
+    grid: Grid, known: Progress, frontier: int, now_ms: int, limits: Limits
+) -> Span | None:
+    """Return the whole slots from a series' oldest bar to its newest, by which all is replaced.
+
+    What is closed and not final yet can't be asked for and leaves with the rest, and so does what
+    lies outside the symbol's life. But bars from after ``now_ms`` are there because that clock is
+    set back: they count.
+    """
+    if known.oldest_bar_ms is None or known.newest_bar_ms is None:
+        return None
+    newest = grid.widen((known.newest_bar_ms, known.newest_bar_ms + 1))
+    upto = frontier if newest.end_ms <= now_ms else newest.end_ms
+    return wanted_span(
+        grid, known.oldest_bar_ms, newest.end_ms, upto, replace(limits, window_ms=None)
+    )
+
+
+def _mismatch(
+    target: Target, calendar: Calendar, known: Progress, held: Span | None, reach: Spans
+) -> SourceMismatch:
+    """Say which sources meet, and how to replace all of the one by the other."""
+    symbol, timeframe = target.series
+    message = f"the series holds {known.source}; {target.source} was asked for. "
+    if not reach or (held and not reach.covers(*held)):
+        return SourceMismatch(message + "Its bars reach beyond what can be read now, so they stay")
+    command = f"backfill run --symbol {symbol.ticker} --timeframe {timeframe} --reload"
+    if held:
+        command += f" --from {calendar.day_of(held.start_ms)}"
+    return SourceMismatch(f"{message}To replace all of it: {command}")
 
 
 def _union(targets: list[Target]) -> Spans:

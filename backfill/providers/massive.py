@@ -158,6 +158,7 @@ class Massive:
             bars=bars,
             next=Request(answer.next_url) if answer.next_url else None,
             delayed_ms=_DELAY_MS if answer.status == "DELAYED" else 0,
+            base_count=answer.queryCount,
         )
 
     def reference(self, symbol: Symbol) -> Request:

@@ -1,6 +1,8 @@
 """A page of Massive's aggregates, from its body to columns."""
 
-from typing import Final
+from itertools import chain
+from operator import attrgetter
+from typing import Annotated, Final
 
 import msgspec
 import numpy as np
@@ -12,19 +14,26 @@ _NULL: Final = msgspec.Raw(b"null")
 _IMPOSSIBLE_COUNT: Final = NO_COUNT - 1
 
 
+# What a double holds to the last unit: all columns of a page are read as doubles at once.
+_Whole = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
+
+
 class _Bar(msgspec.Struct, gc=False):
-    t: int
+    t: _Whole
     o: float
     h: float
     l: float  # noqa: E741  # the wire's own name
     c: float
     v: float
-    vw: float | None = None
-    n: int | None = None
+    vw: float = np.nan
+    n: _Whole = NO_COUNT
+
+
+_VALUES: Final = attrgetter(*_Bar.__struct_fields__)
 
 
 class _LooseBar(msgspec.Struct):
-    """A bar of a page in which at least one holds something that is no number."""
+    """A bar of a page in which at least one holds null or something that is no number."""
 
     t: int
     o: msgspec.Raw = _NULL
@@ -42,6 +51,7 @@ class Envelope(msgspec.Struct):
     status: str
     ticker: str
     adjusted: bool
+    queryCount: int | None = None  # noqa: N815  # the wire's own name
     resultsCount: int | None = None  # noqa: N815  # the wire's own name
     next_url: str | None = None
 
@@ -84,17 +94,12 @@ def read_page(body: bytes) -> tuple[Envelope, Bars]:
 
 def _strictly(body: bytes) -> tuple[Envelope, Bars]:
     page = _PAGE.decode(body)
-    rows = page.results
-    return page, Bars(
-        ts_ms=np.array([row.t for row in rows], np.int64),
-        open=np.array([row.o for row in rows], np.float64),
-        high=np.array([row.h for row in rows], np.float64),
-        low=np.array([row.l for row in rows], np.float64),
-        close=np.array([row.c for row in rows], np.float64),
-        volume=np.array([row.v for row in rows], np.float64),
-        vwap=np.array([row.vw for row in rows], np.float64),  # None becomes NaN
-        trade_count=np.array([NO_COUNT if row.n is None else row.n for row in rows], np.int64),
-    )
+    bars = page.results
+    values = chain.from_iterable(map(_VALUES, bars))
+    width = len(_Bar.__struct_fields__)
+    flat = np.fromiter(values, np.float64, len(bars) * width)
+    t, o, h, l, c, v, vw, n = flat.reshape(-1, width).T.copy()  # noqa: E741  # the wire's own names
+    return page, Bars(t.astype(np.int64), o, h, l, c, v, vw, n.astype(np.int64))
 
 
 def _loosely(body: bytes) -> tuple[Envelope, Bars]:

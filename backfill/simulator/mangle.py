@@ -34,7 +34,14 @@ def mangle_body(fault: Fault, ask: Ask, body: Body) -> Body:
         body = body | _BODIES[fault.action](fault, ask, body)
     if fault.action in _ROWS and ask.path.startswith(BARS_PATH) and body.get("results"):
         rows = _ROWS[fault.action](fault, body["results"])
-        body = body | {"results": rows, "resultsCount": len(rows), "count": len(rows)}
+        # What is left out was not looked at either.
+        left = min(1.0, len(rows) / len(body["results"]))
+        body = body | {
+            "queryCount": round(body["queryCount"] * left),
+            "results": rows,
+            "resultsCount": len(rows),
+            "count": len(rows),
+        }
         if not rows:
             del body["results"]
     return body

@@ -1,10 +1,10 @@
 """Corporate actions: splits, dividends, when they were asked for, and what a split outdates."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import groupby
-from typing import Final
+from typing import Final, TypeAlias
 from uuid import UUID
 
 from backfill.core.coverage import Span, Spans
@@ -13,8 +13,8 @@ from backfill.core.splits import Listed, Status, Verdict, basis_ends
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Dividend, Split
 from backfill.store import progress, universe
-from backfill.store.expel import expel, uncover
 from backfill.store.pool import Connection
+from backfill.store.source import expel, uncover
 
 # The first to come takes the session; a run at the same time finds it taken.
 _CLAIM: Final = """
@@ -43,6 +43,13 @@ _KEEP_SPLITS: Final = """
         first_seen_at = excluded.first_seen_at, status = 'announced', tested = false
     WHERE s.split_to / s.split_from <> excluded.split_to / excluded.split_from
 """
+# What a whole listing no longer names was corrected or called off, whatever was held of it.
+_DROP_SPLITS: Final = """
+    DELETE FROM splits
+    WHERE execution_date >= $1
+        AND (ticker, execution_date) NOT IN (SELECT * FROM unnest($2::text[], $3::date[]))
+    RETURNING ticker, execution_date
+"""
 _KEEP_DIVIDENDS: Final = """
     INSERT INTO dividends (
         ticker, ex_dividend_date, cash_amount, dividend_type, currency, pay_date, seen_at
@@ -54,8 +61,7 @@ _KEEP_DIVIDENDS: Final = """
     ON CONFLICT (ticker, ex_dividend_date, dividend_type, cash_amount) DO UPDATE
     SET currency = excluded.currency, pay_date = excluded.pay_date, seen_at = excluded.seen_at
 """
-# What a whole listing no longer names was corrected or called off.
-_DROP_UNLISTED: Final = """
+_DROP_DIVIDENDS: Final = """
     DELETE FROM dividends WHERE ex_dividend_date >= $1 AND seen_at < $2
 """
 # Every split of the tickers that are kept and have one that no price has decided, with the raw
@@ -96,10 +102,16 @@ _DECIDE: Final = """
     UPDATE splits SET status = $3, tested = $4 WHERE ticker = $1 AND execution_date = $2
 """
 # Split-adjusted series that were begun before a split took effect at the provider, for each split
-# that did so between two listings. One that was not in the listing before took effect by now.
+# that did so between two listings. One that was not in the listing before took effect by now; one
+# that was dropped had taken effect if its day was past.
 _OUTDATED: Final = """
     SELECT s.ticker, p.timeframe::text AS timeframe, max(x.execution_date) AS execution_date
-    FROM splits AS x
+    FROM (
+        SELECT ticker, execution_date, first_seen_at, false AS dropped FROM splits
+        UNION ALL
+        SELECT ticker, execution_date, NULL, true
+        FROM unnest($3::text[], $4::date[]) AS d (ticker, execution_date)
+    ) AS x
     JOIN symbol_names AS n
         ON n.ticker = x.ticker
         AND x.execution_date >= n.valid_from AND x.execution_date < n.valid_until
@@ -111,11 +123,18 @@ _OUTDATED: Final = """
             CASE WHEN $1::timestamptz IS NOT NULL THEN x.first_seen_at END
         ) AS at
     ) AS effective
-    WHERE effective.at > coalesce($1, '-infinity') AND effective.at <= $2
-        AND coalesce(p.loaded_at, '-infinity') < effective.at
+    WHERE effective.at <= $2 AND (
+        x.dropped
+        OR effective.at > coalesce($1, '-infinity')
+            AND coalesce(p.loaded_at, '-infinity') < effective.at
+    )
     GROUP BY s.id, s.ticker, p.timeframe
     ORDER BY s.id, p.timeframe
 """
+
+
+ActionKey: TypeAlias = tuple[str, date]
+"""What a split is known by: its ticker and its execution date."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +206,17 @@ async def keep_dividends(
     )
 
 
-async def drop_unlisted(connection: Connection, since: date, now: datetime) -> None:
+async def drop_unlisted_splits(
+    connection: Connection, since: date, listed: Collection[ActionKey]
+) -> list[ActionKey]:
+    """Remove splits from a day on that a whole listing didn't name, and return them."""
+    rows = await connection.fetch(_DROP_SPLITS, since, *_columns(listed))
+    return [(row["ticker"], row["execution_date"]) for row in rows]
+
+
+async def drop_unlisted_dividends(connection: Connection, since: date, now: datetime) -> None:
     """Remove dividends from a day on that the listing of ``now`` didn't name."""
-    await connection.execute(_DROP_UNLISTED, since, now)
+    await connection.execute(_DROP_DIVIDENDS, since, now)
 
 
 async def undecided_splits(
@@ -216,15 +243,20 @@ async def decide(connection: Connection, split: Split, verdict: Verdict) -> None
 
 
 async def invalidate_outdated(
-    connection: Connection, run_id: UUID, known_at: datetime | None, now: datetime, window_ms: int
+    connection: Connection,
+    run_id: UUID,
+    known_at: datetime | None,
+    now: datetime,
+    window_ms: int,
+    dropped: Collection[ActionKey],
 ) -> list[Outdated]:
-    """Take what newly effective splits have outdated out of the coverage of adjusted series.
+    """Take what newly effective or dropped splits outdate out of the coverage of adjusted series.
 
     ``known_at`` is when splits were last listed to the end, None for never. Bars before
     ``window_ms``, which the plan can't read again, leave for quarantine as ``source_changed``.
     """
     outdated = []
-    for row in await connection.fetch(_OUTDATED, known_at, now):
+    for row in await connection.fetch(_OUTDATED, known_at, now, *_columns(dropped)):
         [symbol] = await universe.by_ticker(connection, [row["ticker"]])
         series = Series(symbol, Timeframe(row["timeframe"]))
         known = (await progress.load_progress(connection, [series]))[series.key]
@@ -237,3 +269,7 @@ async def invalidate_outdated(
             await uncover(connection, series, lost)
         outdated.append(Outdated(series, expelled))
     return outdated
+
+
+def _columns(keys: Collection[ActionKey]) -> tuple[list[str], list[date]]:
+    return [ticker for ticker, _ in keys], [day for _, day in keys]

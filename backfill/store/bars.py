@@ -1,80 +1,29 @@
 """Writing a page: its bars, the coverage they prove, and what stayed empty, in one transaction."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from backfill.core.bars import NO_COUNT, Bars
+from backfill.core.bars import Bars
 from backfill.core.paging import Chunk
-from backfill.core.series import Progress
+from backfill.core.series import Progress, Series
 from backfill.core.timeframe import Timeframe
 from backfill.errors import SourceMismatch
-from backfill.store.empty import note_empty
+from backfill.store.changes import Change, note_changes
+from backfill.store.columns import given_counts, given_vwaps
+from backfill.store.copy import copy_bars
+from backfill.store.empty import Answer, note_empty
+from backfill.store.merge import merge_bars, withdraw_bars
 from backfill.store.pool import Connection
-from backfill.store.progress import LEASE_S, lock_progress
-from backfill.store.times import to_ranges, to_time
+from backfill.store.progress import Advance, Known, advance, lock_progress
+from backfill.store.source import expel, start_anew
+from backfill.store.times import to_time
 
-_STAGE: Final = """
-    CREATE TEMPORARY TABLE incoming (
-        ts timestamptz NOT NULL,
-        open double precision NOT NULL,
-        high double precision NOT NULL,
-        low double precision NOT NULL,
-        close double precision NOT NULL,
-        volume double precision NOT NULL,
-        vwap double precision,
-        trade_count bigint
-    ) ON COMMIT DROP
-"""
-# Rows that are there already, the same to the last bit, are not touched: the anti-join leaves no
-# dead row and no WAL behind. A row new to the table has no xmax.
-_MERGE: Final = """
-    WITH changed AS (
-        SELECT i.*
-        FROM incoming AS i
-        LEFT JOIN ohlc_bars AS b
-            ON b.symbol_id = $1 AND b.timeframe = $2::text::timeframe AND b.ts = i.ts
-        WHERE b.ts IS NULL
-            OR (b.open, b.high, b.low, b.close, b.volume, b.vwap, b.trade_count)
-                IS DISTINCT FROM (i.open, i.high, i.low, i.close, i.volume, i.vwap, i.trade_count)
-    ),
-    written AS (
-        INSERT INTO ohlc_bars (
-            symbol_id, timeframe, ts, open, high, low, close, volume, vwap, trade_count
-        )
-        SELECT $1, $2::text::timeframe, c.* FROM changed AS c ORDER BY c.ts
-        ON CONFLICT (symbol_id, timeframe, ts) DO UPDATE
-        SET open = excluded.open, high = excluded.high, low = excluded.low,
-            close = excluded.close, volume = excluded.volume, vwap = excluded.vwap,
-            trade_count = excluded.trade_count
-        RETURNING ts, (xmax = 0) AS inserted
-    )
-    SELECT
-        count(*) FILTER (WHERE inserted) AS inserted,
-        count(*) FILTER (WHERE NOT inserted) AS updated,
-        min(ts) AS first,
-        max(ts) AS last
-    FROM written
-"""
-# A stored bar that a reload no longer brings leaves for quarantine as it was.
-_WITHDRAW: Final = """
-    WITH gone AS (
-        DELETE FROM ohlc_bars AS b
-        WHERE b.symbol_id = $1 AND b.timeframe = $2::text::timeframe
-            AND b.ts <@ $3::tstzmultirange
-            AND b.ts BETWEEN lower($3::tstzmultirange) AND upper($3::tstzmultirange)
-            AND NOT EXISTS (SELECT FROM incoming AS i WHERE i.ts = b.ts)
-        RETURNING b.*
-    ),
-    kept AS (
-        INSERT INTO quarantined_bars (symbol_id, timeframe, ts, reason, raw, run_id)
-        SELECT symbol_id, timeframe, ts, 'withdrawn', to_jsonb(gone), $4 FROM gone
-    )
-    SELECT count(*) AS withdrawn, min(ts) AS first, max(ts) AS last FROM gone
-"""
+# So few bars are merged with the others in one statement sooner than copied in three.
+_WORTH_A_COPY: Final = 500
 # A bar that was rejected before with the same values stays the one row it is: its page may be
 # fetched again and again. Served by the index on the series.
 _QUARANTINE: Final = """
@@ -89,32 +38,6 @@ _QUARANTINE: Final = """
         WHERE q.symbol_id = $1 AND q.timeframe = $2::text::timeframe
             AND (q.ts, q.reason, q.raw) = (n.ts, n.reason, n.raw)
     )
-"""
-_NOTE_CHANGE: Final = """
-    INSERT INTO backfill_changes AS c (
-        run_id, symbol_id, timeframe, range, inserted, updated, withdrawn
-    )
-    VALUES ($1, $2, $3::text::timeframe, tstzrange($4, $5, '[]'), $6, $7, $8)
-    ON CONFLICT (run_id, symbol_id, timeframe) DO UPDATE
-    SET range = range_merge(c.range, excluded.range),
-        inserted = c.inserted + excluded.inserted,
-        updated = c.updated + excluded.updated,
-        withdrawn = c.withdrawn + excluded.withdrawn
-"""
-_ADVANCE: Final = """
-    UPDATE backfill_progress
-    SET provider = $3,
-        feed = $4,
-        adjustment = $5,
-        derived_from = $6::text::timeframe,
-        loaded_at = CASE WHEN provider IS NULL THEN $11 ELSE loaded_at END,
-        coverage = coverage + $7::tstzmultirange,
-        invalidated = invalidated - $7::tstzmultirange,
-        oldest_bar = least(oldest_bar, $8),
-        newest_bar = greatest(newest_bar, $9),
-        claimed_until = now() + make_interval(secs => $10),
-        last_updated = now()
-    WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
 """
 
 
@@ -138,115 +61,134 @@ class Counts:
 
 
 async def write_chunks(
-    connection: Connection, run_id: UUID, chunks: list[Chunk], now: datetime
+    connection: Connection, run_id: UUID, chunks: Sequence[Chunk], now: datetime
 ) -> list[Counts]:
-    """Write what one page brings, to one series or several of a symbol; all of it or nothing.
+    """Write what one page brings, to one series or several; all of it or nothing.
 
-    Returns the counts of each chunk, in the order of the timeframes. ``now`` is the clock by which
-    known-empty slots expire.
+    Each series is named once. Returns the counts of each chunk, in their order. ``now`` is the
+    clock by which known-empty slots expire.
 
     Raises
     ------
     LeaseLost
         If another run has taken one of the series over.
     SourceMismatch
-        If a series holds bars of another source.
+        If a series holds bars of another source that its chunk does not replace.
     """
-    chunks = sorted(chunks, key=lambda chunk: list(Timeframe).index(chunk.series.timeframe))
-    progress = await lock_progress(connection, [chunk.series for chunk in chunks], run_id)
+    known = await lock_progress(connection, [chunk.series for chunk in chunks], run_id)
+    changes = {chunk.series: Change(chunk.series) for chunk in chunks}
+    expelled: dict[Series, int] = {}
+    for chunk in chunks:
+        if known[chunk.series.key].source not in {None, chunk.source}:
+            expelled[chunk.series] = await _replace_source(
+                connection, run_id, chunk, known[chunk.series.key]
+            )
+            known[chunk.series.key] = Progress(invalidated=known[chunk.series.key].invalidated)
+        await _withdraw(connection, run_id, chunk, known[chunk.series.key], changes[chunk.series])
+    await _write_bars(connection, chunks, known, changes)
+    await note_changes(connection, run_id, changes.values())
+    for chunk in chunks:
+        await _quarantine(connection, run_id, chunk)
+    await note_empty(
+        connection, [Answer(chunk.series, chunk.claims, chunk.empty) for chunk in chunks], now
+    )
+    await advance(connection, [_advance(chunk) for chunk in chunks], now)
     return [
-        await _write(connection, run_id, chunk, progress[chunk.series.key], now) for chunk in chunks
+        _counts(chunk, changes[chunk.series], expelled.get(chunk.series, 0)) for chunk in chunks
     ]
 
 
-async def _write(
-    connection: Connection, run_id: UUID, chunk: Chunk, known: Progress, now: datetime
-) -> Counts:
-    if known.source not in {None, chunk.source}:
+async def _replace_source(
+    connection: Connection, run_id: UUID, chunk: Chunk, known: Progress
+) -> int:
+    """Move the bars of another source out of the way, if the chunk may, and count them."""
+    if known.source != chunk.replaces:
         raise SourceMismatch(f"the series holds {known.source}; {chunk.source} was asked for")
-    key = (chunk.series.symbol.id, str(chunk.series.timeframe))
-    counts = Counts(rejected=len(chunk.rejected))
-    withdrawable = known.invalidated & chunk.claims
-    if len(chunk.bars) or withdrawable:
-        await connection.execute(_STAGE)
-        await connection.copy_records_to_table("incoming", records=_records(chunk.bars))
-        changed: list[datetime | None] = []
-        if withdrawable:
-            ranges = to_ranges(withdrawable)
-            row = await connection.fetchrow(_WITHDRAW, *key, ranges, run_id)
-            counts.withdrawn = row["withdrawn"]
-            changed += [row["first"], row["last"]]
-        row = await connection.fetchrow(_MERGE, *key)
-        await connection.execute("DROP TABLE incoming")
-        counts.inserted, counts.updated = row["inserted"], row["updated"]
-        counts.unchanged = len(chunk.bars) - counts.inserted - counts.updated
-        changed += [row["first"], row["last"]]
-        await _note_change(connection, run_id, key, counts, [at for at in changed if at])
-    if len(chunk.rejected):
-        times = [to_time(ms) for ms in chunk.rejected.ts_ms.tolist()]
-        raw = [json.dumps(values) for values in _raw(chunk.rejected)]
-        await connection.execute(_QUARANTINE, *key, times, list(chunk.reasons), raw, run_id)
-    await note_empty(connection, chunk.series, chunk.claims, chunk.empty, now)
-    stamps = chunk.bars.ts_ms
-    source = chunk.source
-    await connection.execute(
-        _ADVANCE,
-        *key,
-        source.provider,
-        source.feed,
-        source.adjustment,
-        str(source.derived_from) if source.derived_from else None,
-        to_ranges(chunk.claims),
-        to_time(int(stamps[0])) if len(stamps) else None,
-        to_time(int(stamps[-1])) if len(stamps) else None,
-        LEASE_S,
-        now,
-    )
-    return counts
+    expelled = await expel(connection, run_id, chunk.series)
+    await start_anew(connection, chunk.series)
+    return expelled
 
 
-async def _note_change(
-    connection: Connection,
-    run_id: UUID,
-    key: tuple[int, str],
-    counts: Counts,
-    changed: list[datetime],
+async def _withdraw(
+    connection: Connection, run_id: UUID, chunk: Chunk, known: Progress, change: Change
 ) -> None:
-    """Add to what the run has changed of a series; ``changed`` holds the first and last starts."""
-    if changed:
+    """Take out what a reload no longer brings."""
+    spans = known.invalidated & chunk.claims
+    if spans:
+        change.withdrawn, first, last = await withdraw_bars(
+            connection, run_id, chunk.series, spans, chunk.bars
+        )
+        change.reach(first, last)
+
+
+async def _write_bars(
+    connection: Connection,
+    chunks: Sequence[Chunk],
+    known: Known,
+    changes: dict[Series, Change],
+) -> None:
+    """Copy what lies beyond the stored bars of a series, and merge the rest.
+
+    Rows are written in key order, series by series, so that two writers never wait for each other.
+    """
+    order = list(Timeframe)
+    ordered = sorted(
+        chunks, key=lambda one: (one.series.symbol.id, order.index(one.series.timeframe))
+    )
+    fresh, merged = [], []
+    for chunk in ordered:
+        beyond, within = _beyond(chunk.bars, known[chunk.series.key])
+        fresh.append((chunk.series, beyond))
+        merged.append((chunk.series, within))
+    if sum(len(bars) for _, bars in fresh) < _WORTH_A_COPY or not await copy_bars(
+        connection, fresh
+    ):
+        fresh, merged = [], [(chunk.series, chunk.bars) for chunk in ordered]
+    for series, bars in fresh:
+        if len(bars):
+            changes[series].inserted = len(bars)
+            changes[series].reach(to_time(int(bars.ts_ms[0])), to_time(int(bars.ts_ms[-1])))
+    for series, written in (await merge_bars(connection, merged)).items():
+        changes[series].inserted += written.inserted
+        changes[series].updated = written.updated
+        changes[series].reach(written.first, written.last)
+
+
+def _beyond(bars: Bars, known: Progress) -> tuple[Bars, Bars]:
+    """Part bars into those before and after all that is stored, and those in between."""
+    if known.oldest_bar_ms is None or known.newest_bar_ms is None:
+        return bars, Bars.empty()
+    outside = (bars.ts_ms < known.oldest_bar_ms) | (bars.ts_ms > known.newest_bar_ms)
+    return bars.take(outside), bars.take(~outside)
+
+
+async def _quarantine(connection: Connection, run_id: UUID, chunk: Chunk) -> None:
+    if len(chunk.rejected):
         await connection.execute(
-            _NOTE_CHANGE,
+            _QUARANTINE,
+            chunk.series.symbol.id,
+            str(chunk.series.timeframe),
+            [to_time(ms) for ms in chunk.rejected.ts_ms.tolist()],
+            list(chunk.reasons),
+            [json.dumps(values) for values in _raw(chunk.rejected)],
             run_id,
-            *key,
-            min(changed),
-            max(changed),
-            counts.inserted,
-            counts.updated,
-            counts.withdrawn,
         )
 
 
-def _records(bars: Bars) -> Iterator[tuple[Any, ...]]:
-    """Rows in the order of the staging table."""
-    return zip(
-        map(to_time, bars.ts_ms.tolist()),
-        bars.open.tolist(),
-        bars.high.tolist(),
-        bars.low.tolist(),
-        bars.close.tolist(),
-        bars.volume.tolist(),
-        _given_vwaps(bars),
-        _given_counts(bars),
-        strict=True,
+def _advance(chunk: Chunk) -> Advance:
+    stamps = chunk.bars.ts_ms
+    oldest, newest = (int(stamps[0]), int(stamps[-1])) if len(stamps) else (None, None)
+    return Advance(chunk.series, chunk.source, chunk.claims, oldest, newest)
+
+
+def _counts(chunk: Chunk, change: Change, expelled: int) -> Counts:
+    return Counts(
+        inserted=change.inserted,
+        updated=change.updated,
+        unchanged=len(chunk.bars) - change.inserted - change.updated,
+        rejected=len(chunk.rejected),
+        withdrawn=change.withdrawn + expelled,
     )
-
-
-def _given_vwaps(bars: Bars) -> list[float | None]:
-    return [None if value != value else value for value in bars.vwap.tolist()]  # noqa: PLR0124  # NaN
-
-
-def _given_counts(bars: Bars) -> list[int | None]:
-    return [None if value == NO_COUNT else value for value in bars.trade_count.tolist()]
 
 
 def _raw(bars: Bars) -> Iterator[dict[str, Any]]:
@@ -255,8 +197,8 @@ def _raw(bars: Bars) -> Iterator[dict[str, Any]]:
     for stamp, *values in zip(
         bars.ts_ms.tolist(),
         *(getattr(bars, name).tolist() for name in names[:5]),
-        _given_vwaps(bars),
-        _given_counts(bars),
+        given_vwaps(bars),
+        given_counts(bars),
         strict=True,
     ):
         yield {"ts_ms": stamp, **dict(zip(names, map(_spelled, values), strict=True))}

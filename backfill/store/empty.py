@@ -1,35 +1,40 @@
 """Known-empty slots: noted with a page's bars, confirmed by a second answer, and read back."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from backfill.core.coverage import Spans
 from backfill.core.empty import EmptyReason, EmptySlots
 from backfill.core.series import Series
 from backfill.core.timeframe import Timeframe
 from backfill.store.pool import Connection
-from backfill.store.times import from_ranges, to_ranges
+from backfill.store.times import from_ranges, to_text
 
 _UNCONFIRMED: Final = timedelta(days=1)
 _HELD: Final = timedelta(days=30)
 
 _ABSENT: Final = """
-    SELECT month, slots, expires_at, confirmed_on
-    FROM known_empty
-    WHERE symbol_id = $1 AND timeframe = $2::text::timeframe AND reason = 'absent'
-        AND slots && $3::tstzmultirange
+    SELECT k.symbol_id, k.timeframe::text AS timeframe, k.month, k.slots, k.expires_at,
+        k.confirmed_on
+    FROM unnest($1::integer[], $2::text[], $3::text[]) AS c (symbol_id, timeframe, claims)
+    JOIN known_empty AS k
+        ON k.symbol_id = c.symbol_id AND k.timeframe = c.timeframe::timeframe
+    WHERE k.reason = 'absent' AND k.slots && c.claims::tstzmultirange
 """
 # What the page answers for is known anew: old entries give way to what it says.
 _CLEAR: Final = """
-    UPDATE known_empty
-    SET slots = slots - $3::tstzmultirange
-    WHERE symbol_id = $1 AND timeframe = $2::text::timeframe AND slots && $3::tstzmultirange
+    UPDATE known_empty AS k
+    SET slots = k.slots - c.claims::tstzmultirange
+    FROM unnest($1::integer[], $2::text[], $3::text[]) AS c (symbol_id, timeframe, claims)
+    WHERE k.symbol_id = c.symbol_id AND k.timeframe = c.timeframe::timeframe
+        AND k.slots && c.claims::tstzmultirange
 """
 _DROP: Final = """
-    DELETE FROM known_empty
-    WHERE symbol_id = $1 AND timeframe = $2::text::timeframe AND isempty(slots)
+    DELETE FROM known_empty AS k
+    USING unnest($1::integer[], $2::text[]) AS c (symbol_id, timeframe)
+    WHERE k.symbol_id = c.symbol_id AND k.timeframe = c.timeframe::timeframe AND isempty(k.slots)
 """
 # One row holds a month's slots of one reason. Where confirmed slots meet unconfirmed ones, all are
 # unconfirmed and expire as those do: what is asked for once too often does no harm.
@@ -37,7 +42,12 @@ _NOTE: Final = """
     INSERT INTO known_empty AS k (
         symbol_id, timeframe, month, reason, slots, expires_at, confirmed_on
     )
-    VALUES ($1, $2::text::timeframe, $3, $4, $5, $6, $7)
+    SELECT n.symbol_id, n.timeframe::timeframe, n.month, n.reason, n.slots::tstzmultirange,
+        n.expires_at, n.confirmed_on
+    FROM unnest(
+        $1::integer[], $2::text[], $3::date[], $4::text[], $5::text[], $6::timestamptz[],
+        $7::date[]
+    ) AS n (symbol_id, timeframe, month, reason, slots, expires_at, confirmed_on)
     ON CONFLICT (symbol_id, timeframe, month, reason) DO UPDATE
     SET slots = k.slots + excluded.slots,
         expires_at = CASE
@@ -74,48 +84,92 @@ class KnownEmpty:
     held: dict[EmptyReason, Spans] = field(default_factory=dict)
 
 
-async def note_empty(
-    connection: Connection,
-    series: Series,
-    claims: Spans,
-    empty: Sequence[EmptySlots],
-    now: datetime,
-) -> None:
-    """Note what an answer for ``claims`` left empty, in place of what was known of them.
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an answer closes of a series, and what of that it left empty."""
+
+    series: Series
+    claims: Spans
+    empty: Sequence[EmptySlots]
+
+
+async def note_empty(connection: Connection, answers: Sequence[Answer], now: datetime) -> None:
+    """Note what answers left empty, in place of what was known of their claims; each series once.
 
     An absent session is unconfirmed, and expires in a day, until an answer on a later day agrees;
     then it holds for 30 days, and so does a slot whose bar is in quarantine.
     """
-    key = (series.symbol.id, str(series.timeframe))
-    ranges = to_ranges(claims)
-    absent_before = {row["month"]: row for row in await connection.fetch(_ABSENT, *key, ranges)}
-    if await connection.execute(_CLEAR, *key, ranges) != "UPDATE 0":
-        await connection.execute(_DROP, *key)
-    rows = []
-    for one in empty:
-        expires_at: datetime | None = None
-        confirmed_on: date | None = None
-        if one.reason is EmptyReason.quarantined:
-            expires_at = now + _HELD
-        elif one.reason is EmptyReason.absent:
-            before = absent_before.get(one.month)
-            agrees = (
-                before is not None
-                and not one.slots - from_ranges(before["slots"])
-                and _was_seen_on_another_day(before["expires_at"], before["confirmed_on"], now)
-            )
-            expires_at = now + (_HELD if agrees else _UNCONFIRMED)
-            confirmed_on = now.date() if agrees else None
-        rows.append((*key, one.month, one.reason, to_ranges(one.slots), expires_at, confirmed_on))
-    if rows:
-        await connection.executemany(_NOTE, rows)
+    closing = [answer for answer in answers if answer.claims]
+    claims = (*_keys(closing), [to_text(answer.claims) for answer in closing])
+    absent = {
+        (row["symbol_id"], row["timeframe"], row["month"]): row
+        for row in await connection.fetch(_ABSENT, *claims)
+    }
+    await _clear(connection, claims)
+    noted = [
+        (answer, month, reason, spans)
+        for answer in closing
+        for (month, reason), spans in _by_month(answer.empty).items()
+    ]
+    if not noted:
+        return
+    held = [
+        _how_long(reason, spans, absent.get((*_key(answer.series), month)), now)
+        for answer, month, reason, spans in noted
+    ]
+    await connection.execute(
+        _NOTE,
+        *_keys([answer for answer, *_ in noted]),
+        [month for _, month, _, _ in noted],
+        [str(reason) for _, _, reason, _ in noted],
+        [to_text(spans) for *_, spans in noted],
+        [expires_at for expires_at, _ in held],
+        [confirmed_on for _, confirmed_on in held],
+    )
 
 
 async def reopen(connection: Connection, series: Series, spans: Spans) -> None:
     """Forget what is known to be empty within spans of a series."""
-    key = (series.symbol.id, str(series.timeframe))
-    await connection.execute(_CLEAR, *key, to_ranges(spans))
-    await connection.execute(_DROP, *key)
+    symbol_id, timeframe = _key(series)
+    await _clear(connection, ([symbol_id], [timeframe], [to_text(spans)]))
+
+
+async def _clear(connection: Connection, claims: tuple[list[int], list[str], list[str]]) -> None:
+    if await connection.execute(_CLEAR, *claims) != "UPDATE 0":
+        await connection.execute(_DROP, *claims[:2])
+
+
+def _by_month(empty: Sequence[EmptySlots]) -> dict[tuple[date, EmptyReason], Spans]:
+    found: dict[tuple[date, EmptyReason], Spans] = {}
+    for one in empty:
+        key = (one.month, one.reason)
+        found[key] = found.get(key, Spans()) | one.slots
+    return found
+
+
+def _how_long(
+    reason: EmptyReason, slots: Spans, before: Mapping[str, Any] | None, now: datetime
+) -> tuple[datetime | None, date | None]:
+    """Return when slots may be asked for again, and the day that confirmed them, if one did."""
+    if reason is EmptyReason.no_trades:
+        return None, None
+    if reason is EmptyReason.quarantined:
+        return now + _HELD, None
+    agrees = (
+        before is not None
+        and not slots - from_ranges(before["slots"])
+        and _was_seen_on_another_day(before["expires_at"], before["confirmed_on"], now)
+    )
+    return now + (_HELD if agrees else _UNCONFIRMED), now.date() if agrees else None
+
+
+def _keys(answers: Sequence[Answer]) -> tuple[list[int], list[str]]:
+    keys = [_key(answer.series) for answer in answers]
+    return [symbol_id for symbol_id, _ in keys], [timeframe for _, timeframe in keys]
+
+
+def _key(series: Series) -> tuple[int, str]:
+    return series.symbol.id, str(series.timeframe)
 
 
 async def known_empty(

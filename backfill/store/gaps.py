@@ -1,71 +1,68 @@
 """What is stored, as gap finding asks for it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
-
-import numpy as np
 
 from backfill.core.bars import IntColumn
 from backfill.core.coverage import Span, Spans
 from backfill.core.series import Series
-from backfill.core.timeframe import Timeframe
 from backfill.store.pool import Connection
-from backfill.store.times import to_time
+from backfill.store.times import stamps_to_ms, to_time
 
-# Sessions whose stored bars are not as many as their slots, for all series of one calendar and
-# timeframe: one range of the primary key per series and session, index-only.
+# One range of the primary key per series and span, index-only. The stamps of a span come as one
+# value: a million bars are a few thousand rows, and no Python object is made for a bar.
 _INCOMPLETE: Final = """
-    SELECT k.symbol_id, s.session
-    FROM unnest($1::integer[]) AS k (symbol_id)
-    CROSS JOIN unnest($3::timestamptz[], $4::timestamptz[], $5::integer[])
-        WITH ORDINALITY AS s (starts, ends, slots, session)
+    SELECT s.series, s.span, c.stamps
+    FROM unnest(
+        $1::integer[], $2::integer[], $3::text[], $4::integer[], $5::timestamptz[],
+        $6::timestamptz[], $7::integer[]
+    ) AS s (series, symbol_id, timeframe, span, starts, ends, slots)
     CROSS JOIN LATERAL (
-        SELECT count(*) AS bars
+        SELECT count(*) AS bars, string_agg(timestamptz_send(b.ts), ''::bytea) AS stamps
         FROM ohlc_bars AS b
-        WHERE b.symbol_id = k.symbol_id AND b.timeframe = $2::text::timeframe
+        WHERE b.symbol_id = s.symbol_id AND b.timeframe = s.timeframe::timeframe
             AND b.ts >= s.starts AND b.ts < s.ends
     ) AS c
     WHERE c.bars <> s.slots
-    ORDER BY 1, 2
 """
-_STORED: Final = """
-    SELECT (extract(epoch FROM b.ts) * 1000)::bigint
-    FROM unnest($3::timestamptz[], $4::timestamptz[]) AS s (starts, ends)
-    JOIN ohlc_bars AS b ON b.ts >= s.starts AND b.ts < s.ends
-    WHERE b.symbol_id = $1 AND b.timeframe = $2::text::timeframe
-    ORDER BY 1
-"""
+_ANY_NUMBER: Final = -1
 
 
-async def incomplete_sessions(
-    connection: Connection,
-    symbol_ids: Sequence[int],
-    timeframe: Timeframe,
-    sessions: Sequence[Span],
-    slots: Sequence[int],
-) -> dict[int, list[int]]:
-    """Return, by symbol, the indices of the sessions that hold more or fewer bars than slots."""
-    rows = await connection.fetch(
+async def incomplete(
+    connection: Connection, asked: Mapping[Series, Sequence[tuple[Span, int]]]
+) -> dict[Series, tuple[Spans, IntColumn]]:
+    """Return the spans of each series that hold more or fewer bars than they have slots.
+
+    With them come the starts of the bars that they do hold, in epoch ms and in no order. A series
+    that has no such span is missing from the result.
+    """
+    series = list(asked)
+    rows = [(at, index) for at, one in enumerate(series) for index in range(len(asked[one]))]
+    spans = [asked[series[at]][index] for at, index in rows]
+    found = await connection.fetch(
         _INCOMPLETE,
-        list(symbol_ids),
-        str(timeframe),
-        [to_time(session.start_ms) for session in sessions],
-        [to_time(session.end_ms) for session in sessions],
-        list(slots),
+        [at for at, _ in rows],
+        [series[at].symbol.id for at, _ in rows],
+        [str(series[at].timeframe) for at, _ in rows],
+        [index for _, index in rows],
+        [to_time(span.start_ms) for span, _ in spans],
+        [to_time(span.end_ms) for span, _ in spans],
+        [slots for _, slots in spans],
     )
-    found: dict[int, list[int]] = {}
-    for symbol_id, session in rows:
-        found.setdefault(symbol_id, []).append(session - 1)
-    return found
+    lacking: dict[Series, list[Span]] = {}
+    stamps: dict[Series, list[bytes]] = {}
+    for at, index, held in found:
+        lacking.setdefault(series[at], []).append(asked[series[at]][index][0])
+        stamps.setdefault(series[at], []).append(held or b"")
+    return {
+        one: (Spans.union(lacking[one]), stamps_to_ms(b"".join(stamps[one]))) for one in lacking
+    }
 
 
-async def stored_ms(connection: Connection, series: Series, spans: Spans) -> IntColumn:
-    """Return the starts of a series' bars within spans, in epoch ms."""
-    rows = await connection.fetch(
-        _STORED,
-        series.symbol.id,
-        str(series.timeframe),
-        [to_time(span.start_ms) for span in spans],
-        [to_time(span.end_ms) for span in spans],
-    )
-    return np.array([row[0] for row in rows], np.int64)
+async def stored_ms(
+    connection: Connection, wanted: Mapping[Series, Spans]
+) -> dict[Series, IntColumn]:
+    """Return the starts of each series' bars within its spans, in epoch ms and in no order."""
+    asked = {one: [(span, _ANY_NUMBER) for span in spans] for one, spans in wanted.items()}
+    found = await incomplete(connection, asked)
+    return {one: found[one][1] if one in found else stamps_to_ms(b"") for one in wanted}

@@ -16,8 +16,8 @@ from backfill.core.wire import Reference
 from backfill.errors import UsageError
 from backfill.store import progress, universe
 from backfill.store.empty import reopen
-from backfill.store.expel import expel, uncover
 from backfill.store.pool import Connection
+from backfill.store.source import expel, uncover
 from backfill.store.times import to_time
 
 # In key order, and before the symbol's own row: as a page's write locks them.

@@ -12,7 +12,7 @@ from backfill.core.timeframe import Timeframe
 from backfill.errors import LeaseLost
 from backfill.store.empty import expired_slots
 from backfill.store.pool import Connection, Database
-from backfill.store.times import from_ranges, to_ms, to_range, to_ranges, to_time
+from backfill.store.times import from_ranges, to_ms, to_range, to_ranges, to_text, to_time
 
 LEASE_S: Final = 30
 HEARTBEAT_S: Final = 10
@@ -96,6 +96,29 @@ _INVALIDATE: Final = """
     SET invalidated = invalidated + $3::tstzmultirange,
         coverage = coverage - $3::tstzmultirange
     WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
+"""
+# All series that a page feeds in one statement.
+_ADVANCE: Final = """
+    UPDATE backfill_progress AS p
+    SET provider = n.provider,
+        feed = n.feed,
+        adjustment = n.adjustment,
+        derived_from = n.derived_from::timeframe,
+        loaded_at = CASE WHEN p.provider IS NULL THEN $10 ELSE p.loaded_at END,
+        coverage = p.coverage + n.claims::tstzmultirange,
+        invalidated = p.invalidated - n.claims::tstzmultirange,
+        oldest_bar = least(p.oldest_bar, n.oldest_bar),
+        newest_bar = greatest(p.newest_bar, n.newest_bar),
+        claimed_until = now() + make_interval(secs => $11),
+        last_updated = now()
+    FROM unnest(
+        $1::integer[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+        $8::timestamptz[], $9::timestamptz[]
+    ) AS n (
+        symbol_id, timeframe, provider, feed, adjustment, derived_from, claims, oldest_bar,
+        newest_bar
+    )
+    WHERE p.symbol_id = n.symbol_id AND p.timeframe = n.timeframe::timeframe
 """
 _DENY: Final = """
     UPDATE backfill_progress
@@ -191,6 +214,38 @@ async def invalidate(connection: Connection, series: Series, spans: Spans) -> No
     await connection.execute(_INVALIDATE, *_row_key(series), to_ranges(spans))
 
 
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """What a page adds to the progress of a series: its source, its claims, its outermost bars."""
+
+    series: Series
+    source: Source
+    claims: Spans
+    oldest_bar_ms: int | None
+    newest_bar_ms: int | None
+
+
+async def advance(connection: Connection, advances: Sequence[Advance], now: datetime) -> None:
+    """Add what a page proves to the progress of its series, and renew their leases.
+
+    ``now`` is the run's clock; a series' first page is noted by it.
+    """
+    sources = [one.source for one in advances]
+    await connection.execute(
+        _ADVANCE,
+        *_keys(one.series for one in advances),
+        [source.provider for source in sources],
+        [source.feed for source in sources],
+        [source.adjustment for source in sources],
+        [str(source.derived_from) if source.derived_from else None for source in sources],
+        [to_text(one.claims) for one in advances],
+        [_time(one.oldest_bar_ms) for one in advances],
+        [_time(one.newest_bar_ms) for one in advances],
+        now,
+        LEASE_S,
+    )
+
+
 async def deny(connection: Connection, series: Series, span: Span, until: datetime) -> None:
     """Note a range that the plan refuses, and until when it isn't asked for again."""
     await connection.execute(_DENY, *_row_key(series), to_range(span), until)
@@ -233,6 +288,10 @@ def _source(row: Mapping[str, Any]) -> Source | None:
         row["adjustment"],
         Timeframe(derived) if derived else None,
     )
+
+
+def _time(ms: int | None) -> datetime | None:
+    return None if ms is None else to_time(ms)
 
 
 def _ms(at: datetime | None) -> int | None:

@@ -4,11 +4,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import asyncpg
+import numpy as np
 
+from backfill.core.bars import IntColumn
 from backfill.core.coverage import Span, Spans
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MS: Final = timedelta(milliseconds=1)
+POSTGRES_EPOCH_MS: Final = 946_684_800_000
+"""2000-01-01Z in epoch ms: a binary timestamptz counts microseconds from there."""
 
 
 def to_time(ms: int) -> datetime:
@@ -31,6 +35,17 @@ def to_ranges(spans: Spans) -> list[asyncpg.Range]:
     return [to_range(span) for span in spans]
 
 
+def to_text(spans: Spans) -> str:
+    """Return spans as the text of a tstzmultirange, for arrays of them."""
+    ranges = (f"[{to_time(start).isoformat()},{to_time(end).isoformat()})" for start, end in spans)
+    return f"{{{','.join(ranges)}}}"
+
+
 def from_ranges(ranges: list[asyncpg.Range]) -> Spans:
     """Return the spans of a tstzmultirange, whose bounds are finite."""
     return Spans.union((to_ms(item.lower), to_ms(item.upper)) for item in ranges)
+
+
+def stamps_to_ms(stamps: bytes) -> IntColumn:
+    """Return the epoch milliseconds of timestamptz values as ``timestamptz_send`` writes them."""
+    return np.frombuffer(stamps, ">i8").astype(np.int64) // 1000 + POSTGRES_EPOCH_MS

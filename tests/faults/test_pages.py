@@ -159,6 +159,24 @@ def test_an_answer_that_is_not_what_was_asked_for_is_refused_whole_and_asked_for
     assert tables.covered_bars(database_url, market) == 7 * 218
 
 
+def test_two_months_that_come_for_days_are_refused_by_the_provider_s_own_count(
+    provider: Callable[..., Simulator], command: Callable[..., Command], database_url: str
+) -> None:
+    simulator = provider()
+    run = command(simulator)
+    simulator.inject(Fault(action=Action.WRONG_GRANULARITY))
+    days = ("--symbol", "AAPL", "--from", "2024-09-03", "--to", "2024-10-01")
+
+    ended = run(*days)
+
+    assert ended.code == 1, ended.err
+    [failure] = ended.json["failures"]
+    assert failure["outcome"] == "bad_answer"
+    assert failure["message"].startswith("2 bars came for d1")
+    assert not tables.coverage(database_url, "AAPL", "d1")
+    assert not tables.quarantined(database_url)
+
+
 BAD_BARS: dict[str, tuple[Fault, str, int]] = {
     "high-below-low": (Fault(action=Action.EDIT_BARS, bar={"h": 0.5}), "high_low", 1),
     "no-price": (Fault(action=Action.EDIT_BARS, bar={"o": None}), "not_finite", 1),

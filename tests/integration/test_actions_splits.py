@@ -1,5 +1,6 @@
 """Splits in the database: listed once a session, tested by the prices, applied by the view."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from itertools import pairwise
@@ -221,6 +222,74 @@ def test_a_listing_that_is_refused_costs_no_series_and_waits_for_another_session
 
     run("2024-06-13", "SPLT")
     assert statuses(database_url, "SPLT") == [("2024-06-10", "applied")]
+
+
+def listing(*splits: tuple[str, str]) -> Fault:
+    """A whole listing of ten-for-one splits, in place of the true one."""
+    rows = [
+        {"ticker": ticker, "execution_date": day, "split_from": 1, "split_to": 10}
+        for ticker, day in splits
+    ]
+    body = json.dumps({"status": "OK", "results": rows})
+    return Fault(action=Action.STATUS, status=200, body=body, path="/v3/reference/splits")
+
+
+def test_a_split_that_a_whole_listing_no_longer_names_is_applied_no_longer(
+    simulator: Simulator, run: Run, database_url: str
+) -> None:
+    # The prices can't tell a split from a listing alone: none of its days is stored around it.
+    simulator.inject(listing(("AAPL", "2024-06-10"), ("OTHER", "2024-06-10")))
+    assert run("2024-06-12", "AAPL", "--from", "2024-06-10").code == 0
+    assert statuses(database_url, "AAPL") == [("2024-06-10", "applied")]
+
+    simulator.clear_faults()
+    simulator.inject(listing())
+    assert run("2024-06-13", "AAPL", "--from", "2024-06-10").code == 0
+    assert statuses(database_url, "AAPL") == [("2024-06-10", "applied")]  # nobody believes that
+
+    simulator.clear_faults()
+    simulator.inject(listing(("OTHER", "2024-06-10"), ("AAPL", "2024-06-11")))
+    moved = run("2024-06-14", "AAPL", "--from", "2024-06-10")
+
+    # Its day was corrected; by the new day's prices it did not happen at all.
+    assert (moved.code, moved.json["failures"][0]["outcome"]) == (1, "quarantined")
+    assert statuses(database_url, "AAPL") == [("2024-06-11", "contradicted")]
+    assert statuses(database_url, "OTHER") == [("2024-06-10", "announced")]  # not kept
+    [dropped] = [event for event in moved.events if event["event"] == "split.dropped"]
+    assert (dropped["symbol"], dropped["execution_date"]) == ("AAPL", "2024-06-10")
+
+
+def test_the_other_listing_of_a_split_that_is_dropped_is_decided_anew(
+    simulator: Simulator, run: Run, database_url: str
+) -> None:
+    # From 11 June on no price can test the first; the second is the one of that pair that stands.
+    simulator.inject(listing(("AAPL", "2024-06-10"), ("AAPL", "2024-06-07")))
+    assert run("2024-06-12", "AAPL", "--from", "2024-06-10").code == 0
+    assert statuses(database_url, "AAPL") == [
+        ("2024-06-07", "duplicate"),
+        ("2024-06-10", "applied"),
+    ]
+    simulator.clear_faults()
+    simulator.inject(listing(("AAPL", "2024-06-07")))
+    assert run("2024-06-13", "AAPL", "--from", "2024-06-10").code == 0
+    assert statuses(database_url, "AAPL") == [("2024-06-07", "applied")]
+
+
+def test_in_split_mode_a_split_that_is_dropped_has_one_run_reload_as_well(
+    simulator: Simulator, run: Run, database_url: str
+) -> None:
+    simulator.inject(listing(("AAPL", "2024-06-10"), ("OTHER", "2024-06-10")))
+    assert run("2024-06-12", "AAPL", adjustment="split").code == 0
+    days = len(stored_bars(database_url, "AAPL", Timeframe.d1))
+    assert run("2024-06-12", "AAPL", adjustment="split").json["calls"] == 0
+
+    simulator.clear_faults()
+    simulator.inject(listing(("OTHER", "2024-06-10")))
+    assert run("2024-06-13", "AAPL", adjustment="split").code == 0
+    reload = run("2024-06-13", "AAPL", adjustment="split")
+
+    assert (reload.json["calls"], reload.json["bars"]["unchanged"]) == (1, days - 2)
+    assert run("2024-06-13", "AAPL", adjustment="split").json["calls"] == 0
 
 
 def test_in_split_mode_a_new_split_has_one_run_reload_and_the_next_is_quiet(

@@ -236,7 +236,7 @@ async def test_wrong_bars_and_wrong_words(sim: Simulator, http: aiohttp.ClientSe
         (Fault(action=Action.FOREIGN_NEXT), {"next_url"}),
         (Fault(action=Action.EDIT_BARS, bar={"c": "n/a"}), {"results"}),
         (Fault(action=Action.SHUFFLED), {"results"}),
-        (Fault(action=Action.DROP_BARS), {"results", "resultsCount", "count"}),
+        (Fault(action=Action.DROP_BARS), {"results", "queryCount", "resultsCount", "count"}),
         (Fault(action=Action.DUPLICATES), {"results", "resultsCount", "count"}),
     ):
         sim.inject(fault)

@@ -12,14 +12,16 @@ import pytest
 
 from backfill.core.bars import Bars
 from backfill.core.checks import Reason
-from backfill.core.coverage import Spans
+from backfill.core.coverage import Span, Spans
 from backfill.core.empty import EmptyReason, empty_slots
-from backfill.core.series import Series, Source
+from backfill.core.series import Progress, Series, Source
 from backfill.core.timeframe import MINUTE_MS, Timeframe
 from backfill.errors import DatabaseError, LeaseLost, SourceMismatch
 from backfill.store import progress
 from backfill.store.bars import Counts
 from backfill.store.pool import Database
+from backfill.store.source import EVER, expel
+from backfill.store.times import to_time
 from tests.calendars import calendar
 from tests.conftest import _fresh
 from tests.integration.store_kit import (
@@ -219,12 +221,12 @@ async def test_bars_that_are_not_claimed_are_stored_and_not_covered(database: Da
     assert (await known(database, series)).coverage == claims
 
 
-async def test_counts_come_in_the_order_of_the_timeframes(database: Database) -> None:
+async def test_counts_come_in_the_order_of_the_chunks(database: Database) -> None:
     run_id, (m1, h1, d1) = await claimed(database, "AAPL", Timeframe.m1, Timeframe.h1, Timeframe.d1)
     written = await write(
         database, run_id, chunk(d1, minutes(1)), chunk(m1, minutes(3)), chunk(h1, minutes(2))
     )
-    assert [counts.inserted for counts in written] == [3, 2, 1]
+    assert [counts.inserted for counts in written] == [1, 3, 2]
 
 
 async def test_a_page_with_one_bad_chunk_leaves_nothing_of_the_other(database: Database) -> None:
@@ -295,6 +297,67 @@ async def test_bars_of_another_source_are_refused_by_the_names_of_both(
     assert str(other) in str(caught.value)
     assert (await bars_of(database, series)).equals(bar())
     assert (await known(database, series)).source == SOURCE
+
+
+async def test_bars_of_a_source_that_is_replaced_leave_and_the_series_starts_anew(
+    database: Database,
+) -> None:
+    run_id, (series,) = await claimed(database)
+    old = minutes(5)
+    nothing = empty(MONTH, EmptyReason.no_trades, (START + HOUR, START + 2 * HOUR))
+    covered = Spans.of((START, START + 2 * HOUR))
+    await write(database, run_id, chunk(series, old, claims=covered, empty=[nothing]))
+    await database.run(lambda one: progress.invalidate(one, series, span_of(old)))
+    other = Source("massive", "sip", "split")
+    first = minutes(2, START + 3 * MINUTE_MS)
+
+    later = NOW + DAY
+    counts = await write(
+        database, run_id, chunk(series, first, source=other, replaces=SOURCE), now=later
+    )
+
+    assert counts == [Counts(inserted=2, withdrawn=5)]
+    assert (await bars_of(database, series)).equals(first)
+    assert await known(database, series) == Progress(
+        source=other,
+        coverage=span_of(first),
+        invalidated=span_of(old) - span_of(first),
+        oldest_bar_ms=int(first.ts_ms[0]),
+        newest_bar_ms=int(first.ts_ms[-1]),
+    )
+    assert await rows(database, "SELECT 1 FROM known_empty") == []
+    assert await value(database, "SELECT loaded_at FROM backfill_progress") == later
+    # The next page of the same run finds the new source and takes nothing out.
+    assert await write(
+        database, run_id, chunk(series, minutes(3), source=other, replaces=SOURCE)
+    ) == [Counts(inserted=3)]
+    assert await rows(database, "SELECT reason, count(*) FROM quarantined_bars GROUP BY 1") == [
+        ("source_changed", 5)
+    ]
+    change = await rows(database, "SELECT range, inserted, withdrawn FROM backfill_changes")
+    assert [(row["inserted"], row["withdrawn"]) for row in change] == [(10, 5)]
+    assert change[0]["range"].lower == to_time(START)
+    with pytest.raises(SourceMismatch):
+        await write(database, run_id, chunk(series, old, replaces=Source("alpaca", "sip", "raw")))
+
+
+@pytest.mark.parametrize("most", [1, 2, 5, 9])
+async def test_bars_leave_a_few_at_a_time_and_none_is_left_or_counted_twice(
+    database: Database, most: int
+) -> None:
+    run_id, (series, other) = await claimed(database, "AAPL", Timeframe.m1, Timeframe.m5)
+    await write(database, run_id, chunk(series, minutes(6)), chunk(other, minutes(6)))
+    first = Span(START, START + 5 * MINUTE_MS)
+
+    async def leave(span: Span) -> int:
+        return await database.run(lambda one: expel(one, run_id, series, span, most))
+
+    assert [await leave(first), await leave(first), await leave(EVER)] == [5, 0, 1]
+    assert len(await bars_of(database, series)) == 0
+    assert len(await bars_of(database, other)) == 6
+    assert await value(database, "SELECT count(DISTINCT ts) FROM quarantined_bars") == 6
+    change = (await rows(database, "SELECT * FROM backfill_changes WHERE timeframe = 'm1'"))[0]
+    assert (change["withdrawn"], change["range"].lower) == (6, to_time(START))
 
 
 async def test_a_derived_series_remembers_what_it_was_derived_from(database: Database) -> None:

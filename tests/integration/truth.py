@@ -29,6 +29,8 @@ def true_bars(
     first: date,
     until: date,
     now: datetime | None = None,
+    *,
+    adjusted: bool = False,
 ) -> list[Row]:
     """Return the bars that start from the day ``first`` to before ``until``, ended by ``now``."""
     bars = market.bars(
@@ -36,6 +38,7 @@ def true_bars(
         timeframe,
         midnight_ms(first, ticker),
         midnight_ms(until, ticker),
+        adjusted=adjusted,
         now_ms=round(now.timestamp() * 1000) if now else None,
     )
     return [

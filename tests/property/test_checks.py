@@ -9,9 +9,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from backfill.core.bars import Bars
-from backfill.core.checks import Checked, Reason, check_page
+from backfill.core.checks import Checked, Reason, check_page, refuse_coarser_count
 from backfill.core.coverage import Span
 from backfill.core.timeframe import Timeframe
+from backfill.core.wire import Page, Request
 from backfill.errors import BadAnswer
 from tests.calendars import calendar
 from tests.property.oracle import HOUR_MS, Case, Slot, cases, wall_ms
@@ -319,10 +320,52 @@ def test_sparse_bars_that_start_no_coarser_timeframe_are_not_refused(data: st.Da
 
 
 @given(st.data())
-def test_two_bars_are_too_few_to_be_called_coarser(data: st.DataObject) -> None:
+def test_two_bars_are_too_few_to_be_called_coarser_however_often_they_come(
+    data: st.DataObject,
+) -> None:
     case = data.draw(cases((Timeframe.m1, Timeframe.m15, Timeframe.d1)))
     chosen = data.draw(st.lists(st.sampled_from(case.slots), min_size=1, max_size=2, unique=True))
-    assert len(check(case, [row_at(slot.start) for slot in chosen], case.slots).bars) == len(chosen)
+    rows = [row_at(slot.start) for slot in chosen] * data.draw(st.integers(1, 3))
+    assert len(check(case, rows, case.slots).bars) == len(chosen)
+
+
+@pytest.mark.parametrize(
+    ("asked", "came", "base"),
+    [
+        ("d1", "mn1", 19),
+        ("d1", "w1", 4),
+        ("w1", "mn1", 19),
+        ("m1", "m5", 5),
+        ("m5", "m15", 15),
+        ("m15", "h1", 60),
+        ("h1", "h4", 240),
+    ],
+)
+@pytest.mark.parametrize("bars", [1, 2])
+def test_the_provider_s_own_count_tells_one_or_two_coarser_bars(
+    asked: str, came: str, base: int, bars: int
+) -> None:
+    page = Bars.of([row_at(LONG_AFTER + at) for at in range(bars)])
+    refuse_coarser_count(Timeframe(came), Page(page, None, base_count=bars * base))
+    with pytest.raises(BadAnswer, match=f"{bars} bars came for {asked}"):
+        refuse_coarser_count(Timeframe(asked), Page(page, None, base_count=bars * base))
+
+
+@given(
+    st.sampled_from(Timeframe),
+    st.integers(1, 5),
+    st.data(),
+    st.sampled_from((None, Request("next"))),
+)
+def test_no_count_of_base_aggregates_that_the_bars_can_hold_refuses_a_page(
+    timeframe: Timeframe, bars: int, data: st.DataObject, following: Request | None
+) -> None:
+    # A page may end within a bar that it counts and doesn't carry, but for one aggregate or all.
+    most = timeframe.most_base * (bars + (following is not None))
+    count = data.draw(st.none() | st.integers(0, most) | st.just(most))
+    page = Bars.of([row_at(LONG_AFTER + at) for at in range(bars)])
+    refuse_coarser_count(timeframe, Page(page, following, base_count=count))
+    refuse_coarser_count(timeframe, Page(Bars.empty(), following, base_count=count))
 
 
 @pytest.mark.parametrize("hours", [(16, 17, 18), (4, 5, 8), (16, 17, 18, 19)])

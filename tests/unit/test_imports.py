@@ -20,6 +20,8 @@ LAYERS: Final = (
     ("providers", "fetch", "store", "log", "simulator"),
     ("settings", "job", "arguments"),
     (
+        "connect",
+        "verify",
         "actions",
         "owners",
         "reference",

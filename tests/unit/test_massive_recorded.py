@@ -114,6 +114,7 @@ def test_daily_bars_are_read_as_they_were_sent() -> None:
     page = split_bars(recorded("aggs-AAPL-day-2005-04-01-2005-04-04.json"))
     assert page.next is None
     assert page.delayed_ms == 0
+    assert page.base_count == 2
     assert page.bars.equals(
         Bars.of(
             [

@@ -1,0 +1,63 @@
+"""Opening what work needs: the database of the settings, and the client for their provider."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from backfill.fetch.client import Client, Tally
+from backfill.fetch.quota import Pacer, spacing_s
+from backfill.fetch.stop import StopSignal
+from backfill.settings import Settings
+from backfill.store.embedded import embedded_postgres
+from backfill.store.pool import Database
+from backfill.store.quota import DatabaseSlots
+
+
+@asynccontextmanager
+async def open_database(settings: Settings) -> AsyncIterator[Database]:
+    """Connect to the settings' database, or start the embedded one, and bring no schema.
+
+    Raises
+    ------
+    UsageError
+        If the settings name no database, or something that is none.
+    DatabaseError
+        If it can't be reached.
+    """
+    url = settings.database()
+    if url is not None:
+        async with Database.connect(url) as database:
+            yield database
+        return
+    with embedded_postgres(settings.embedded_dir()) as url:
+        async with Database.connect(url) as database:
+            yield database
+
+
+@asynccontextmanager
+async def open_client(
+    settings: Settings, database: Database, tally: Tally, stop: StopSignal, *, symbols: int
+) -> AsyncIterator[Client]:
+    """Open a client whose calls share the quota with everybody who uses the key and the database.
+
+    ``symbols`` is how many it will ask for.
+
+    Raises
+    ------
+    UsageError
+        If the settings hold no key.
+    DatabaseError
+        If the database can't be used.
+    """
+    key, quota = settings.api_key(), settings.quota
+    spacing = spacing_s(quota.pace) if quota.pace else 0.0
+    slots = DatabaseSlots(database, settings.provider.name, key, quota, spacing)
+    await slots.open()
+    async with Client(
+        settings.base_url,
+        settings.provider.headers(key),
+        Pacer(quota, slots),
+        tally,
+        stop,
+        symbols=symbols,
+    ) as client:
+        yield client

@@ -1,0 +1,105 @@
+"""Bars in the binary format of COPY, and straight into the table."""
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import asyncpg
+import numpy as np
+from numpy.typing import NDArray
+
+from backfill.core.bars import NO_COUNT, Bars
+from backfill.core.series import Series
+from backfill.store.pool import Connection
+from backfill.store.times import POSTGRES_EPOCH_MS
+
+# https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format"
+_HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_TRAILER: Final = b"\xff\xff"
+_COLUMNS: Final = (
+    "symbol_id", "timeframe", "ts", "open", "high", "low", "close", "volume", "vwap", "trade_count",
+)  # fmt: skip
+_PRICES: Final = ("open", "high", "low", "close", "volume", "vwap")
+_PIECE: Final = 256 * 1024
+
+
+async def copy_bars(connection: Connection, parts: Sequence[tuple[Series, Bars]]) -> bool:
+    """Copy bars into ``ohlc_bars`` where no row of theirs is yet, all of them or none.
+
+    Returns whether that went well. It did not if one is there after all, or if the role's rows
+    are bound by policies, which COPY can't honour; the transaction then goes on as if nothing had
+    been tried.
+    """
+    try:
+        async with connection.transaction():
+            await connection.copy_to_table(
+                "ohlc_bars", source=_stream(parts), columns=_COLUMNS, format="binary"
+            )
+    except (asyncpg.UniqueViolationError, asyncpg.FeatureNotSupportedError):
+        return False
+    return True
+
+
+async def _stream(parts: Sequence[tuple[Series, Bars]]) -> AsyncIterator[bytes]:
+    yield _HEADER
+    for series, bars in parts:
+        for piece in _pieces(copy_rows(series, bars)):
+            yield piece
+    yield _TRAILER
+
+
+def _pieces(rows: bytes) -> Iterator[bytes]:
+    """Cut a page's rows, so that nothing else waits long while they are sent."""
+    for start in range(0, len(rows), _PIECE):
+        yield rows[start : start + _PIECE]
+
+
+def copy_rows(series: Series, bars: Bars) -> bytes:
+    """Return the rows of bars as COPY reads them; an absent vwap or count is NULL."""
+    label = str(series.timeframe).encode()
+    table = np.empty(len(bars), _row_type(len(label)))
+    table["fields"] = len(_COLUMNS)
+    table["symbol_id"], table["timeframe"] = series.symbol.id, label
+    table["symbol_id_length"], table["timeframe_length"] = 4, len(label)
+    table["ts"] = (bars.ts_ms - POSTGRES_EPOCH_MS) * 1000
+    for name in (*_PRICES, "trade_count"):
+        table[name] = getattr(bars, name)
+    for name in ("ts", *_PRICES, "trade_count"):
+        table[f"{name}_length"] = 8
+    absent = {"vwap": np.isnan(bars.vwap), "trade_count": bars.trade_count == NO_COUNT}
+    if not any(rows.any() for rows in absent.values()):
+        return table.tobytes()
+    return _without_absent(table, absent)
+
+
+def _without_absent(table: NDArray[np.void], absent: dict[str, NDArray[np.bool_]]) -> bytes:
+    """Return the rows with a length of -1 and no bytes for each value that is absent."""
+    kept = np.ones((len(table), table.dtype.itemsize), bool)
+    for name, rows in absent.items():
+        table[f"{name}_length"][rows] = -1
+        offset = _offset(table.dtype, name)
+        kept[rows, offset : offset + 8] = False
+    return table.view(np.uint8).reshape(kept.shape)[kept].tobytes()
+
+
+def _offset(layout: np.dtype[np.void], name: str) -> int:
+    """Where a field of a row begins."""
+    fields: Mapping[str, tuple[Any, ...]] = layout.fields or {}
+    offset: int = fields[name][1]
+    return offset
+
+
+def _row_type(label_length: int) -> np.dtype[np.void]:
+    """Return the layout of a row without NULLs: each value behind its length, big-endian."""
+    layout: list[tuple[str, str]] = [
+        ("fields", ">i2"),
+        ("symbol_id_length", ">i4"),
+        ("symbol_id", ">i4"),
+        ("timeframe_length", ">i4"),
+        ("timeframe", f"S{label_length}"),
+        ("ts_length", ">i4"),
+        ("ts", ">i8"),
+    ]
+    for name in _PRICES:
+        layout += [(f"{name}_length", ">i4"), (name, ">f8")]
+    layout += [("trade_count_length", ">i4"), ("trade_count", ">i8")]
+    return np.dtype(layout)

@@ -1,0 +1,146 @@
+"""Bars into a table that may hold some of them already: what is identical is not touched."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import numpy as np
+
+from backfill.core.bars import Bars
+from backfill.core.coverage import Spans
+from backfill.core.series import Series
+from backfill.store.columns import given_counts, given_vwaps
+from backfill.store.pool import Connection
+from backfill.store.times import to_ranges
+
+# One statement for the bars of all series. Each is looked up by the primary key (OFFSET keeps the
+# planner from anything else, whatever it believes of a table that was never analysed), and only
+# what is new or differs is written: identical rows leave no dead row and no WAL behind. A row new
+# to the table has no xmax.
+_MERGE: Final = """
+    WITH changed AS (
+        SELECT k.symbol_id, k.timeframe::timeframe AS timeframe, i.*
+        FROM (
+            SELECT series, to_timestamp(ts_ms::double precision / 1000) AS ts,
+                open, high, low, close, volume, vwap, trade_count
+            FROM unnest(
+                $3::integer[], $4::bigint[], $5::double precision[], $6::double precision[],
+                $7::double precision[], $8::double precision[], $9::double precision[],
+                $10::double precision[], $11::bigint[]
+            ) AS r (series, ts_ms, open, high, low, close, volume, vwap, trade_count)
+        ) AS i
+        JOIN unnest($1::integer[], $2::text[]) WITH ORDINALITY AS k (symbol_id, timeframe, series)
+            ON k.series = i.series
+        LEFT JOIN LATERAL (
+            SELECT *
+            FROM ohlc_bars AS o
+            WHERE o.symbol_id = k.symbol_id AND o.timeframe = k.timeframe::timeframe
+                AND o.ts = i.ts
+            OFFSET 0
+        ) AS b ON true
+        WHERE b.ts IS NULL
+            OR (b.open, b.high, b.low, b.close, b.volume, b.vwap, b.trade_count)
+                IS DISTINCT FROM (i.open, i.high, i.low, i.close, i.volume, i.vwap, i.trade_count)
+    ),
+    written AS (
+        INSERT INTO ohlc_bars (
+            symbol_id, timeframe, ts, open, high, low, close, volume, vwap, trade_count
+        )
+        SELECT symbol_id, timeframe, ts, open, high, low, close, volume, vwap, trade_count
+        FROM changed
+        ORDER BY symbol_id, timeframe, ts
+        ON CONFLICT (symbol_id, timeframe, ts) DO UPDATE
+        SET open = excluded.open, high = excluded.high, low = excluded.low,
+            close = excluded.close, volume = excluded.volume, vwap = excluded.vwap,
+            trade_count = excluded.trade_count
+        RETURNING symbol_id, timeframe, ts, (xmax = 0) AS inserted
+    )
+    SELECT
+        symbol_id,
+        timeframe::text AS timeframe,
+        count(*) FILTER (WHERE inserted) AS inserted,
+        count(*) FILTER (WHERE NOT inserted) AS updated,
+        min(ts) AS first,
+        max(ts) AS last
+    FROM written
+    GROUP BY symbol_id, timeframe
+"""
+# A stored bar that a reload no longer brings leaves for quarantine as it was.
+_WITHDRAW: Final = """
+    WITH gone AS (
+        DELETE FROM ohlc_bars AS b
+        WHERE b.symbol_id = $1 AND b.timeframe = $2::text::timeframe
+            AND b.ts <@ $3::tstzmultirange
+            AND b.ts BETWEEN lower($3::tstzmultirange) AND upper($3::tstzmultirange)
+            AND NOT EXISTS (
+                SELECT
+                FROM unnest($4::bigint[]) AS i (ts_ms)
+                WHERE to_timestamp(i.ts_ms::double precision / 1000) = b.ts
+            )
+        RETURNING b.*
+    ),
+    kept AS (
+        INSERT INTO quarantined_bars (symbol_id, timeframe, ts, reason, raw, run_id)
+        SELECT symbol_id, timeframe, ts, 'withdrawn', to_jsonb(gone), $5 FROM gone
+    )
+    SELECT count(*) AS bars, min(ts) AS first, max(ts) AS last FROM gone
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """How many bars of a series were new and how many changed, and the starts of the outermost."""
+
+    inserted: int = 0
+    updated: int = 0
+    first: datetime | None = None
+    last: datetime | None = None
+
+
+async def merge_bars(
+    connection: Connection, parts: Sequence[tuple[Series, Bars]]
+) -> dict[Series, Written]:
+    """Write the bars of each series that are new or differ from the stored ones.
+
+    A series of which nothing was written is missing from the result.
+    """
+    series = [one for one, _ in parts]
+    bars = Bars.concat([one for _, one in parts])
+    if not len(bars):
+        return {}
+    rows = await connection.fetch(
+        _MERGE,
+        [one.symbol.id for one in series],
+        [str(one.timeframe) for one in series],
+        np.repeat(np.arange(1, len(parts) + 1), [len(one) for _, one in parts]).tolist(),
+        bars.ts_ms.tolist(),
+        *(getattr(bars, name).tolist() for name in ("open", "high", "low", "close", "volume")),
+        given_vwaps(bars),
+        given_counts(bars),
+    )
+    by_key = {(one.symbol.id, str(one.timeframe)): one for one in series}
+    return {by_key[row["symbol_id"], row["timeframe"]]: _written(row) for row in rows}
+
+
+async def withdraw_bars(
+    connection: Connection, run_id: UUID, series: Series, spans: Spans, bars: Bars
+) -> tuple[int, datetime | None, datetime | None]:
+    """Move a series' stored bars within spans that are not among ``bars`` to quarantine.
+
+    Returns how many there were, and the starts of the first and the last.
+    """
+    row = await connection.fetchrow(
+        _WITHDRAW,
+        series.symbol.id,
+        str(series.timeframe),
+        to_ranges(spans),
+        bars.ts_ms.tolist(),
+        run_id,
+    )
+    return row["bars"], row["first"], row["last"]
+
+
+def _written(row: Any) -> Written:
+    return Written(row["inserted"], row["updated"], row["first"], row["last"])

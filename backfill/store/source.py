@@ -1,0 +1,92 @@
+"""Bars on a source or basis that no longer holds: they leave, and their series starts anew."""
+
+from datetime import UTC, datetime
+from typing import Final
+from uuid import UUID
+
+from backfill.core.coverage import Span, Spans
+from backfill.core.series import Series
+from backfill.store.changes import Change, note_changes
+from backfill.store.pool import Connection
+from backfill.store.times import to_ms, to_ranges, to_time
+
+EVER: Final = Span(to_ms(datetime.min.replace(tzinfo=UTC)), to_ms(datetime.max.replace(tzinfo=UTC)))
+# In slices, by the primary key: one statement for decades of minutes would run into its timeout.
+_SLICE: Final = 200_000
+_EXPEL: Final = """
+    WITH gone AS (
+        DELETE FROM ohlc_bars
+        WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
+            AND ts >= $3 AND ts < least($4, (
+                SELECT ts
+                FROM ohlc_bars
+                WHERE symbol_id = $1 AND timeframe = $2::text::timeframe AND ts >= $3
+                ORDER BY ts
+                OFFSET $5
+                LIMIT 1
+            ))
+        RETURNING *
+    ),
+    kept AS (
+        INSERT INTO quarantined_bars (symbol_id, timeframe, ts, reason, raw, run_id)
+        SELECT symbol_id, timeframe, ts, 'source_changed', to_jsonb(gone), $6 FROM gone
+    )
+    SELECT count(*) AS bars, min(ts) AS first, max(ts) AS last FROM gone
+"""
+_UNCOVER: Final = """
+    UPDATE backfill_progress AS p
+    SET coverage = coverage - $3::tstzmultirange,
+        invalidated = invalidated - $3::tstzmultirange,
+        oldest_bar = held.oldest,
+        newest_bar = held.newest
+    FROM (
+        SELECT min(ts) AS oldest, max(ts) AS newest
+        FROM ohlc_bars
+        WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
+    ) AS held
+    WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
+"""
+# What was taken out of the coverage stays marked: it is what the new source has to bring.
+_START_ANEW: Final = """
+    UPDATE backfill_progress
+    SET provider = NULL, feed = NULL, adjustment = NULL, derived_from = NULL, loaded_at = NULL,
+        coverage = '{}', oldest_bar = NULL, newest_bar = NULL
+    WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
+"""
+_FORGET_EMPTY: Final = """
+    DELETE FROM known_empty WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
+"""
+
+
+async def expel(
+    connection: Connection, run_id: UUID, series: Series, span: Span = EVER, most: int = _SLICE
+) -> int:
+    """Move the bars that start within a span to quarantine as ``source_changed`` and count them.
+
+    The run's change of the series holds their range. ``most`` is how many one statement moves.
+    """
+    change = Change(series)
+    start, end = to_time(span.start_ms), to_time(span.end_ms)
+    while True:
+        row = await connection.fetchrow(_EXPEL, *_key(series), start, end, most, run_id)
+        change.withdrawn += row["bars"]
+        change.reach(row["first"], row["last"])
+        if row["bars"] < most:
+            break
+    await note_changes(connection, run_id, [change])
+    return change.withdrawn
+
+
+async def uncover(connection: Connection, series: Series, span: Span) -> None:
+    """Take a span out of a series' coverage, not to be asked for again, after `expel`."""
+    await connection.execute(_UNCOVER, *_key(series), to_ranges(Spans.of(span)))
+
+
+async def start_anew(connection: Connection, series: Series) -> None:
+    """Forget a series' source and all that it answered; what is invalidated stays so."""
+    await connection.execute(_START_ANEW, *_key(series))
+    await connection.execute(_FORGET_EMPTY, *_key(series))
+
+
+def _key(series: Series) -> tuple[int, str]:
+    return series.symbol.id, str(series.timeframe)
