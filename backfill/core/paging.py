@@ -8,6 +8,8 @@ import numpy as np
 
 from backfill.core.bars import Bars, IntColumn
 from backfill.core.checks import (
+    EARLIEST_MS,
+    LATEST_MS,
     Checked,
     Reason,
     check_page,
@@ -111,7 +113,11 @@ class Pages:
         stamps = self._stamps(page)
         if self._work.base in _SESSIONS_PER_BAR or not len(stamps):
             return None
-        return self._work.calendar.day_of(int(stamps[self._after_silence(stamps)]))
+        first_ms = int(stamps[self._after_silence(stamps)])
+        # The page has not been checked yet: its stamps may be of another unit.
+        if not EARLIEST_MS <= first_ms <= LATEST_MS:
+            return None
+        return self._work.calendar.day_of(first_ms)
 
     def _stamps(self, page: Page) -> IntColumn:
         return np.sort(np.concatenate((page.bars.ts_ms, self._edge.ts_ms)))
