@@ -275,7 +275,7 @@ class _RollUp:
         )
         # A bar that lacks one of its parts would look right and be wrong.
         spoiled, _ = self._grid.floor(bad[(bad >= whole.start_ms) & (bad < whole.end_ms)])
-        rolled = rolled.take(~np.isin(rolled.ts_ms, spoiled))
+        rolled = _kept(self._target, rolled.take(~np.isin(rolled.ts_ms, spoiled)), final_ms)
         claims = Spans.of(whole) & self._target.missing
         # What waits here, and the bar at the edge, say that their session traded.
         waiting = (self._waiting.ts_ms, edge.ts_ms)
