@@ -268,7 +268,7 @@ class _Run:
             for target in work.targets:
                 if target.refusal is not None:
                     outcomes.fail(target.series, target.refusal)
-            if work.ranges:
+            if work.due:
                 due.append((work, demand))
             else:
                 outcomes.complete.update(work.series)
@@ -363,5 +363,6 @@ def _rules(settings: Settings, job: Job) -> tuple[Rules, date]:
         page_size=settings.provider.page_size,
         base_of=settings.provider.base_of,
         now_ms=to_ms(now),
+        derive=settings.derive,
     )
     return rules, now.date()

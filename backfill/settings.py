@@ -48,6 +48,7 @@ class Settings(BaseSettings):
     quota_override: str | None = Field(None, alias="BACKFILL_QUOTA")
     since: str | None = Field(None, alias="BACKFILL_SINCE")
     adjustment_override: str | None = Field(None, alias="BACKFILL_ADJUSTMENT")
+    derive: bool = Field(default=True, alias="BACKFILL_DERIVE")
     log_format: Literal["json", "console"] | None = Field(None, alias="BACKFILL_LOG")
     on_runner: str | None = Field(None, validation_alias=AliasChoices("CI", "GITHUB_ACTIONS"))
 

@@ -11,19 +11,23 @@ from uuid import UUID
 import structlog
 
 from backfill.core.coverage import Span, Spans
+from backfill.core.local import roll_up_stored
 from backfill.core.paging import Chunk, Pages
-from backfill.core.plan import frontier_ms
+from backfill.core.plan import frontier_ms, one_page_spans
 from backfill.core.series import Series, Symbol
+from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Page, Request
-from backfill.core.work import Demand, Mode, Rules, Work, plan_work
+from backfill.core.work import Demand, Mode, Rules, Target, Work, plan_piece, requests
 from backfill.errors import BadAnswer, UnknownSymbol
 from backfill.fetch.client import Client
 from backfill.providers.base import Provider
 from backfill.store import progress, universe
 from backfill.store.bars import Counts, write_chunks
+from backfill.store.empty import KnownEmpty, known_empty
 from backfill.store.gaps import stored_ms
 from backfill.store.pool import Connection, Database
 from backfill.store.progress import Lease
+from backfill.store.read import stored_bars
 from backfill.store.times import to_time
 from backfill.summary import Outcomes
 
@@ -107,20 +111,46 @@ class Stream:
             return found
         self.leased = True
         self._take(found)
+        await self._derive_stored()
         return None
+
+    async def _derive_stored(self) -> None:
+        """Take from stored bars of the base what they answer for; fetch what they leave open."""
+        work, rules = self.work, self._context.rules
+        left = Spans()
+        for target in work.fed:
+            for span in one_page_spans(
+                work.calendar, target.series.timeframe, target.local, rules.page_size
+            ):
+                read = partial(self._rolled_up, target=target, span=span)
+                chunk, lacking = await self._context.database.run(read)
+                left |= lacking
+                await self._write([chunk])
+        self._ranges += requests(work.symbol, work.calendar, work.base, left, rules.page_size)
+
+    async def _rolled_up(
+        self, connection: Connection, target: Target, span: Span
+    ) -> tuple[Chunk, Spans]:
+        work, base = self.work, Series(self.work.symbol, self.work.base)
+        days = work.calendar.grid(Timeframe.d1).widen(span)
+        stored = await stored_bars(connection, base, Spans.of(days))
+        now = to_time(self._context.rules.now_ms)
+        empty = (await known_empty(connection, [base], now)).get(base.key, KnownEmpty())
+        return roll_up_stored(work, target, span, stored, empty.settled)
 
     async def _plan(self, connection: Connection) -> Work:
         """Plan the series by what is known now of them, and of their symbol."""
         work, rules = self.work, self._context.rules
         reopen_at = to_time(rules.now_ms) if self._demand.mode is Mode.default else None
         known = await progress.load_progress(connection, self.series, reopen_at)
-        [again] = plan_work(
+        again = plan_piece(
             await universe.by_id(connection, work.symbol.id),
             [series.timeframe for series in self.series],
-            work.calendar,
-            rules,
-            replace(self._demand, mode=_resumed(self._demand.mode)),
-            known,
+            work.base,
+            calendar=work.calendar,
+            rules=rules,
+            demand=replace(self._demand, mode=_resumed(self._demand.mode)),
+            known=known,
         )
         return await self._with_cut_sessions(connection, again)
 

@@ -79,7 +79,7 @@ async def prepare(
         )
     ]
     if job.mode is Mode.repair:
-        work = [(piece, demand) for piece, demand in work if piece.ranges]
+        work = [(piece, demand) for piece, demand in work if piece.due]
     return Prepared(work)
 
 

@@ -8,6 +8,8 @@ import numpy as np
 
 from backfill.core.bars import Bars, IntColumn
 from backfill.core.checks import (
+    EARLIEST_MS,
+    LATEST_MS,
     Checked,
     Reason,
     check_page,
@@ -111,7 +113,11 @@ class Pages:
         stamps = self._stamps(page)
         if self._work.base in _SESSIONS_PER_BAR or not len(stamps):
             return None
-        return self._work.calendar.day_of(int(stamps[self._after_silence(stamps)]))
+        first_ms = int(stamps[self._after_silence(stamps)])
+        # The page has not been checked yet: its stamps may be of another unit.
+        if not EARLIEST_MS <= first_ms <= LATEST_MS:
+            return None
+        return self._work.calendar.day_of(first_ms)
 
     def _stamps(self, page: Page) -> IntColumn:
         return np.sort(np.concatenate((page.bars.ts_ms, self._edge.ts_ms)))
@@ -165,7 +171,9 @@ class Pages:
             chunks.append(
                 rollup.chunk(proven.start_ms, final_ms, bars, self._edge, quarantined, checked)
                 if rollup
-                else self._chunk(target, proven, bars, quarantined, checked)
+                else self._chunk(
+                    target, proven, _kept(target, bars, final_ms), quarantined, checked
+                )
             )
         return chunks
 
@@ -220,6 +228,12 @@ class Pages:
         return np.setdiff1d(slots[inside], checked.bars.ts_ms)
 
 
+def _kept(target: Target, bars: Bars, final_ms: int) -> Bars:
+    """Return the bars that a series should hold; the base may be asked for more, for another."""
+    wanted = Spans.of(target.wanted) if target.wanted else Spans()
+    return bars.take((wanted | target.missing).holds(bars.ts_ms) | (bars.ts_ms >= final_ms))
+
+
 class _RollUp:
     """Feeds one rolled-up series of a range from the pages of its base."""
 
@@ -261,7 +275,7 @@ class _RollUp:
         )
         # A bar that lacks one of its parts would look right and be wrong.
         spoiled, _ = self._grid.floor(bad[(bad >= whole.start_ms) & (bad < whole.end_ms)])
-        rolled = rolled.take(~np.isin(rolled.ts_ms, spoiled))
+        rolled = _kept(self._target, rolled.take(~np.isin(rolled.ts_ms, spoiled)), final_ms)
         claims = Spans.of(whole) & self._target.missing
         # What waits here, and the bar at the edge, say that their session traded.
         waiting = (self._waiting.ts_ms, edge.ts_ms)

@@ -98,6 +98,7 @@ class Progress:
     ``wanted_from_ms`` is how deep its first load meant to go. ``denied`` is a range that the plan
     refused and that isn't asked again until the refusal expires. ``invalidated`` is what a reload
     or a repair took out of the coverage, ``expired`` what was found empty and may be asked again.
+    ``base_coverage`` is what the series that it is derived from is covered for, on the same source.
     """
 
     source: Source | None = None
@@ -107,6 +108,7 @@ class Progress:
     wanted_from_ms: int | None = None
     oldest_bar_ms: int | None = None
     newest_bar_ms: int | None = None
+    base_coverage: Spans = field(default_factory=Spans)
     denied: Span | None = None
     denied_until_ms: int | None = None
 

@@ -1,9 +1,10 @@
 """From series and what is known of them to work: what to fetch, for whom, and what can't be."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from enum import StrEnum
+from functools import partial
 from itertools import pairwise
 from typing import Final
 
@@ -12,6 +13,7 @@ import numpy as np
 from backfill.core.bars import IntColumn
 from backfill.core.calendar import Calendar, Grid
 from backfill.core.coverage import Span, Spans
+from backfill.core.derive import choose_bases
 from backfill.core.plan import (
     Limits,
     PlannedRange,
@@ -61,8 +63,8 @@ class Demand:
 class Rules:
     """What holds for every series of a run: its source, the plan's terms, the clock.
 
-    ``base_of`` names the timeframe to fetch for a series; ``now_ms`` is the clock of planning and
-    finality.
+    ``base_of`` names the timeframe to fetch for a series that stands alone; with ``derive``,
+    several of a symbol share one. ``now_ms`` is the clock of planning and finality.
     """
 
     provider: str
@@ -72,6 +74,7 @@ class Rules:
     page_size: int
     base_of: Callable[[Symbol, Timeframe], Timeframe]
     now_ms: int
+    derive: bool = True
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -80,7 +83,8 @@ class Target:
 
     ``refusal`` is set where the series can't have all of that: it holds another source's bars, or
     the plan has refused a part. ``stored_ms`` are the starts of stored bars in the sessions that
-    ``missing`` cuts: they tell a slot that nobody traded from a session that isn't there.
+    ``missing`` cuts: they tell a slot that nobody traded from a session that isn't there. ``local``
+    is the part of ``missing`` that stored bars of the base answer for.
     ``replaces`` is the other source whose bars all leave with the first page, if they do.
     """
 
@@ -90,6 +94,7 @@ class Target:
     missing: Spans
     refusal: SeriesError | None = None
     replaces: Source | None = None
+    local: Spans = field(default_factory=Spans)
     stored_ms: IntColumn = field(default_factory=lambda: np.empty(0, np.int64))
 
     def cut_sessions(self, calendar: Calendar) -> Spans:
@@ -125,6 +130,11 @@ class Work:
         return [target.series for target in self.targets]
 
     @property
+    def due(self) -> bool:
+        """Whether there is anything to do: to fetch, or to roll up from what is stored."""
+        return bool(self.ranges) or any(target.local for target in self.targets)
+
+    @property
     def fed(self) -> tuple[Target, ...]:
         """The targets that bars are written to: those that keep another source's get none."""
         return tuple(one for one in self.targets if not isinstance(one.refusal, SourceMismatch))
@@ -144,28 +154,99 @@ def plan_work(
 ) -> list[Work]:
     """Return the work for a symbol's timeframes, one piece per timeframe that is fetched.
 
-    A piece without ranges has nothing to fetch. ``known`` lacks series that were never seen.
+    A piece that isn't due has nothing to do. ``known`` lacks series that were never seen.
     """
-    order = list(Timeframe)
-    by_base: dict[Timeframe, list[Target]] = {}
-    for timeframe in timeframes:
-        series = Series(symbol, timeframe)
-        target = _target(series, calendar, rules, demand, known.get(series.key, Progress()))
-        by_base.setdefault(_base(symbol, timeframe, rules), []).append(target)
+    plan = partial(plan_piece, symbol, calendar=calendar, rules=rules, demand=demand, known=known)
+    native = {timeframe: _base(symbol, timeframe, rules) for timeframe in timeframes}
+    bases = native
+    if rules.derive:
+        held = {one: known[symbol.id, one] for one in native if (symbol.id, one) in known}
+        source = Source(rules.provider, rules.feed, rules.adjustment)
+        bases = kept = choose_bases(native, held, source)
+        if demand.mode is Mode.reload:
+            # All may change, but for those of which the reload doesn't reach everything stored.
+            bases = choose_bases(native, {}, source)
+            for timeframe, base in bases.items():
+                [target] = plan({timeframe}, base).targets
+                if isinstance(target.refusal, SourceMismatch):
+                    bases[timeframe] = kept[timeframe]
     return [
-        Work(
-            symbol,
-            calendar,
-            base,
-            tuple(sorted(targets, key=lambda target: order.index(target.series.timeframe))),
-            tuple(
-                planned
-                for missing in by_name(symbol, calendar, _union(targets))
-                for planned in plan_ranges(calendar, base, missing, rules.page_size)
-            ),
-        )
-        for base, targets in by_base.items()
+        plan({timeframe for timeframe in native if bases[timeframe] is base}, base)
+        for base in dict.fromkeys(bases.values())
     ]
+
+
+def plan_piece(
+    symbol: Symbol,
+    timeframes: Collection[Timeframe],
+    base: Timeframe,
+    *,
+    calendar: Calendar,
+    rules: Rules,
+    demand: Demand,
+    known: Mapping[tuple[int, Timeframe], Progress],
+) -> Work:
+    """Return the work for those of a symbol's timeframes that are fed from one base.
+
+    A week in which the name changed can't be asked for under either: then days are the base.
+    """
+    if symbol.aliases and base in {Timeframe.w1, Timeframe.mn1}:
+        base = Timeframe.d1
+    targets: list[Target] = []
+    for timeframe in sorted(timeframes, key=list(Timeframe).index):
+        series = Series(symbol, timeframe)
+        progress = known.get(series.key, Progress())
+        target = _target(series, base, calendar, rules, demand, progress)
+        if base is not timeframe and demand.mode is not Mode.reload:
+            feeding = next((one for one in targets if one.series.timeframe is base), None)
+            stored = _stored_base(target, progress, known.get((symbol.id, base)), feeding)
+            if demand.mode is not Mode.repair:
+                stored -= progress.invalidated
+            local = calendar.grid(timeframe).inside(target.missing & stored)
+            target = replace(target, local=local)
+        targets.append(target)
+    return Work(
+        symbol,
+        calendar,
+        base,
+        tuple(targets),
+        requests(symbol, calendar, base, to_fetch(targets), rules.page_size),
+    )
+
+
+def requests(
+    symbol: Symbol, calendar: Calendar, base: Timeframe, missing: Spans, page_size: int
+) -> tuple[PlannedRange, ...]:
+    """Return the requests for what is missing, newest first, none over a change of name."""
+    return tuple(
+        planned
+        for part in by_name(symbol, calendar, missing)
+        for planned in plan_ranges(calendar, base, part, page_size)
+    )
+
+
+def to_fetch(targets: Iterable[Target]) -> Spans:
+    """Return what no stored bar answers for."""
+    return Spans.union(span for target in targets for span in target.missing - target.local)
+
+
+def _stored_base(
+    target: Target, progress: Progress, base: Progress | None, feeding: Target | None
+) -> Spans:
+    """Return what stored bars of the base answer for, so that a target can be rolled up from them.
+
+    What is about to be fetched of the base again is not among it.
+    """
+    if base is None:
+        return progress.base_coverage
+    source = base.source
+    if source is None or (source.provider, source.feed, source.adjustment) != (
+        target.source.provider,
+        target.source.feed,
+        target.source.adjustment,
+    ):
+        return Spans()
+    return base.coverage - (feeding.missing if feeding else Spans())
 
 
 def life_of(symbol: Symbol, calendar: Calendar, terms: Terms, now_ms: int) -> Limits:
@@ -181,10 +262,14 @@ def life_of(symbol: Symbol, calendar: Calendar, terms: Terms, now_ms: int) -> Li
 
 
 def _target(
-    series: Series, calendar: Calendar, rules: Rules, demand: Demand, known: Progress
+    series: Series,
+    base: Timeframe,
+    calendar: Calendar,
+    rules: Rules,
+    demand: Demand,
+    known: Progress,
 ) -> Target:
     symbol, timeframe = series
-    base = _base(symbol, timeframe, rules)
     source = Source(
         rules.provider,
         rules.feed,
@@ -293,7 +378,3 @@ def _mismatch(
     if held:
         command += f" --from {calendar.day_of(held.start_ms)}"
     return SourceMismatch(f"{message}To replace all of it: {command}")
-
-
-def _union(targets: list[Target]) -> Spans:
-    return Spans.union(span for target in targets for span in target.missing)

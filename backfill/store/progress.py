@@ -19,10 +19,14 @@ HEARTBEAT_S: Final = 10
 
 # All series of a run in one round trip, by the primary key.
 _LOAD: Final = """
-    SELECT p.*, p.timeframe::text AS timeframe_name, p.derived_from::text AS derived_from_name
+    SELECT p.*, p.timeframe::text AS timeframe_name, p.derived_from::text AS derived_from_name,
+        coalesce(b.coverage, '{}') AS base_coverage
     FROM backfill_progress AS p
     JOIN unnest($1::integer[], $2::text[]) AS k (symbol_id, timeframe)
         ON p.symbol_id = k.symbol_id AND p.timeframe = k.timeframe::timeframe
+    LEFT JOIN backfill_progress AS b
+        ON b.symbol_id = p.symbol_id AND b.timeframe = p.derived_from
+        AND (b.provider, b.feed, b.adjustment) = (p.provider, p.feed, p.adjustment)
 """
 _ADD_MISSING: Final = """
     INSERT INTO backfill_progress (symbol_id, timeframe)
@@ -270,6 +274,7 @@ def _progress(row: Mapping[str, Any]) -> Progress:
         source=_source(row),
         coverage=from_ranges(row["coverage"]),
         invalidated=from_ranges(row["invalidated"]),
+        base_coverage=from_ranges(row["base_coverage"]),
         wanted_from_ms=_ms(row["wanted_from"]),
         oldest_bar_ms=_ms(row["oldest_bar"]),
         newest_bar_ms=_ms(row["newest_bar"]),

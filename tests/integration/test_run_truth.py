@@ -8,6 +8,9 @@ from backfill.simulator import Market, Simulator
 from tests.conftest import NOW, Cli, query, stored_bars
 from tests.integration.truth import asked, assert_same, true_bars
 
+FETCHED = {Timeframe.m1, Timeframe.d1}
+"""Of all nine these are asked for; the others are rolled up from them."""
+
 AS_OF = ("--as-of", NOW.isoformat())
 
 # From --from 2023-11-01 to --to 2024-03-15: daylight time ends on 5 November and begins on
@@ -56,7 +59,7 @@ def test_stocks_equal_the_market_in_all_timeframes_over_both_clock_changes_and_a
             assert_same(
                 rows,
                 true_bars(market, ticker, timeframe, *days),
-                rolled_up=timeframe is Timeframe.h4,
+                rolled_up=timeframe not in FETCHED,
             )
             stored += len(rows)
     assert first.json["bars"]["inserted"] == stored
@@ -94,7 +97,7 @@ def test_crypto_equals_the_market_in_all_timeframes_and_its_weeks_begin_on_monda
         assert_same(
             stored_bars(database_url, "X:BTCUSD", timeframe),
             true_bars(market, "X:BTCUSD", timeframe, *MARCH_OF.get(timeframe, MARCH_DAYS)),
-            rolled_up=timeframe in {Timeframe.h4, Timeframe.w1},
+            rolled_up=timeframe not in FETCHED,
         )
     weeks = query(
         database_url,

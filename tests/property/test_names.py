@@ -3,6 +3,7 @@
 from datetime import date, timedelta
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -111,6 +112,18 @@ def test_a_page_leaves_a_question_where_it_begins_late_or_is_silent_for_more_tha
     assert pages.leaves_a_question(page) == ((last and late > 0) or silent > 10)
     since = pages.trades_since(page)
     assert since == CALENDAR.day_of(int(slots[80 + silent] if silent > 10 else slots[late]))
+
+
+@pytest.mark.parametrize("unit", [1 / 1000, 1000, 1_000_000])
+def test_stamps_of_another_unit_tell_no_day(unit: float) -> None:
+    work = planned(Symbol(1, "A", "stock", "XNYS"), Timeframe.d1)
+    [whole] = work.ranges
+    stamps = [int(ts * unit) for ts in CALENDAR.grid(Timeframe.d1).slots(whole.span).tolist()]
+    page = Page(Bars.of([(ts, 1.0, 1.0, 1.0, 1.0, 1.0, None, None) for ts in stamps]), None)
+    pages = Pages(work, whole, RULES.now_ms)
+
+    pages.leaves_a_question(page)
+    assert pages.trades_since(page) is None
 
 
 def test_a_series_of_a_retired_symbol_or_of_a_ticker_with_a_new_owner_wants_nothing() -> None:

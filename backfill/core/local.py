@@ -1,0 +1,40 @@
+"""Bars of a derived series from the stored bars of its base, without a call."""
+
+import numpy as np
+
+from backfill.core.bars import Bars
+from backfill.core.coverage import Span, Spans
+from backfill.core.empty import empty_slots
+from backfill.core.gaps import find_gaps
+from backfill.core.paging import Chunk
+from backfill.core.rollup import roll_up
+from backfill.core.work import Target, Work
+
+
+def roll_up_stored(
+    work: Work, target: Target, span: Span, stored: Bars, settled: Spans
+) -> tuple[Chunk, Spans]:
+    """Return what stored bars of the base say of a target within a span, and what they leave open.
+
+    ``span`` is of whole slots of the target; ``stored`` are the bars of every day that it touches,
+    and ``settled`` the slots of the base that are rightly empty. A slot of the target stays open,
+    to be fetched, where a slot of the base that should hold a bar holds none.
+    """
+    calendar, timeframe = work.calendar, target.series.timeframe
+    grid = calendar.grid(timeframe)
+    lacking = find_gaps(calendar.regular_grid(work.base), Spans.of(span), stored.ts_ms, settled, {})
+    left = Spans.union(grid.widen(gap.span) for gap in lacking)
+    claims = (Spans.of(span) - left) & target.missing
+    bars = roll_up(stored.take(claims.holds(stored.ts_ms)), grid)
+    traded, _ = grid.floor(stored.ts_ms)
+    present = np.concatenate((traded, target.stored_ms))
+    nothing = np.empty(0, np.int64)
+    chunk = Chunk(
+        series=target.series,
+        source=target.source,
+        bars=bars,
+        claims=claims,
+        empty=empty_slots(calendar, timeframe, claims, present, nothing),
+        replaces=target.replaces,
+    )
+    return chunk, left
