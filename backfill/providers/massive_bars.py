@@ -1,11 +1,11 @@
 """A page of Massive's aggregates, from its body to columns."""
 
 from itertools import chain
-from operator import attrgetter
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
 import numpy as np
+from msgspec.structs import astuple
 
 from backfill.core.bars import NO_COUNT, Bars
 from backfill.errors import UnreadableAnswer
@@ -14,22 +14,21 @@ _NULL: Final = msgspec.Raw(b"null")
 _IMPOSSIBLE_COUNT: Final = NO_COUNT - 1
 
 
-# What a double holds to the last unit: all columns of a page are read as doubles at once.
-_Whole = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
-
-
 class _Bar(msgspec.Struct, gc=False):
-    t: _Whole
+    """All as doubles: the columns of a page are read at once, and whole numbers checked after."""
+
+    t: float
     o: float
     h: float
     l: float  # noqa: E741  # the wire's own name
     c: float
     v: float
     vw: float = np.nan
-    n: _Whole = NO_COUNT
+    n: float = NO_COUNT
 
 
-_VALUES: Final = attrgetter(*_Bar.__struct_fields__)
+_MOST: Final = 2.0**53
+"""Up to here a double holds every whole number."""
 
 
 class _LooseBar(msgspec.Struct):
@@ -95,10 +94,13 @@ def read_page(body: bytes) -> tuple[Envelope, Bars]:
 def _strictly(body: bytes) -> tuple[Envelope, Bars]:
     page = _PAGE.decode(body)
     bars = page.results
-    values = chain.from_iterable(map(_VALUES, bars))
     width = len(_Bar.__struct_fields__)
+    values = chain.from_iterable(map(astuple, bars))
     flat = np.fromiter(values, np.float64, len(bars) * width)
     t, o, h, l, c, v, vw, n = flat.reshape(-1, width).T.copy()  # noqa: E741  # the wire's own names
+    for whole in (t, n):
+        if not ((whole == np.trunc(whole)) & (np.abs(whole) <= _MOST)).all():
+            raise msgspec.ValidationError("a time stamp or a count is no whole number")
     return page, Bars(t.astype(np.int64), o, h, l, c, v, vw, n.astype(np.int64))
 
 
