@@ -9,7 +9,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from uuid import UUID, uuid4
@@ -20,7 +20,8 @@ from backfill.actions import ActionsDesk
 from backfill.connect import open_client, open_database
 from backfill.core.calendar import ALWAYS_OPEN
 from backfill.core.coverage import Spans
-from backfill.core.work import Demand, Mode, Rules, Work
+from backfill.core.series import Series
+from backfill.core.work import Demand, Mode, Rules, Work, calls_saved
 from backfill.errors import DatabaseError, LimitReached, UnknownSymbol, UsageError
 from backfill.fetch.client import Tally
 from backfill.fetch.stop import StopSignal
@@ -69,7 +70,7 @@ async def plan(settings: Settings, job: Job) -> Plan:
         await ensure_schema(database)
         rules, today = _rules(settings, job)
         prepared = await prepare(database, settings, job, rules, today, register=False)
-        return Plan.of([work for work, _ in prepared.work], settings.quota)
+        return _plan(prepared, rules, settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,13 +182,16 @@ async def repair(
             asked[series] = asked.get(series, Spans()) | spans
     if not asked:
         return Repair(found, None, found.gaps)
+    differing = found.verification.differing if found.verification else {}
     async with open_database(settings) as database:
 
-        async def invalidate(connection: Connection) -> None:
-            for series, spans in asked.items():
+        async def invalidate(connection: Connection) -> dict[Series, Spans]:
+            again = await _with_bases(connection, asked, differing)
+            for series, spans in again.items():
                 await progress.invalidate(connection, series, spans)
+            return again
 
-        await database.run(invalidate)
+        asked = await database.run(invalidate)
     job = Job(
         symbols=tuple(dict.fromkeys(series.symbol.ticker for series in asked)),
         timeframes=tuple(dict.fromkeys(series.timeframe for series in asked)),
@@ -197,6 +201,25 @@ async def repair(
     summary = await run(settings, job, stop=stop, watch=watch)
     left = await gaps(settings, as_of, scope)
     return Repair(found, summary, left.gaps)
+
+
+async def _with_bases(
+    connection: Connection, asked: Mapping[Series, Spans], differing: Mapping[Series, Spans]
+) -> dict[Series, Spans]:
+    """Add what differing series are derived from, where that is kept: its bars are wrong too."""
+    again = dict(asked)
+    known = await progress.load_progress(connection, list(differing))
+    bases: dict[Series, Spans] = {}
+    for series, spans in differing.items():
+        source = known[series.key].source
+        if source is not None and source.derived_from is not None:
+            base = Series(series.symbol, source.derived_from)
+            bases[base] = bases.get(base, Spans()) | spans
+    kept = await progress.load_progress(connection, list(bases))
+    for base, spans in bases.items():
+        if base.key in kept:
+            again[base] = again.get(base, Spans()) | spans
+    return again
 
 
 async def run(
@@ -253,7 +276,7 @@ class _Run:
             )
             await runs.start_run(self._database, self._id, str(job.mode), settings.provider.name)
             outcomes = Outcomes(prepared.series)
-            plan = Plan.of([work for work, _ in prepared.work], settings.quota)
+            plan = _plan(prepared, rules, settings)
             log.info("plan.ready", **plan.totals())
             if watch is not None:
                 watch(Running(plan, self._tally, outcomes))
@@ -350,6 +373,11 @@ def _check(job: Job) -> None:
         raise UsageError("no symbol is named")
     if job.first is not None and job.last is not None and job.first.is_after(job.last):
         raise UsageError(f"--from {job.first.at} is after --to {job.last.at}")
+
+
+def _plan(prepared: Prepared, rules: Rules, settings: Settings) -> Plan:
+    work = [work for work, _ in prepared.work]
+    return Plan.of(work, settings.quota, sum(calls_saved(one, rules) for one in work))
 
 
 def _rules(settings: Settings, job: Job) -> tuple[Rules, date]:

@@ -71,12 +71,14 @@ def plan(result: Plan) -> None:
             str(one.calls),
             str(one.calls_max),
             f"{one.bars:,}",
-            one.refusal or "",
+            one.refusal or (f"rolled up from {one.derived_from}" if one.derived_from else ""),
         )
     out.print(table)
+    saved = f", {result.calls_saved} saved by rolling up" if result.calls_saved else ""
     out.print(
-        f"{result.calls} calls expected, {result.calls_max} at most; up to {result.bars:,} bars; "
-        f"about {_duration(result.seconds)} at the quota. Nothing was called."
+        f"{result.calls} calls expected, {result.calls_max} at most{saved}; up to "
+        f"{result.bars:,} bars; about {_duration(result.seconds)} at the quota. "
+        "Nothing was called."
     )
 
 

@@ -94,21 +94,26 @@ class PlannedSeries(NamedTuple):
     bars: int
     first: str | None
     last: str | None
+    derived_from: str | None
     refusal: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run would fetch: calls as expected and at most, bars at most, seconds at the quota."""
+    """What a run would fetch: calls as expected and at most, bars at most, seconds at the quota.
+
+    ``calls_saved`` is how many more it would take without rolling up one timeframe from another.
+    """
 
     calls: int
     calls_max: int
+    calls_saved: int
     bars: int
     seconds: float
     series: list[PlannedSeries]
 
     @classmethod
-    def of(cls, work: Sequence[Work], quota: Quota) -> Self:
+    def of(cls, work: Sequence[Work], quota: Quota, calls_saved: int) -> Self:
         """Sum up pieces of work."""
         series = [
             _planned(piece, target, pays=target is piece.targets[0])
@@ -119,6 +124,7 @@ class Plan:
         return cls(
             calls=calls,
             calls_max=sum(one.calls_max for one in series),
+            calls_saved=calls_saved,
             bars=sum(one.bars for one in series),
             seconds=round(calls * quota.seconds_per_call, 1),
             series=series,
@@ -144,6 +150,7 @@ def _planned(work: Work, target: Target, *, pays: bool) -> PlannedSeries:
         bars=sum(grid.count(span) for span in target.missing),
         first=_iso(hull.start_ms) if hull else None,
         last=_iso(hull.end_ms) if hull else None,
+        derived_from=str(derived) if (derived := target.source.derived_from) else None,
         refusal=target.refusal.outcome if target.refusal else None,
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from backfill.core.bars import NO_COUNT, Bars, IntColumn
+from backfill.core.bars import NO_COUNT, Bars, IntColumn, is_among
 
 
 class Kind(StrEnum):
@@ -41,13 +41,13 @@ def compare(stored: Bars, provided: Bars, rejected_ms: IntColumn) -> list[Differ
     ``rejected_ms`` are the slots of which the provider's bar failed a check.
     """
     slots = np.union1d(stored.ts_ms, provided.ts_ms)
-    here, there = np.isin(slots, stored.ts_ms), np.isin(slots, provided.ts_ms)
+    here, there = is_among(slots, stored.ts_ms), is_among(slots, provided.ts_ms)
     both = here & there
     other = np.zeros(len(slots), bool)
-    mine = stored.take(np.isin(stored.ts_ms, slots[both]))
-    theirs = provided.take(np.isin(provided.ts_ms, slots[both]))
+    mine = stored.take(is_among(stored.ts_ms, slots[both]))
+    theirs = provided.take(is_among(provided.ts_ms, slots[both]))
     other[both] = ~_same(mine, theirs)
-    rejected = np.isin(slots, rejected_ms)
+    rejected = is_among(slots, rejected_ms)
     found = []
     for index in np.flatnonzero(other | ~both).tolist():
         ts_ms = int(slots[index])

@@ -202,8 +202,7 @@ def plan_piece(
             stored = _stored_base(target, progress, known.get((symbol.id, base)), feeding)
             if demand.mode is not Mode.repair:
                 stored -= progress.invalidated
-            local = calendar.grid(timeframe).inside(target.missing & stored)
-            target = replace(target, local=local)
+            target = replace(target, local=_local(target, calendar, base, stored))
         targets.append(target)
     return Work(
         symbol,
@@ -212,6 +211,28 @@ def plan_piece(
         tuple(targets),
         requests(symbol, calendar, base, to_fetch(targets), rules.page_size),
     )
+
+
+def calls_saved(work: Work, rules: Rules) -> int:
+    """Return how many calls more it would take to fetch every timeframe that can be fetched."""
+    alone: dict[Timeframe, list[Target]] = {}
+    for target in work.targets:
+        native = _base(work.symbol, target.series.timeframe, rules)
+        alone.setdefault(native, []).append(target)
+    if alone.keys() == {work.base} and not any(target.local for target in work.targets):
+        return 0
+    calls = sum(
+        planned.calls
+        for base, targets in alone.items()
+        for planned in requests(
+            work.symbol,
+            work.calendar,
+            base,
+            Spans.union(span for target in targets for span in target.missing),
+            rules.page_size,
+        )
+    )
+    return calls - sum(planned.calls for planned in work.ranges)
 
 
 def requests(
@@ -228,6 +249,15 @@ def requests(
 def to_fetch(targets: Iterable[Target]) -> Spans:
     """Return what no stored bar answers for."""
     return Spans.union(span for target in targets for span in target.missing - target.local)
+
+
+def _local(target: Target, calendar: Calendar, base: Timeframe, stored: Spans) -> Spans:
+    """Return the missing slots of a target that hold no slot of the base but stored ones."""
+    if not stored:
+        return Spans()
+    grid, fetched = calendar.grid(target.series.timeframe), calendar.grid(base)
+    open_spans = (span for span in target.missing - stored if fetched.count(span))
+    return grid.inside(target.missing - Spans.union(map(grid.widen, open_spans)))
 
 
 def _stored_base(

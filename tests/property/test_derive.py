@@ -1,0 +1,68 @@
+"""Which timeframe is fetched for which, and what stored bars answer for."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backfill.core.derive import choose_bases
+from backfill.core.series import Progress, Source
+from backfill.core.timeframe import Timeframe
+
+SOURCE = Source("massive", "sip", "raw")
+ORDER = list(Timeframe)
+DAYS = {Timeframe.d1, Timeframe.w1, Timeframe.mn1}
+
+
+def native(timeframe: Timeframe) -> Timeframe:
+    """What is fetched for a stock's series that stands alone."""
+    return Timeframe.h1 if timeframe is Timeframe.h4 else timeframe
+
+
+def finer(timeframe: Timeframe) -> list[Timeframe]:
+    """What a timeframe can be rolled up from."""
+    if timeframe in DAYS:
+        return [] if timeframe is Timeframe.d1 else [Timeframe.d1]
+    return ORDER[: ORDER.index(timeframe)]
+
+
+@st.composite
+def held(draw: st.DrawFn) -> dict[Timeframe, Progress]:
+    found = {}
+    for timeframe in draw(st.sets(st.sampled_from(ORDER))):
+        base = draw(st.sampled_from([None, *finer(timeframe)]))
+        provider = draw(st.sampled_from(["massive", "massive", "another"]))
+        source = draw(st.sampled_from([None, Source(provider, "sip", "raw", base)]))
+        found[timeframe] = Progress(source=source)
+    return found
+
+
+@given(st.sets(st.sampled_from(ORDER), min_size=1), held())
+def test_new_series_share_the_finest_base_and_old_ones_keep_theirs(
+    wanted: set[Timeframe], known: dict[Timeframe, Progress]
+) -> None:
+    bases = choose_bases({one: native(one) for one in wanted}, known, SOURCE)
+    assert bases.keys() == wanted
+    fetched = set(bases.values())
+    for timeframe, base in bases.items():
+        source = known.get(timeframe, Progress()).source
+        if source is not None and source.provider == SOURCE.provider:
+            assert base == (source.derived_from or timeframe)
+            continue
+        # From itself or what it can be rolled up from; a day is never made of minutes.
+        assert base in {timeframe, *finer(timeframe)}
+        # Nothing that is fetched anyway is finer and could have served.
+        better = [
+            one for one in fetched & set(finer(timeframe)) if ORDER.index(one) < ORDER.index(base)
+        ]
+        assert not better
+    family = [one for one in wanted if one not in DAYS]
+    new = [one for one in family if known.get(one, Progress()).source is None]
+    # No call is spent on a second intraday timeframe for the sake of new series.
+    if len(new) == len(family) > 0:
+        assert len({bases[one] for one in family}) == 1
+
+
+def test_weeks_and_months_share_days_and_one_of_them_alone_is_fetched_as_it_is() -> None:
+    both = choose_bases({Timeframe.w1: Timeframe.w1, Timeframe.mn1: Timeframe.mn1}, {}, SOURCE)
+    assert set(both.values()) == {Timeframe.d1}
+    alone = choose_bases({Timeframe.w1: Timeframe.w1}, {}, SOURCE)
+    assert alone == {Timeframe.w1: Timeframe.w1}
