@@ -12,7 +12,7 @@ from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Split
 from backfill.core.work import Target, Work
 from backfill.errors import BackfillError, SharedFault, Stopped
-from backfill.fetch.client import Tally
+from backfill.fetch.tally import Tally
 from backfill.store.bars import Counts
 from backfill.store.runs import RunEnd
 
