@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import structlog
@@ -19,7 +19,6 @@ from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Page, Request
 from backfill.core.work import Demand, Mode, Rules, Target, Work, plan_piece, requests
 from backfill.errors import BadAnswer, UnknownSymbol
-from backfill.fetch.client import Client
 from backfill.providers.base import Provider
 from backfill.store import progress, universe
 from backfill.store.bars import Counts, write_chunks
@@ -30,6 +29,9 @@ from backfill.store.progress import Lease
 from backfill.store.read import stored_bars
 from backfill.store.times import to_time
 from backfill.summary import Outcomes
+
+if TYPE_CHECKING:
+    from backfill.fetch.client import Client
 
 # More pages written side by side take longer in all: their writers wait for one another's locks.
 WRITERS: Final = 2
@@ -49,7 +51,7 @@ class Context:
 
     run_id: UUID
     database: Database
-    client: Client
+    client: "Client"
     provider: Provider
     rules: Rules
     outcomes: Outcomes

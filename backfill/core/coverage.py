@@ -70,6 +70,8 @@ class Spans:
         return type(self)(tuple(span for span in shared if span.start_ms < span.end_ms))
 
     def __sub__(self, other: Self) -> Self:
+        if not other.items:
+            return self
         left: list[Span] = []
         for start, end in self.items:
             at = start

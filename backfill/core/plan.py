@@ -89,8 +89,10 @@ def missing_spans(grid: Grid, wanted: Span | None, coverage: Spans) -> Spans:
     """Return the wanted spans that are not covered, on whole slots, and hold a slot at all."""
     if wanted is None:
         return Spans()
-    holes = Spans.of(wanted) - coverage
-    whole = Spans.union(grid.widen(hole) for hole in holes) & Spans.of(wanted)
+    holes = Spans((wanted,)) - coverage
+    if holes.items in {(), (wanted,)}:
+        return holes  # whole slots already
+    whole = Spans.union(grid.widen(hole) for hole in holes) & Spans((wanted,))
     return Spans(tuple(span for span in whole if grid.count(span)))
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from email.utils import formatdate
 from types import SimpleNamespace, TracebackType
 from typing import Final, Self, TypeVar
@@ -12,10 +12,9 @@ import structlog
 import tenacity
 from yarl import URL
 
-from backfill.core.wire import Kind, Request, Response
+from backfill.core.wire import Request, Response
 from backfill.errors import (
     BadAnswer,
-    LimitReached,
     ProviderUnavailable,
     RateLimited,
     SeriesError,
@@ -24,6 +23,7 @@ from backfill.errors import (
 from backfill.fetch.breaker import Breaker
 from backfill.fetch.quota import Pacer
 from backfill.fetch.stop import StopSignal
+from backfill.fetch.tally import Tally
 
 _T = TypeVar("_T")
 
@@ -51,42 +51,6 @@ class Patience:
 DEFAULT_PATIENCE: Final = Patience()
 _CHUNK: Final = 256 * 1024
 _UNSAID_PAUSE_S: Final = 5.0
-
-
-@dataclass(slots=True)
-class Tally:
-    """What was sent so far: every request counts once, as ``calls`` or as ``lookups``.
-
-    ``limit`` bounds their sum; None for no bound. ``reserved`` counts those that queue for a slot
-    too, so that the last ones go to who asked first.
-    """
-
-    limit: int | None = None
-    reserved: int = field(default=0, compare=False)
-    calls: int = 0
-    lookups: int = 0
-    retries: int = 0
-    rate_limited: int = 0
-    answers: int = 0
-
-    def reserve(self) -> None:
-        """Set a request aside that is about to queue for a slot.
-
-        Raises
-        ------
-        LimitReached
-            If the limit doesn't allow another.
-        """
-        if self.limit is not None and self.reserved >= self.limit:
-            raise LimitReached(f"--max-calls {self.limit} is used up")
-        self.reserved += 1
-
-    def count(self, kind: Kind) -> None:
-        """Count a request that is sent."""
-        if kind is Kind.bars:
-            self.calls += 1
-        else:
-            self.lookups += 1
 
 
 class Client:
