@@ -79,7 +79,7 @@ def assert_same(stored: Sequence[Row], true: Sequence[Row], *, rolled_up: bool =
         assert mine[6] is None or math.isclose(mine[6], theirs[6], rel_tol=1e-4)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Asked:
     """A call for bars, as its path spells it; one for a grouped day is of the ticker ``*``."""
 
