@@ -185,8 +185,9 @@ def test_a_bad_bar_of_an_answer_is_quarantined_alone(
     database_url: str,
 ) -> None:
     load(*FIVE)
-    bad = {"action": Action.EDIT_BARS, "path": "/grouped/.*11-13", "bars_of": FIVE[1]}
-    simulator.inject(Fault(**bad, bar={"l": -1.0}))
+    simulator.inject(
+        Fault(action=Action.EDIT_BARS, path="/grouped/.*11-13", bars_of=FIVE[1], bar={"l": -1.0})
+    )
     simulator.inject(
         Fault(action=Action.CONFLICT, path="/grouped/.*11-12", bars_of=FIVE[2], bar={"v": 1.0})
     )
