@@ -1,5 +1,6 @@
 """The daily increment: one grouped call for a session of all series, where that is cheaper."""
 
+import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 
@@ -302,3 +303,51 @@ def test_two_runs_at_once_make_one_grouped_call_and_give_the_table_of_one(
     assert [code for _, code in ended] == [0, 0], ended
     assert asked(simulator, calls) == grouped("2024-11-12")
     assert_whole(database_url, market, FIVE, day)
+
+
+@pytest.mark.soak
+def test_the_newest_day_of_a_thousand_symbols_is_one_call_and_two_days_are_two(
+    market: Market,
+    simulator: Simulator,
+    run: Incremental,
+    load: Callable[..., None],
+    database_url: str,
+) -> None:
+    everybody = tuple(f"SIM{number:03}" for number in range(1000))
+    load(*everybody)
+
+    for day, days in ((13, ("2024-11-12",)), (15, ("2024-11-14", "2024-11-13"))):
+        sent = len(simulator.calls)
+        ended, calls = run(date(2024, 11, day))
+
+        assert ended.code == 0, ended.err
+        assert calls == grouped(*days)
+        assert ended.json["bars"]["inserted"] == 1000 * len(days)
+        looked_up = [call.path for call in simulator.calls[sent:] if call.kind == "lookup"]
+        assert set(looked_up) <= {
+            "/v3/reference/splits",
+            "/v3/reference/dividends",
+            "/v3/reference/tickers",
+        }
+    for ticker in everybody[::25]:
+        assert_whole(database_url, market, (ticker,), date(2024, 11, 15))
+    rows, series = query(database_url, "SELECT count(*), count(DISTINCT symbol_id) FROM ohlc_bars")[
+        0
+    ]
+    assert (rows, series) == (9 * 1000, 1000)
+
+
+@pytest.mark.soak
+def test_a_grouped_call_that_is_never_answered_does_not_outlast_the_deadline(
+    simulator: Simulator, run: Incremental, load: Callable[..., None]
+) -> None:
+    load(*FIVE)
+    simulator.inject(Fault(action=Action.HANG, path="/grouped/"))
+
+    began = time.monotonic()
+    ended, calls = run(LOADED + timedelta(days=1), "--deadline", "2")
+    took_s = time.monotonic() - began
+
+    assert (ended.code, ended.json["status"]) == (5, "stopped")
+    assert calls == grouped("2024-11-12")
+    assert 2 <= took_s < 2 + 10
