@@ -23,8 +23,8 @@ from backfill.core.coverage import Spans
 from backfill.core.series import Series
 from backfill.core.work import Demand, Mode, Rules, Work, calls_saved
 from backfill.errors import DatabaseError, LimitReached, UnknownSymbol, UsageError
-from backfill.fetch.client import Tally
 from backfill.fetch.stop import StopSignal
+from backfill.fetch.tally import Tally
 from backfill.gaps import SeriesGaps, series_gaps
 from backfill.grouped import grouping
 from backfill.job import EVERYTHING, Job, Scope

@@ -1,15 +1,23 @@
-"""Opening what work needs: the database of the settings, and the client for their provider."""
+"""Opening what work needs: the database of the settings, and the client for their provider.
+
+The client is imported where one is opened: its library takes long to load, and a run that has
+nothing to fetch needs none.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
-from backfill.fetch.client import Client, Tally
 from backfill.fetch.quota import Pacer, spacing_s
 from backfill.fetch.stop import StopSignal
+from backfill.fetch.tally import Tally
 from backfill.settings import Settings
 from backfill.store.embedded import embedded_postgres
 from backfill.store.pool import Database
 from backfill.store.quota import DatabaseSlots
+
+if TYPE_CHECKING:
+    from backfill.fetch.client import Client
 
 
 @asynccontextmanager
@@ -36,7 +44,7 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
 @asynccontextmanager
 async def open_client(
     settings: Settings, database: Database, tally: Tally, stop: StopSignal, *, symbols: int
-) -> AsyncIterator[Client]:
+) -> AsyncIterator["Client"]:
     """Open a client whose calls share the quota with everybody who uses the key and the database.
 
     ``symbols`` is how many it will ask for.
@@ -48,6 +56,8 @@ async def open_client(
     DatabaseError
         If the database can't be used.
     """
+    from backfill.fetch.client import Client
+
     key, quota = settings.api_key(), settings.quota
     spacing = spacing_s(quota.pace) if quota.pace else 0.0
     slots = DatabaseSlots(database, settings.provider.name, key, quota, spacing)

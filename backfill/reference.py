@@ -2,7 +2,7 @@
 
 import asyncio
 from datetime import UTC, date, datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import structlog
@@ -11,12 +11,14 @@ from backfill.core.calendar import ALWAYS_OPEN
 from backfill.core.series import Alias, Symbol, aliases_of, dated_back
 from backfill.core.wire import Reference
 from backfill.errors import NotEntitled, UnknownSymbol
-from backfill.fetch.client import Client
 from backfill.providers.base import Provider
 from backfill.store import life, universe
 from backfill.store.bars import Counts
 from backfill.store.pool import Connection, Database
 from backfill.summary import Outcomes
+
+if TYPE_CHECKING:
+    from backfill.fetch.client import Client
 
 _AGE: Final = timedelta(days=30)
 _SILENCE: Final = timedelta(days=14)
@@ -31,7 +33,7 @@ class ReferenceDesk:
         self,
         run_id: UUID,
         database: Database,
-        client: Client,
+        client: "Client",
         provider: Provider,
         outcomes: Outcomes,
     ) -> None:

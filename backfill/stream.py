@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import structlog
@@ -19,7 +19,6 @@ from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Page, Request
 from backfill.core.work import Demand, Mode, Rules, Target, Work, plan_piece, requests
 from backfill.errors import BadAnswer, UnknownSymbol
-from backfill.fetch.client import Client
 from backfill.providers.base import Provider
 from backfill.store import progress, universe
 from backfill.store.bars import Counts, write_chunks
@@ -31,6 +30,11 @@ from backfill.store.read import stored_bars
 from backfill.store.times import to_time
 from backfill.summary import Outcomes
 
+if TYPE_CHECKING:
+    from backfill.fetch.client import Client
+
+# More pages written side by side take longer in all: their writers wait for one another's locks.
+WRITERS: Final = 2
 _DENIED_FOR: Final = timedelta(days=1)
 
 log = structlog.stdlib.get_logger()
@@ -41,16 +45,18 @@ class Context:
     """What all streams of a run share.
 
     ``look_up`` asks the provider's reference about a symbol, at most once a run, and returns the
-    symbol as it is known then; it is told since when the ticker is known to trade.
+    symbol as it is known then; it is told since when the ticker is known to trade. ``writers``
+    bounds how many pages are written at once.
     """
 
     run_id: UUID
     database: Database
-    client: Client
+    client: "Client"
     provider: Provider
     rules: Rules
     outcomes: Outcomes
     look_up: Callable[[Symbol, date | None], Awaitable[Symbol]]
+    writers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WRITERS))
 
 
 class Stream:
@@ -306,7 +312,8 @@ class Stream:
             now = to_time(context.rules.now_ms)
             return await write_chunks(connection, context.run_id, chunks, now)
 
-        written = await context.database.run(write)
+        async with context.writers:
+            written = await context.database.run(write)
         if written is None:
             self._outdated = True
             return

@@ -1,9 +1,9 @@
 """The result of a run: the summary, its status and its exit code."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from uuid import UUID
 
 from backfill.core.grouped import Grouping
@@ -13,7 +13,7 @@ from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Split
 from backfill.core.work import Target, Work
 from backfill.errors import BackfillError, SharedFault, Stopped
-from backfill.fetch.client import Tally
+from backfill.fetch.tally import Tally
 from backfill.store.bars import Counts
 from backfill.store.runs import RunEnd
 
@@ -82,8 +82,7 @@ class Summary:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedSeries:
+class PlannedSeries(NamedTuple):
     """What a run would fetch for one series.
 
     A series that is rolled up from another of the run costs no calls of its own.
@@ -139,13 +138,11 @@ class Plan:
 
     def totals(self) -> dict[str, Any]:
         """Return the sums, without the series."""
-        totals = asdict(self)
-        totals["series"] = len(self.series)
-        return totals
+        return asdict(replace(self, series=[])) | {"series": len(self.series)}
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan as JSON's own types."""
-        return asdict(self)
+        return self.totals() | {"series": [one._asdict() for one in self.series]}
 
 
 def _planned(work: Work, target: Target, *, pays: bool, grouped: bool) -> PlannedSeries:

@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import structlog
@@ -19,13 +19,16 @@ from backfill.core.series import Series, Source
 from backfill.core.timeframe import Timeframe
 from backfill.core.work import Target, Work, by_name
 from backfill.errors import SeriesError, SharedFault, SourceMismatch, Stopped
-from backfill.fetch.client import Client, Tally
+from backfill.fetch.tally import Tally
 from backfill.settings import Settings
 from backfill.store.pool import Database
 from backfill.store.read import stored_bars
 from backfill.store.times import to_ms, to_time
 from backfill.summary import Failure
 from backfill.tracked import Tracked
+
+if TYPE_CHECKING:
+    from backfill.fetch.client import Client
 
 log = structlog.stdlib.get_logger()
 
@@ -137,7 +140,7 @@ class Verifier:
         self,
         settings: Settings,
         database: Database,
-        client: Client,
+        client: "Client",
         now: datetime,
         result: Verification,
     ) -> None:

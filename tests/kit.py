@@ -16,9 +16,10 @@ from aioresponses import CallbackResult, aioresponses
 from yarl import URL
 
 from backfill.core.terms import Quota
-from backfill.fetch.client import Client, Patience, Tally
+from backfill.fetch.client import Client, Patience
 from backfill.fetch.quota import Pacer
 from backfill.fetch.stop import StopSignal
+from backfill.fetch.tally import Tally
 
 BASE = "https://provider.test"
 KEY = "k3y-of-the-test"

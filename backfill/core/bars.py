@@ -13,6 +13,20 @@ NO_COUNT: Final = -1
 """Stands in ``trade_count`` for a provider that gave none; NULL in the table."""
 
 
+def is_among(values: IntColumn, others: IntColumn) -> NDArray[np.bool_]:
+    """Whether each value is among others, both in any order.
+
+    Stamps mostly come in runs, which this sort takes in one pass; ``np.isin`` hashes them, at ten
+    times the cost.
+    """
+    if not len(others):
+        return np.zeros(len(values), bool)
+    known = np.sort(others, kind="stable")
+    at = np.minimum(np.searchsorted(known, values), len(known) - 1)
+    found: NDArray[np.bool_] = known[at] == values
+    return found
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Bars:
     """Bars of one series, one array element per bar.

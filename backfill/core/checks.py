@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from backfill.core.bars import NO_COUNT, Bars, IntColumn
+from backfill.core.bars import NO_COUNT, Bars, IntColumn, is_among
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span
 from backfill.core.timeframe import Timeframe
@@ -81,23 +81,25 @@ def check_page(
     on_grid = inside & (slots == canonical)
     within = (canonical >= asked.start_ms) & (canonical < asked.end_ms)
     ended = grid.narrow((asked.start_ms, now_ms)) or Span(asked.start_ms, asked.start_ms)
-    verdict = np.full(len(bars), "", dtype=object)
-    for reason, failed in (
+    # The number of the first check that a bar fails, 0 for none.
+    verdict = np.zeros(len(bars), np.int8)
+    checks = (
         (Reason.off_grid, ~on_grid),
         (Reason.outside_range, ~within),
         (Reason.forming, canonical >= ended.end_ms),
         *_bad_values(bars),
-    ):
-        verdict[failed & (verdict == "")] = reason
-    verdict[_conflicts(bars, canonical) & (verdict == "")] = Reason.conflict
-    good = np.flatnonzero(verdict == "")
-    _, first = np.unique(canonical[good], return_index=True)
-    kept = good[first]
-    bad = np.flatnonzero(verdict != "")
+        (Reason.conflict, _conflicts(bars, canonical)),
+    )
+    for number, (_, failed) in enumerate(checks, start=1):
+        verdict[failed & (verdict == 0)] = number
+    bad = np.flatnonzero(verdict)
+    good = np.flatnonzero(verdict == 0)
+    good = good[np.argsort(canonical[good], kind="stable")]
+    kept = good[np.diff(canonical[good], prepend=0) != 0]
     return Checked(
         bars=replace(bars.take(kept), ts_ms=canonical[kept]),
         rejected=bars.take(bad),
-        reasons=tuple(verdict[bad]),
+        reasons=tuple(checks[number - 1][0] for number in verdict[bad].tolist()),
         edge_ms=int(canonical[within].min()) if within.any() else None,
     )
 
@@ -116,9 +118,9 @@ def drop_repeated(calendar: Calendar, timeframe: Timeframe, bars: Bars, before: 
     _refuse_other_units(bars)
     canonical = calendar.canonical(timeframe, bars.ts_ms)
     known = calendar.canonical(timeframe, before.ts_ms)
-    repeated = np.isin(canonical, known)
+    repeated = is_among(canonical, known)
     if repeated.any():
-        overlap = np.isin(known, canonical)
+        overlap = is_among(known, canonical)
         again = _rows(canonical[repeated], bars.take(repeated))
         if not again <= _rows(known[overlap], before.take(overlap)):
             raise BadAnswer("two pages in a row tell differently of one bar")
@@ -190,7 +192,7 @@ def _conflicts(bars: Bars, canonical: NDArray[np.int64]) -> NDArray[np.bool_]:
         return np.zeros(len(bars), bool)
     values = _values(bars)[:, order]
     differs = same_slot & (values[:, 1:] != values[:, :-1]).any(axis=0)
-    return np.isin(canonical, slots[1:][differs])
+    return is_among(canonical, slots[1:][differs])
 
 
 def _refuse_coarser(
@@ -204,13 +206,13 @@ def _refuse_coarser(
 
     Both halves are counted in regular sessions: in extended hours nobody can say what to expect.
     """
-    if len(np.unique(canonical)) < 3:
+    if np.count_nonzero(np.diff(np.sort(canonical, kind="stable"))) < 2:
         return
     first, last = int(bars.ts_ms.min()), int(bars.ts_ms.max())
     expected = calendar.regular_grid(timeframe).slots(
         (max(first, asked.start_ms), min(last + 1, asked.end_ms))
     )
-    if np.isin(expected, canonical).sum() * 2 >= len(expected):
+    if np.count_nonzero(is_among(expected, canonical)) * 2 >= len(expected):
         return
     finer_first = tuple(Timeframe)
     for coarser in finer_first[finer_first.index(timeframe) + 1 :]:

@@ -1,6 +1,6 @@
 """Interval sets: the ranges of time that a series is answered for, wants or misses."""
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Self
@@ -57,16 +57,21 @@ class Spans:
         return len(self.items)
 
     def __or__(self, other: Self) -> Self:
+        if not self.items or not other.items:
+            return self if self.items else other
         return self.union((*self.items, *other.items))
 
     def __and__(self, other: Self) -> Self:
-        return self.union(
-            (max(start, mine.start_ms), min(end, mine.end_ms))
+        shared = (
+            Span(max(start, mine.start_ms), min(end, mine.end_ms))
             for start, end in other.items
             for mine in self._touching(start, end)
         )
+        return type(self)(tuple(span for span in shared if span.start_ms < span.end_ms))
 
     def __sub__(self, other: Self) -> Self:
+        if not other.items:
+            return self
         left: list[Span] = []
         for start, end in self.items:
             at = start
@@ -97,6 +102,7 @@ class Spans:
         return Span(self.items[0].start_ms, self.items[-1].end_ms) if self.items else None
 
     def _touching(self, start_ms: int, end_ms: int) -> tuple[Span, ...]:
-        first = bisect_right(self.items, start_ms, key=lambda span: span.end_ms)
-        last = bisect_left(self.items, end_ms, key=lambda span: span.start_ms)
-        return self.items[first:last]
+        first = bisect_left(self.items, (start_ms,))
+        if first and self.items[first - 1].end_ms > start_ms:
+            first -= 1
+        return self.items[first : bisect_left(self.items, (end_ms,))]

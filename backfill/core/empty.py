@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from backfill.core.bars import IntColumn
+from backfill.core.bars import IntColumn, is_among
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span, Spans
 from backfill.core.timeframe import Timeframe
@@ -45,15 +45,15 @@ def empty_slots(
     on the grid. Slots that follow one another are merged, over closed hours too.
     """
     grid = calendar.regular_grid(timeframe)
-    filled = np.union1d(present_ms, quarantined_ms)
+    filled = np.concatenate((present_ms, quarantined_ms))
     traded = _session_of(calendar, filled)
     found: list[EmptySlots] = []
     for claim in claims:
         slots = grid.slots(claim)
-        unfilled = ~np.isin(slots, filled)
-        in_traded_session = np.isin(_session_of(calendar, slots), traded)
+        unfilled = ~is_among(slots, filled)
+        in_traded_session = is_among(_session_of(calendar, slots), traded)
         for reason, chosen in (
-            (EmptyReason.quarantined, np.isin(slots, quarantined_ms)),
+            (EmptyReason.quarantined, is_among(slots, quarantined_ms)),
             (EmptyReason.no_trades, unfilled & in_traded_session),
             (EmptyReason.absent, unfilled & ~in_traded_session),
         ):

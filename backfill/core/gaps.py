@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from backfill.core.bars import IntColumn
+from backfill.core.bars import IntColumn, is_among
 from backfill.core.calendar import Calendar, Grid
 from backfill.core.coverage import Span, Spans
 from backfill.core.empty import EmptyReason
@@ -66,7 +66,7 @@ def find_gaps(
         or [np.empty(0, np.int64)]
     )
     slots = grid.starts_of(indices)
-    missing = ~np.isin(slots, np.sort(stored_ms), assume_unique=True) & ~settled.holds(slots)
+    missing = ~is_among(slots, stored_ms) & ~settled.holds(slots)
     indices, slots = indices[missing], slots[missing]
     if not len(indices):
         return []

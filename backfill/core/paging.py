@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from backfill.core.bars import Bars, IntColumn
+from backfill.core.bars import Bars, IntColumn, is_among
 from backfill.core.checks import (
     EARLIEST_MS,
     LATEST_MS,
@@ -225,7 +225,8 @@ class Pages:
     def _slots_of(self, checked: Checked) -> IntColumn:
         canonical = self._work.calendar.canonical(self._work.base, checked.rejected.ts_ms)
         slots, inside = self._grid.floor(canonical)
-        return np.setdiff1d(slots[inside], checked.bars.ts_ms)
+        slots = slots[inside]
+        return slots[~is_among(slots, checked.bars.ts_ms)]
 
 
 def _kept(target: Target, bars: Bars, final_ms: int) -> Bars:
@@ -275,7 +276,7 @@ class _RollUp:
         )
         # A bar that lacks one of its parts would look right and be wrong.
         spoiled, _ = self._grid.floor(bad[(bad >= whole.start_ms) & (bad < whole.end_ms)])
-        rolled = _kept(self._target, rolled.take(~np.isin(rolled.ts_ms, spoiled)), final_ms)
+        rolled = _kept(self._target, rolled.take(~is_among(rolled.ts_ms, spoiled)), final_ms)
         claims = Spans.of(whole) & self._target.missing
         # What waits here, and the bar at the edge, say that their session traded.
         waiting = (self._waiting.ts_ms, edge.ts_ms)

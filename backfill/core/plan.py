@@ -89,8 +89,10 @@ def missing_spans(grid: Grid, wanted: Span | None, coverage: Spans) -> Spans:
     """Return the wanted spans that are not covered, on whole slots, and hold a slot at all."""
     if wanted is None:
         return Spans()
-    holes = Spans.of(wanted) - coverage
-    whole = Spans.union(grid.widen(hole) for hole in holes) & Spans.of(wanted)
+    holes = Spans((wanted,)) - coverage
+    if holes.items in {(), (wanted,)}:
+        return holes  # whole slots already
+    whole = Spans.union(grid.widen(hole) for hole in holes) & Spans((wanted,))
     return Spans(tuple(span for span in whole if grid.count(span)))
 
 
@@ -104,24 +106,31 @@ def plan_ranges(
     into one request where that saves a call, although it asks again for what lies between them.
     """
     pages = _Pages(calendar, timeframe, page_size)
-    holes = [hole for hole in missing if pages.grid.narrow(hole)]
-    # calls[n] and slots[n] are the least that close the first n holes; joined[n] is where the last
+    holes = tuple(hole for hole in missing if pages.grid.narrow(hole))
+    return [pages.request_for(joined) for joined in _joined(pages, holes)]
+
+
+def _joined(pages: "_Pages", holes: tuple[Span, ...]) -> list[tuple[Span, ...]]:
+    """Return the holes that share a request, for every request, newest first."""
+    if len(holes) < 2:
+        return [holes] if holes else []
+    # calls[n] and slots[n] are the least that close the first n holes; starts[n] is where the last
     # of those requests begins. For each n every beginning is tried at once, as a column.
-    calls, slots, joined = np.zeros((3, len(holes) + 1), np.int64)
-    before = np.array([pages.indices(hole.start_ms) for hole in holes], np.int64).reshape(-1, 2).T
+    calls, slots, starts = np.zeros((3, len(holes) + 1), np.int64)
+    before = np.array([pages.indices(hole.start_ms) for hole in holes], np.int64).T
     for last, hole in enumerate(holes):
         base, own = np.array(pages.indices(hole.end_ms))[:, None] - before[:, : last + 1]
         total_calls, total_slots = calls[: last + 1] + pages.at_most(base), slots[: last + 1] + own
         first = np.lexsort((total_slots, total_calls))[0]
         calls[last + 1], slots[last + 1] = total_calls[first], total_slots[first]
-        joined[last + 1] = first
-    ranges = []
+        starts[last + 1] = first
+    groups = []
     end = len(holes)
     while end:
-        first = int(joined[end])
-        ranges.append(pages.request_for(tuple(holes[first:end])))
+        first = int(starts[end])
+        groups.append(holes[first:end])
         end = first
-    return ranges
+    return groups
 
 
 def one_page_spans(

@@ -333,10 +333,12 @@ def _target(
         # What the other source answered says nothing of this one.
         target = replace(target, replaces=known.source)
         known = replace(known, coverage=Spans(), expired=Spans())
-    readable = grid.narrow((limits.window_ms or 0, frontier))
-    missing = known.invalidated & (Spans.of(readable) if readable else Spans())
-    if demand.mode is Mode.default:
-        missing |= known.expired & (Spans.of(wanted) if wanted else Spans())
+    missing = known.invalidated
+    if missing:
+        readable = grid.narrow((limits.window_ms or 0, frontier))
+        missing &= Spans.of(readable) if readable else Spans()
+    if known.expired and wanted and demand.mode is Mode.default:
+        missing |= known.expired & Spans.of(wanted)
     if demand.mode is not Mode.repair:
         covered = known.coverage if demand.mode is not Mode.reload else Spans()
         missing |= missing_spans(grid, wanted, covered)
@@ -368,6 +370,8 @@ def _ended(symbol: Symbol) -> SourceMismatch | None:
 
 def by_name(symbol: Symbol, calendar: Calendar, missing: Spans) -> list[Spans]:
     """Cut what is missing where the symbol changed its name, the newest part first."""
+    if not symbol.aliases:
+        return [missing]
     changes = [calendar.midnight(alias.valid_until) for alias in symbol.aliases]
     bounds = pairwise((_FIRST_MS, *changes, _LAST_MS))
     return [missing & Spans.of(part) for part in reversed(list(bounds))]

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from email.utils import formatdate
 from types import SimpleNamespace, TracebackType
 from typing import Final, Self, TypeVar
@@ -12,10 +12,9 @@ import structlog
 import tenacity
 from yarl import URL
 
-from backfill.core.wire import Kind, Request, Response
+from backfill.core.wire import Request, Response
 from backfill.errors import (
     BadAnswer,
-    LimitReached,
     ProviderUnavailable,
     RateLimited,
     SeriesError,
@@ -24,6 +23,7 @@ from backfill.errors import (
 from backfill.fetch.breaker import Breaker
 from backfill.fetch.quota import Pacer
 from backfill.fetch.stop import StopSignal
+from backfill.fetch.tally import Tally
 
 _T = TypeVar("_T")
 
@@ -53,42 +53,6 @@ _CHUNK: Final = 256 * 1024
 _UNSAID_PAUSE_S: Final = 5.0
 
 
-@dataclass(slots=True)
-class Tally:
-    """What was sent so far: every request counts once, as ``calls`` or as ``lookups``.
-
-    ``limit`` bounds their sum; None for no bound. ``reserved`` counts those that queue for a slot
-    too, so that the last ones go to who asked first.
-    """
-
-    limit: int | None = None
-    reserved: int = field(default=0, compare=False)
-    calls: int = 0
-    lookups: int = 0
-    retries: int = 0
-    rate_limited: int = 0
-    answers: int = 0
-
-    def reserve(self) -> None:
-        """Set a request aside that is about to queue for a slot.
-
-        Raises
-        ------
-        LimitReached
-            If the limit doesn't allow another.
-        """
-        if self.limit is not None and self.reserved >= self.limit:
-            raise LimitReached(f"--max-calls {self.limit} is used up")
-        self.reserved += 1
-
-    def count(self, kind: Kind) -> None:
-        """Count a request that is sent."""
-        if kind is Kind.bars:
-            self.calls += 1
-        else:
-            self.lookups += 1
-
-
 class Client:
     """Sends a provider's requests, each in a slot of the quota, and reads the answers.
 
@@ -115,6 +79,7 @@ class Client:
         self._patience = patience
         self._stop = stop
         self._breaker = Breaker(stop, symbols)
+        self._reading = asyncio.Lock()
         self._jitter = tenacity.wait_exponential_jitter(
             multiplier=patience.backoff_s, max=patience.backoff_max_s, jitter=patience.backoff_s
         )
@@ -187,7 +152,7 @@ class Client:
         while True:
             try:
                 async with self._breaker.passage():
-                    answer = await _read(read, await self._send(request, url, queued))
+                    answer = await self._read(read, await self._send(request, url, queued))
             except RateLimited as error:
                 self._breaker.refused(asker)
                 self._tally.rate_limited += 1
@@ -250,6 +215,16 @@ class Client:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ProviderUnavailable(f"no answer from the provider: {reason}") from None
 
+    async def _read(self, read: Callable[[Response], _T], response: Response) -> _T:
+        """Read an answer; a long one in a thread, so that other calls leave in their slots.
+
+        One after the other: side by side they take as long, and hold as much memory each.
+        """
+        if len(response.body) < _CHUNK:
+            return read(response)
+        async with self._reading:
+            return await asyncio.to_thread(read, response)
+
     def _trace(self) -> aiohttp.TraceConfig:
         """Have the pacer told when a request has really left."""
 
@@ -292,13 +267,6 @@ class Client:
         if elsewhere:
             raise BadAnswer("the next page is said to be at another host")
         return url
-
-
-async def _read(read: Callable[[Response], _T], response: Response) -> _T:
-    """Read an answer; a long one in a thread, so that other calls leave in their slots."""
-    if len(response.body) < _CHUNK:
-        return read(response)
-    return await asyncio.to_thread(read, response)
 
 
 def _origin(url: URL) -> tuple[str, str | None, int | None, str | None, str | None]:

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from itertools import chain
 from operator import attrgetter
-from typing import Annotated, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 import numpy as np
+from msgspec.structs import astuple
 
 from backfill.core.bars import NO_COUNT, Bars
 from backfill.errors import UnreadableAnswer
@@ -17,22 +18,21 @@ _IMPOSSIBLE_COUNT: Final = NO_COUNT - 1
 _Read = TypeVar("_Read")
 
 
-# What a double holds to the last unit: all columns of a page are read as doubles at once.
-_Whole = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
-
-
 class _Bar(msgspec.Struct, gc=False):
-    t: _Whole
+    """All as doubles: the columns of a page are read at once, and whole numbers checked after."""
+
+    t: float
     o: float
     h: float
     l: float  # noqa: E741  # the wire's own name
     c: float
     v: float
     vw: float = np.nan
-    n: _Whole = NO_COUNT
+    n: float = NO_COUNT
 
 
-_VALUES: Final = attrgetter(*_Bar.__struct_fields__)
+_MOST: Final = 2.0**53
+"""Up to here a double holds every whole number."""
 
 
 class _LooseBar(msgspec.Struct):
@@ -90,6 +90,7 @@ class _LooseGroupedDay(Envelope):
     ticker: None = None
 
 
+_VALUES: Final = attrgetter(*_Bar.__struct_fields__)
 _PAGE: Final = msgspec.json.Decoder(_Page)
 _LOOSE_PAGE: Final = msgspec.json.Decoder(_LoosePage)
 _GROUPED_DAY: Final = msgspec.json.Decoder(_GroupedDay)
@@ -134,7 +135,7 @@ def read_grouped_day(body: bytes) -> tuple[Envelope, list[str], Bars]:
 
     def strictly() -> tuple[Envelope, list[str], Bars]:
         day = _GROUPED_DAY.decode(body)
-        return day, [row.T for row in day.results], _strict_columns(day.results)
+        return day, [row.T for row in day.results], _strict_columns(day.results, _VALUES)
 
     def loosely() -> tuple[Envelope, list[str], Bars]:
         day = _LOOSE_GROUPED_DAY.decode(body)
@@ -161,11 +162,16 @@ def _refuse_missing(answer: Envelope, bars: Bars) -> None:
         raise UnreadableAnswer(f"the answer counts {answer.resultsCount} bars and holds none")
 
 
-def _strict_columns(bars: Sequence[_Bar]) -> Bars:
-    values = chain.from_iterable(map(_VALUES, bars))
+def _strict_columns(
+    bars: Sequence[_Bar], values_of: Callable[[_Bar], tuple[float, ...]] = astuple
+) -> Bars:
+    values = chain.from_iterable(map(values_of, bars))
     width = len(_Bar.__struct_fields__)
     flat = np.fromiter(values, np.float64, len(bars) * width)
     t, o, h, l, c, v, vw, n = flat.reshape(-1, width).T.copy()  # noqa: E741  # the wire's own names
+    for whole in (t, n):
+        if not ((whole == np.trunc(whole)) & (np.abs(whole) <= _MOST)).all():
+            raise msgspec.ValidationError("a time stamp or a count is no whole number")
     return Bars(t.astype(np.int64), o, h, l, c, v, vw, n.astype(np.int64))
 
 

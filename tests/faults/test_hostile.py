@@ -8,9 +8,10 @@ import pytest
 from backfill.core.terms import Quota
 from backfill.core.wire import Request, Response
 from backfill.errors import ProviderUnavailable
-from backfill.fetch.client import Client, Patience, Tally
+from backfill.fetch.client import Client, Patience
 from backfill.fetch.quota import Pacer
 from backfill.fetch.stop import StopSignal
+from backfill.fetch.tally import Tally
 from backfill.simulator import Action, Fault, Market, Simulator
 from tests.faults import tables
 from tests.faults.command import KEY, Command

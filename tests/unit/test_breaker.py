@@ -16,8 +16,9 @@ from backfill.errors import (
     SeriesError,
 )
 from backfill.fetch.breaker import Breaker
-from backfill.fetch.client import Patience, Tally
+from backfill.fetch.client import Patience
 from backfill.fetch.stop import StopSignal
+from backfill.fetch.tally import Tally
 from backfill.providers.massive import Massive
 from tests.kit import Answer, WrittenLedger, WrittenProvider, client, leaping, now
 

@@ -22,8 +22,9 @@ from backfill.errors import (
     UnknownSymbol,
     UnreadableAnswer,
 )
-from backfill.fetch.client import Patience, Tally
+from backfill.fetch.client import Patience
 from backfill.fetch.stop import StopSignal
+from backfill.fetch.tally import Tally
 from backfill.providers.massive import Massive
 from tests.kit import Answer, WrittenLedger, WrittenProvider, client, leaping, now
 

@@ -14,7 +14,8 @@ import pytest
 from backfill.core.terms import Quota, Window
 from backfill.core.wire import Request, Response
 from backfill.errors import ProviderError, ProviderUnavailable, SeriesError, UnreadableAnswer
-from backfill.fetch.client import Patience, Tally
+from backfill.fetch.client import Patience
+from backfill.fetch.tally import Tally
 from backfill.providers.massive import Massive
 from tests.kit import KEY, WrittenLedger, client
 

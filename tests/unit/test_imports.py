@@ -171,10 +171,20 @@ def test_modules_of_a_layer_do_not_import_each_other_in_circles() -> None:
 HEAVY: Final = ("aiohttp", "asyncpg", "numpy", "pydantic", "exchange_calendars", "pandas")
 
 
-@pytest.mark.parametrize("module", ["backfill", "backfill.cli", "backfill.errors"])
-def test_the_door_opens_without_the_heavy_libraries(module: str) -> None:
-    code = f"import sys, {module}; print([name for name in {HEAVY!r} if name in sys.modules])"
+def loaded_by(module: str) -> list[str]:
+    """The heavy libraries that a fresh interpreter holds once it has imported a module."""
+    code = f"import sys, {module}; print(*[name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
     )
-    assert done.stdout.strip() == "[]"
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize("module", ["backfill", "backfill.cli", "backfill.errors"])
+def test_the_door_opens_without_the_heavy_libraries(module: str) -> None:
+    assert loaded_by(module) == []
+
+
+@pytest.mark.parametrize("module", ["backfill.api", "backfill.commands", "backfill.foreground"])
+def test_what_sends_nothing_loads_no_http_client_and_no_calendar_library(module: str) -> None:
+    assert {"aiohttp", "exchange_calendars", "pandas"}.isdisjoint(loaded_by(module))
