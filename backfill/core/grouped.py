@@ -132,13 +132,15 @@ def _chunk(work: Work, session: Span, bars: Bars, now_ms: int, final_ms: int) ->
     target = work.targets[0]
     checked = check_page(work.calendar, Timeframe.d1, bars, session, now_ms)
     claims = Spans.of(session) if session.end_ms <= final_ms else Spans()
-    quarantined = np.array([] if len(checked.bars) else [session.start_ms], np.int64)
+    held = np.array([session.start_ms])
     return Chunk(
         series=target.series,
         source=target.source,
         bars=checked.bars,
         claims=claims,
-        empty=empty_slots(work.calendar, Timeframe.d1, claims, checked.bars.ts_ms, quarantined),
+        empty=[]
+        if len(checked.bars)
+        else empty_slots(work.calendar, Timeframe.d1, claims, checked.bars.ts_ms, held),
         rejected=checked.rejected,
         reasons=checked.reasons,
     )

@@ -32,13 +32,13 @@ def test_a_day_later_the_new_day_is_fetched_and_nothing_else_and_on_a_weekend_no
     thursday = datetime(2024, 11, 14, 12, tzinfo=UTC)
     incremental(thursday)
 
-    # On Friday noon Thursday is final: its day and its hours, of each symbol.
+    # On Friday noon Thursday is final: its day in one call, and its hours of each symbol.
     friday = thursday.replace(day=15)
     ended, calls = incremental(friday)
     day = (midnight_ms(date(2024, 11, 14), "AAPL"), midnight_ms(date(2024, 11, 15), "AAPL"))
-    assert sorted(call.ticker for call in calls) == ["AAPL", "AAPL", "MSFT", "MSFT"]
+    assert sorted(call.ticker for call in calls) == ["*", "AAPL", "MSFT"]
     for call in calls:
-        if call.unit == "1 day":
+        if call.unit == "grouped":
             assert (call.first, call.last) == ("2024-11-14", "2024-11-14")
         else:
             assert day[0] <= int(call.first) <= int(call.last) < day[1]
@@ -61,7 +61,7 @@ def test_a_day_later_the_new_day_is_fetched_and_nothing_else_and_on_a_weekend_no
     assert incremental(friday)[1] == []
     # New York's Friday ends at 05:00Z, and its bars are final an hour later.
     assert incremental(datetime(2024, 11, 16, 5, 59, tzinfo=UTC))[1] == []
-    assert len(incremental(datetime(2024, 11, 16, 6, 0, tzinfo=UTC))[1]) == 4
+    assert len(incremental(datetime(2024, 11, 16, 6, 0, tzinfo=UTC))[1]) == 3
     assert incremental(datetime(2024, 11, 17, 12, tzinfo=UTC))[1] == []
     assert incremental(datetime(2024, 11, 18, 12, tzinfo=UTC))[1] == []
 

@@ -224,7 +224,6 @@ def test_a_bad_bar_of_an_answer_is_quarantined_alone(
         (Fault(action=Action.STATUS, status=403, path="/grouped/"), 1),
         (Fault(action=Action.WRONG_ADJUSTED, path="/grouped/"), 1),
         (Fault(action=Action.MICROSECONDS, path="/grouped/"), 2),
-        (Fault(action=Action.SECONDS, path="/grouped/"), 2),
     ],
 )
 def test_where_grouped_days_can_not_be_had_every_series_goes_the_usual_way(

@@ -242,8 +242,8 @@ def test_a_list_that_is_refused_or_cut_short_costs_no_series_and_goes_on_another
     assert lists("2024-06-13") == ["AAPL"]
     simulator.clear_faults()
 
-    # Two calls for bars, two for actions, and one for the list.
-    assert lists("2024-06-14", "--max-calls", "5") == ["AAPL"]
+    # One call for bars, two for actions, and one for the list.
+    assert lists("2024-06-14", "--max-calls", "4") == ["AAPL"]
     assert lists("2024-06-18") == ["TSLA"]  # a thousand tickers lie between them
     assert lists("2024-06-20") == []
 
