@@ -26,6 +26,7 @@ from backfill.errors import DatabaseError, LimitReached, UnknownSymbol, UsageErr
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Tally
 from backfill.gaps import SeriesGaps, series_gaps
+from backfill.grouped import grouping
 from backfill.job import EVERYTHING, Job, Scope
 from backfill.orchestrator import Orchestrator
 from backfill.owners import OwnersDesk
@@ -377,7 +378,9 @@ def _check(job: Job) -> None:
 
 def _plan(prepared: Prepared, rules: Rules, settings: Settings) -> Plan:
     work = [work for work, _ in prepared.work]
-    return Plan.of(work, settings.quota, sum(calls_saved(one, rules) for one in work))
+    grouped = grouping(settings.provider, rules, prepared.work)
+    saved = sum(calls_saved(one, rules) for one in work)
+    return Plan.of(work, settings.quota, saved, grouped)
 
 
 def _rules(settings: Settings, job: Job) -> tuple[Rules, date]:

@@ -8,14 +8,15 @@ starves another, and a run that ends at any instant keeps every page it wrote.
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from itertools import count
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
+from backfill.core.series import Series
 from backfill.errors import (
     BackfillError,
     DatabaseError,
@@ -25,6 +26,7 @@ from backfill.errors import (
     Stopped,
 )
 from backfill.fetch.stop import StopSignal
+from backfill.grouped import GroupedPart
 from backfill.store import progress
 from backfill.store.progress import HEARTBEAT_S, Lease
 from backfill.stream import Context, Stream
@@ -60,11 +62,27 @@ class Orchestrator:
         renews them, or its leases expire.
         """
         async with self._heartbeat():
-            await self._run(streams)
+            await self._run(await self._run_grouped(streams))
             while self._held and self._stop.reason is None:
                 await self._run(await self._await_leases())
         if self._outcomes.unfinished:
             self._outcomes.stopped = self._stop.reason
+
+    async def _run_grouped(self, streams: list[Stream]) -> list[Stream]:
+        """Take what is cheaper so from grouped days; return the streams that have more to do."""
+        part = GroupedPart(self._context, streams)
+
+        async def run() -> None:
+            try:
+                await part.run()
+            except Stopped as error:
+                self._stop.set(error)
+            except SharedFault as error:
+                self._fail(part.leased, error)
+                self._end_by(error)
+
+        await self._until_stopped([run()])
+        return part.left
 
     async def _run(self, streams: list[Stream]) -> None:
         if not streams:
@@ -74,11 +92,7 @@ class Orchestrator:
         # it, never serve one series' past before another's present.
         for stream in sorted(streams, key=lambda stream: stream.upto_ms, reverse=True):
             self._queue.put_nowait((0, next(self._order), stream))
-        async with asyncio.TaskGroup() as group:
-            workers = [group.create_task(self._work()) for _ in range(WORKERS)]
-            ending = group.create_task(self._end(workers))
-            await asyncio.wait(workers)
-            ending.cancel()
+        await self._until_stopped([self._work() for _ in range(WORKERS)])
         # A write that the database keeps waiting is rolled back; the next run asks again.
         with suppress(TimeoutError):
             async with asyncio.timeout(_GRACE_S):
@@ -156,14 +170,17 @@ class Orchestrator:
             case Stopped():
                 self._stop.set(error)
             case SharedFault():
-                self._fail(stream, error)
-                self._outcomes.fault = self._outcomes.fault or error
-                self._stop.set(Stopped(str(error)))
+                self._fail(stream.series, error)
+                self._end_by(error)
             case _:
-                self._fail(stream, error)
+                self._fail(stream.series, error)
 
-    def _fail(self, stream: Stream, error: BackfillError) -> None:
-        for series in stream.series:
+    def _end_by(self, fault: SharedFault) -> None:
+        self._outcomes.fault = self._outcomes.fault or fault
+        self._stop.set(Stopped(str(fault)))
+
+    def _fail(self, every: list[Series], error: BackfillError) -> None:
+        for series in every:
             self._outcomes.fail(series, error)
             log.error(
                 "series.failed",
@@ -199,6 +216,14 @@ class Orchestrator:
             except Stopped:
                 return []
         return []
+
+    async def _until_stopped(self, work: list[Coroutine[Any, Any, None]]) -> None:
+        """Await work that ends by itself, or shortly after the run must stop."""
+        async with asyncio.TaskGroup() as group:
+            workers = [group.create_task(one) for one in work]
+            ending = group.create_task(self._end(workers))
+            await asyncio.wait(workers)
+            ending.cancel()
 
     async def _end(self, workers: list[asyncio.Task[None]]) -> None:
         """Once the run must stop, give requests under way a moment, then cancel them."""

@@ -75,8 +75,9 @@ def plan(result: Plan) -> None:
         )
     out.print(table)
     saved = f", {result.calls_saved} saved by rolling up" if result.calls_saved else ""
+    grouped = f", {result.calls_grouped} for a whole day each" if result.calls_grouped else ""
     out.print(
-        f"{result.calls} calls expected, {result.calls_max} at most{saved}; up to "
+        f"{result.calls} calls expected{grouped}, {result.calls_max} at most{saved}; up to "
         f"{result.bars:,} bars; about {_duration(result.seconds)} at the quota. "
         "Nothing was called."
     )

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -33,6 +33,8 @@ from backfill.summary import Outcomes
 if TYPE_CHECKING:
     from backfill.fetch.client import Client
 
+# More pages written side by side take longer in all: their writers wait for one another's locks.
+WRITERS: Final = 2
 _DENIED_FOR: Final = timedelta(days=1)
 
 log = structlog.stdlib.get_logger()
@@ -43,7 +45,8 @@ class Context:
     """What all streams of a run share.
 
     ``look_up`` asks the provider's reference about a symbol, at most once a run, and returns the
-    symbol as it is known then; it is told since when the ticker is known to trade.
+    symbol as it is known then; it is told since when the ticker is known to trade. ``writers``
+    bounds how many pages are written at once.
     """
 
     run_id: UUID
@@ -53,6 +56,7 @@ class Context:
     rules: Rules
     outcomes: Outcomes
     look_up: Callable[[Symbol, date | None], Awaitable[Symbol]]
+    writers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WRITERS))
 
 
 class Stream:
@@ -60,9 +64,9 @@ class Stream:
 
     def __init__(self, context: Context, work: Work, demand: Demand) -> None:
         self.work = work
+        self.demand = demand
         self.leased = False
         self._context = context
-        self._demand = demand
         self._ranges = list(work.ranges)
         self._pages: Pages | None = None
         self._newer: Pages | None = None
@@ -88,6 +92,13 @@ class Stream:
         """Whether no request is left to send."""
         return not self._ranges and not self._outdated
 
+    @property
+    def reopen_at(self) -> datetime | None:
+        """Until when slots must have been known to be empty to be asked for again, if at all."""
+        if self.demand.mode is not Mode.default:
+            return None
+        return to_time(self._context.rules.now_ms)
+
     async def lease(self) -> Lease | None:
         """Lease the series and plan them anew from what is known now.
 
@@ -103,7 +114,7 @@ class Stream:
                 if target.wanted is None:
                     continue
                 await progress.want_from(connection, target.series, target.wanted.start_ms)
-                if self._demand.mode is Mode.reload:
+                if self.demand.mode is Mode.reload:
                     wanted = Spans.of(target.wanted)
                     await progress.invalidate(connection, target.series, wanted)
             return await self._plan(connection)
@@ -142,19 +153,21 @@ class Stream:
 
     async def _plan(self, connection: Connection) -> Work:
         """Plan the series by what is known now of them, and of their symbol."""
-        work, rules = self.work, self._context.rules
-        reopen_at = to_time(rules.now_ms) if self._demand.mode is Mode.default else None
-        known = await progress.load_progress(connection, self.series, reopen_at)
-        again = plan_piece(
-            await universe.by_id(connection, work.symbol.id),
+        known = await progress.load_progress(connection, self.series, self.reopen_at)
+        symbol = await universe.by_id(connection, self.work.symbol.id)
+        return await self._with_cut_sessions(connection, self.planned(symbol, known))
+
+    def planned(self, symbol: Symbol, known: progress.Known) -> Work:
+        """Return the work as it is by what is known now of the symbol and of the series."""
+        return plan_piece(
+            symbol,
             [series.timeframe for series in self.series],
-            work.base,
-            calendar=work.calendar,
-            rules=rules,
-            demand=replace(self._demand, mode=_resumed(self._demand.mode)),
+            self.work.base,
+            calendar=self.work.calendar,
+            rules=self._context.rules,
+            demand=replace(self.demand, mode=_resumed(self.demand.mode)),
             known=known,
         )
-        return await self._with_cut_sessions(connection, again)
 
     def _take(self, work: Work) -> None:
         """Begin with a plan; whatever was under way of the one before is dropped."""
@@ -299,7 +312,8 @@ class Stream:
             now = to_time(context.rules.now_ms)
             return await write_chunks(connection, context.run_id, chunks, now)
 
-        written = await context.database.run(write)
+        async with context.writers:
+            written = await context.database.run(write)
         if written is None:
             self._outdated = True
             return

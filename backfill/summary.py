@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, Self
 from uuid import UUID
 
+from backfill.core.grouped import Grouping
 from backfill.core.series import Series
 from backfill.core.terms import Quota
 from backfill.core.timeframe import Timeframe
@@ -103,28 +104,33 @@ class Plan:
     """What a run would fetch: calls as expected and at most, bars at most, seconds at the quota.
 
     ``calls_saved`` is how many more it would take without rolling up one timeframe from another.
+    ``calls_grouped`` of them bring one session each of many series, which have no calls of their
+    own then, unless an answer leaves one out: at most, those count as well.
     """
 
     calls: int
     calls_max: int
     calls_saved: int
+    calls_grouped: int
     bars: int
     seconds: float
     series: list[PlannedSeries]
 
     @classmethod
-    def of(cls, work: Sequence[Work], quota: Quota, calls_saved: int) -> Self:
-        """Sum up pieces of work."""
+    def of(cls, work: Sequence[Work], quota: Quota, calls_saved: int, grouping: Grouping) -> Self:
+        """Sum up pieces of work, some of which grouped calls close."""
+        grouped, closed = len(grouping.sessions), set(grouping.work)
         series = [
-            _planned(piece, target, pays=target is piece.targets[0])
+            _planned(piece, target, pays=target is piece.targets[0], grouped=piece in closed)
             for piece in work
             for target in piece.targets
         ]
-        calls = sum(one.calls for one in series)
+        calls = sum(one.calls for one in series) + grouped
         return cls(
             calls=calls,
-            calls_max=sum(one.calls_max for one in series),
+            calls_max=sum(one.calls_max for one in series) + grouped,
             calls_saved=calls_saved,
+            calls_grouped=grouped,
             bars=sum(one.bars for one in series),
             seconds=round(calls * quota.seconds_per_call, 1),
             series=series,
@@ -139,13 +145,13 @@ class Plan:
         return self.totals() | {"series": [one._asdict() for one in self.series]}
 
 
-def _planned(work: Work, target: Target, *, pays: bool) -> PlannedSeries:
+def _planned(work: Work, target: Target, *, pays: bool, grouped: bool) -> PlannedSeries:
     grid = work.calendar.grid(target.series.timeframe)
     hull = target.missing.hull
     return PlannedSeries(
         symbol=target.series.symbol.ticker,
         timeframe=str(target.series.timeframe),
-        calls=sum(one.calls for one in work.ranges) if pays else 0,
+        calls=sum(one.calls for one in work.ranges) if pays and not grouped else 0,
         calls_max=sum(one.calls_max for one in work.ranges) if pays else 0,
         bars=sum(grid.count(span) for span in target.missing),
         first=_iso(hull.start_ms) if hull else None,

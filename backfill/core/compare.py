@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backfill.core.bars import NO_COUNT, Bars, IntColumn, is_among
 
@@ -40,33 +41,30 @@ def compare(stored: Bars, provided: Bars, rejected_ms: IntColumn) -> list[Differ
 
     ``rejected_ms`` are the slots of which the provider's bar failed a check.
     """
-    slots = np.union1d(stored.ts_ms, provided.ts_ms)
-    here, there = is_among(slots, stored.ts_ms), is_among(slots, provided.ts_ms)
-    both = here & there
-    other = np.zeros(len(slots), bool)
-    mine = stored.take(is_among(stored.ts_ms, slots[both]))
-    theirs = provided.take(is_among(provided.ts_ms, slots[both]))
-    other[both] = ~_same(mine, theirs)
-    rejected = is_among(slots, rejected_ms)
+    lacking = provided.ts_ms[~held(provided, stored)]
+    gone = stored.ts_ms[~is_among(stored.ts_ms, provided.ts_ms)]
+    there = set(provided.ts_ms.tolist())
+    rejected = set(rejected_ms.tolist())
     found = []
-    for index in np.flatnonzero(other | ~both).tolist():
-        ts_ms = int(slots[index])
-        if both[index]:
-            kind = Kind.changed
-        elif there[index]:
-            kind = Kind.not_stored
+    for ts_ms in sorted((*lacking.tolist(), *gone.tolist())):
+        mine, theirs = _values(stored, ts_ms), _values(provided, ts_ms)
+        if ts_ms in there:
+            kind = Kind.not_stored if mine is None else Kind.changed
         else:
-            kind = Kind.rejected if rejected[index] else Kind.gone
-        found.append(Difference(ts_ms, kind, _values(stored, ts_ms), _values(provided, ts_ms)))
+            kind = Kind.rejected if ts_ms in rejected else Kind.gone
+        found.append(Difference(ts_ms, kind, mine, theirs))
     return found
 
 
-def _same(mine: Bars, theirs: Bars) -> np.typing.NDArray[np.bool_]:
-    """Whether bars of the same slots are equal to the last bit."""
-    same = np.ones(len(mine), bool)
+def held(bars: Bars, stored: Bars) -> NDArray[np.bool_]:
+    """Whether each bar is among the stored ones as it is, to the last bit; both are sorted."""
+    same = is_among(bars.ts_ms, stored.ts_ms)
+    mine, theirs = bars.take(same), stored.take(is_among(stored.ts_ms, bars.ts_ms))
+    equal = np.ones(len(mine), bool)
     for field in fields(Bars):
         one, other = getattr(mine, field.name), getattr(theirs, field.name)
-        same &= (one == other) | ((one != one) & (other != other))  # noqa: PLR0124  # NaN
+        equal &= (one == other) | ((one != one) & (other != other))  # noqa: PLR0124  # NaN
+    same[same] = equal
     return same
 
 

@@ -1,6 +1,6 @@
 """What crosses the seam between providers and the fetcher: requests, responses, pages."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
@@ -51,6 +51,18 @@ class Page:
     next: Request | None
     delayed_ms: int = 0
     base_count: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupedDay:
+    """One session's bars of every ticker: ``bars[i]`` is of ``tickers[i]``, as it was stamped.
+
+    ``delayed_ms`` is how far behind the clock the provider holds its newest bars back.
+    """
+
+    tickers: Sequence[str]
+    bars: Bars
+    delayed_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

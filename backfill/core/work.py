@@ -85,7 +85,8 @@ class Target:
     the plan has refused a part. ``stored_ms`` are the starts of stored bars in the sessions that
     ``missing`` cuts: they tell a slot that nobody traded from a session that isn't there. ``local``
     is the part of ``missing`` that stored bars of the base answer for.
-    ``replaces`` is the other source whose bars all leave with the first page, if they do.
+    ``replaces`` is the other source whose bars all leave with the first page, if they do;
+    ``is_loaded`` tells that bars of its own source are stored.
     """
 
     series: Series
@@ -94,6 +95,7 @@ class Target:
     missing: Spans
     refusal: SeriesError | None = None
     replaces: Source | None = None
+    is_loaded: bool = False
     local: Spans = field(default_factory=Spans)
     stored_ms: IntColumn = field(default_factory=lambda: np.empty(0, np.int64))
 
@@ -312,7 +314,8 @@ def _target(
     end = demand.last.end_ms(calendar) if demand.last else None
     limits = life_of(symbol, calendar, rules.terms, rules.now_ms)
     wanted = wanted_span(grid, start, end, frontier, limits)
-    target = Target(series, source, wanted, Spans())
+    is_loaded = known.source == source and known.newest_bar_ms is not None
+    target = Target(series, source, wanted, Spans(), is_loaded=is_loaded)
     if (refusal := _ended(symbol)) is not None:
         return replace(target, refusal=refusal)
     denied = Spans()

@@ -79,6 +79,7 @@ class Client:
         self._patience = patience
         self._stop = stop
         self._breaker = Breaker(stop, symbols)
+        self._reading = asyncio.Lock()
         self._jitter = tenacity.wait_exponential_jitter(
             multiplier=patience.backoff_s, max=patience.backoff_max_s, jitter=patience.backoff_s
         )
@@ -151,7 +152,7 @@ class Client:
         while True:
             try:
                 async with self._breaker.passage():
-                    answer = await _read(read, await self._send(request, url, queued))
+                    answer = await self._read(read, await self._send(request, url, queued))
             except RateLimited as error:
                 self._breaker.refused(asker)
                 self._tally.rate_limited += 1
@@ -214,6 +215,16 @@ class Client:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ProviderUnavailable(f"no answer from the provider: {reason}") from None
 
+    async def _read(self, read: Callable[[Response], _T], response: Response) -> _T:
+        """Read an answer; a long one in a thread, so that other calls leave in their slots.
+
+        One after the other: side by side they take as long, and hold as much memory each.
+        """
+        if len(response.body) < _CHUNK:
+            return read(response)
+        async with self._reading:
+            return await asyncio.to_thread(read, response)
+
     def _trace(self) -> aiohttp.TraceConfig:
         """Have the pacer told when a request has really left."""
 
@@ -256,13 +267,6 @@ class Client:
         if elsewhere:
             raise BadAnswer("the next page is said to be at another host")
         return url
-
-
-async def _read(read: Callable[[Response], _T], response: Response) -> _T:
-    """Read an answer; a long one in a thread, so that other calls leave in their slots."""
-    if len(response.body) < _CHUNK:
-        return read(response)
-    return await asyncio.to_thread(read, response)
 
 
 def _origin(url: URL) -> tuple[str, str | None, int | None, str | None, str | None]:

@@ -9,7 +9,17 @@ from backfill.core.coverage import Span
 from backfill.core.series import Symbol
 from backfill.core.terms import Terms
 from backfill.core.timeframe import Timeframe
-from backfill.core.wire import Dividend, Names, Owner, Page, Reference, Request, Response, Split
+from backfill.core.wire import (
+    Dividend,
+    GroupedDay,
+    Names,
+    Owner,
+    Page,
+    Reference,
+    Request,
+    Response,
+    Split,
+)
 
 
 class Provider(Protocol):
@@ -53,6 +63,14 @@ class Provider(Protocol):
 
     def read_bars(self, response: Response, symbol: Symbol, adjustment: str) -> Page:
         """Read an answer to `bars`, or to a page's ``next``, and see that it is one."""
+        ...
+
+    def grouped(self, day: date, adjustment: str) -> Request | None:
+        """Ask for the d1 bars of all US stocks of a session; None where no one call brings them."""
+        ...
+
+    def read_grouped(self, response: Response, adjustment: str) -> GroupedDay:
+        """Read an answer to `grouped`; a ticker that isn't in it may have traded all the same."""
         ...
 
     def reference(self, symbol: Symbol) -> Request:

@@ -10,8 +10,6 @@ from datetime import date, timedelta
 from typing import Final
 from urllib.parse import quote
 
-import msgspec
-
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span
 from backfill.core.series import Symbol
@@ -19,6 +17,7 @@ from backfill.core.terms import Quota, Settling, Terms, Window
 from backfill.core.timeframe import HOUR_MS, MINUTE_MS, Timeframe
 from backfill.core.wire import (
     Dividend,
+    GroupedDay,
     Kind,
     Names,
     Owner,
@@ -28,16 +27,9 @@ from backfill.core.wire import (
     Response,
     Split,
 )
-from backfill.errors import (
-    BadAnswer,
-    NotEntitled,
-    ProviderError,
-    ProviderUnavailable,
-    RateLimited,
-    Unauthorised,
-    UnknownSymbol,
-)
-from backfill.providers.massive_bars import read_page
+from backfill.errors import BadAnswer, UnknownSymbol
+from backfill.providers.massive_bars import Envelope, read_grouped_day, read_page
+from backfill.providers.massive_errors import refusal_in, refuse_errors
 from backfill.providers.massive_lists import (
     dividends_in,
     names_in,
@@ -46,7 +38,6 @@ from backfill.providers.massive_lists import (
     refuse_status,
     splits_in,
 )
-from backfill.providers.retry_after import retry_after_s
 
 _EARLIEST: Final = date(2003, 9, 10)
 _YEAR: Final = timedelta(days=365)
@@ -67,15 +58,6 @@ _RANGE: Final = {
     Timeframe.w1: (1, "week"),
     Timeframe.mn1: (1, "month"),
 }
-
-
-class _Refusal(msgspec.Struct):
-    status: str = ""
-    error: str = ""
-    message: str = ""
-
-
-_REFUSAL: Final = msgspec.json.Decoder(_Refusal)
 
 
 class Massive:
@@ -130,7 +112,7 @@ class Massive:
         return Request(
             f"/v2/aggs/ticker/{_on_the_wire(symbol.ticker)}/range/{multiplier}/{timespan}/{bounds}",
             {
-                "adjusted": "true" if adjustment == "split" else "false",
+                "adjusted": _adjusted(adjustment),
                 "sort": "desc",
                 "limit": str(self.page_size),
             },
@@ -146,20 +128,41 @@ class Massive:
         BadAnswer
             If it holds another ticker's bars, or bars of another adjustment.
         """
-        _refuse_errors(response)
+        refuse_errors(response)
         answer, bars = read_page(response.body)
         refuse_status(answer.status)
         if answer.ticker != wire_ticker(symbol.ticker):
             raise BadAnswer(f"bars of {answer.ticker[:40]!r} came for {symbol.ticker}")
-        if answer.adjusted != (adjustment == "split"):
-            came = "split-adjusted" if answer.adjusted else "raw"
-            raise BadAnswer(f"{came} bars came for {adjustment} ones")
+        _refuse_other_adjustment(answer, adjustment)
         return Page(
             bars=bars,
             next=Request(answer.next_url) if answer.next_url else None,
-            delayed_ms=_DELAY_MS if answer.status == "DELAYED" else 0,
+            delayed_ms=_delayed_ms(answer),
             base_count=answer.queryCount,
         )
+
+    def grouped(self, day: date, adjustment: str) -> Request:
+        """Ask for the d1 bars of all US stocks of a session; none that trade over the counter."""
+        return Request(
+            f"/v2/aggs/grouped/locale/us/market/stocks/{day}",
+            {"adjusted": _adjusted(adjustment), "include_otc": "false"},
+        )
+
+    def read_grouped(self, response: Response, adjustment: str) -> GroupedDay:
+        """Read the bars of a session; each is stamped somewhere on it, often with the close.
+
+        Raises
+        ------
+        NotEntitled, Unauthorised, RateLimited, ProviderError, UnreadableAnswer
+            As the answer says.
+        BadAnswer
+            If it holds bars of another adjustment.
+        """
+        refuse_errors(response)
+        answer, tickers, bars = read_grouped_day(response.body)
+        refuse_status(answer.status)
+        _refuse_other_adjustment(answer, adjustment)
+        return GroupedDay(tickers, bars, _delayed_ms(answer))
 
     def reference(self, symbol: Symbol) -> Request:
         """Ask for a ticker's details: whether it exists, and since when it trades."""
@@ -175,9 +178,9 @@ class Massive:
         BadAnswer
             If the details are another ticker's.
         """
-        if response.status == 404 and _refusal(response).status == "NOT_FOUND":
+        if response.status == 404 and refusal_in(response).status == "NOT_FOUND":
             raise UnknownSymbol("the provider doesn't know this ticker (they are case-sensitive)")
-        _refuse_errors(response)
+        refuse_errors(response)
         reference = reference_in(response.body)
         if reference.ticker != wire_ticker(symbol.ticker):
             raise BadAnswer(f"the reference of {reference.ticker[:40]!r} came for {symbol.ticker}")
@@ -201,7 +204,7 @@ class Massive:
         """
         if response.status == 404:
             raise UnknownSymbol("the provider tells of no former names of this ticker")
-        _refuse_errors(response)
+        refuse_errors(response)
         return names_in(response.body)
 
     def owners(self, first: str, last: str) -> Request:
@@ -222,7 +225,7 @@ class Massive:
 
     def read_owners(self, response: Response) -> tuple[list[Owner], Request | None]:
         """Read a page of tickers with their FIGIs, and the request for the next page."""
-        _refuse_errors(response)
+        refuse_errors(response)
         owners, following = owners_in(response.body)
         return owners, Request(following, kind=Kind.lookup) if following else None
 
@@ -236,7 +239,7 @@ class Massive:
 
     def read_splits(self, response: Response) -> tuple[list[Split], Request | None]:
         """Read a page of splits, as listed, and the request for the next page."""
-        _refuse_errors(response)
+        refuse_errors(response)
         splits, following = splits_in(response.body)
         return splits, Request(following, kind=Kind.lookup) if following else None
 
@@ -250,7 +253,7 @@ class Massive:
 
     def read_dividends(self, response: Response) -> tuple[list[Dividend], Request | None]:
         """Read a page of dividends, as listed, and the request for the next page."""
-        _refuse_errors(response)
+        refuse_errors(response)
         dividends, following = dividends_in(response.body)
         return dividends, Request(following, kind=Kind.lookup) if following else None
 
@@ -264,34 +267,21 @@ def _on_the_wire(ticker: str) -> str:
     return quote(wire_ticker(ticker), safe=":.")
 
 
+def _adjusted(adjustment: str) -> str:
+    return "true" if adjustment == "split" else "false"
+
+
+def _refuse_other_adjustment(answer: Envelope, adjustment: str) -> None:
+    if answer.adjusted != (adjustment == "split"):
+        came = "split-adjusted" if answer.adjusted else "raw"
+        raise BadAnswer(f"{came} bars came for {adjustment} ones")
+
+
+def _delayed_ms(answer: Envelope) -> int:
+    return _DELAY_MS if answer.status == "DELAYED" else 0
+
+
 def _last_day(calendar: Calendar, timeframe: Timeframe, last_ms: int) -> date:
     """Return the last day to ask for: a provider's week ends on Saturday, ours on Sunday."""
     last = calendar.day_of(last_ms)
     return last - timedelta(days=1) if timeframe is Timeframe.w1 else last
-
-
-def _refusal(response: Response) -> _Refusal:
-    try:
-        return _REFUSAL.decode(response.body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _Refusal()
-
-
-def _refuse_errors(response: Response) -> None:
-    """Raise the outcome that an answer other than 200 names."""
-    status = response.status
-    if status == 200:
-        return
-    refusal = _refusal(response)
-    said = (refusal.message or refusal.error).strip()[:200]
-    detail = f": {said}" if said else ""
-    if status == 401:
-        raise Unauthorised(f"the provider refused the key in MASSIVE_API_KEY (401){detail}")
-    if status == 403:
-        raise NotEntitled(f"the plan doesn't include this data (403){detail}")
-    wait_s = retry_after_s(response.headers)
-    if status == 429:
-        raise RateLimited(f"the provider asked to slow down (429){detail}", wait_s)
-    if status in {408, 425} or status >= 500:
-        raise ProviderUnavailable(f"the provider answered {status}{detail}", wait_s)
-    raise ProviderError(f"the provider answered {status}{detail}")

@@ -1,11 +1,13 @@
-"""A page of Massive's aggregates, from its body to columns."""
+"""Massive's aggregates, a page or a grouped day, from the body to columns."""
 
+from collections.abc import Callable, Sequence
 from itertools import chain
 from operator import attrgetter
-from typing import Annotated, Final
+from typing import Final, TypeVar
 
 import msgspec
 import numpy as np
+from msgspec.structs import astuple
 
 from backfill.core.bars import NO_COUNT, Bars
 from backfill.errors import UnreadableAnswer
@@ -13,23 +15,24 @@ from backfill.errors import UnreadableAnswer
 _NULL: Final = msgspec.Raw(b"null")
 _IMPOSSIBLE_COUNT: Final = NO_COUNT - 1
 
-
-# What a double holds to the last unit: all columns of a page are read as doubles at once.
-_Whole = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
+_Read = TypeVar("_Read")
 
 
 class _Bar(msgspec.Struct, gc=False):
-    t: _Whole
+    """All as doubles: the columns of a page are read at once, and whole numbers checked after."""
+
+    t: float
     o: float
     h: float
     l: float  # noqa: E741  # the wire's own name
     c: float
     v: float
     vw: float = np.nan
-    n: _Whole = NO_COUNT
+    n: float = NO_COUNT
 
 
-_VALUES: Final = attrgetter(*_Bar.__struct_fields__)
+_MOST: Final = 2.0**53
+"""Up to here a double holds every whole number."""
 
 
 class _LooseBar(msgspec.Struct):
@@ -45,30 +48,57 @@ class _LooseBar(msgspec.Struct):
     n: msgspec.Raw = _NULL
 
 
-class Envelope(msgspec.Struct):
-    """What a page says besides its bars."""
+class Envelope(msgspec.Struct, kw_only=True):
+    """What an answer says besides its bars."""
 
     status: str
-    ticker: str
     adjusted: bool
     queryCount: int | None = None  # noqa: N815  # the wire's own name
     resultsCount: int | None = None  # noqa: N815  # the wire's own name
+
+
+class PageEnvelope(Envelope, kw_only=True):
+    """What a page says besides its bars."""
+
+    ticker: str
     next_url: str | None = None
 
 
-class _Page(Envelope):
+class _Page(PageEnvelope):
     results: list[_Bar] = []
 
 
-class _LoosePage(Envelope):
+class _LoosePage(PageEnvelope):
     results: list[_LooseBar] = []
 
 
+class _GroupedBar(_Bar, kw_only=True, gc=False):
+    T: str
+
+
+class _LooseGroupedBar(_LooseBar, kw_only=True):
+    T: str
+
+
+class _GroupedDay(Envelope):
+    results: list[_GroupedBar] = []
+    ticker: None = None  # an answer that names one is another
+
+
+class _LooseGroupedDay(Envelope):
+    results: list[_LooseGroupedBar] = []
+    ticker: None = None
+
+
+_VALUES: Final = attrgetter(*_Bar.__struct_fields__)
 _PAGE: Final = msgspec.json.Decoder(_Page)
 _LOOSE_PAGE: Final = msgspec.json.Decoder(_LoosePage)
+_GROUPED_DAY: Final = msgspec.json.Decoder(_GroupedDay)
+_LOOSE_GROUPED_DAY: Final = msgspec.json.Decoder(_LooseGroupedDay)
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError)
 
 
-def read_page(body: bytes) -> tuple[Envelope, Bars]:
+def read_page(body: bytes) -> tuple[PageEnvelope, Bars]:
     """Read a page.
 
     A price that is no number, or too large for one, becomes NaN or infinite, so that the checks
@@ -80,31 +110,73 @@ def read_page(body: bytes) -> tuple[Envelope, Bars]:
         If the body isn't JSON of this shape, or a bar has no time stamp, or there are fewer bars
         than it counts.
     """
-    try:
-        page, bars = _strictly(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError):
-        try:
-            page, bars = _loosely(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError) as error:
-            raise UnreadableAnswer(f"the answer can't be read: {str(error)[:120]}") from None
-    if page.resultsCount and not len(bars):
-        raise UnreadableAnswer(f"the answer counts {page.resultsCount} bars and holds none")
+
+    def strictly() -> tuple[PageEnvelope, Bars]:
+        page = _PAGE.decode(body)
+        return page, _strict_columns(page.results)
+
+    def loosely() -> tuple[PageEnvelope, Bars]:
+        page = _LOOSE_PAGE.decode(body)
+        return page, _loose_columns(page.results)
+
+    page, bars = _either(strictly, loosely)
+    _refuse_missing(page, bars)
     return page, bars
 
 
-def _strictly(body: bytes) -> tuple[Envelope, Bars]:
-    page = _PAGE.decode(body)
-    bars = page.results
-    values = chain.from_iterable(map(_VALUES, bars))
+def read_grouped_day(body: bytes) -> tuple[Envelope, list[str], Bars]:
+    """Read the bars of one session, and the ticker that each is of.
+
+    Raises
+    ------
+    UnreadableAnswer
+        As `read_page` does, or if a bar has no ticker.
+    """
+
+    def strictly() -> tuple[Envelope, list[str], Bars]:
+        day = _GROUPED_DAY.decode(body)
+        return day, [row.T for row in day.results], _strict_columns(day.results, _VALUES)
+
+    def loosely() -> tuple[Envelope, list[str], Bars]:
+        day = _LOOSE_GROUPED_DAY.decode(body)
+        return day, [row.T for row in day.results], _loose_columns(day.results)
+
+    day, tickers, bars = _either(strictly, loosely)
+    _refuse_missing(day, bars)
+    return day, tickers, bars
+
+
+def _either(strictly: Callable[[], _Read], loosely: Callable[[], _Read]) -> _Read:
+    """Read the quick way, or the way that minds no value that isn't what it should be."""
+    try:
+        return strictly()
+    except _UNREADABLE:
+        try:
+            return loosely()
+        except _UNREADABLE as error:
+            raise UnreadableAnswer(f"the answer can't be read: {str(error)[:120]}") from None
+
+
+def _refuse_missing(answer: Envelope, bars: Bars) -> None:
+    if answer.resultsCount and not len(bars):
+        raise UnreadableAnswer(f"the answer counts {answer.resultsCount} bars and holds none")
+
+
+def _strict_columns(
+    bars: Sequence[_Bar], values_of: Callable[[_Bar], tuple[float, ...]] = astuple
+) -> Bars:
+    values = chain.from_iterable(map(values_of, bars))
     width = len(_Bar.__struct_fields__)
     flat = np.fromiter(values, np.float64, len(bars) * width)
     t, o, h, l, c, v, vw, n = flat.reshape(-1, width).T.copy()  # noqa: E741  # the wire's own names
-    return page, Bars(t.astype(np.int64), o, h, l, c, v, vw, n.astype(np.int64))
+    for whole in (t, n):
+        if not ((whole == np.trunc(whole)) & (np.abs(whole) <= _MOST)).all():
+            raise msgspec.ValidationError("a time stamp or a count is no whole number")
+    return Bars(t.astype(np.int64), o, h, l, c, v, vw, n.astype(np.int64))
 
 
-def _loosely(body: bytes) -> tuple[Envelope, Bars]:
-    page = _LOOSE_PAGE.decode(body)
-    return page, Bars.of(
+def _loose_columns(rows: Sequence[_LooseBar]) -> Bars:
+    return Bars.of(
         [
             (
                 row.t,
@@ -112,7 +184,7 @@ def _loosely(body: bytes) -> tuple[Envelope, Bars]:
                 None if row.vw == _NULL else _number(row.vw, otherwise=np.inf),
                 None if row.n == _NULL else _count(row.n),
             )
-            for row in page.results
+            for row in rows
         ]
     )
 

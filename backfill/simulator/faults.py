@@ -101,6 +101,8 @@ class Fault:
     span_ms
         The bars to edit, copy or drop, ``[start, end)`` by their wire stamps; None for the one in
         the middle of the page.
+    bars_of
+        In a grouped day, the bars to edit, copy or drop are this ticker's.
     bar
         Keys of the wire format and their new values, which need not make sense.
     """
@@ -119,6 +121,7 @@ class Fault:
     bytes_per_s: float = 100.0
     size: int = 2**30
     span_ms: tuple[int, int] | None = None
+    bars_of: str | None = None
     bar: dict[str, Any] = field(default_factory=lambda: {"v": -1.0})
 
     def matches(self, call: Call) -> bool:

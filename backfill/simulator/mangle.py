@@ -143,6 +143,8 @@ _BYTES: Final[dict[Action, Callable[[Fault, bytes], tuple[bytes, Mapping[str, st
 
 def _choose(fault: Fault, rows: list[Any]) -> list[tuple[Any, bool]]:
     """Pair every bar of a page with whether the fault is about it."""
+    if fault.bars_of is not None:
+        return [(row, fault.bars_of == row.T) for row in rows]
     if fault.span_ms is None:
         return [(row, index == len(rows) // 2) for index, row in enumerate(rows)]
     start_ms, end_ms = fault.span_ms

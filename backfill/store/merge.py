@@ -9,11 +9,9 @@ from uuid import UUID
 import numpy as np
 
 from backfill.core.bars import Bars
-from backfill.core.coverage import Spans
 from backfill.core.series import Series
 from backfill.store.columns import given_counts, given_vwaps
 from backfill.store.pool import Connection
-from backfill.store.times import to_ranges
 
 # One statement for the bars of all series. Each is looked up by the primary key (OFFSET keeps the
 # planner from anything else, whatever it believes of a table that was never analysed), and only
@@ -70,22 +68,12 @@ _MERGE: Final = """
 # A stored bar that a reload no longer brings leaves for quarantine as it was.
 _WITHDRAW: Final = """
     WITH gone AS (
-        DELETE FROM ohlc_bars AS b
-        WHERE b.symbol_id = $1 AND b.timeframe = $2::text::timeframe
-            AND b.ts <@ $3::tstzmultirange
-            AND b.ts BETWEEN lower($3::tstzmultirange) AND upper($3::tstzmultirange)
-            AND NOT EXISTS (
-                SELECT
-                FROM unnest($4::bigint[]) AS i (ts_ms)
-                WHERE to_timestamp(i.ts_ms::double precision / 1000) = b.ts
-            )
-        RETURNING b.*
-    ),
-    kept AS (
-        INSERT INTO quarantined_bars (symbol_id, timeframe, ts, reason, raw, run_id)
-        SELECT symbol_id, timeframe, ts, 'withdrawn', to_jsonb(gone), $5 FROM gone
+        DELETE FROM ohlc_bars
+        WHERE symbol_id = $1 AND timeframe = $2::text::timeframe AND ts = ANY ($3::timestamptz[])
+        RETURNING *
     )
-    SELECT count(*) AS bars, min(ts) AS first, max(ts) AS last FROM gone
+    INSERT INTO quarantined_bars (symbol_id, timeframe, ts, reason, raw, run_id)
+    SELECT symbol_id, timeframe, ts, 'withdrawn', to_jsonb(gone), $4 FROM gone
 """
 
 
@@ -125,21 +113,11 @@ async def merge_bars(
 
 
 async def withdraw_bars(
-    connection: Connection, run_id: UUID, series: Series, spans: Spans, bars: Bars
-) -> tuple[int, datetime | None, datetime | None]:
-    """Move a series' stored bars within spans that are not among ``bars`` to quarantine.
-
-    Returns how many there were, and the starts of the first and the last.
-    """
-    row = await connection.fetchrow(
-        _WITHDRAW,
-        series.symbol.id,
-        str(series.timeframe),
-        to_ranges(spans),
-        bars.ts_ms.tolist(),
-        run_id,
-    )
-    return row["bars"], row["first"], row["last"]
+    connection: Connection, run_id: UUID, series: Series, starts: Sequence[datetime]
+) -> None:
+    """Move a series' stored bars that have these starts to quarantine."""
+    key = (series.symbol.id, str(series.timeframe))
+    await connection.execute(_WITHDRAW, *key, starts, run_id)
 
 
 def _written(row: Any) -> Written:

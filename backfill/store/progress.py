@@ -164,18 +164,44 @@ async def claim(connection: Connection, series: list[Series], run_id: UUID) -> L
     Rows that are missing are added. A lease that has expired is taken over, and the run that held
     it is marked as interrupted. Returns the lease that stands in the way, if one does.
     """
+    live, dead = await _others(connection, series, run_id)
+    if live:
+        return next(iter(live.values()))
+    await _take(connection, series, run_id, dead)
+    return None
+
+
+async def claim_free(connection: Connection, series: list[Series], run_id: UUID) -> list[Series]:
+    """Lease those of the series that no other run holds, as `claim` does, and return them."""
+    live, dead = await _others(connection, series, run_id)
+    free = [one for one in series if one.key not in live]
+    await _take(connection, free, run_id, dead)
+    return free
+
+
+async def _others(
+    connection: Connection, series: list[Series], run_id: UUID
+) -> tuple[dict[tuple[int, Timeframe], Lease], set[UUID]]:
+    """Lock series; return the leases of other runs, and which runs' leases have expired."""
     keys = _keys(series)
     await connection.execute(_ADD_MISSING, *keys)
     rows = await connection.fetch(_LOCK, *keys)
     now = await connection.fetchval("SELECT now()")
     held = [row for row in rows if row["claimed_by"] not in {None, run_id}]
-    for row in held:
-        if row["claimed_until"] > now:
-            return Lease(row["claimed_by"], row["claimed_until"])
-    if held:
-        await connection.execute(_INTERRUPT, [row["claimed_by"] for row in held])
-    await connection.execute(_CLAIM, *keys, run_id, LEASE_S)
-    return None
+    live = {
+        _key(row): Lease(row["claimed_by"], row["claimed_until"])
+        for row in held
+        if row["claimed_until"] > now
+    }
+    return live, {row["claimed_by"] for row in held if row["claimed_until"] <= now}
+
+
+async def _take(
+    connection: Connection, series: list[Series], run_id: UUID, dead: set[UUID]
+) -> None:
+    if dead:
+        await connection.execute(_INTERRUPT, list(dead))
+    await connection.execute(_CLAIM, *_keys(series), run_id, LEASE_S)
 
 
 async def lock_progress(connection: Connection, series: list[Series], run_id: UUID) -> Known:

@@ -30,7 +30,7 @@ _REGISTER: Final = """
     ON CONFLICT DO NOTHING
 """
 _BY_TICKER: Final = _SYMBOLS + "WHERE s.spelling = ANY ($1::text[])"
-_BY_ID: Final = _SYMBOLS + "WHERE s.id = $1"
+_BY_ID: Final = _SYMBOLS + "WHERE s.id = ANY ($1::integer[])"
 _KNOWN: Final = (
     _SYMBOLS
     + """
@@ -123,7 +123,12 @@ async def by_ticker(connection: Connection, tickers: list[str]) -> list[Symbol]:
 
 async def by_id(connection: Connection, symbol_id: int) -> Symbol:
     """Return a symbol as it is known by now."""
-    return _symbol(await connection.fetchrow(_BY_ID, symbol_id))
+    return (await by_ids(connection, [symbol_id]))[symbol_id]
+
+
+async def by_ids(connection: Connection, symbol_ids: list[int]) -> dict[int, Symbol]:
+    """Return symbols as they are known by now, by their ids."""
+    return {row["id"]: _symbol(row) for row in await connection.fetch(_BY_ID, symbol_ids)}
 
 
 async def known_symbols(connection: Connection) -> list[Symbol]:

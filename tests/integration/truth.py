@@ -79,9 +79,9 @@ def assert_same(stored: Sequence[Row], true: Sequence[Row], *, rolled_up: bool =
         assert mine[6] is None or math.isclose(mine[6], theirs[6], rel_tol=1e-4)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Asked:
-    """A call for bars, as its path spells it."""
+    """A call for bars, as its path spells it; one for a grouped day is of the ticker ``*``."""
 
     ticker: str
     unit: str
@@ -95,5 +95,8 @@ def asked(simulator: Simulator, since: int = 0) -> list[Asked]:
     for call in simulator.calls[since:]:
         if call.kind == "bars":
             parts = call.path.split("/")
+            if parts[3] == "grouped":
+                calls.append(Asked("*", "grouped", parts[8], parts[8]))
+                continue
             calls.append(Asked(parts[4], f"{parts[6]} {parts[7]}", parts[8], parts[9]))
     return calls

@@ -32,6 +32,7 @@ LAYERS: Final = (
         "gaps",
         "quarantine",
         "stream",
+        "grouped",
         "orchestrator",
     ),
     ("api",),

@@ -15,7 +15,7 @@ from backfill.core.checks import Reason, check_page
 from backfill.core.coverage import Span
 from backfill.core.series import Symbol
 from backfill.core.timeframe import DAY_MS, Timeframe
-from backfill.core.wire import DatedName, Names, Reference, Request, Response
+from backfill.core.wire import DatedName, GroupedDay, Names, Reference, Request, Response
 from backfill.errors import (
     BackfillError,
     BadAnswer,
@@ -387,3 +387,44 @@ def test_retry_after_is_read_as_seconds_or_as_a_date(
 def test_whatever_retry_after_holds_it_is_a_time_to_wait_or_nothing(value: str) -> None:
     seconds = retry_after_s({"retry-after": value, "date": SENT})
     assert seconds is None or seconds >= 0
+
+
+GROUPED: Final = {"status": "OK", "adjusted": False, "resultsCount": 0}
+
+
+def read_grouped(*rows: dict[str, Any], **changes: Any) -> GroupedDay:
+    body = GROUPED | {"resultsCount": len(rows), "results": list(rows)} | changes
+    return MASSIVE.read_grouped(Response(200, {}, json.dumps(body).encode()), "raw")
+
+
+def test_a_grouped_day_keeps_the_neighbours_of_a_row_that_is_no_number() -> None:
+    rows = (BAR | {"T": "A"}, BAR | {"T": "B", "c": None}, BAR | {"T": "A", "c": 3.5})
+    day = read_grouped(*rows)
+    assert day.tickers == ["A", "B", "A"]
+    np.testing.assert_array_equal(day.bars.close, [3.0, np.nan, 3.5])
+    assert read_grouped().tickers == []
+    assert read_grouped(rows[0], status="DELAYED").delayed_ms > 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "error"),
+    [
+        ([BAR], {}, UnreadableAnswer),
+        ([BAR | {"T": 3}], {}, UnreadableAnswer),
+        ([BAR | {"T": "A"}], {"ticker": "A"}, UnreadableAnswer),
+        ([], {"resultsCount": 2}, UnreadableAnswer),
+        ([BAR | {"T": "A"}], {"adjusted": True}, BadAnswer),
+        ([BAR | {"T": "A"}], {"status": "ERROR"}, BackfillError),
+    ],
+)
+def test_an_answer_that_is_no_grouped_day_is_refused(
+    rows: list[dict[str, Any]], changes: dict[str, Any], error: type[BackfillError]
+) -> None:
+    with pytest.raises(error):
+        read_grouped(*rows, **changes)
+
+
+def test_a_grouped_day_that_the_plan_does_not_include_is_not_entitled() -> None:
+    refusal = {"status": "NOT_AUTHORIZED", "message": "upgrade"}
+    with pytest.raises(NotEntitled, match="upgrade"):
+        MASSIVE.read_grouped(Response(403, {}, json.dumps(refusal).encode()), "raw")

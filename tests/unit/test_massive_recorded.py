@@ -16,6 +16,7 @@ from backfill.core.series import Alias, Symbol, aliases_of
 from backfill.core.timeframe import DAY_MS, Timeframe
 from backfill.core.wire import (
     DatedName,
+    GroupedDay,
     Kind,
     Names,
     Owner,
@@ -74,6 +75,10 @@ def names(body: bytes) -> Names:
     return MASSIVE.read_names(Response(200, {}, body))
 
 
+def grouped(body: bytes) -> GroupedDay:
+    return MASSIVE.read_grouped(Response(200, {}, body), "split")
+
+
 def owners(body: bytes) -> tuple[list[Owner], Request | None]:
     return MASSIVE.read_owners(Response(200, {}, body))
 
@@ -84,6 +89,7 @@ READERS: Final[dict[str, Callable[[bytes], Any]]] = {
     "reference": reference,
     "names": names,
     "owners": owners,
+    "grouped": grouped,
 }
 READ_BY: Final = {
     "aggs-AAPL-day-2005-04-01-2005-04-04.json": "bars",
@@ -91,7 +97,7 @@ READ_BY: Final = {
     "ticker-AAPL.json": "reference",
     "dividends.json": None,
     "events-META.json": "names",
-    "grouped-stocks.json": None,
+    "grouped-stocks.json": "grouped",
     "tickers-page1.json": "owners",
     "openapi-subset.json": None,
 }
@@ -192,11 +198,21 @@ def test_a_page_of_the_list_tells_whose_each_ticker_is_and_asks_for_the_next_as_
     assert following.kind is Kind.lookup
 
 
+def test_a_grouped_day_is_read_as_it_was_sent_its_stamps_too() -> None:
+    day = grouped(recorded("grouped-stocks.json"))
+    assert day.tickers == ["GIK"]
+    bar = (1_602_705_600_000, 9.99, 10.02, 9.9, 10.02, 895_345.0, 9.9979, 96)
+    assert day.bars.equals(Bars.of([bar]))
+    assert day.delayed_ms == 0
+
+
 AGGREGATES: Final = "/v2/aggs/ticker/{%s}/range/{multiplier}/{timespan}/{from}/{to}"
 PUBLISHED: Final = dict(published())
 OWN_READER: Final = {
     f"{AGGREGATES % 'stocksTicker'} application/json": "bars",
     f"{AGGREGATES % 'cryptoTicker'} application/json": "crypto bars",
+    "/v2/aggs/grouped/locale/us/market/stocks/{date} application/json": "grouped",
+    "/v2/aggs/grouped/locale/global/market/crypto/{date} application/json": "crypto grouped",
     "/v3/reference/splits application/json": "splits",
     "/v3/reference/tickers/{ticker} application/json": "reference",
 }

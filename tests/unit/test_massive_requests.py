@@ -115,6 +115,14 @@ def test_a_ticker_stays_within_its_part_of_the_address(ticker: str, wire: str) -
     assert MASSIVE.reference(stock(ticker)).target == f"/v3/reference/tickers/{wire}"
 
 
+def test_a_grouped_day_is_asked_for_by_its_session_and_counts_as_bars() -> None:
+    request = MASSIVE.grouped(date(2024, 7, 3), "raw")
+    assert request.target == "/v2/aggs/grouped/locale/us/market/stocks/2024-07-03"
+    assert request.params == {"adjusted": "false", "include_otc": "false"}
+    assert (request.kind, request.cost) == (Kind.bars, 1)
+    assert MASSIVE.grouped(date(2024, 7, 3), "split").params["adjusted"] == "true"
+
+
 def test_look_ups_are_counted_apart_from_bars() -> None:
     assert MASSIVE.reference(stock()).kind is Kind.lookup
     splits = MASSIVE.splits(date(2024, 7, 3))
