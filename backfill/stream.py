@@ -312,8 +312,9 @@ class Stream:
             now = to_time(context.rules.now_ms)
             return await write_chunks(connection, context.run_id, chunks, now)
 
+        # The ledger's last entry waits for the disk, and for all that was written before it.
         async with context.writers:
-            written = await context.database.run(write)
+            written = await context.database.run(write, hurried=True)
         if written is None:
             self._outdated = True
             return
