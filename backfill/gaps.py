@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from backfill.core.calendar import Calendar
+from backfill.core.calendar import Calendar, Grid
 from backfill.core.coverage import Span, Spans
 from backfill.core.gaps import Gap, find_gaps, with_extended_hours
 from backfill.core.series import Series
@@ -13,7 +13,7 @@ from backfill.core.timeframe import Timeframe
 from backfill.job import EVERYTHING, Scope
 from backfill.settings import Settings
 from backfill.store.empty import KnownEmpty, known_empty
-from backfill.store.gaps import incomplete
+from backfill.store.gaps import Question, incomplete
 from backfill.store.pool import Connection, Database
 from backfill.store.times import to_time
 from backfill.tracked import tracked_series
@@ -89,17 +89,27 @@ def _to_ask(calendar: Calendar, timeframe: Timeframe, spans: Spans) -> Spans:
 
 def _batches(
     due: Mapping[Series, Span], calendars: Mapping[Series, Calendar]
-) -> Iterator[dict[Series, list[tuple[Span, int]]]]:
-    """Part series into batches whose stamps fit well into memory, each cut into its sessions."""
-    batch: dict[Series, list[tuple[Span, int]]] = {}
-    total = 0
+) -> Iterator[list[Question]]:
+    """Cut what is due into its sessions, in batches whose stamps fit well into memory.
+
+    Most series of a calendar and timeframe are due for the same time: they share a question.
+    """
+    alike: dict[tuple[Grid, Span], list[Series]] = {}
     for one, span in due.items():
-        grid = calendars[one].regular_grid(one.timeframe)
-        sessions = grid.blocks(span) if one.timeframe.is_intraday else [(span, grid.count(span))]
-        batch[one] = sessions
-        total += sum(slots for _, slots in sessions)
-        if total >= _BATCH_SLOTS:
-            yield batch
-            batch, total = {}, 0
+        alike.setdefault((calendars[one].regular_grid(one.timeframe), span), []).append(one)
+    batch: list[Question] = []
+    total = 0
+    for (grid, span), series in alike.items():
+        intraday = series[0].timeframe.is_intraday
+        sessions = grid.blocks(span) if intraday else [(span, grid.count(span))]
+        slots = sum(slots for _, slots in sessions)
+        for one in series:
+            if not batch or batch[-1].spans is not sessions:
+                batch.append(Question(sessions, []))
+            batch[-1].series.append(one)
+            total += slots
+            if total >= _BATCH_SLOTS:
+                yield batch
+                batch, total = [], 0
     if batch:
         yield batch

@@ -178,12 +178,13 @@ class _Pages:
     def request_for(self, holes: tuple[Span, ...]) -> PlannedRange:
         hull = (holes[0].start_ms, holes[-1].end_ms)
         span = self.grid.narrow(hull) or Span(*hull)
+        most = self._all.count(span)
         # Between the regular session and every minute of the trading day lies what trades.
-        expected = (self._all.count(span) + self._regular.count(span)) // 2
+        expected = (most + self._regular.count(span)) // 2
         return PlannedRange(
             span=span,
             claims=Spans(holes),
             slots=self.grid.count(span),
             calls=self.at_most(expected),
-            calls_max=self.at_most(self._all.count(span)),
+            calls_max=self.at_most(most),
         )

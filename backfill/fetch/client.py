@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from email.utils import formatdate
 from types import SimpleNamespace, TracebackType
@@ -79,7 +80,7 @@ class Client:
         self._patience = patience
         self._stop = stop
         self._breaker = Breaker(stop, symbols)
-        self._reading = asyncio.Lock()
+        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reader")
         self._jitter = tenacity.wait_exponential_jitter(
             multiplier=patience.backoff_s, max=patience.backoff_max_s, jitter=patience.backoff_s
         )
@@ -103,6 +104,7 @@ class Client:
         trace: TracebackType | None,
     ) -> None:
         await self._session.close()
+        self._reader.shutdown(wait=False, cancel_futures=True)
 
     async def fetch(
         self,
@@ -218,12 +220,12 @@ class Client:
     async def _read(self, read: Callable[[Response], _T], response: Response) -> _T:
         """Read an answer; a long one in a thread, so that other calls leave in their slots.
 
-        One after the other: side by side they take as long, and hold as much memory each.
+        There is one thread: side by side they would take as long, and hold as much memory each.
         """
         if len(response.body) < _CHUNK:
             return read(response)
-        async with self._reading:
-            return await asyncio.to_thread(read, response)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._reader, read, response)
 
     def _trace(self) -> aiohttp.TraceConfig:
         """Have the pacer told when a request has really left."""
@@ -241,15 +243,13 @@ class Client:
 
     async def _body(self, answer: aiohttp.ClientResponse) -> bytes:
         """Read a body that decompresses to no more than the limit."""
-        parts: list[bytes] = []
-        size = 0
+        body = bytearray()
         async for part in answer.content.iter_chunked(_CHUNK):
-            size += len(part)
-            if size > self._patience.body_limit:
+            body += part
+            if len(body) > self._patience.body_limit:
                 answer.close()
                 raise UnreadableAnswer(f"the answer exceeds {self._patience.body_limit} bytes")
-            parts.append(part)
-        return b"".join(parts)
+        return bytes(body)
 
     def _without_keys(self, refusal: bytes) -> bytes:
         """Blot the key out of a refusal that repeats it: its text goes into logs and the ledger."""

@@ -18,11 +18,13 @@ class Proxy:
 
     It runs in a thread of its own; its methods may be called from any other. `stall` holds bytes
     back and loses none: `resume` lets them go on. `cut` resets the connections that there are; new
-    ones are taken all the same, unless `refuse` was called.
+    ones are taken all the same, unless `refuse` was called. ``sent`` counts the blocks that clients
+    sent: a query is one or two, and more if its values are many.
     """
 
     def __init__(self, host: str, port: int) -> None:
         self.connections = 0
+        self.sent = 0
         self._target = (host, port)
         self._port = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -141,6 +143,7 @@ class Proxy:
             self._open -= {writer, back}
 
     def _seen(self, data: bytes) -> bool:
+        self.sent += 1
         return self._watch is not None and self._watch(data)
 
     async def _pass_on(

@@ -74,6 +74,27 @@ def test_one_bar_of_an_ordinary_tuesday_is_one_gap_and_comes_back_as_it_was(
     assert len(simulator.calls) == calls + 1
 
 
+def test_series_that_share_their_sessions_have_each_their_own_gaps(
+    backfill: Cli, database_url: str
+) -> None:
+    for ticker in ("AAPL", "MSFT"):
+        loaded(backfill, ticker, "m30", "d1")
+    assert delete(database_url, "AAPL", "m30", "ts = '2024-11-19T15:00Z'") == 1
+    assert delete(database_url, "MSFT", "m30", "ts = '2024-11-20T16:30Z'") == 1
+    assert delete(database_url, "MSFT", "d1", "ts = '2024-11-21T05:00Z'") == 1
+
+    found = backfill("gaps", "--as-of", NOW, "--json").json["series"]
+    assert [
+        (one["symbol"], one["timeframe"], gap["from"][:16], gap["slots"])
+        for one in found
+        for gap in one["gaps"]
+    ] == [
+        ("AAPL", "m30", "2024-11-19T15:00", 1),
+        ("MSFT", "m30", "2024-11-20T16:30", 1),
+        ("MSFT", "d1", "2024-11-21T05:00", 1),
+    ]
+
+
 @pytest.mark.parametrize(
     "timeframe",
     ["h4", "d1", *(pytest.param(one, marks=pytest.mark.soak) for one in ("h1", "w1"))],
