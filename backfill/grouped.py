@@ -42,8 +42,8 @@ class GroupedPart:
 
     Each answer is one transaction. What it leaves open of a series (its ticker isn't in it, the
     plan refuses it, another run holds the series) goes the usual way: by its own stream, which
-    plans anew. ``left`` are the streams that still have something to do; ``leased`` the series that
-    are leased for the grouped part.
+    plans anew. ``left`` are the streams that still have something to do; ``leased`` the series of
+    theirs that are leased by now.
     """
 
     def __init__(self, context: Context, streams: list[Stream]) -> None:
@@ -180,5 +180,6 @@ class GroupedPart:
         self.left = [stream for stream in self.left if stream not in closed]
         series = [series for stream in closed for series in stream.series]
         self._context.outcomes.complete.update(series)
+        self.leased = [one for one in self.leased if one not in self._context.outcomes.complete]
         release = partial(progress.release, run_id=self._context.run_id, series=series)
         await self._context.database.run(release)

@@ -1,9 +1,10 @@
 """The run: streams of pages through one quota into the database, the newest of each series first.
 
-A stream is one symbol in one fetched timeframe. Workers take the stream that has had the fewest
-pages so far, lease its series, fetch one page, have it written in a transaction of its own, and put
-the stream back: every series gets its newest page before any gets a second one, no timeframe
-starves another, and a run that ends at any instant keeps every page it wrote.
+Sessions that are cheaper to ask for once for many series come first (`backfill.grouped`). All else
+is fetched by streams, one symbol in one fetched timeframe each. Workers take the stream that has
+had the fewest pages so far, lease its series, fetch one page, have it written in a transaction of
+its own, and put the stream back: every series gets its newest page before any gets a second one, no
+timeframe starves another, and a run that ends at any instant keeps every page it wrote.
 """
 
 import asyncio

@@ -111,6 +111,23 @@ async def test_a_run_that_claims_again_what_it_holds_renews_it(database: Databas
     assert await value(database, "SELECT claimed_until > now() FROM backfill_progress")
 
 
+async def test_of_many_series_those_are_leased_that_no_live_run_holds(database: Database) -> None:
+    holder, (held,) = await claimed(database, "AAPL", Timeframe.d1)
+    dead, (left,) = await claimed(database, "MSFT", Timeframe.d1)
+    await start_run(database, dead, "default", "massive")
+    await _expire(database, dead)
+    (new,) = await new_series(database, "NVDA", Timeframe.d1)
+    run_id = uuid4()
+
+    free = await database.run(
+        lambda connection: progress.claim_free(connection, [held, left, new], run_id)
+    )
+
+    assert free == [left, new]
+    assert await _holders(database, [held, left, new]) == [holder, run_id, run_id]
+    assert (await _run(database, dead))["status"] == "interrupted"
+
+
 async def test_series_are_leased_all_or_none(database: Database) -> None:
     holder, (m5,) = await claimed(database, "AAPL", Timeframe.m5)
     m1, d1 = await new_series(database, "AAPL", Timeframe.m1, Timeframe.d1)

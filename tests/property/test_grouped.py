@@ -98,6 +98,8 @@ def test_a_day_of_two_symbols_is_worth_a_grouped_call_and_of_one_it_is_not() -> 
     two = [piece([NEWEST], 1), piece([NEWEST], 2)]
     assert group(two).sessions == (NEWEST,)
     assert group(two[:1]).sessions == ()
+    # Where it saves nothing, no further session is taken.
+    assert group([*two, piece(SESSIONS[-2:], 3)]).sessions == (NEWEST,)
 
 
 def changed(one: Work, **changes: object) -> Work:
