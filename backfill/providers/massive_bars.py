@@ -1,6 +1,6 @@
 """Massive's aggregates, a page or a grouped day, from the body to columns."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from operator import attrgetter
 from typing import Final, TypeVar
@@ -31,6 +31,7 @@ class _Bar(msgspec.Struct, gc=False):
     n: float = NO_COUNT
 
 
+_PIECE: Final = 64 * 1024
 _MOST: Final = 2.0**53
 """Up to here a double holds every whole number."""
 
@@ -65,7 +66,7 @@ class PageEnvelope(Envelope, kw_only=True):
 
 
 class _Page(PageEnvelope):
-    results: list[_Bar] = []
+    results: msgspec.Raw = msgspec.Raw(b"[]")
 
 
 class _LoosePage(PageEnvelope):
@@ -92,6 +93,7 @@ class _LooseGroupedDay(Envelope):
 
 _VALUES: Final = attrgetter(*_Bar.__struct_fields__)
 _PAGE: Final = msgspec.json.Decoder(_Page)
+_BARS: Final = msgspec.json.Decoder(list[_Bar])
 _LOOSE_PAGE: Final = msgspec.json.Decoder(_LoosePage)
 _GROUPED_DAY: Final = msgspec.json.Decoder(_GroupedDay)
 _LOOSE_GROUPED_DAY: Final = msgspec.json.Decoder(_LooseGroupedDay)
@@ -113,7 +115,8 @@ def read_page(body: bytes) -> tuple[PageEnvelope, Bars]:
 
     def strictly() -> tuple[PageEnvelope, Bars]:
         page = _PAGE.decode(body)
-        return page, _strict_columns(page.results)
+        parts = [_strict_columns(_BARS.decode(piece)) for piece in _pieces(bytes(page.results))]
+        return page, Bars.concat(parts)
 
     def loosely() -> tuple[PageEnvelope, Bars]:
         page = _LOOSE_PAGE.decode(body)
@@ -160,6 +163,25 @@ def _either(strictly: Callable[[], _Read], loosely: Callable[[], _Read]) -> _Rea
 def _refuse_missing(answer: Envelope, bars: Bars) -> None:
     if answer.resultsCount and not len(bars):
         raise UnreadableAnswer(f"the answer counts {answer.resultsCount} bars and holds none")
+
+
+def _pieces(results: bytes) -> Iterator[bytes]:
+    """Cut a JSON array of bars into arrays of some hundred each.
+
+    Decoding a page at one go would keep the event loop from running all that time, and the
+    database waiting for the page before.
+
+    >>> list(_pieces(b'[{"t":1},{"t":2}]'))
+    [b'[{"t":1},{"t":2}]']
+    """
+    if not results.startswith(b"["):
+        raise msgspec.ValidationError("the results are no array")
+    start, end = 1, len(results) - 1
+    while start < end:
+        cut = results.find(b"},{", start + _PIECE)
+        stop = end if cut < 0 else cut + 1
+        yield b"[%b]" % results[start:stop]
+        start = stop + 1
 
 
 def _strict_columns(
