@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from backfill import api
 from backfill.errors import Interrupted
@@ -14,8 +14,6 @@ from backfill.job import Job, Scope
 from backfill.settings import Settings
 from backfill.show import Live
 from backfill.summary import Summary
-
-_SWITCH_S: Final = 0.0005
 
 _T = TypeVar("_T")
 _Watch = Callable[[api.Running], None]
@@ -51,10 +49,6 @@ def repair(
 def _supervised(
     settings: Settings, work: Callable[[StopSignal, _Watch | None], Awaitable[_T]]
 ) -> _T:
-    # Answers are decoded in a thread. What it holds up waits for five milliseconds by default, in
-    # which the database could have stored two thousand bars.
-    sys.setswitchinterval(_SWITCH_S)
-
     async def supervised() -> _T:
         stop = StopSignal()
         loop = asyncio.get_running_loop()
