@@ -282,6 +282,7 @@ def test_a_key_that_is_refused_ends_the_run(
     assert [one["outcome"] for one in ended.json["failures"]] == ["unauthorised"] * len(FIVE)
 
 
+@pytest.mark.soak
 def test_two_runs_at_once_make_one_grouped_call_and_give_the_table_of_one(
     market: Market,
     simulator: Simulator,

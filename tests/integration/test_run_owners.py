@@ -195,6 +195,7 @@ def confirmed(url: str, day: str) -> None:
     query(url, "UPDATE symbols SET confirmed_at = $1", datetime.fromisoformat(f"{day}T12:00Z"))
 
 
+@pytest.mark.soak
 def test_the_list_of_tickers_is_read_once_in_thirty_days_and_marks_a_new_owner(
     market: Market, simulator: Simulator, backfill: Cli, run: Run, database_url: str
 ) -> None:
@@ -227,6 +228,7 @@ def test_the_list_of_tickers_is_read_once_in_thirty_days_and_marks_a_new_owner(
     assert refused.code == 1
 
 
+@pytest.mark.soak
 def test_a_list_that_is_refused_or_cut_short_costs_no_series_and_goes_on_another_day(
     simulator: Simulator, run: Run, database_url: str
 ) -> None:

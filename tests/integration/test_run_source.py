@@ -113,6 +113,7 @@ def test_the_refusal_names_both_sources_and_the_command_that_replaces_all(
     assert [one["outcome"] for one in back.json["failures"]] == ["source_mismatch"]
 
 
+@pytest.mark.soak
 def test_a_replacement_cut_before_its_first_page_is_anyone_s_to_finish_or_to_undo(
     market: Market, run: Run, database_url: str
 ) -> None:
