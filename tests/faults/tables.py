@@ -77,6 +77,7 @@ def covered_bars(url: str, market: Market) -> int:
         connection = await asyncpg.connect(url)
         try:
             async with connection.transaction(isolation="repeatable_read", readonly=True):
+                await connection.execute("SET LOCAL work_mem = '256MB'")  # its disk may be full
                 return await connection.fetch(_CLAIMS), await connection.fetch(_STAMPS)
         finally:
             await connection.close()
