@@ -1,6 +1,6 @@
 """Bars in the binary format of COPY, and straight into the table."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
 import asyncpg
@@ -19,7 +19,7 @@ _COLUMNS: Final = (
     "symbol_id", "timeframe", "ts", "open", "high", "low", "close", "volume", "vwap", "trade_count",
 )  # fmt: skip
 _PRICES: Final = ("open", "high", "low", "close", "volume", "vwap")
-_PIECE: Final = 256 * 1024
+_PIECE: Final = 4096
 
 
 async def copy_bars(connection: Connection, parts: Sequence[tuple[Series, Bars]]) -> bool:
@@ -40,17 +40,12 @@ async def copy_bars(connection: Connection, parts: Sequence[tuple[Series, Bars]]
 
 
 async def _stream(parts: Sequence[tuple[Series, Bars]]) -> AsyncIterator[bytes]:
+    """Encode rows as they are sent, some at a time: nothing else waits long, and few are held."""
     yield _HEADER
     for series, bars in parts:
-        for piece in _pieces(copy_rows(series, bars)):
-            yield piece
+        for start in range(0, len(bars), _PIECE):
+            yield copy_rows(series, bars.take(slice(start, start + _PIECE)))
     yield _TRAILER
-
-
-def _pieces(rows: bytes) -> Iterator[bytes]:
-    """Cut a page's rows, so that nothing else waits long while they are sent."""
-    for start in range(0, len(rows), _PIECE):
-        yield rows[start : start + _PIECE]
 
 
 def copy_rows(series: Series, bars: Bars) -> bytes:
