@@ -9,7 +9,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from uuid import UUID, uuid4
@@ -20,7 +20,6 @@ from backfill.actions import ActionsDesk
 from backfill.connect import open_client, open_database
 from backfill.core.calendar import ALWAYS_OPEN
 from backfill.core.coverage import Spans
-from backfill.core.series import Series
 from backfill.core.work import Demand, Mode, Rules, Work, calls_saved
 from backfill.errors import DatabaseError, LimitReached, UnknownSymbol, UsageError
 from backfill.fetch.stop import StopSignal
@@ -40,7 +39,7 @@ from backfill.stream import Context, Stream
 from backfill.summary import Outcomes, Plan, Summary
 from backfill.tracked import tracked_series
 from backfill.universe import Prepared, prepare
-from backfill.verify import Verification, Verifier, samples
+from backfill.verify import Verification, Verifier, relatives, samples
 
 __all__ = ["Job", "Mode", "Plan", "Running", "Settings", "Summary", "open_database", "plan", "run"]
 
@@ -185,14 +184,16 @@ async def repair(
         return Repair(found, None, found.gaps)
     differing = found.verification.differing if found.verification else {}
     async with open_database(settings) as database:
+        kept = Scope(tickers=[series.symbol.ticker for series in asked])
+        tracked = await tracked_series(database, settings, as_of or datetime.now(UTC), kept)
+        for series, spans in relatives(tracked, differing).items():
+            asked[series] = asked.get(series, Spans()) | spans
 
-        async def invalidate(connection: Connection) -> dict[Series, Spans]:
-            again = await _with_bases(connection, asked, differing)
-            for series, spans in again.items():
+        async def invalidate(connection: Connection) -> None:
+            for series, spans in asked.items():
                 await progress.invalidate(connection, series, spans)
-            return again
 
-        asked = await database.run(invalidate)
+        await database.run(invalidate)
     job = Job(
         symbols=tuple(dict.fromkeys(series.symbol.ticker for series in asked)),
         timeframes=tuple(dict.fromkeys(series.timeframe for series in asked)),
@@ -202,25 +203,6 @@ async def repair(
     summary = await run(settings, job, stop=stop, watch=watch)
     left = await gaps(settings, as_of, scope)
     return Repair(found, summary, left.gaps)
-
-
-async def _with_bases(
-    connection: Connection, asked: Mapping[Series, Spans], differing: Mapping[Series, Spans]
-) -> dict[Series, Spans]:
-    """Add what differing series are derived from, where that is kept: its bars are wrong too."""
-    again = dict(asked)
-    known = await progress.load_progress(connection, list(differing))
-    bases: dict[Series, Spans] = {}
-    for series, spans in differing.items():
-        source = known[series.key].source
-        if source is not None and source.derived_from is not None:
-            base = Series(series.symbol, source.derived_from)
-            bases[base] = bases.get(base, Spans()) | spans
-    kept = await progress.load_progress(connection, list(bases))
-    for base, spans in bases.items():
-        if base.key in kept:
-            again[base] = again.get(base, Spans()) | spans
-    return again
 
 
 async def run(

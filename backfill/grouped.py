@@ -90,9 +90,14 @@ class GroupedPart:
         async def claim(connection: Connection) -> list[tuple[Work, Stream]]:
             wanted = [series for stream in streams for series in stream.series]
             self.leased = await progress.claim_free(connection, wanted, context.run_id)
+            mine = set(self.leased)
+            wants: dict[Series, int] = {}
+            for stream in streams:
+                if mine.issuperset(stream.series):
+                    wants |= stream.work.wants
+            await progress.want_from(connection, wants)
             known = await progress.load_progress(connection, self.leased, streams[0].reopen_at)
             symbols = await universe.by_ids(connection, [one.symbol.id for one in self.leased])
-            mine = set(self.leased)
             return [
                 (stream.planned(symbols[stream.work.symbol.id], known), stream)
                 for stream in streams

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import structlog
 
+from backfill.core.bars import Bars
 from backfill.core.coverage import Span, Spans
 from backfill.core.local import roll_up_stored
 from backfill.core.paging import Chunk, Pages
@@ -17,7 +18,7 @@ from backfill.core.plan import frontier_ms, one_page_spans
 from backfill.core.series import Series, Symbol
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Page, Request
-from backfill.core.work import Demand, Mode, Rules, Target, Work, plan_piece, requests
+from backfill.core.work import Demand, Mode, Rules, Target, Work, plan_piece, requests, to_fetch
 from backfill.errors import BadAnswer, UnknownSymbol
 from backfill.providers.base import Provider
 from backfill.store import progress, universe
@@ -26,6 +27,7 @@ from backfill.store.empty import KnownEmpty, known_empty
 from backfill.store.gaps import stored_ms
 from backfill.store.pool import Connection, Database
 from backfill.store.progress import Lease
+from backfill.store.quarantine import rejected_ms
 from backfill.store.read import stored_bars
 from backfill.store.times import to_time
 from backfill.summary import Outcomes
@@ -110,11 +112,9 @@ class Stream:
             lease = await progress.claim(connection, self.series, self._context.run_id)
             if lease is not None:
                 return lease
+            await progress.want_from(connection, work.wants)
             for target in work.fed:
-                if target.wanted is None:
-                    continue
-                await progress.want_from(connection, target.series, target.wanted.start_ms)
-                if self.demand.mode is Mode.reload:
+                if target.wanted is not None and self.demand.mode is Mode.reload:
                     wanted = Spans.of(target.wanted)
                     await progress.invalidate(connection, target.series, wanted)
             return await self._plan(connection)
@@ -130,26 +130,39 @@ class Stream:
     async def _derive_stored(self) -> None:
         """Take from stored bars of the base what they answer for; fetch what they leave open."""
         work, rules = self.work, self._context.rules
-        left = Spans()
+        left: dict[tuple[Series, Span], Spans] = {}
+
+        async def roll_up(connection: Connection, target: Target, span: Span) -> list[Chunk]:
+            chunk, left[target.series, span] = await self._rolled_up(connection, target, span)
+            return [chunk]
+
         for target in work.fed:
             for span in one_page_spans(
                 work.calendar, target.series.timeframe, target.local, rules.page_size
             ):
-                read = partial(self._rolled_up, target=target, span=span)
-                chunk, lacking = await self._context.database.run(read)
-                left |= lacking
-                await self._write([chunk])
-        self._ranges += requests(work.symbol, work.calendar, work.base, left, rules.page_size)
+                await self._write(partial(roll_up, target=target, span=span))
+        if any(left.values()):
+            still = Spans.union(span for spans in left.values() for span in spans)
+            missing = to_fetch(work.targets) | still
+            self._ranges = list(
+                requests(work.symbol, work.calendar, work.base, missing, rules.page_size)
+            )
 
     async def _rolled_up(
         self, connection: Connection, target: Target, span: Span
     ) -> tuple[Chunk, Spans]:
+        """Roll up a span in the transaction that writes it, from what its base holds then."""
         work, base = self.work, Series(self.work.symbol, self.work.base)
+        held = (await progress.load_progress(connection, [base])).get(base.key)
+        grid = work.calendar.grid(work.base)
+        if held is None or any(map(grid.count, Spans.of(span) - held.coverage)):
+            return Chunk(target.series, target.source, Bars.empty(), Spans()), Spans.of(span)
         days = work.calendar.grid(Timeframe.d1).widen(span)
         stored = await stored_bars(connection, base, Spans.of(days))
         now = to_time(self._context.rules.now_ms)
         empty = (await known_empty(connection, [base], now)).get(base.key, KnownEmpty())
-        return roll_up_stored(work, target, span, stored, empty.settled)
+        rejected = await rejected_ms(connection, base, days)
+        return roll_up_stored(work, target, span, stored, empty.settled, rejected)
 
     async def _plan(self, connection: Connection) -> Work:
         """Plan the series by what is known now of them, and of their symbol."""
@@ -202,7 +215,8 @@ class Stream:
         context = self._context
         if self._outdated:
             self._take(await context.database.run(self._plan))
-            if self.fetched:
+            await self._derive_stored()
+            if not self._ranges:
                 return
         work, planned = self.work, self._ranges[0]
         symbol = work.asked_as(planned)
@@ -228,7 +242,11 @@ class Stream:
         if self._outdated:
             return
         chunks = await asyncio.to_thread(self._pages.read, page, listed_ms, self._final_ms(page))
-        self._writing = asyncio.create_task(self._write(chunks))
+
+        async def given(_connection: Connection) -> list[Chunk]:
+            return chunks
+
+        self._writing = asyncio.create_task(self._write(given))
         self._follow(page, listed_ms)
         if not self._ranges:
             await self.written()
@@ -296,11 +314,11 @@ class Stream:
         now_ms = rules.now_ms - page.delayed_ms
         return frontier_ms(self.work.calendar, self.work.base, rules.terms.settling, now_ms)
 
-    async def _write(self, chunks: list[Chunk]) -> None:
+    async def _write(self, chunks_of: Callable[[Connection], Awaitable[list[Chunk]]]) -> None:
         context, symbol = self._context, self.work.symbol
         began = asyncio.get_running_loop().time()
 
-        async def write(connection: Connection) -> list[Counts] | None:
+        async def write(connection: Connection) -> list[tuple[Chunk, Counts]] | None:
             # What is known of the symbol changes under these locks; a page of an outdated plan
             # may hold another company's bars.
             await progress.lock_progress(connection, self.series, context.run_id)
@@ -310,7 +328,9 @@ class Stream:
             if self._any_bars and not symbol.confirmed:
                 await universe.confirm(connection, symbol.id)
             now = to_time(context.rules.now_ms)
-            return await write_chunks(connection, context.run_id, chunks, now)
+            chunks = await chunks_of(connection)
+            counts = await write_chunks(connection, context.run_id, chunks, now)
+            return list(zip(chunks, counts, strict=True))
 
         # The ledger's last entry waits for the disk, and for all that was written before it.
         async with context.writers:
@@ -318,7 +338,7 @@ class Stream:
         if written is None:
             self._outdated = True
             return
-        for chunk, counts in zip(chunks, written, strict=True):
+        for chunk, counts in written:
             context.outcomes.count(chunk.series, counts)
             log.info(
                 "chunk.stored",

@@ -1,7 +1,8 @@
 """Asking again for a sample of what is covered, and holding it against what is stored."""
 
 import random
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -114,7 +115,7 @@ def samples(
     failures = []
     for one in tracked:
         source, due = one.known.source, one.due(settings.terms, now)
-        if source is None or due is None:
+        if source is None or due is None or one.series.symbol.successor_figi:
             continue
         asked = _asked_for(settings, source)
         if source != asked:
@@ -131,6 +132,40 @@ def samples(
             pages += [Sample(one, source, base, span) for span in spans]
     chosen = random.SystemRandom().sample(pages, min(budget, len(pages)))
     return chosen, failures
+
+
+def relatives(tracked: Sequence[Tracked], differing: Mapping[Series, Spans]) -> dict[Series, Spans]:
+    """Return what else is wrong where bars differ: what they are rolled up from, and what from it.
+
+    A base that is kept on the same source is to be fetched again, as far as it is covered; then all
+    that is derived from it is to be rolled up again.
+    """
+    by_series = {one.series: one for one in tracked}
+    wrong = dict(differing)
+    for series, spans in differing.items():
+        base = _base_of(by_series, series)
+        if base is not None:
+            covered = by_series[base].known.coverage
+            wrong[base] = wrong.get(base, Spans()) | (spans & covered)
+    for one in tracked:
+        base = _base_of(by_series, one.series)
+        if base is not None and base in wrong:
+            grid = one.calendar.grid(one.series.timeframe)
+            spans = Spans.union(map(grid.widen, wrong[base])) & one.known.coverage
+            wrong[one.series] = wrong.get(one.series, Spans()) | spans
+    return wrong
+
+
+def _base_of(tracked: Mapping[Series, Tracked], series: Series) -> Series | None:
+    """Return what a series is derived from, if that is kept on the same source."""
+    source = tracked[series].known.source if series in tracked else None
+    if source is None or source.derived_from is None:
+        return None
+    base = Series(series.symbol, source.derived_from)
+    held = tracked[base].known.source if base in tracked else None
+    if held is None or replace(held, derived_from=None) != replace(source, derived_from=None):
+        return None
+    return base
 
 
 class Verifier:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from backfill.core.bars import Bars
+from backfill.core.bars import Bars, IntColumn, is_among
 from backfill.core.coverage import Span, Spans
 from backfill.core.empty import empty_slots
 from backfill.core.gaps import find_gaps
@@ -12,18 +12,22 @@ from backfill.core.work import Target, Work
 
 
 def roll_up_stored(
-    work: Work, target: Target, span: Span, stored: Bars, settled: Spans
+    work: Work, target: Target, span: Span, stored: Bars, settled: Spans, rejected_ms: IntColumn
 ) -> tuple[Chunk, Spans]:
     """Return what stored bars of the base say of a target within a span, and what they leave open.
 
     ``span`` is of whole slots of the target; ``stored`` are the bars of every day that it touches,
-    and ``settled`` the slots of the base that are rightly empty. A slot of the target stays open,
-    to be fetched, where a slot of the base that should hold a bar holds none.
+    ``settled`` the slots of the base that are rightly empty, ``rejected_ms`` the stamps of its bars
+    that failed a check. A slot of the target stays open, to be fetched, where a slot of the base
+    should hold a bar and holds none: at night only a rejected one tells of that.
     """
     calendar, timeframe = work.calendar, target.series.timeframe
     grid = calendar.grid(timeframe)
     lacking = find_gaps(calendar.regular_grid(work.base), Spans.of(span), stored.ts_ms, settled, {})
-    left = Spans.union(grid.widen(gap.span) for gap in lacking)
+    rejected, inside = calendar.grid(work.base).floor(calendar.canonical(work.base, rejected_ms))
+    rejected = rejected[inside & ~is_among(rejected, stored.ts_ms)]
+    holes = (*(gap.span for gap in lacking), *(Span(ms, ms + 1) for ms in rejected.tolist()))
+    left = Spans.union(map(grid.widen, holes)) & Spans.of(span)
     claims = (Spans.of(span) - left) & target.missing
     bars = roll_up(stored.take(claims.holds(stored.ts_ms)), grid)
     traded, _ = grid.floor(stored.ts_ms)

@@ -78,7 +78,11 @@ class Pages:
         self._before = Bars.empty()
         self._idle = 0
         self._quarantined: IntColumn = np.empty(0, np.int64)
-        follows = newer and not self._grid.count((planned.span.end_ms, newer.start_ms))
+        follows = (
+            newer is not None
+            and planned.span.end_ms <= newer.start_ms
+            and not self._grid.count((planned.span.end_ms, newer.start_ms))
+        )
         self.rollups: dict[Timeframe, _RollUp] = (
             newer.rollups
             if newer and follows

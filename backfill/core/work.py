@@ -132,6 +132,11 @@ class Work:
         return [target.series for target in self.targets]
 
     @property
+    def wants(self) -> dict[Series, int]:
+        """Since when each series that bars are written to is wanted, in epoch ms."""
+        return {one.series: one.wanted.start_ms for one in self.fed if one.wanted is not None}
+
+    @property
     def due(self) -> bool:
         """Whether there is anything to do: to fetch, or to roll up from what is stored."""
         return bool(self.ranges) or any(target.local for target in self.targets)

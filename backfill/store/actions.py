@@ -117,6 +117,7 @@ _OUTDATED: Final = """
         AND x.execution_date >= n.valid_from AND x.execution_date < n.valid_until
     JOIN symbols AS s ON s.id = n.symbol_id AND s.retired_on IS NULL
     JOIN backfill_progress AS p ON p.symbol_id = s.id AND p.adjustment = 'split'
+    LEFT JOIN backfill_progress AS b ON b.symbol_id = p.symbol_id AND b.timeframe = p.derived_from
     CROSS JOIN LATERAL (
         SELECT greatest(
             backfill_midnight(x.execution_date, s.calendar),
@@ -126,7 +127,7 @@ _OUTDATED: Final = """
     WHERE effective.at <= $2 AND (
         x.dropped
         OR effective.at > coalesce($1, '-infinity')
-            AND coalesce(p.loaded_at, '-infinity') < effective.at
+            AND coalesce(least(p.loaded_at, b.loaded_at), '-infinity') < effective.at
     )
     GROUP BY s.id, s.ticker, p.timeframe
     ORDER BY s.id, p.timeframe

@@ -18,6 +18,12 @@ _TRAILER: Final = b"\xff\xff"
 _COLUMNS: Final = (
     "symbol_id", "timeframe", "ts", "open", "high", "low", "close", "volume", "vwap", "trade_count",
 )  # fmt: skip
+# The migrations take the type that an existing table of symbols chose: integer or bigint.
+_ID_WIDTH: Final = """
+    SELECT attlen
+    FROM pg_attribute
+    WHERE attrelid = 'ohlc_bars'::regclass AND attname = 'symbol_id'
+"""
 _PRICES: Final = ("open", "high", "low", "close", "volume", "vwap")
 _PIECE: Final = 4096
 
@@ -29,32 +35,36 @@ async def copy_bars(connection: Connection, parts: Sequence[tuple[Series, Bars]]
     are bound by policies, which COPY can't honour; the transaction then goes on as if nothing had
     been tried.
     """
+    width = await connection.fetchval(_ID_WIDTH)
     try:
         async with connection.transaction():
             await connection.copy_to_table(
-                "ohlc_bars", source=_stream(parts), columns=_COLUMNS, format="binary"
+                "ohlc_bars", source=_stream(parts, width), columns=_COLUMNS, format="binary"
             )
     except (asyncpg.UniqueViolationError, asyncpg.FeatureNotSupportedError):
         return False
     return True
 
 
-async def _stream(parts: Sequence[tuple[Series, Bars]]) -> AsyncIterator[bytes]:
+async def _stream(parts: Sequence[tuple[Series, Bars]], id_width: int) -> AsyncIterator[bytes]:
     """Encode rows as they are sent, some at a time: nothing else waits long, and few are held."""
     yield _HEADER
     for series, bars in parts:
         for start in range(0, len(bars), _PIECE):
-            yield copy_rows(series, bars.take(slice(start, start + _PIECE)))
+            yield copy_rows(series, bars.take(slice(start, start + _PIECE)), id_width)
     yield _TRAILER
 
 
-def copy_rows(series: Series, bars: Bars) -> bytes:
-    """Return the rows of bars as COPY reads them; an absent vwap or count is NULL."""
+def copy_rows(series: Series, bars: Bars, id_width: int = 4) -> bytes:
+    """Return the rows of bars as COPY reads them; an absent vwap or count is NULL.
+
+    ``id_width`` is how many bytes the column ``symbol_id`` has.
+    """
     label = str(series.timeframe).encode()
-    table = np.empty(len(bars), _row_type(len(label)))
+    table = np.empty(len(bars), _row_type(len(label), id_width))
     table["fields"] = len(_COLUMNS)
     table["symbol_id"], table["timeframe"] = series.symbol.id, label
-    table["symbol_id_length"], table["timeframe_length"] = 4, len(label)
+    table["symbol_id_length"], table["timeframe_length"] = id_width, len(label)
     table["ts"] = (bars.ts_ms - POSTGRES_EPOCH_MS) * 1000
     for name in (*_PRICES, "trade_count"):
         table[name] = getattr(bars, name)
@@ -83,12 +93,12 @@ def _offset(layout: np.dtype[np.void], name: str) -> int:
     return offset
 
 
-def _row_type(label_length: int) -> np.dtype[np.void]:
+def _row_type(label_length: int, id_width: int) -> np.dtype[np.void]:
     """Return the layout of a row without NULLs: each value behind its length, big-endian."""
     layout: list[tuple[str, str]] = [
         ("fields", ">i2"),
         ("symbol_id_length", ">i4"),
-        ("symbol_id", ">i4"),
+        ("symbol_id", f">i{id_width}"),
         ("timeframe_length", ">i4"),
         ("timeframe", f"S{label_length}"),
         ("ts_length", ">i4"),

@@ -90,16 +90,26 @@ _RELEASE: Final = """
     WHERE p.symbol_id = mine.symbol_id AND p.timeframe = mine.timeframe
 """
 _WANT: Final = """
-    UPDATE backfill_progress
-    SET wanted_from = least(wanted_from, $3)
-    WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
-        AND wanted_from IS DISTINCT FROM least(wanted_from, $3)
+    UPDATE backfill_progress AS p
+    SET wanted_from = least(p.wanted_from, k.wanted_from)
+    FROM unnest($1::integer[], $2::text[], $3::timestamptz[]) AS k (
+        symbol_id, timeframe, wanted_from
+    )
+    WHERE p.symbol_id = k.symbol_id AND p.timeframe = k.timeframe::timeframe
+        AND p.wanted_from IS DISTINCT FROM least(p.wanted_from, k.wanted_from)
 """
 _INVALIDATE: Final = """
     UPDATE backfill_progress
     SET invalidated = invalidated + $3::tstzmultirange,
         coverage = coverage - $3::tstzmultirange
     WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
+"""
+# What is rolled up from bars that are asked for again has to be rolled up again.
+_UNCOVER_DERIVED: Final = """
+    UPDATE backfill_progress
+    SET coverage = coverage - $3::tstzmultirange
+    WHERE symbol_id = $1 AND derived_from = $2::text::timeframe
+        AND coverage && $3::tstzmultirange
 """
 # All series that a page feeds in one statement.
 _ADVANCE: Final = """
@@ -233,15 +243,20 @@ async def release(connection: Connection, run_id: UUID, series: list[Series] | N
     await connection.execute(_RELEASE, run_id, *keys)
 
 
-async def want_from(connection: Connection, series: Series, start_ms: int) -> None:
-    """Note how deep a series is wanted, if that is deeper than noted before."""
-    await connection.execute(_WANT, *_row_key(series), to_time(start_ms))
+async def want_from(connection: Connection, wants: Mapping[Series, int]) -> None:
+    """Note since when series are wanted, in epoch ms, where that is deeper than noted before."""
+    starts = [to_time(start_ms) for start_ms in wants.values()]
+    await connection.execute(_WANT, *_keys(wants), starts)
 
 
 async def invalidate(connection: Connection, series: Series, spans: Spans) -> None:
-    """Take spans out of a series' coverage, to be fetched again by this run or a later one."""
+    """Take spans out of a series' coverage, to be fetched again by this run or a later one.
+
+    They leave the coverage of what is derived from it too, to be rolled up again.
+    """
     await connection.execute(_ADD_MISSING, *_keys([series]))
     await connection.execute(_INVALIDATE, *_row_key(series), to_ranges(spans))
+    await connection.execute(_UNCOVER_DERIVED, *_row_key(series), to_ranges(spans))
 
 
 @dataclass(frozen=True, slots=True)

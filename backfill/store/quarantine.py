@@ -7,10 +7,15 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+import numpy as np
+
+from backfill.core.bars import IntColumn
 from backfill.core.checks import Reason
-from backfill.core.series import spelling
+from backfill.core.coverage import Span
+from backfill.core.series import Series, spelling
 from backfill.core.timeframe import Timeframe
 from backfill.store.pool import Connection
+from backfill.store.times import to_ms, to_time
 
 # Served by the index on the series, and by the primary key of ohlc_bars.
 _LIST: Final = """
@@ -27,6 +32,13 @@ _LIST: Final = """
         AND ($3::text[] IS NULL OR q.reason = ANY ($3))
         AND ($4 OR q.accepted_at IS NULL)
     ORDER BY s.ticker, q.timeframe, q.ts, q.id
+"""
+# What failed a check, not what left the table later.
+_REJECTED: Final = """
+    SELECT DISTINCT ts
+    FROM quarantined_bars
+    WHERE symbol_id = $1 AND timeframe = $2::text::timeframe AND ts >= $3 AND ts < $4
+        AND reason <> ALL ($5::text[])
 """
 _ACCEPT: Final = """
     UPDATE quarantined_bars AS q
@@ -100,6 +112,19 @@ async def quarantined_bars(
         )
         for row in await connection.fetch(_LIST, *_values(choice), accepted)
     ]
+
+
+async def rejected_ms(connection: Connection, series: Series, span: Span) -> IntColumn:
+    """Return the stamps, in epoch ms, of a series' bars within a span that failed a check."""
+    rows = await connection.fetch(
+        _REJECTED,
+        series.symbol.id,
+        str(series.timeframe),
+        to_time(span.start_ms),
+        to_time(span.end_ms),
+        [str(Reason.withdrawn), str(Reason.source_changed)],
+    )
+    return np.array([to_ms(row["ts"]) for row in rows], np.int64)
 
 
 async def accept(connection: Connection, choice: Choice) -> int:

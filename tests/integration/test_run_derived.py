@@ -187,3 +187,51 @@ def test_a_reload_gives_a_series_its_new_base_and_a_plain_run_leaves_the_old_one
         true_bars(market, "AAPL", Timeframe.h1, *DAYS),
         rolled_up=True,
     )
+
+
+def test_what_stored_bars_leave_open_is_fetched_in_its_place_among_the_rest(
+    backfill: Cli, market: Market, database_url: str
+) -> None:
+    middle = ("--from", "2024-09-03", "--to", "2024-10-18")
+    assert backfill("run", "--symbol", "AAPL", "-t", "m5", *middle, *AS_OF).code == 0
+    # One that is not fetched again, since it is covered: what it is part of is fetched.
+    query(database_url, "DELETE FROM ohlc_bars WHERE ts = '2024-10-15 15:10Z'")
+    ended = backfill("run", "--symbol", "AAPL", "-t", "m5,h1", "--from", "2024-08-05", *AS_OF)
+    assert ended.code == 0, ended.err
+    for name in ("m5", "h1"):
+        assert_same(
+            stored_bars(database_url, "AAPL", Timeframe(name)),
+            true_bars(market, "AAPL", Timeframe(name), date(2024, 8, 5), NOW.date()),
+            rolled_up=name == "h1",
+        )
+
+
+def test_what_is_derived_follows_its_base_when_that_is_corrected_or_reloaded(
+    backfill: Cli, simulator: Simulator, database_url: str
+) -> None:
+    run = ("run", "--symbol", "AAPL", "-t", "m30,h1", *SINCE, *AS_OF)
+    assert backfill(*run).code == 0
+    before = {name: stored_bars(database_url, "AAPL", Timeframe(name)) for name in ("m30", "h1")}
+
+    def wrong() -> None:
+        where = "WHERE ts BETWEEN '2024-10-15 15:00Z' AND '2024-10-15 15:29Z'"
+        query(database_url, f"UPDATE ohlc_bars SET volume = volume + 7 {where}")
+
+    wrong()
+    mended = backfill("gaps", "--verify", "--repair", "-t", "m30", *SINCE, *AS_OF, "--json")
+    assert (mended.code, mended.json["run"]["bars"]["updated"]) == (0, 2)
+    assert before == {
+        name: stored_bars(database_url, "AAPL", Timeframe(name)) for name in ("m30", "h1")
+    }
+
+    wrong()
+    day = ("--from", "2024-10-15", "--to", "2024-10-15")
+    again = ("run", "--symbol", "AAPL", "-t", "m30", *day, *AS_OF, "--reload")
+    assert backfill(*again).code == 0
+    calls = len(simulator.calls)
+    ended = backfill(*run, "--incremental", "--json")
+    assert (ended.code, ended.json["calls"], ended.json["bars"]["updated"]) == (0, 0, 1)
+    assert len(simulator.calls) == calls
+    assert before == {
+        name: stored_bars(database_url, "AAPL", Timeframe(name)) for name in ("m30", "h1")
+    }

@@ -359,7 +359,7 @@ async def test_rows_that_are_missing_are_added_in_the_order_of_their_keys(
 async def test_how_deep_a_series_is_wanted_only_ever_grows(database: Database) -> None:
     _, (series,) = await claimed(database)
     for start_ms in (START, START - HOUR, START + HOUR):
-        await database.run(partial(progress.want_from, series=series, start_ms=start_ms))
+        await database.run(partial(progress.want_from, wants={series: start_ms}))
     assert (await known(database, series)).wanted_from_ms == START - HOUR
 
 

@@ -1,11 +1,17 @@
 """Which timeframe is fetched for which, and what stored bars answer for."""
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backfill.core.bars import Bars
+from backfill.core.coverage import Span, Spans
 from backfill.core.derive import choose_bases
-from backfill.core.series import Progress, Source
-from backfill.core.timeframe import Timeframe
+from backfill.core.local import roll_up_stored
+from backfill.core.series import Progress, Series, Source, Symbol
+from backfill.core.timeframe import MINUTE_MS, Timeframe
+from backfill.core.work import Target, Work
+from tests.property.oracle import Case
 
 SOURCE = Source("massive", "sip", "raw")
 ORDER = list(Timeframe)
@@ -59,6 +65,26 @@ def test_new_series_share_the_finest_base_and_old_ones_keep_theirs(
     # No call is spent on a second intraday timeframe for the sake of new series.
     if len(new) == len(family) > 0:
         assert len({bases[one] for one in family}) == 1
+
+
+def test_a_bar_rejected_at_night_leaves_what_would_be_rolled_up_without_it_to_be_fetched() -> None:
+    case = Case("XNYS", "Thanksgiving", Timeframe.m5)
+    night = case.slots[0]
+    assert not night.regular
+    minutes = [night.start + one * MINUTE_MS for one in range(5)]
+    stored = Bars.of(
+        [(ms, 1.0, 1.0, 1.0, 1.0, 1.0, None, None) for ms in minutes if ms != minutes[3]]
+    )
+    series = Series(Symbol(1, "AAPL", "stock", "XNYS"), Timeframe.m5)
+    span = Span(night.start, case.slots[1].end)
+    target = Target(series, SOURCE, span, Spans.of(span), local=Spans.of(span))
+    work = Work(series.symbol, case.calendar, Timeframe.m1, (target,), ())
+    for rejected, left in (([], Spans()), ([minutes[3]], Spans.of((night.start, night.end)))):
+        stamps = np.array(rejected, np.int64)
+        chunk, found = roll_up_stored(work, target, span, stored, Spans(), stamps)
+        assert found == left
+        assert chunk.claims == Spans.of(span) - left
+        assert chunk.bars.ts_ms.tolist() == ([] if left else [night.start])
 
 
 def test_weeks_and_months_share_days_and_one_of_them_alone_is_fetched_as_it_is() -> None:
