@@ -106,10 +106,13 @@ _INVALIDATE: Final = """
 """
 # What is rolled up from bars that are asked for again has to be rolled up again.
 _UNCOVER_DERIVED: Final = """
-    UPDATE backfill_progress
-    SET coverage = coverage - $3::tstzmultirange
-    WHERE symbol_id = $1 AND derived_from = $2::text::timeframe
-        AND coverage && $3::tstzmultirange
+    UPDATE backfill_progress AS p
+    SET coverage = p.coverage - $3::tstzmultirange
+    FROM backfill_progress AS b
+    WHERE b.symbol_id = $1 AND b.timeframe = $2::text::timeframe
+        AND p.symbol_id = b.symbol_id AND p.derived_from = b.timeframe
+        AND (p.provider, p.feed, p.adjustment) = (b.provider, b.feed, b.adjustment)
+        AND p.coverage && $3::tstzmultirange
 """
 # All series that a page feeds in one statement.
 _ADVANCE: Final = """
