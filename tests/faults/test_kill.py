@@ -51,7 +51,7 @@ def test_kills_at_random_instants_leave_the_table_of_an_undisturbed_run(
     lives, seen = 0, set()
     for _ in range(kills):
         # So many lines into its log or, where there are none yet, somewhere in its first second.
-        after = random_.randrange(lines // 2)
+        after = random_.randrange(lines // 4)
         going = run.start(*SERIES)
         going.read_lines(after)
         threading.Event().wait(random_.uniform(0, 0.1 if after else 1.0))
