@@ -142,10 +142,10 @@ async def gaps(
         settings.api_key()
     async with open_database(settings) as database:
         await ensure_schema(database)
-        found = await series_gaps(database, settings, now, scope)
+        tracked = await tracked_series(database, settings, now, scope)
+        found = await series_gaps(database, settings, now, tracked)
         if verify_calls is None:
             return Findings(found, None)
-        tracked = await tracked_series(database, settings, now, scope)
         chosen, failures = samples(tracked, settings, now, verify_calls)
         result = Verification(Tally(limit=verify_calls), failures=failures)
         symbols = len({sample.tracked.series.symbol.id for sample in chosen})

@@ -1,6 +1,6 @@
 """Which due bars are missing, of every series (R6)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -10,13 +10,12 @@ from backfill.core.coverage import Span, Spans
 from backfill.core.gaps import Gap, find_gaps, with_extended_hours
 from backfill.core.series import Series
 from backfill.core.timeframe import Timeframe
-from backfill.job import EVERYTHING, Scope
 from backfill.settings import Settings
 from backfill.store.empty import KnownEmpty, known_empty
 from backfill.store.gaps import Question, incomplete
 from backfill.store.pool import Connection, Database
 from backfill.store.times import to_time
-from backfill.tracked import tracked_series
+from backfill.tracked import Tracked
 
 _BATCH_SLOTS: Final = 4_000_000
 
@@ -48,19 +47,13 @@ class SeriesGaps:
 
 
 async def series_gaps(
-    database: Database, settings: Settings, now: datetime, scope: Scope = EVERYTHING
+    database: Database, settings: Settings, now: datetime, tracked: Sequence[Tracked]
 ) -> list[SeriesGaps]:
-    """Return the series of a scope that have gaps, by symbol, finest timeframe first.
+    """Return those of the series that have gaps, in their order.
 
     The database counts the bars of each session; only those that hold more or fewer than they have
     slots are looked at slot by slot.
-
-    Raises
-    ------
-    UsageError
-        If the scope names a symbol that isn't kept.
     """
-    tracked = await tracked_series(database, settings, now, scope)
     calendars = {one.series: one.calendar for one in tracked}
     due = {one.series: span for one in tracked if (span := one.due(settings.terms, now))}
 

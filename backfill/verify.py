@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -163,7 +163,7 @@ def _base_of(tracked: Mapping[Series, Tracked], series: Series) -> Series | None
         return None
     base = Series(series.symbol, source.derived_from)
     held = tracked[base].known.source if base in tracked else None
-    if held is None or replace(held, derived_from=None) != replace(source, derived_from=None):
+    if held is None or held.origin != source.origin:
         return None
     return base
 

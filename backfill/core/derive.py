@@ -29,8 +29,7 @@ def choose_bases(
         for timeframe in native
         if (progress := known.get(timeframe)) is not None
         and (held := progress.source) is not None
-        and (held.provider, held.feed, held.adjustment)
-        == (source.provider, source.feed, source.adjustment)
+        and held.origin == source.origin
     }
     bases = {**native, **kept}
     free = [timeframe for timeframe in native if timeframe not in kept]

@@ -86,6 +86,11 @@ class Source:
     adjustment: str
     derived_from: Timeframe | None = None
 
+    @property
+    def origin(self) -> tuple[str, str, str]:
+        """Provider, feed and adjustment: a series and what is rolled up from it share them."""
+        return self.provider, self.feed, self.adjustment
+
     def __str__(self) -> str:
         derived = f", derived from {self.derived_from}" if self.derived_from else ""
         return f"{self.provider}/{self.feed}/{self.adjustment}{derived}"

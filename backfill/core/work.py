@@ -277,11 +277,7 @@ def _stored_base(
     if base is None:
         return progress.base_coverage
     source = base.source
-    if source is None or (source.provider, source.feed, source.adjustment) != (
-        target.source.provider,
-        target.source.feed,
-        target.source.adjustment,
-    ):
+    if source is None or source.origin != target.source.origin:
         return Spans()
     return base.coverage - (feeding.missing if feeding else Spans())
 
