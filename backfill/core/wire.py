@@ -31,7 +31,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An HTTP answer, read to its end and decompressed; header names in lower case."""
+    """An HTTP answer, read to its end; header names in lower case.
+
+    A provider gets it unpacked, whatever its ``content-encoding`` says.
+    """
 
     status: int
     headers: Mapping[str, str]

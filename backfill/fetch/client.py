@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import formatdate
 from types import SimpleNamespace, TracebackType
 from typing import Final, Self, TypeVar
@@ -21,6 +21,7 @@ from backfill.errors import (
     SeriesError,
     UnreadableAnswer,
 )
+from backfill.fetch.body import ACCEPTED, too_long, unpacked
 from backfill.fetch.breaker import Breaker
 from backfill.fetch.quota import Pacer
 from backfill.fetch.stop import StopSignal
@@ -51,6 +52,8 @@ class Patience:
 
 DEFAULT_PATIENCE: Final = Patience()
 _CHUNK: Final = 256 * 1024
+_SHORT: Final = 16 * 1024
+"""A packed body of fewer bytes is read at once: it grows to some hundred bars."""
 _UNSAID_PAUSE_S: Final = 5.0
 
 
@@ -85,7 +88,8 @@ class Client:
             multiplier=patience.backoff_s, max=patience.backoff_max_s, jitter=patience.backoff_s
         )
         self._session = aiohttp.ClientSession(
-            headers={**headers, "Accept": "application/json"},
+            headers={**headers, "Accept": "application/json", "Accept-Encoding": ACCEPTED},
+            auto_decompress=False,  # a page is unpacked where it is read
             timeout=aiohttp.ClientTimeout(
                 total=patience.total_s, sock_connect=patience.connect_s, sock_read=patience.read_s
             ),
@@ -210,22 +214,26 @@ class Client:
                 body = await self._body(answer)
                 headers = {name.lower(): value for name, value in answer.headers.items()}
                 headers.setdefault("date", formatdate(usegmt=True))
-                if answer.status != 200:
-                    body = self._without_keys(body)
                 return Response(answer.status, headers, body)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ProviderUnavailable(f"no answer from the provider: {reason}") from None
 
-    async def _read(self, read: Callable[[Response], _T], response: Response) -> _T:
+    async def _read(self, read: Callable[[Response], _T], packed: Response) -> _T:
         """Read an answer; a long one in a thread, so that other calls leave in their slots.
 
         There is one thread: side by side they would take as long, and hold as much memory each.
         """
-        if len(response.body) < _CHUNK:
+
+        def unpack_and_read() -> _T:
+            response = unpacked(packed, self._patience.body_limit)
+            if response.status != 200:
+                response = replace(response, body=self._without_keys(response.body))
             return read(response)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._reader, read, response)
+
+        if len(packed.body) < _SHORT:
+            return unpack_and_read()
+        return await asyncio.get_running_loop().run_in_executor(self._reader, unpack_and_read)
 
     def _trace(self) -> aiohttp.TraceConfig:
         """Have the pacer told when a request has really left."""
@@ -242,13 +250,13 @@ class Client:
         return trace
 
     async def _body(self, answer: aiohttp.ClientResponse) -> bytes:
-        """Read a body that decompresses to no more than the limit."""
+        """Read a body as it was sent, of no more bytes than the limit."""
         body = bytearray()
         async for part in answer.content.iter_chunked(_CHUNK):
             body += part
             if len(body) > self._patience.body_limit:
                 answer.close()
-                raise UnreadableAnswer(f"the answer exceeds {self._patience.body_limit} bytes")
+                raise too_long(self._patience.body_limit)
         return bytes(body)
 
     def _without_keys(self, refusal: bytes) -> bytes:

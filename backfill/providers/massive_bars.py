@@ -2,15 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
-from operator import attrgetter
 from typing import Final, TypeVar
 
 import msgspec
 import numpy as np
-from msgspec.structs import astuple
+from numpy.typing import NDArray
 
-from backfill.core.bars import NO_COUNT, Bars, FloatColumn
+from backfill.core.bars import NO_COUNT, Bars
 from backfill.errors import UnreadableAnswer
 
 _NULL: Final = msgspec.Raw(b"null")
@@ -29,10 +27,29 @@ class _Bar(msgspec.Struct, gc=False):
     c: float
     v: float
     vw: float = np.nan
-    n: float = NO_COUNT
+    n: float = float(NO_COUNT)  # whole numbers take fewer bytes in `_rows`
 
 
-_WIDTH: Final = len(_Bar.__struct_fields__)
+def _row_type() -> np.dtype[np.void]:
+    """Where the doubles of a bar are in its MessagePack form.
+
+    One byte begins the map; a byte and the name, and one byte more, come before each double
+    (https://github.com/msgpack/msgpack/blob/master/spec.md).
+    """
+    names = _Bar.__struct_fields__
+    widths = [len(name) + 10 for name in names]
+    ends = np.cumsum(widths) + 1
+    return np.dtype(
+        {
+            "names": list(names),
+            "formats": [">f8"] * len(names),
+            "offsets": [int(end) - 8 for end in ends],
+            "itemsize": int(ends[-1]),
+        }
+    )
+
+
+_ROW: Final = _row_type()
 _PIECE: Final = 64 * 1024
 _MOST: Final = 2.0**53
 """Up to here a double holds every whole number."""
@@ -75,7 +92,7 @@ class _LoosePage(PageEnvelope):
     results: list[_LooseBar] = []
 
 
-class _GroupedBar(_Bar, kw_only=True, gc=False):
+class _Ticker(msgspec.Struct):
     T: str
 
 
@@ -84,7 +101,7 @@ class _LooseGroupedBar(_LooseBar, kw_only=True):
 
 
 class _GroupedDay(Envelope):
-    results: list[_GroupedBar] = []
+    results: msgspec.Raw = msgspec.Raw(b"[]")
     ticker: None = None  # an answer that names one is another
 
 
@@ -93,9 +110,10 @@ class _LooseGroupedDay(Envelope):
     ticker: None = None
 
 
-_VALUES: Final = attrgetter(*_Bar.__struct_fields__)
+_ROWS: Final = msgspec.msgpack.Encoder()
 _PAGE: Final = msgspec.json.Decoder(_Page)
 _BARS: Final = msgspec.json.Decoder(list[_Bar])
+_TICKERS: Final = msgspec.json.Decoder(list[_Ticker])
 _LOOSE_PAGE: Final = msgspec.json.Decoder(_LoosePage)
 _GROUPED_DAY: Final = msgspec.json.Decoder(_GroupedDay)
 _LOOSE_GROUPED_DAY: Final = msgspec.json.Decoder(_LooseGroupedDay)
@@ -117,8 +135,7 @@ def read_page(body: bytes) -> tuple[PageEnvelope, Bars]:
 
     def strictly() -> tuple[PageEnvelope, Bars]:
         page = _PAGE.decode(body)
-        parts = [_flat(_BARS.decode(piece)) for piece in _pieces(bytes(page.results))]
-        return page, _columns(np.concatenate([np.empty(0), *parts]))
+        return page, _columns(bytes(page.results))
 
     def loosely() -> tuple[PageEnvelope, Bars]:
         page = _LOOSE_PAGE.decode(body)
@@ -140,7 +157,8 @@ def read_grouped_day(body: bytes) -> tuple[Envelope, list[str], Bars]:
 
     def strictly() -> tuple[Envelope, list[str], Bars]:
         day = _GROUPED_DAY.decode(body)
-        return day, [row.T for row in day.results], _columns(_flat(day.results, _VALUES))
+        results = bytes(day.results)
+        return day, [row.T for row in _TICKERS.decode(results)], _columns(results)
 
     def loosely() -> tuple[Envelope, list[str], Bars]:
         day = _LOOSE_GROUPED_DAY.decode(body)
@@ -189,19 +207,26 @@ def _pieces(results: bytes) -> Iterator[bytes]:
         start = stop + 1
 
 
-def _flat(
-    bars: Sequence[_Bar], values_of: Callable[[_Bar], tuple[float, ...]] = astuple
-) -> FloatColumn:
-    """Return the values of all bars, one bar after the other."""
-    return np.fromiter(chain.from_iterable(map(values_of, bars)), np.float64, len(bars) * _WIDTH)
-
-
-def _columns(flat: FloatColumn) -> Bars:
-    t, o, h, l, c, v, vw, n = flat.reshape(-1, _WIDTH).T.copy()  # noqa: E741  # the wire's own names
+def _columns(results: bytes) -> Bars:
+    rows = np.concatenate(
+        [np.empty(0, _ROW), *(_rows(_BARS.decode(piece)) for piece in _pieces(results))]
+    )
+    t, o, h, l, c, v, vw, n = (rows[name].astype(np.float64) for name in rows.dtype.names or ())  # noqa: E741  # the wire's own names
     for whole in (t, n):
         if not ((whole == np.trunc(whole)) & (np.abs(whole) <= _MOST)).all():
             raise msgspec.ValidationError("a time stamp or a count is no whole number")
     return Bars(t.astype(np.int64), o, h, l, c, v, vw, n.astype(np.int64))
+
+
+def _rows(bars: Sequence[_Bar]) -> NDArray[np.void]:
+    """Return bars as records.
+
+    As MessagePack, a bar of doubles is a map whose size is always the same, so that a list of them
+    lies in memory as an array of records does. That costs half of what reading the values one by
+    one does.
+    """
+    packed = _ROWS.encode(bars)
+    return np.frombuffer(packed, _ROW, offset=len(packed) - len(bars) * _ROW.itemsize)
 
 
 def _loose_columns(rows: Sequence[_LooseBar]) -> Bars:
