@@ -57,8 +57,18 @@ class Bars:
         )
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.intp] | slice) -> Self:
-        """Return the bars that a mask, an index array or a slice picks."""
+        """Return the bars that a mask, an index array or a slice picks.
+
+        A mask that picks them all costs no copy: most checks find nothing.
+        """
+        if not isinstance(rows, slice) and rows.dtype == np.bool_ and rows.all():
+            return self
         return type(self)(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def parted(self, at_ms: int) -> tuple[Self, Self]:
+        """Part bars that are in order of time into those before an instant and the others."""
+        at = int(np.searchsorted(self.ts_ms, at_ms))
+        return self.take(slice(at)), self.take(slice(at, None))
 
     @classmethod
     def empty(cls) -> Self:

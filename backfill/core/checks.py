@@ -74,9 +74,11 @@ def check_page(
     if not len(bars):
         return Checked(bars, bars, (), None)
     _refuse_other_units(bars)
-    grid = calendar.grid(timeframe)
     canonical = calendar.canonical(timeframe, bars.ts_ms)
+    oldest_first = np.argsort(canonical, kind="stable")
+    bars, canonical = bars.take(oldest_first), canonical[oldest_first]
     _refuse_coarser(calendar, timeframe, bars, canonical, asked)
+    grid = calendar.grid(timeframe)
     slots, inside = grid.floor(canonical)
     on_grid = inside & (slots == canonical)
     within = (canonical >= asked.start_ms) & (canonical < asked.end_ms)
@@ -94,13 +96,13 @@ def check_page(
         verdict[failed & (verdict == 0)] = number
     bad = np.flatnonzero(verdict)
     good = np.flatnonzero(verdict == 0)
-    good = good[np.argsort(canonical[good], kind="stable")]
-    kept = good[np.diff(canonical[good], prepend=0) != 0]
+    kept = np.zeros(len(bars), bool)
+    kept[good[np.diff(canonical[good], prepend=0) != 0]] = True
     return Checked(
-        bars=replace(bars.take(kept), ts_ms=canonical[kept]),
+        bars=replace(bars, ts_ms=canonical).take(kept),
         rejected=bars.take(bad),
         reasons=tuple(checks[number - 1][0] for number in verdict[bad].tolist()),
-        edge_ms=int(canonical[within].min()) if within.any() else None,
+        edge_ms=int(canonical[within][0]) if within.any() else None,
     )
 
 
@@ -118,6 +120,8 @@ def drop_repeated(calendar: Calendar, timeframe: Timeframe, bars: Bars, before: 
     _refuse_other_units(bars)
     canonical = calendar.canonical(timeframe, bars.ts_ms)
     known = calendar.canonical(timeframe, before.ts_ms)
+    if canonical.max() < known.min():
+        return bars
     repeated = is_among(canonical, known)
     if repeated.any():
         overlap = is_among(known, canonical)
@@ -184,15 +188,13 @@ def _bad_values(bars: Bars) -> list[tuple[Reason, NDArray[np.bool_]]]:
 
 
 def _conflicts(bars: Bars, canonical: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Mark the bars that share a slot with one of other values."""
-    order = np.argsort(canonical, kind="stable")
-    slots = canonical[order]
-    same_slot = slots[1:] == slots[:-1]
+    """Mark the bars, sorted by their slots, that share one with a bar of other values."""
+    same_slot = canonical[1:] == canonical[:-1]
     if not same_slot.any():
         return np.zeros(len(bars), bool)
-    values = _values(bars)[:, order]
+    values = _values(bars)
     differs = same_slot & (values[:, 1:] != values[:, :-1]).any(axis=0)
-    return is_among(canonical, slots[1:][differs])
+    return is_among(canonical, canonical[1:][differs])
 
 
 def _refuse_coarser(
@@ -206,15 +208,19 @@ def _refuse_coarser(
 
     Both halves are counted in regular sessions: in extended hours nobody can say what to expect.
     """
-    if np.count_nonzero(np.diff(np.sort(canonical, kind="stable"))) < 2:
+    if np.count_nonzero(np.diff(canonical)) < 2:
+        return
+    finer_first = tuple(Timeframe)
+    of_coarser = [
+        coarser
+        for coarser in finer_first[finer_first.index(timeframe) + 1 :]
+        if all(calendar.starts_bar(coarser, part).all() for part in (bars.ts_ms[:9], bars.ts_ms))
+    ]
+    if not of_coarser:
         return
     first, last = int(bars.ts_ms.min()), int(bars.ts_ms.max())
     expected = calendar.regular_grid(timeframe).slots(
         (max(first, asked.start_ms), min(last + 1, asked.end_ms))
     )
-    if np.count_nonzero(is_among(expected, canonical)) * 2 >= len(expected):
-        return
-    finer_first = tuple(Timeframe)
-    for coarser in finer_first[finer_first.index(timeframe) + 1 :]:
-        if calendar.starts_bar(coarser, bars.ts_ms).all():
-            raise BadAnswer(f"bars of {coarser} came for {timeframe}")
+    if np.count_nonzero(is_among(expected, canonical)) * 2 < len(expected):
+        raise BadAnswer(f"bars of {of_coarser[0]} came for {timeframe}")

@@ -46,19 +46,21 @@ def empty_slots(
     """
     grid = calendar.regular_grid(timeframe)
     filled = np.concatenate((present_ms, quarantined_ms))
-    traded = _session_of(calendar, filled)
     found: list[EmptySlots] = []
     for claim in claims:
         slots = grid.slots(claim)
-        unfilled = ~is_among(slots, filled)
-        in_traded_session = is_among(_session_of(calendar, slots), traded)
+        offset = grid.index_from(claim.start_ms)
+        quarantined = np.flatnonzero(is_among(slots, quarantined_ms))
+        found += _by_month(calendar, timeframe, quarantined + offset, EmptyReason.quarantined)
+        unfilled = np.flatnonzero(~is_among(slots, filled))
+        if not len(unfilled):
+            continue
+        traded = is_among(_session_of(calendar, slots[unfilled]), _session_of(calendar, filled))
         for reason, chosen in (
-            (EmptyReason.quarantined, is_among(slots, quarantined_ms)),
-            (EmptyReason.no_trades, unfilled & in_traded_session),
-            (EmptyReason.absent, unfilled & ~in_traded_session),
+            (EmptyReason.no_trades, unfilled[traded]),
+            (EmptyReason.absent, unfilled[~traded]),
         ):
-            indices = np.flatnonzero(chosen) + grid.index_from(claim.start_ms)
-            found += _by_month(calendar, timeframe, indices, reason)
+            found += _by_month(calendar, timeframe, chosen + offset, reason)
     return found
 
 

@@ -21,7 +21,7 @@ from backfill.core.empty import EmptySlots, empty_slots
 from backfill.core.plan import PlannedRange
 from backfill.core.rollup import roll_up
 from backfill.core.series import Series, Source
-from backfill.core.timeframe import Timeframe
+from backfill.core.timeframe import DAY_MS, Timeframe
 from backfill.core.wire import Page
 from backfill.core.work import Target, Work
 from backfill.errors import BadAnswer
@@ -124,13 +124,19 @@ class Pages:
         return self._work.calendar.day_of(first_ms)
 
     def _stamps(self, page: Page) -> IntColumn:
-        return np.sort(np.concatenate((page.bars.ts_ms, self._edge.ts_ms)))
+        stamps = np.concatenate((page.bars.ts_ms, self._edge.ts_ms))
+        return np.sort(stamps, kind="stable")  # quick for what comes in order, either way
 
     def _after_silence(self, stamps: IntColumn) -> int:
         """The index of the first stamp after the last silence; 0 if there is none."""
-        sessions = np.searchsorted(self._work.calendar.midnight_ms, stamps, side="right")
         usual = _SESSIONS_PER_BAR.get(self._work.base, 1)
-        silences = np.flatnonzero(np.diff(sessions) > _SILENT_SESSIONS + usual)
+        # A session is a day at least, so that few pages have anything to count.
+        long = np.flatnonzero(np.diff(stamps) > _SILENT_SESSIONS * DAY_MS)
+        before, after = (
+            np.searchsorted(self._work.calendar.midnight_ms, stamps[at], side="right")
+            for at in (long, long + 1)
+        )
+        silences = long[after - before > _SILENT_SESSIONS + usual]
         return int(silences[-1]) + 1 if len(silences) else 0
 
     def reaches(self, listed_ms: int | None) -> bool:
@@ -159,13 +165,11 @@ class Pages:
         unseen = drop_repeated(work.calendar, work.base, page.bars, self._before)
         checked = check_page(work.calendar, work.base, unseen, asked, self._now_ms)
         claim = self._claim(asked, page, checked)
-        bars = Bars.concat([checked.bars, self._edge])
-        self._edge = bars.take(bars.ts_ms < claim.start_ms)
+        self._edge, bars = Bars.concat([checked.bars, self._edge]).parted(claim.start_ms)
         if len(page.bars):
             self._before = Bars.concat([page.bars, self._edge])
-        bars = bars.take(bars.ts_ms >= claim.start_ms)
         if listed_ms is not None:
-            bars = bars.take(bars.ts_ms >= self._grid.widen((listed_ms, listed_ms + 1)).start_ms)
+            _, bars = bars.parted(self._grid.widen((listed_ms, listed_ms + 1)).start_ms)
         quarantined = np.concatenate((self._slots_of(checked), self._quarantined))
         self._quarantined = quarantined[quarantined < claim.start_ms]
         chunks = []
