@@ -66,6 +66,8 @@ AllTimeframes = Annotated[bool, typer.Option("--all-timeframes", help="All nine.
 
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
+    # numpy's linear algebra, of which nothing is used, would start a thread for each core.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     sys.exit(_exit_code())
 
 

@@ -1,6 +1,7 @@
 """The database: connections that keep no state outside a transaction, and faults made typed."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias, TypeVar
@@ -21,6 +22,8 @@ CONNECTIONS: Final = 6
 _CONNECT_S: Final = 10.0
 _STATEMENT_S: Final = 60.0
 _CLOSE_S: Final = 1.0
+_SEND_BUFFER: Final = 2**21
+"""In bytes; the system may allow less."""
 _ATTEMPTS: Final = 6
 _LIMITS: Final = "SET LOCAL statement_timeout = '55s'; SET LOCAL lock_timeout = '20s'"
 _HURRY: Final = f"{_LIMITS}; SET LOCAL synchronous_commit = off"
@@ -86,6 +89,7 @@ class Database:
                 timeout=_CONNECT_S,
                 command_timeout=_STATEMENT_S,
                 statement_cache_size=0,
+                connect=_connected,
                 reset=_keep_as_it_is,
             )
             async with pool.acquire(timeout=_CONNECT_S):
@@ -165,6 +169,21 @@ class Database:
             raise
         except _FAULTS as error:
             raise DatabaseError(f"the database refused: {_said(error)}") from error
+
+
+async def _connected(*address: Any, **options: Any) -> asyncpg.Connection:
+    """Connect, and let a local socket hold as many rows as one to another host does.
+
+    The kernel sizes the buffers of TCP by itself. A Unix socket's takes two milliseconds' worth of
+    rows, after which the server waits for the event loop: a tenth of the time of a load. asyncpg
+    (0.31) tells nobody its socket.
+    """
+    connection = await asyncpg.connect(*address, **options)
+    transport: asyncio.Transport | None = getattr(connection, "_transport", None)
+    opened = transport.get_extra_info("socket") if transport else None
+    if opened is not None and opened.family == getattr(socket, "AF_UNIX", None):
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+    return connection
 
 
 async def _keep_as_it_is(_connection: Connection) -> None:
