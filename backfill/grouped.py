@@ -120,8 +120,8 @@ class GroupedPart:
             asker=f"grouped {Timeframe.d1}",
         )
         log.info("fetch.page", session=str(date), bars=len(day.bars), last=True)
-        chunks = await asyncio.to_thread(
-            read_day, work, session, day, rules.now_ms, self._final_ms(work[0], day)
+        chunks = await context.client.apart(
+            partial(read_day, work, session, day, rules.now_ms, self._final_ms(work[0], day))
         )
         if chunks:
             await self._write(chunks, work)

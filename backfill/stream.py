@@ -241,7 +241,9 @@ class Stream:
         await self.written()
         if self._outdated:
             return
-        chunks = await asyncio.to_thread(self._pages.read, page, listed_ms, self._final_ms(page))
+        chunks = await context.client.apart(
+            partial(self._pages.read, page, listed_ms, self._final_ms(page))
+        )
 
         async def given(_connection: Connection) -> list[Chunk]:
             return chunks

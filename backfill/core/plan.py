@@ -3,7 +3,8 @@
 from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import date
-from typing import TypeVar
+from functools import lru_cache
+from typing import Final, TypeVar
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from backfill.core.terms import Settling
 from backfill.core.timeframe import Timeframe
 
 _Count = TypeVar("_Count", int, IntColumn)
+
+_ALIKE: Final = 256
+"""Most symbols of a watchlist want and lack the same: as many answers are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,7 @@ def final_session(calendar: Calendar, settling: Settling, now_ms: int) -> date:
     )
 
 
+@lru_cache(_ALIKE)
 def wanted_span(
     grid: Grid, start_ms: int, end_ms: int | None, frontier: int, limits: Limits
 ) -> Span | None:
@@ -96,9 +101,10 @@ def missing_spans(grid: Grid, wanted: Span | None, coverage: Spans) -> Spans:
     return Spans(tuple(span for span in whole if grid.count(span)))
 
 
+@lru_cache(_ALIKE)
 def plan_ranges(
     calendar: Calendar, timeframe: Timeframe, missing: Spans, page_size: int
-) -> list[PlannedRange]:
+) -> tuple[PlannedRange, ...]:
     """Return the requests that close ``missing`` in the fewest calls, newest first.
 
     A page holds at most ``page_size`` base aggregates: minutes for an intraday timeframe, days for
@@ -107,7 +113,7 @@ def plan_ranges(
     """
     pages = _Pages(calendar, timeframe, page_size)
     holes = tuple(hole for hole in missing if pages.grid.narrow(hole))
-    return [pages.request_for(joined) for joined in _joined(pages, holes)]
+    return tuple(pages.request_for(joined) for joined in _joined(pages, holes))
 
 
 def _joined(pages: "_Pages", holes: tuple[Span, ...]) -> list[tuple[Span, ...]]:

@@ -220,10 +220,7 @@ class Client:
             raise ProviderUnavailable(f"no answer from the provider: {reason}") from None
 
     async def _read(self, read: Callable[[Response], _T], packed: Response) -> _T:
-        """Read an answer; a long one in a thread, so that other calls leave in their slots.
-
-        There is one thread: side by side they would take as long, and hold as much memory each.
-        """
+        """Unpack and read an answer; a long one apart, so that other calls leave in their slots."""
 
         def unpack_and_read() -> _T:
             response = unpacked(packed, self._patience.body_limit)
@@ -233,7 +230,14 @@ class Client:
 
         if len(packed.body) < _SHORT:
             return unpack_and_read()
-        return await asyncio.get_running_loop().run_in_executor(self._reader, unpack_and_read)
+        return await self.apart(unpack_and_read)
+
+    async def apart(self, work: Callable[[], _T]) -> _T:
+        """Do what takes long with an answer in the thread for that, and return its result.
+
+        There is one: several would take as long, and hold as much memory each.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._reader, work)
 
     def _trace(self) -> aiohttp.TraceConfig:
         """Have the pacer told when a request has really left."""

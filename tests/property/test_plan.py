@@ -22,7 +22,7 @@ class Planned(NamedTuple):
     frontier: int
     page_size: int
     missing: Spans
-    ranges: list[PlannedRange]
+    ranges: tuple[PlannedRange, ...]
 
 
 def base_of(case: Case) -> Case:
@@ -119,7 +119,7 @@ def test_no_other_way_to_join_the_holes_takes_fewer_calls_or_as_few_for_less(
     holes = list(data.draw(near_holes(case)))
     page_size = base_per_bar(case) + data.draw(st.integers(0, 100) | st.integers(100, 10_000))
 
-    def ranges_of(missing: Spans) -> list[PlannedRange]:
+    def ranges_of(missing: Spans) -> tuple[PlannedRange, ...]:
         return plan_ranges(case.calendar, case.timeframe, missing, page_size)
 
     alone = {
@@ -175,7 +175,7 @@ def test_nothing_missing_plans_nothing(case: Case, page_size: int) -> None:
     wanted = Span(case.slots[0].start, case.slots[-1].end)
     covered = Spans.of(wanted)
     missing = missing_spans(case.grid, wanted, covered)
-    assert plan_ranges(case.calendar, case.timeframe, missing, page_size) == []
+    assert plan_ranges(case.calendar, case.timeframe, missing, page_size) == ()
 
 
 @given(cases(tuple(t for t in Timeframe if t.is_intraday)))
@@ -184,7 +184,7 @@ def test_closed_hours_alone_are_never_asked_for(case: Case) -> None:
     overnight = Spans.of(
         *((one.end, other.start) for one, other in pairwise(case.slots) if one.end < other.start)
     )
-    assert plan_ranges(case.calendar, case.timeframe, overnight, 50_000) == []
+    assert plan_ranges(case.calendar, case.timeframe, overnight, 50_000) == ()
 
 
 @settings(max_examples=5)
