@@ -55,6 +55,7 @@ def measure(scale: Scale) -> Results:
                 figure
                 for scenario in (
                     scenarios.deep_tables,
+                    scenarios.event_loop,
                     scenarios.no_op_increment,
                     scenarios.plan_from_nothing,
                     scenarios.help_text,

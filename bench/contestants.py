@@ -113,6 +113,18 @@ class Arena:
         """Run the real command on this provider and database."""
         return self.python(OURS.module, *arguments)
 
+    def lags(self, loads: Sequence[Load]) -> dict[str, float]:
+        """Let the library load bars, and return how late its event loop was, in seconds."""
+        self.provider.reset()
+        ended = self.python(
+            "bench.lag",
+            ",".join(load.ticker for load in loads),
+            min(load.start for load in loads).isoformat(),
+            max(load.end for load in loads).isoformat(),
+        )
+        said: dict[str, float] = json.loads(ended.out.splitlines()[-1])
+        return said
+
     def python(self, module: str, *arguments: str) -> Ended:
         """Run a module that reads the command's settings."""
         return run_measured(

@@ -107,6 +107,22 @@ def deep_tables(bench: Bench) -> list[Figure]:
     ]
 
 
+def event_loop(bench: Bench) -> list[Figure]:
+    """Load the small history with a look at how late the event loop is for what is due."""
+    some = workload(bench.scale.shallow, bench.scale.series)
+    bench.provider.prepare(set(some))
+    bench.server.prepare([load.ticker for load in some])
+    lags = []
+    for _ in range(bench.scale.rounds):
+        with bench.server.fresh() as database:
+            lags.append(bench.arena(database).lags(some))
+    scenario = f"{bench.scale.shallow:,} bars into an empty table"
+    return [
+        _figure(scenario, f"event loop late, {what}", "ms", [one[name] * 1000 for one in lags])
+        for what, name in (("99 of 100 times less than", "p99"), ("at most", "most"))
+    ]
+
+
 def no_op_increment(bench: Bench) -> list[Figure]:
     """Keep many series, then run them again with nothing newly final."""
     symbols = [f"SIM{number:03}" for number in range(bench.scale.kept)]

@@ -19,14 +19,20 @@ QUOTA = "20/3s"
 
 
 @pytest.fixture
-def strict(simulate: Callable[..., Simulator], market: Market) -> Simulator:
+def quota() -> str:
+    """The quota that the provider enforces."""
+    return QUOTA
+
+
+@pytest.fixture
+def strict(simulate: Callable[..., Simulator], market: Market, quota: str) -> Simulator:
     """A provider with the quota that has drawn its market: a first call must not hold up others.
 
     It stamps a call when it gets to it, and the first one would keep it busy for a while.
     """
     for number in range(200):
         assert len(market.bars(f"SIM{number:03}", Timeframe.d1, 0, round(NOW.timestamp() * 1000)))
-    return simulate(quota=QUOTA)
+    return simulate(quota=quota)
 
 
 ACTIONS = 2
@@ -47,17 +53,21 @@ def assert_ended_well(process: "Popen[str]") -> None:
     assert process.returncode == 0, err
 
 
-def assert_strict(simulator: Simulator, calls: int) -> None:
+def assert_strict(
+    simulator: Simulator, calls: int, limit: int = LIMIT, window_s: float = WINDOW_S
+) -> None:
     """See that every call was answered, and that none was one too many for its window."""
     assert [call.status for call in simulator.calls] == [200] * calls
     times = sorted(call.at_s for call in simulator.calls)
-    assert min(later - at for at, later in zip(times, times[LIMIT:], strict=False)) >= WINDOW_S
+    assert min(later - at for at, later in zip(times, times[limit:], strict=False)) >= window_s
 
 
-def utilisation(simulator: Simulator, calls: Sequence[int]) -> float:
+def utilisation(
+    simulator: Simulator, calls: Sequence[int], limit: int = LIMIT, window_s: float = WINDOW_S
+) -> float:
     """Return how much of the quota some of the calls used, by R13's formula."""
     times = [simulator.calls[index].at_s for index in calls]
-    return (len(times) - 1) * WINDOW_S / (LIMIT * (max(times) - min(times)))
+    return (len(times) - 1) * window_s / (limit * (max(times) - min(times)))
 
 
 def test_two_hundred_calls_use_the_quota_and_never_exceed_it(
@@ -99,3 +109,16 @@ def test_two_runs_at_once_share_the_quota_and_use_it_together(
     # They took turns: each had its share of the first half.
     early = [call.path.split("/")[4] for call in strict.calls[:100]]
     assert 25 <= sum(ticker < "SIM100" for ticker in early) <= 75
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("quota", ["5/6s"])
+def test_a_long_run_in_a_window_like_the_free_plans_loses_three_calls_of_a_hundred_at_most(
+    strict: Simulator, cli: Callable[..., Cli], quota: str
+) -> None:
+    """Five calls in six seconds are a tenth of the free plan's window."""
+    assert_ended_well(run_of(cli(strict, BACKFILL_QUOTA=quota), 0, 60))
+
+    assert_strict(strict, 60 + ACTIONS, limit=5, window_s=6.0)
+    used = utilisation(strict, range(60), limit=5, window_s=6.0)
+    assert 0.97 <= used <= 1.0
