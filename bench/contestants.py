@@ -113,8 +113,11 @@ class Arena:
         """Run the real command on this provider and database."""
         return self.python(OURS.module, *arguments)
 
-    def lags(self, loads: Sequence[Load]) -> dict[str, float]:
-        """Let the library load bars, and return how late its event loop was, in seconds."""
+    def lags(self, loads: Sequence[Load]) -> list[float]:
+        """Let the library load bars, and return how late its event loop was at each tick.
+
+        In seconds, the least first, from the first request on.
+        """
         self.provider.reset()
         ended = self.python(
             "bench.lag",
@@ -122,8 +125,9 @@ class Arena:
             min(load.start for load in loads).isoformat(),
             max(load.end for load in loads).isoformat(),
         )
-        said: dict[str, float] = json.loads(ended.out.splitlines()[-1])
-        return said
+        ticks = json.loads(ended.out.splitlines()[-1])
+        first_at = self.provider.calls().first_at or 0.0
+        return sorted(lag for at, lag in ticks if at >= first_at)
 
     def python(self, module: str, *arguments: str) -> Ended:
         """Run a module that reads the command's settings."""

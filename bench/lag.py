@@ -1,7 +1,7 @@
-"""A load by the library, with a look at the event loop. Prints the longest lags, in seconds.
+"""A load by the library, with a look at the event loop. Prints when, and how late it was, as JSON.
 
 A tick is due every millisecond; what it is late by is how long the loop was kept from a call that
-had to leave then.
+had to leave then. Instants are in seconds of the epoch, lags in seconds.
 """
 
 import asyncio
@@ -17,19 +17,19 @@ from bench.workload import NOW
 _TICK_S = 0.001
 
 
-async def _watched(settings: api.Settings, job: api.Job) -> list[float]:
-    lags: list[float] = []
+async def _watched(settings: api.Settings, job: api.Job) -> list[tuple[float, float]]:
+    lags: list[tuple[float, float]] = []
 
     async def tick() -> None:
         while True:
             due = time.perf_counter() + _TICK_S
             await asyncio.sleep(_TICK_S)
-            lags.append(time.perf_counter() - due)
+            lags.append((time.time(), time.perf_counter() - due))
 
     ticking = asyncio.create_task(tick())
     await api.run(settings, job)
     ticking.cancel()
-    return sorted(lags)
+    return lags
 
 
 def main() -> None:
@@ -41,8 +41,7 @@ def main() -> None:
         last=parse_bound(until),
         as_of=NOW,
     )
-    lags = asyncio.run(_watched(api.Settings.load(), job))
-    print(json.dumps({"p99": lags[len(lags) * 99 // 100], "most": lags[-1]}))
+    print(json.dumps(asyncio.run(_watched(api.Settings.load(), job))))
 
 
 if __name__ == "__main__":
