@@ -8,7 +8,7 @@ from uuid import UUID
 import structlog
 
 from backfill.core.calendar import ALWAYS_OPEN
-from backfill.core.series import Alias, Symbol, aliases_of, dated_back
+from backfill.core.series import Alias, Symbol, SymbolId, aliases_of, dated_back
 from backfill.core.wire import Reference
 from backfill.errors import NotEntitled, UnknownSymbol
 from backfill.providers.base import Provider
@@ -42,7 +42,7 @@ class ReferenceDesk:
         self._client = client
         self._provider = provider
         self._outcomes = outcomes
-        self._asked: dict[int, asyncio.Task[Symbol]] = {}
+        self._asked: dict[SymbolId, asyncio.Task[Symbol]] = {}
 
     async def look_up(self, symbol: Symbol, trades_since: date | None) -> Symbol:
         """Return a symbol as it is known once the reference has been asked about it.

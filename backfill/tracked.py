@@ -6,7 +6,7 @@ from datetime import date, datetime
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span
 from backfill.core.plan import frontier_ms, wanted_span
-from backfill.core.series import Progress, Series
+from backfill.core.series import Progress, Series, SymbolId
 from backfill.core.terms import Terms
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import parse_since
@@ -64,7 +64,7 @@ async def tracked_series(
 
     async def load(
         connection: Connection,
-    ) -> tuple[list[Series], dict[int, date], progress.Known]:
+    ) -> tuple[list[Series], dict[SymbolId, date], progress.Known]:
         symbols = {
             symbol.id: symbol
             for symbol in await universe.known_symbols(connection)

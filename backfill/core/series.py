@@ -5,13 +5,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from itertools import pairwise
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple, Self, TypeAlias
+from uuid import UUID
 
 from backfill.core.calendar import ALWAYS_OPEN
 from backfill.core.coverage import Span, Spans
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import DatedName
 from backfill.errors import UsageError
+
+SymbolId: TypeAlias = int | UUID
+"""The key of a symbol: whatever the table ``symbols`` uses."""
 
 _PAIR: Final = re.compile(r"[A-Z0-9]{2,10}/[A-Z]{3,5}")
 _LATE: Final = timedelta(days=7)
@@ -39,7 +43,7 @@ class Symbol:
     is known of a symbol doesn't make it another one: two with the same id and ticker are equal.
     """
 
-    id: int
+    id: SymbolId
     ticker: str
     asset_type: str
     calendar: str
@@ -72,7 +76,7 @@ class Series(NamedTuple):
     timeframe: Timeframe
 
     @property
-    def key(self) -> tuple[int, Timeframe]:
+    def key(self) -> tuple[SymbolId, Timeframe]:
         """The key of the series in every table."""
         return self.symbol.id, self.timeframe
 

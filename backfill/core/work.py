@@ -22,7 +22,7 @@ from backfill.core.plan import (
     plan_ranges,
     wanted_span,
 )
-from backfill.core.series import Progress, Series, Source, Symbol
+from backfill.core.series import Progress, Series, Source, Symbol, SymbolId
 from backfill.core.terms import Terms
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
@@ -157,7 +157,7 @@ def plan_work(
     calendar: Calendar,
     rules: Rules,
     demand: Demand,
-    known: Mapping[tuple[int, Timeframe], Progress],
+    known: Mapping[tuple[SymbolId, Timeframe], Progress],
 ) -> list[Work]:
     """Return the work for a symbol's timeframes, one piece per timeframe that is fetched.
 
@@ -191,7 +191,7 @@ def plan_piece(
     calendar: Calendar,
     rules: Rules,
     demand: Demand,
-    known: Mapping[tuple[int, Timeframe], Progress],
+    known: Mapping[tuple[SymbolId, Timeframe], Progress],
 ) -> Work:
     """Return the work for those of a symbol's timeframes that are fed from one base.
 

@@ -120,12 +120,12 @@ async def _write_bars(
 ) -> None:
     """Copy what lies beyond the stored bars of a series; merge what else is not stored as it is.
 
-    Rows are written in key order, series by series, so that two writers never wait for each other.
+    Rows are written series by series in one order, so that two writers never wait for each other.
     """
     order = list(Timeframe)
     fresh, merged = [], []
     for chunk in sorted(
-        chunks, key=lambda one: (one.series.symbol.id, order.index(one.series.timeframe))
+        chunks, key=lambda one: (str(one.series.symbol.id), order.index(one.series.timeframe))
     ):
         progress, change = known[chunk.series.key], changes[chunk.series]
         beyond, within = _beyond(chunk.bars, progress)

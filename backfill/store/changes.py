@@ -16,7 +16,7 @@ _NOTE_CHANGES: Final = """
     SELECT $1, n.symbol_id, n.timeframe::timeframe, tstzrange(n.first, n.last, '[]'),
         n.inserted, n.updated, n.withdrawn
     FROM unnest(
-        $2::integer[], $3::text[], $4::timestamptz[], $5::timestamptz[],
+        $2::symbol_id[], $3::text[], $4::timestamptz[], $5::timestamptz[],
         $6::bigint[], $7::bigint[], $8::bigint[]
     ) AS n (symbol_id, timeframe, first, last, inserted, updated, withdrawn)
     ON CONFLICT (run_id, symbol_id, timeframe) DO UPDATE

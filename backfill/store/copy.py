@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
+from uuid import UUID
 
 import asyncpg
 import numpy as np
 from numpy.typing import NDArray
 
 from backfill.core.bars import NO_COUNT, Bars
-from backfill.core.series import Series
+from backfill.core.series import Series, SymbolId
 from backfill.store.pool import Connection
 from backfill.store.times import POSTGRES_EPOCH_MS
 
@@ -18,7 +19,7 @@ _TRAILER: Final = b"\xff\xff"
 _COLUMNS: Final = (
     "symbol_id", "timeframe", "ts", "open", "high", "low", "close", "volume", "vwap", "trade_count",
 )  # fmt: skip
-# The migrations take the type that an existing table of symbols chose: integer or bigint.
+# The migrations take the type that an existing table of symbols chose: integer, bigint or uuid.
 _ID_WIDTH: Final = """
     SELECT attlen
     FROM pg_attribute
@@ -63,7 +64,8 @@ def copy_rows(series: Series, bars: Bars, id_width: int = 4) -> bytes:
     label = str(series.timeframe).encode()
     table = np.empty(len(bars), _row_type(len(label), id_width))
     table["fields"] = len(_COLUMNS)
-    table["symbol_id"], table["timeframe"] = series.symbol.id, label
+    table["symbol_id"] = np.void(_id_bytes(series.symbol.id, id_width))
+    table["timeframe"] = label
     table["symbol_id_length"], table["timeframe_length"] = id_width, len(label)
     table["ts"] = (bars.ts_ms - POSTGRES_EPOCH_MS) * 1000
     for name in (*_PRICES, "trade_count"):
@@ -74,6 +76,12 @@ def copy_rows(series: Series, bars: Bars, id_width: int = 4) -> bytes:
     if not any(rows.any() for rows in absent.values()):
         return table.tobytes()
     return _without_absent(table, absent)
+
+
+def _id_bytes(symbol_id: SymbolId, width: int) -> bytes:
+    return (
+        symbol_id.bytes if isinstance(symbol_id, UUID) else symbol_id.to_bytes(width, signed=True)
+    )
 
 
 def _without_absent(table: NDArray[np.void], absent: dict[str, NDArray[np.bool_]]) -> bytes:
@@ -98,7 +106,7 @@ def _row_type(label_length: int, id_width: int) -> np.dtype[np.void]:
     layout: list[tuple[str, str]] = [
         ("fields", ">i2"),
         ("symbol_id_length", ">i4"),
-        ("symbol_id", f">i{id_width}"),
+        ("symbol_id", f"V{id_width}"),
         ("timeframe_length", ">i4"),
         ("timeframe", f"S{label_length}"),
         ("ts_length", ">i4"),

@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from backfill.core.coverage import Spans
 from backfill.core.empty import EmptyReason, EmptySlots
-from backfill.core.series import Series
+from backfill.core.series import Series, SymbolId
 from backfill.core.timeframe import Timeframe
+from backfill.store.keys import key_of, keys_of
 from backfill.store.pool import Connection
 from backfill.store.times import from_ranges, to_text
 
@@ -18,7 +19,7 @@ _HELD: Final = timedelta(days=30)
 _ABSENT: Final = """
     SELECT k.symbol_id, k.timeframe::text AS timeframe, k.month, k.slots, k.expires_at,
         k.confirmed_on
-    FROM unnest($1::integer[], $2::text[], $3::text[]) AS c (symbol_id, timeframe, claims)
+    FROM unnest($1::symbol_id[], $2::text[], $3::text[]) AS c (symbol_id, timeframe, claims)
     JOIN known_empty AS k
         ON k.symbol_id = c.symbol_id AND k.timeframe = c.timeframe::timeframe
     WHERE k.reason = 'absent' AND k.slots && c.claims::tstzmultirange
@@ -27,13 +28,13 @@ _ABSENT: Final = """
 _CLEAR: Final = """
     UPDATE known_empty AS k
     SET slots = k.slots - c.claims::tstzmultirange
-    FROM unnest($1::integer[], $2::text[], $3::text[]) AS c (symbol_id, timeframe, claims)
+    FROM unnest($1::symbol_id[], $2::text[], $3::text[]) AS c (symbol_id, timeframe, claims)
     WHERE k.symbol_id = c.symbol_id AND k.timeframe = c.timeframe::timeframe
         AND k.slots && c.claims::tstzmultirange
 """
 _DROP: Final = """
     DELETE FROM known_empty AS k
-    USING unnest($1::integer[], $2::text[]) AS c (symbol_id, timeframe)
+    USING unnest($1::symbol_id[], $2::text[]) AS c (symbol_id, timeframe)
     WHERE k.symbol_id = c.symbol_id AND k.timeframe = c.timeframe::timeframe AND isempty(k.slots)
 """
 # One row holds a month's slots of one reason. Where confirmed slots meet unconfirmed ones, all are
@@ -45,7 +46,7 @@ _NOTE: Final = """
     SELECT n.symbol_id, n.timeframe::timeframe, n.month, n.reason, n.slots::tstzmultirange,
         n.expires_at, n.confirmed_on
     FROM unnest(
-        $1::integer[], $2::text[], $3::date[], $4::text[], $5::text[], $6::timestamptz[],
+        $1::symbol_id[], $2::text[], $3::date[], $4::text[], $5::text[], $6::timestamptz[],
         $7::date[]
     ) AS n (symbol_id, timeframe, month, reason, slots, expires_at, confirmed_on)
     ON CONFLICT (symbol_id, timeframe, month, reason) DO UPDATE
@@ -65,7 +66,7 @@ _READ: Final = """
     SELECT k.symbol_id, k.timeframe::text AS timeframe, k.reason, k.slots, k.expires_at,
         k.confirmed_on
     FROM known_empty AS k
-    JOIN unnest($1::integer[], $2::text[]) AS s (symbol_id, timeframe)
+    JOIN unnest($1::symbol_id[], $2::text[]) AS s (symbol_id, timeframe)
         ON k.symbol_id = s.symbol_id AND k.timeframe = s.timeframe::timeframe
 """
 _EXPIRED: Final = _READ + " WHERE k.expires_at <= $3"
@@ -100,7 +101,10 @@ async def note_empty(connection: Connection, answers: Sequence[Answer], now: dat
     then it holds for 30 days, and so does a slot whose bar is in quarantine.
     """
     closing = [answer for answer in answers if answer.claims]
-    claims = (*_keys(closing), [to_text(answer.claims) for answer in closing])
+    claims = (
+        *keys_of(answer.series for answer in closing),
+        [to_text(answer.claims) for answer in closing],
+    )
     absent = {
         (row["symbol_id"], row["timeframe"], row["month"]): row
         for row in await connection.fetch(_ABSENT, *claims)
@@ -114,12 +118,12 @@ async def note_empty(connection: Connection, answers: Sequence[Answer], now: dat
     if not noted:
         return
     held = [
-        _how_long(reason, spans, absent.get((*_key(answer.series), month)), now)
+        _how_long(reason, spans, absent.get((*key_of(answer.series), month)), now)
         for answer, month, reason, spans in noted
     ]
     await connection.execute(
         _NOTE,
-        *_keys([answer for answer, *_ in noted]),
+        *keys_of(answer.series for answer, *_ in noted),
         [month for _, month, _, _ in noted],
         [str(reason) for _, _, reason, _ in noted],
         [to_text(spans) for *_, spans in noted],
@@ -130,11 +134,13 @@ async def note_empty(connection: Connection, answers: Sequence[Answer], now: dat
 
 async def reopen(connection: Connection, series: Series, spans: Spans) -> None:
     """Forget what is known to be empty within spans of a series."""
-    symbol_id, timeframe = _key(series)
+    symbol_id, timeframe = key_of(series)
     await _clear(connection, ([symbol_id], [timeframe], [to_text(spans)]))
 
 
-async def _clear(connection: Connection, claims: tuple[list[int], list[str], list[str]]) -> None:
+async def _clear(
+    connection: Connection, claims: tuple[list[SymbolId], list[str], list[str]]
+) -> None:
     if await connection.execute(_CLEAR, *claims) != "UPDATE 0":
         await connection.execute(_DROP, *claims[:2])
 
@@ -163,26 +169,16 @@ def _how_long(
     return now + (_HELD if agrees else _UNCONFIRMED), now.date() if agrees else None
 
 
-def _keys(answers: Sequence[Answer]) -> tuple[list[int], list[str]]:
-    keys = [_key(answer.series) for answer in answers]
-    return [symbol_id for symbol_id, _ in keys], [timeframe for _, timeframe in keys]
-
-
-def _key(series: Series) -> tuple[int, str]:
-    return series.symbol.id, str(series.timeframe)
-
-
 async def known_empty(
     connection: Connection, series: Sequence[Series], now: datetime
-) -> dict[tuple[int, Timeframe], KnownEmpty]:
+) -> dict[tuple[SymbolId, Timeframe], KnownEmpty]:
     """Return what is known to be empty of each series; one with nothing is missing."""
     rows = await connection.fetch(
         _READ,
-        [one.symbol.id for one in series],
-        [str(one.timeframe) for one in series],
+        *keys_of(series),
     )
-    settled: dict[tuple[int, Timeframe], list[Spans]] = {}
-    held: dict[tuple[int, Timeframe], dict[EmptyReason, list[Spans]]] = {}
+    settled: dict[tuple[SymbolId, Timeframe], list[Spans]] = {}
+    held: dict[tuple[SymbolId, Timeframe], dict[EmptyReason, list[Spans]]] = {}
     for row in rows:
         key = (row["symbol_id"], Timeframe(row["timeframe"]))
         spans, reason = from_ranges(row["slots"]), EmptyReason(row["reason"])
@@ -201,15 +197,14 @@ async def known_empty(
 
 async def expired_slots(
     connection: Connection, series: Sequence[Series], now: datetime
-) -> dict[tuple[int, Timeframe], Spans]:
+) -> dict[tuple[SymbolId, Timeframe], Spans]:
     """Return the slots of each series that were known to be empty and may be asked for again."""
     rows = await connection.fetch(
         _EXPIRED,
-        [one.symbol.id for one in series],
-        [str(one.timeframe) for one in series],
+        *keys_of(series),
         now,
     )
-    found: dict[tuple[int, Timeframe], list[Spans]] = {}
+    found: dict[tuple[SymbolId, Timeframe], list[Spans]] = {}
     for row in rows:
         key = (row["symbol_id"], Timeframe(row["timeframe"]))
         found.setdefault(key, []).append(from_ranges(row["slots"]))

@@ -7,6 +7,7 @@ from typing import Final
 from backfill.core.bars import IntColumn
 from backfill.core.coverage import Span, Spans
 from backfill.core.series import Series
+from backfill.store.keys import keys_of
 from backfill.store.pool import Connection
 from backfill.store.times import stamps_to_ms, to_time
 
@@ -19,7 +20,7 @@ _INCOMPLETE: Final = """
             WHERE b.symbol_id = s.symbol_id AND b.timeframe = s.timeframe
                 AND b.ts >= p.starts AND b.ts < p.ends
         ) AS stamps
-    FROM unnest($1::integer[], $2::text[]::timeframe[], $3::integer[])
+    FROM unnest($1::symbol_id[], $2::text[]::timeframe[], $3::integer[])
         WITH ORDINALITY AS s (symbol_id, timeframe, question, number)
     JOIN unnest($4::integer[], $5::timestamptz[], $6::timestamptz[], $7::integer[])
         WITH ORDINALITY AS p (question, starts, ends, slots, number)
@@ -60,8 +61,7 @@ async def incomplete(
         spans += [(span, slots, number) for span, slots in question.spans]
     found = await connection.fetch(
         _INCOMPLETE,
-        [one.symbol.id for one, _ in series],
-        [str(one.timeframe) for one, _ in series],
+        *keys_of(one for one, _ in series),
         [number for _, number in series],
         [number for _, _, number in spans],
         [to_time(span.start_ms) for span, _, _ in spans],

@@ -11,6 +11,7 @@ import numpy as np
 from backfill.core.bars import Bars
 from backfill.core.series import Series
 from backfill.store.columns import given_counts, given_vwaps
+from backfill.store.keys import key_of, keys_of
 from backfill.store.pool import Connection
 
 # One statement for the bars of all series. Each is looked up by the primary key (OFFSET keeps the
@@ -29,7 +30,7 @@ _MERGE: Final = """
                 $10::double precision[], $11::bigint[]
             ) AS r (series, ts_ms, open, high, low, close, volume, vwap, trade_count)
         ) AS i
-        JOIN unnest($1::integer[], $2::text[]) WITH ORDINALITY AS k (symbol_id, timeframe, series)
+        JOIN unnest($1::symbol_id[], $2::text[]) WITH ORDINALITY AS k (symbol_id, timeframe, series)
             ON k.series = i.series
         LEFT JOIN LATERAL (
             SELECT *
@@ -100,15 +101,14 @@ async def merge_bars(
         return {}
     rows = await connection.fetch(
         _MERGE,
-        [one.symbol.id for one in series],
-        [str(one.timeframe) for one in series],
+        *keys_of(series),
         np.repeat(np.arange(1, len(parts) + 1), [len(one) for _, one in parts]).tolist(),
         bars.ts_ms.tolist(),
         *(getattr(bars, name).tolist() for name in ("open", "high", "low", "close", "volume")),
         given_vwaps(bars),
         given_counts(bars),
     )
-    by_key = {(one.symbol.id, str(one.timeframe)): one for one in series}
+    by_key = {key_of(one): one for one in series}
     return {by_key[row["symbol_id"], row["timeframe"]]: _written(row) for row in rows}
 
 
@@ -116,8 +116,7 @@ async def withdraw_bars(
     connection: Connection, run_id: UUID, series: Series, starts: Sequence[datetime]
 ) -> None:
     """Move a series' stored bars that have these starts to quarantine."""
-    key = (series.symbol.id, str(series.timeframe))
-    await connection.execute(_WITHDRAW, *key, starts, run_id)
+    await connection.execute(_WITHDRAW, *key_of(series), starts, run_id)
 
 
 def _written(row: Any) -> Written:

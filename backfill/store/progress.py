@@ -1,16 +1,17 @@
 """The progress ledger: what each series is covered for, and which run works on it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from backfill.core.coverage import Span, Spans
-from backfill.core.series import Progress, Series, Source
+from backfill.core.series import Progress, Series, Source, SymbolId
 from backfill.core.timeframe import Timeframe
 from backfill.errors import LeaseLost
 from backfill.store.empty import expired_slots
+from backfill.store.keys import key_of, keys_of
 from backfill.store.pool import Connection, Database
 from backfill.store.times import from_ranges, to_ms, to_range, to_ranges, to_text, to_time
 
@@ -22,7 +23,7 @@ _LOAD: Final = """
     SELECT p.*, p.timeframe::text AS timeframe_name, p.derived_from::text AS derived_from_name,
         coalesce(b.coverage, '{}') AS base_coverage
     FROM backfill_progress AS p
-    JOIN unnest($1::integer[], $2::text[]) AS k (symbol_id, timeframe)
+    JOIN unnest($1::symbol_id[], $2::text[]) AS k (symbol_id, timeframe)
         ON p.symbol_id = k.symbol_id AND p.timeframe = k.timeframe::timeframe
     LEFT JOIN backfill_progress AS b
         ON b.symbol_id = p.symbol_id AND b.timeframe = p.derived_from
@@ -31,7 +32,7 @@ _LOAD: Final = """
 _ADD_MISSING: Final = """
     INSERT INTO backfill_progress (symbol_id, timeframe)
     SELECT symbol_id, timeframe::timeframe
-    FROM unnest($1::integer[], $2::text[]) AS k (symbol_id, timeframe)
+    FROM unnest($1::symbol_id[], $2::text[]) AS k (symbol_id, timeframe)
     ORDER BY 1, 2
     ON CONFLICT DO NOTHING
 """
@@ -48,7 +49,7 @@ _CLAIM: Final = """
     SET claimed_by = $3, claimed_until = now() + make_interval(secs => $4)
     WHERE (symbol_id, timeframe) IN (
         SELECT symbol_id, timeframe::timeframe
-        FROM unnest($1::integer[], $2::text[]) AS k (symbol_id, timeframe)
+        FROM unnest($1::symbol_id[], $2::text[]) AS k (symbol_id, timeframe)
     )
 """
 _INTERRUPT: Final = """
@@ -75,10 +76,10 @@ _RELEASE: Final = """
         SELECT symbol_id, timeframe
         FROM backfill_progress
         WHERE claimed_by = $1 AND (
-            $2::integer[] IS NULL
+            $2::symbol_id[] IS NULL
             OR (symbol_id, timeframe) IN (
                 SELECT symbol_id, timeframe::timeframe
-                FROM unnest($2::integer[], $3::text[]) AS k (symbol_id, timeframe)
+                FROM unnest($2::symbol_id[], $3::text[]) AS k (symbol_id, timeframe)
             )
         )
         ORDER BY symbol_id, timeframe
@@ -92,7 +93,7 @@ _RELEASE: Final = """
 _WANT: Final = """
     UPDATE backfill_progress AS p
     SET wanted_from = least(p.wanted_from, k.wanted_from)
-    FROM unnest($1::integer[], $2::text[], $3::timestamptz[]) AS k (
+    FROM unnest($1::symbol_id[], $2::text[], $3::timestamptz[]) AS k (
         symbol_id, timeframe, wanted_from
     )
     WHERE p.symbol_id = k.symbol_id AND p.timeframe = k.timeframe::timeframe
@@ -129,7 +130,7 @@ _ADVANCE: Final = """
         claimed_until = now() + make_interval(secs => $11),
         last_updated = now()
     FROM unnest(
-        $1::integer[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+        $1::symbol_id[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
         $8::timestamptz[], $9::timestamptz[]
     ) AS n (
         symbol_id, timeframe, provider, feed, adjustment, derived_from, claims, oldest_bar,
@@ -144,7 +145,7 @@ _DENY: Final = """
 """
 
 
-Known: TypeAlias = dict[tuple[int, Timeframe], Progress]
+Known: TypeAlias = dict[tuple[SymbolId, Timeframe], Progress]
 """The progress of series by their key; one that was never seen is missing."""
 
 
@@ -163,7 +164,7 @@ async def load_progress(
 
     Slots that were known to be empty until ``reopen_at`` or earlier count as expired.
     """
-    known = {_key(row): _progress(row) for row in await connection.fetch(_LOAD, *_keys(series))}
+    known = {_key(row): _progress(row) for row in await connection.fetch(_LOAD, *keys_of(series))}
     if reopen_at is not None:
         for key, spans in (await expired_slots(connection, series, reopen_at)).items():
             if key in known:
@@ -194,9 +195,9 @@ async def claim_free(connection: Connection, series: list[Series], run_id: UUID)
 
 async def _others(
     connection: Connection, series: list[Series], run_id: UUID
-) -> tuple[dict[tuple[int, Timeframe], Lease], set[UUID]]:
+) -> tuple[dict[tuple[SymbolId, Timeframe], Lease], set[UUID]]:
     """Lock series; return the leases of other runs, and which runs' leases have expired."""
-    keys = _keys(series)
+    keys = keys_of(series)
     await connection.execute(_ADD_MISSING, *keys)
     rows = await connection.fetch(_LOCK, *keys)
     now = await connection.fetchval("SELECT now()")
@@ -214,7 +215,7 @@ async def _take(
 ) -> None:
     if dead:
         await connection.execute(_INTERRUPT, list(dead))
-    await connection.execute(_CLAIM, *_keys(series), run_id, LEASE_S)
+    await connection.execute(_CLAIM, *keys_of(series), run_id, LEASE_S)
 
 
 async def lock_progress(connection: Connection, series: list[Series], run_id: UUID) -> Known:
@@ -225,7 +226,7 @@ async def lock_progress(connection: Connection, series: list[Series], run_id: UU
     LeaseLost
         If another run has taken one of them over.
     """
-    rows = await connection.fetch(_LOCK, *_keys(series))
+    rows = await connection.fetch(_LOCK, *keys_of(series))
     if len(rows) < len(series) or any(row["claimed_by"] != run_id for row in rows):
         raise LeaseLost("another run has taken the series over")
     return {_key(row): _progress(row) for row in rows}
@@ -242,14 +243,14 @@ async def renew(database: Database, run_id: UUID) -> None:
 
 async def release(connection: Connection, run_id: UUID, series: list[Series] | None = None) -> None:
     """Give up a run's leases: those of some series, or all."""
-    keys = _keys(series) if series is not None else (None, None)
+    keys = keys_of(series) if series is not None else (None, None)
     await connection.execute(_RELEASE, run_id, *keys)
 
 
 async def want_from(connection: Connection, wants: Mapping[Series, int]) -> None:
     """Note since when series are wanted, in epoch ms, where that is deeper than noted before."""
     starts = [to_time(start_ms) for start_ms in wants.values()]
-    await connection.execute(_WANT, *_keys(wants), starts)
+    await connection.execute(_WANT, *keys_of(wants), starts)
 
 
 async def invalidate(connection: Connection, series: Series, spans: Spans) -> None:
@@ -257,9 +258,9 @@ async def invalidate(connection: Connection, series: Series, spans: Spans) -> No
 
     They leave the coverage of what is derived from it too, to be rolled up again.
     """
-    await connection.execute(_ADD_MISSING, *_keys([series]))
-    await connection.execute(_INVALIDATE, *_row_key(series), to_ranges(spans))
-    await connection.execute(_UNCOVER_DERIVED, *_row_key(series), to_ranges(spans))
+    await connection.execute(_ADD_MISSING, *keys_of([series]))
+    await connection.execute(_INVALIDATE, *key_of(series), to_ranges(spans))
+    await connection.execute(_UNCOVER_DERIVED, *key_of(series), to_ranges(spans))
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +282,7 @@ async def advance(connection: Connection, advances: Sequence[Advance], now: date
     sources = [one.source for one in advances]
     await connection.execute(
         _ADVANCE,
-        *_keys(one.series for one in advances),
+        *keys_of(one.series for one in advances),
         [source.provider for source in sources],
         [source.feed for source in sources],
         [source.adjustment for source in sources],
@@ -296,19 +297,10 @@ async def advance(connection: Connection, advances: Sequence[Advance], now: date
 
 async def deny(connection: Connection, series: Series, span: Span, until: datetime) -> None:
     """Note a range that the plan refuses, and until when it isn't asked for again."""
-    await connection.execute(_DENY, *_row_key(series), to_range(span), until)
+    await connection.execute(_DENY, *key_of(series), to_range(span), until)
 
 
-def _row_key(series: Series) -> tuple[int, str]:
-    return series.symbol.id, str(series.timeframe)
-
-
-def _keys(series: Iterable[Series]) -> tuple[list[int], list[str]]:
-    pairs = [_row_key(one) for one in series]
-    return [symbol_id for symbol_id, _ in pairs], [timeframe for _, timeframe in pairs]
-
-
-def _key(row: Mapping[str, Any]) -> tuple[int, Timeframe]:
+def _key(row: Mapping[str, Any]) -> tuple[SymbolId, Timeframe]:
     return row["symbol_id"], Timeframe(row["timeframe_name"])
 
 

@@ -7,6 +7,7 @@ from uuid import UUID
 from backfill.core.coverage import Span, Spans
 from backfill.core.series import Series
 from backfill.store.changes import Change, note_changes
+from backfill.store.keys import key_of
 from backfill.store.pool import Connection
 from backfill.store.times import to_ms, to_ranges, to_time
 
@@ -68,7 +69,7 @@ async def expel(
     change = Change(series)
     start, end = to_time(span.start_ms), to_time(span.end_ms)
     while True:
-        row = await connection.fetchrow(_EXPEL, *_key(series), start, end, most, run_id)
+        row = await connection.fetchrow(_EXPEL, *key_of(series), start, end, most, run_id)
         change.withdrawn += row["bars"]
         change.reach(row["first"], row["last"])
         if row["bars"] < most:
@@ -79,14 +80,10 @@ async def expel(
 
 async def uncover(connection: Connection, series: Series, span: Span) -> None:
     """Take a span out of a series' coverage, not to be asked for again, after `expel`."""
-    await connection.execute(_UNCOVER, *_key(series), to_ranges(Spans.of(span)))
+    await connection.execute(_UNCOVER, *key_of(series), to_ranges(Spans.of(span)))
 
 
 async def start_anew(connection: Connection, series: Series) -> None:
     """Forget a series' source and all that it answered; what is invalidated stays so."""
-    await connection.execute(_START_ANEW, *_key(series))
-    await connection.execute(_FORGET_EMPTY, *_key(series))
-
-
-def _key(series: Series) -> tuple[int, str]:
-    return series.symbol.id, str(series.timeframe)
+    await connection.execute(_START_ANEW, *key_of(series))
+    await connection.execute(_FORGET_EMPTY, *key_of(series))

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, TypeAlias
 
+from backfill.core.series import SymbolId
 from backfill.core.timeframe import Timeframe
 from backfill.store.pool import Connection
 
@@ -40,8 +41,8 @@ class Holding:
     newest: datetime
 
 
-Holdings: TypeAlias = dict[tuple[int, Timeframe], Holding]
-Counts: TypeAlias = dict[tuple[int, Timeframe], int]
+Holdings: TypeAlias = dict[tuple[SymbolId, Timeframe], Holding]
+Counts: TypeAlias = dict[tuple[SymbolId, Timeframe], int]
 
 
 async def holdings(connection: Connection) -> Holdings:
@@ -62,7 +63,7 @@ async def quarantined(connection: Connection) -> Counts:
     }
 
 
-async def claimed_series(connection: Connection) -> list[tuple[int, Timeframe]]:
+async def claimed_series(connection: Connection) -> list[tuple[SymbolId, Timeframe]]:
     """Return the keys of the series that some run has claimed at least once."""
     return [
         (row["symbol_id"], Timeframe(row["timeframe"])) for row in await connection.fetch(_SERIES)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from backfill.core.series import Alias, Symbol, spelling, ticker_traits
+from backfill.core.series import Alias, Symbol, SymbolId, spelling, ticker_traits
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Reference
 from backfill.store.pool import Connection
@@ -30,7 +30,7 @@ _REGISTER: Final = """
     ON CONFLICT DO NOTHING
 """
 _BY_TICKER: Final = _SYMBOLS + "WHERE s.spelling = ANY ($1::text[])"
-_BY_ID: Final = _SYMBOLS + "WHERE s.id = ANY ($1::integer[])"
+_BY_ID: Final = _SYMBOLS + "WHERE s.id = ANY ($1::symbol_id[])"
 _KNOWN: Final = (
     _SYMBOLS
     + """
@@ -121,12 +121,12 @@ async def by_ticker(connection: Connection, tickers: list[str]) -> list[Symbol]:
     return list(dict.fromkeys(symbol for symbol in matches if symbol is not None))
 
 
-async def by_id(connection: Connection, symbol_id: int) -> Symbol:
+async def by_id(connection: Connection, symbol_id: SymbolId) -> Symbol:
     """Return a symbol as it is known by now."""
     return (await by_ids(connection, [symbol_id]))[symbol_id]
 
 
-async def by_ids(connection: Connection, symbol_ids: list[int]) -> dict[int, Symbol]:
+async def by_ids(connection: Connection, symbol_ids: list[SymbolId]) -> dict[SymbolId, Symbol]:
     """Return symbols as they are known by now, by their ids."""
     return {row["id"]: _symbol(row) for row in await connection.fetch(_BY_ID, symbol_ids)}
 
@@ -163,12 +163,12 @@ async def unwatch(connection: Connection, tickers: list[str]) -> list[str]:
     return [row["ticker"] for row in await connection.fetch(_UNWATCH, symbols)]
 
 
-async def confirm(connection: Connection, symbol_id: int) -> None:
+async def confirm(connection: Connection, symbol_id: SymbolId) -> None:
     """Note that the provider has bars of a symbol."""
     await connection.execute(_CONFIRM, symbol_id)
 
 
-async def note_reference(connection: Connection, symbol_id: int, reference: Reference) -> None:
+async def note_reference(connection: Connection, symbol_id: SymbolId, reference: Reference) -> None:
     """Note what the provider's reference says of a symbol."""
     await connection.execute(
         _NOTE_REFERENCE,
@@ -179,7 +179,7 @@ async def note_reference(connection: Connection, symbol_id: int, reference: Refe
     )
 
 
-async def forget(connection: Connection, symbol_ids: list[int]) -> None:
+async def forget(connection: Connection, symbol_ids: list[SymbolId]) -> None:
     """Remove symbols that the provider doesn't know, with their progress."""
     await connection.execute(_FORGET, symbol_ids)
     await connection.execute(_FORGET_SYMBOLS, symbol_ids)

@@ -25,12 +25,19 @@ from tests.integration.store_kit import (
 MANY = 1200
 
 
-@pytest.fixture(params=["integer", "bigint"])
+@pytest.fixture(
+    params=[
+        "integer GENERATED ALWAYS AS IDENTITY",
+        "bigint GENERATED ALWAYS AS IDENTITY",
+        "uuid DEFAULT gen_random_uuid()",
+    ],
+    ids=lambda declared: declared.split()[0],
+)
 async def any_database(request: pytest.FixtureRequest, empty_url: str) -> AsyncIterator[Database]:
     """A database whose symbols had their own type of id before the first migration."""
     connection = await asyncpg.connect(empty_url)
     await connection.execute(
-        f"CREATE TABLE symbols (id {request.param} GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
+        f"CREATE TABLE symbols (id {request.param} PRIMARY KEY, "
         "ticker text NOT NULL UNIQUE, asset_type text NOT NULL)"
     )
     await connection.close()
