@@ -34,6 +34,7 @@ from backfill.settings import Settings
 from backfill.store import progress, runs, universe
 from backfill.store.migrate import ensure_schema
 from backfill.store.pool import Connection, Database
+from backfill.store.shape import bars_shape
 from backfill.store.times import to_ms
 from backfill.stream import Context, Stream
 from backfill.summary import Outcomes, Plan, Summary
@@ -68,7 +69,7 @@ async def plan(settings: Settings, job: Job) -> Plan:
     _check(job)
     async with open_database(settings) as database:
         await ensure_schema(database)
-        rules, today = _rules(settings, job)
+        rules, today = await _rules(database, settings, job)
         prepared = await prepare(database, settings, job, rules, today, register=False)
         return _plan(prepared, rules, settings)
 
@@ -249,7 +250,7 @@ class _Run:
 
     async def execute(self, watch: Callable[[Running], None] | None) -> Summary:
         settings, job = self._settings, self._job
-        rules, today = _rules(settings, job)
+        rules, today = await _rules(self._database, settings, job)
         with structlog.contextvars.bound_contextvars(
             run_id=str(self._id), provider=settings.provider.name
         ):
@@ -365,7 +366,7 @@ def _plan(prepared: Prepared, rules: Rules, settings: Settings) -> Plan:
     return Plan.of(work, settings.quota, saved, grouped)
 
 
-def _rules(settings: Settings, job: Job) -> tuple[Rules, date]:
+async def _rules(database: Database, settings: Settings, job: Job) -> tuple[Rules, date]:
     """Return what holds for the run, and its today, by the clock of the job."""
     now = job.as_of or datetime.now(UTC)
     rules = Rules(
@@ -377,5 +378,6 @@ def _rules(settings: Settings, job: Job) -> tuple[Rules, date]:
         base_of=settings.provider.base_of,
         now_ms=to_ms(now),
         derive=settings.derive,
+        precision=(await database.run(bars_shape)).precision,
     )
     return rules, now.date()

@@ -18,6 +18,8 @@ EARLIEST_MS: Final = 100_000_000_000
 LATEST_MS: Final = 10_000_000_000_000
 """Epoch milliseconds from 1973 to 2286; seconds and microseconds of any date lie outside."""
 
+_MILLIONTH: Final = 1e-6
+
 
 class Reason(StrEnum):
     """Why a bar is in quarantine."""
@@ -34,6 +36,8 @@ class Reason(StrEnum):
     """A price is zero or negative."""
     high_low = "high_low"
     """High is below low, or open or close lie outside low…high."""
+    precision = "precision"
+    """The table that was adopted has columns too narrow for it."""
     volume = "volume"
     """Volume or trade count is negative."""
     conflict = "conflict"
@@ -42,6 +46,36 @@ class Reason(StrEnum):
     """It was stored, and a complete reload no longer has it."""
     source_changed = "source_changed"
     """It was stored, and is of another source, another share basis, or another company."""
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """What the decimal columns of an adopted table can hold; None where there is no bound.
+
+    ``scale`` is how many digits a price has after the point, ``price_digits`` and
+    ``volume_digits`` how many before it.
+    """
+
+    scale: int | None
+    price_digits: int | None
+    volume_digits: int | None
+
+    def loses(self, bars: Bars) -> NDArray[np.bool_]:
+        """Whether each bar has a price that would be off by a millionth, or has no room at all.
+
+        A volume is rounded: traders count shares, and the column was chosen for that.
+        """
+        prices = np.stack((bars.open, bars.high, bars.low, bars.close))
+        lost = np.zeros(len(bars), bool)
+        with np.errstate(invalid="ignore"):  # infinite prices fail another check
+            if self.scale is not None:
+                off = np.abs(np.round(prices, self.scale) - prices)
+                lost |= (off > _MILLIONTH * np.abs(prices)).any(axis=0)
+            if self.price_digits is not None:
+                lost |= (prices >= 10.0**self.price_digits).any(axis=0)
+            if self.volume_digits is not None:
+                lost |= bars.volume >= 10.0**self.volume_digits
+        return lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +93,17 @@ class Checked:
 
 
 def check_page(
-    calendar: Calendar, timeframe: Timeframe, bars: Bars, asked: Span, now_ms: int
+    calendar: Calendar,
+    timeframe: Timeframe,
+    bars: Bars,
+    asked: Span,
+    now_ms: int,
+    precision: Precision | None = None,
 ) -> Checked:
     """Sort a page's bars into those to store and those to quarantine.
 
-    ``asked`` is the range of whole slots that the request named.
+    ``asked`` is the range of whole slots that the request named; ``precision`` is what the table
+    can hold, if that is less than a provider may send.
 
     Raises
     ------
@@ -90,6 +130,7 @@ def check_page(
         (Reason.outside_range, ~within),
         (Reason.forming, canonical >= ended.end_ms),
         *_bad_values(bars),
+        *([(Reason.precision, precision.loses(bars))] if precision else []),
         (Reason.conflict, _conflicts(bars, canonical)),
     )
     for number, (_, failed) in enumerate(checks, start=1):

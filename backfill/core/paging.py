@@ -163,7 +163,7 @@ class Pages:
         refuse_coarser_count(work.base, page)
         asked = Span(self._planned.span.start_ms, self.upto_ms)
         unseen = drop_repeated(work.calendar, work.base, page.bars, self._before)
-        checked = check_page(work.calendar, work.base, unseen, asked, self._now_ms)
+        checked = check_page(work.calendar, work.base, unseen, asked, self._now_ms, work.precision)
         claim = self._claim(asked, page, checked)
         self._edge, bars = Bars.concat([checked.bars, self._edge]).parted(claim.start_ms)
         if len(page.bars):

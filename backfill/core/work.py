@@ -12,6 +12,7 @@ import numpy as np
 
 from backfill.core.bars import IntColumn
 from backfill.core.calendar import Calendar, Grid
+from backfill.core.checks import Precision
 from backfill.core.coverage import Span, Spans
 from backfill.core.derive import choose_bases
 from backfill.core.plan import (
@@ -64,7 +65,8 @@ class Rules:
     """What holds for every series of a run: its source, the plan's terms, the clock.
 
     ``base_of`` names the timeframe to fetch for a series that stands alone; with ``derive``,
-    several of a symbol share one. ``now_ms`` is the clock of planning and finality.
+    several of a symbol share one. ``now_ms`` is the clock of planning and finality; ``precision``
+    what the table can hold.
     """
 
     provider: str
@@ -75,6 +77,7 @@ class Rules:
     base_of: Callable[[Symbol, Timeframe], Timeframe]
     now_ms: int
     derive: bool = True
+    precision: Precision | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -118,6 +121,7 @@ class Work:
 
     All targets are of one symbol, finest timeframe first, which is the order in which their rows
     are locked and counted; ``ranges`` come newest first, and none straddles a change of its name.
+    ``precision`` is what the table can hold.
     """
 
     symbol: Symbol
@@ -125,6 +129,7 @@ class Work:
     base: Timeframe
     targets: tuple[Target, ...]
     ranges: tuple[PlannedRange, ...]
+    precision: Precision | None = None
 
     @property
     def series(self) -> list[Series]:
@@ -217,6 +222,7 @@ def plan_piece(
         base,
         tuple(targets),
         requests(symbol, calendar, base, to_fetch(targets), rules.page_size),
+        rules.precision,
     )
 
 

@@ -22,6 +22,7 @@ from backfill.store.merge import merge_bars, withdraw_bars
 from backfill.store.pool import Connection
 from backfill.store.progress import Advance, Known, advance, lock_progress
 from backfill.store.read import stored_bars
+from backfill.store.shape import bars_shape
 from backfill.store.source import expel, start_anew
 from backfill.store.times import to_time
 
@@ -122,6 +123,7 @@ async def _write_bars(
 
     Rows are written series by series in one order, so that two writers never wait for each other.
     """
+    shape = await bars_shape(connection)
     order = list(Timeframe)
     fresh, merged = [], []
     for chunk in sorted(
@@ -134,7 +136,7 @@ async def _write_bars(
             within = await _not_stored(connection, run_id, chunk, within, withdrawable, change)
         fresh.append((chunk.series, beyond))
         merged.append((chunk.series, within))
-    if sum(len(bars) for _, bars in fresh) >= _MANY and await copy_bars(connection, fresh):
+    if sum(len(bars) for _, bars in fresh) >= _MANY and await copy_bars(connection, fresh, shape):
         for series, bars in fresh:
             if len(bars):
                 changes[series].inserted = len(bars)
@@ -144,7 +146,8 @@ async def _write_bars(
             (series, Bars.concat([one, other]))
             for (series, one), (_, other) in zip(fresh, merged, strict=True)
         ]
-    for series, written in (await merge_bars(connection, merged)).items():
+    provider = chunks[0].source.provider if chunks else ""
+    for series, written in (await merge_bars(connection, merged, shape, provider)).items():
         changes[series].inserted += written.inserted
         changes[series].updated = written.updated
         changes[series].reach(written.first, written.last)
