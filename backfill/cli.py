@@ -299,16 +299,20 @@ def watch_add(
     since: Annotated[
         str | None, typer.Option("--since", metavar="D", help="How deep: a date, 2y, 6mo, 30d.")
     ] = None,
+    priority: Annotated[
+        int,
+        typer.Option("--priority", metavar="N", min=-1000, max=1000, help="Higher comes first."),
+    ] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Keep symbols, in d1 unless timeframes are named."""
+    """Keep symbols, in d1 unless timeframes are named; of one that is kept, change all of that."""
     settings = _settings()
     from backfill import arguments, commands, show
     from backfill.core.timeframe import Timeframe
 
     wanted = arguments.timeframes(timeframe, all_timeframes=all_timeframes) or (Timeframe.d1,)
     tickers = arguments.tickers(symbols)
-    entries = asyncio.run(commands.watch(settings, tickers, list(wanted), since))
+    entries = asyncio.run(commands.watch(settings, tickers, list(wanted), since, priority))
     _print(show.watchlist_as_dict(entries), as_json=as_json, text=lambda: show.watchlist(entries))
 
 
@@ -324,6 +328,27 @@ def watch_remove(symbols: Tickers, *, as_json: AsJson = False) -> None:
         as_json=as_json,
         text=lambda: typer.echo(f"no longer watched: {', '.join(removed) or 'none of them was'}"),
     )
+
+
+@watch_app.command("pause")
+def watch_pause(symbols: Tickers, *, as_json: AsJson = False) -> None:
+    """Leave symbols out of `run --all` until they are resumed; their bars stay."""
+    _pause(symbols, paused=True, as_json=as_json)
+
+
+@watch_app.command("resume")
+def watch_resume(symbols: Tickers, *, as_json: AsJson = False) -> None:
+    """Keep paused symbols again: the next run fetches what they missed."""
+    _pause(symbols, paused=False, as_json=as_json)
+
+
+def _pause(symbols: list[str], *, paused: bool, as_json: bool) -> None:
+    settings = _settings()
+    from backfill import arguments, commands, show
+
+    tickers = arguments.tickers(symbols)
+    entries = asyncio.run(commands.pause(settings, tickers, paused=paused))
+    _print(show.watchlist_as_dict(entries), as_json=as_json, text=lambda: show.watchlist(entries))
 
 
 @watch_app.command("list")

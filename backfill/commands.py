@@ -55,14 +55,18 @@ async def retire_symbol(settings: Settings, ticker: str) -> Retired:
 
 
 async def watch(
-    settings: Settings, tickers: list[str], timeframes: list[Timeframe], since: str | None
+    settings: Settings,
+    tickers: list[str],
+    timeframes: list[Timeframe],
+    since: str | None,
+    priority: int,
 ) -> list[WatchEntry]:
     """Put symbols on the watchlist and return it."""
     if since is not None:
         parse_since(since, date(2026, 1, 1))
 
     async def work(connection: Connection) -> list[WatchEntry]:
-        await universe.watch(connection, tickers, timeframes, since)
+        await universe.watch(connection, tickers, timeframes, since, priority)
         return await universe.watched(connection)
 
     return await _in_transaction(settings, work)
@@ -71,6 +75,16 @@ async def watch(
 async def unwatch(settings: Settings, tickers: list[str]) -> list[str]:
     """Take symbols off the watchlist and return those that were on it."""
     return await _in_transaction(settings, lambda connection: universe.unwatch(connection, tickers))
+
+
+async def pause(settings: Settings, tickers: list[str], *, paused: bool) -> list[WatchEntry]:
+    """Pause entries of the watchlist, or end their pause, and return it."""
+
+    async def work(connection: Connection) -> list[WatchEntry]:
+        await universe.pause(connection, tickers, paused=paused)
+        return await universe.watched(connection)
+
+    return await _in_transaction(settings, work)
 
 
 async def watchlist(settings: Settings) -> list[WatchEntry]:

@@ -251,12 +251,13 @@ def symbols_as_dict(found: Iterable[Symbol]) -> dict[str, Any]:
 
 def watchlist(entries: Iterable[WatchEntry]) -> None:
     """Print the watchlist."""
-    table = _table("symbol", "timeframes", "since", "paused")
+    table = _table("symbol", "timeframes", "since", "priority", "paused")
     for entry in entries:
         table.add_row(
             entry.symbol.ticker,
             " ".join(entry.timeframes),
             entry.since or "as the plan allows",
+            str(entry.priority or ""),
             "yes" if entry.paused else "",
         )
     _console().print(table)
@@ -271,6 +272,7 @@ def watchlist_as_dict(entries: Iterable[WatchEntry]) -> dict[str, Any]:
                 "timeframes": [str(one) for one in entry.timeframes],
                 "since": entry.since,
                 "paused": entry.paused,
+                "priority": entry.priority,
             }
             for entry in entries
         ]
@@ -326,6 +328,7 @@ _NUMBERS: Final = {
     "close",
     "volume",
     "bars",
+    "priority",
     "calls",
     "at most",
     "bars at most",

@@ -111,7 +111,8 @@ async def _entries(
         entry = watched.get(symbol.ticker)
         own = entry.timeframes if entry else (Timeframe.d1,)
         since = parse_since(entry.since, today) if entry and entry.since else default_since
-        demand = Demand(since, job.mode, job.first, job.last)
+        priority = entry.priority if entry else 0
+        demand = Demand(since, job.mode, job.first, job.last, priority)
         entries.append(Entry(symbol, list(dict.fromkeys(job.timeframes or own)), demand))
     return entries
 

@@ -51,13 +51,14 @@ class Demand:
     """What is asked of the series of a symbol: how deep, until when, and in which mode.
 
     ``since`` is how deep where ``first`` doesn't say; a date names a session, a datetime an
-    instant.
+    instant. A higher ``priority`` is served first.
     """
 
     since: date
     mode: Mode = Mode.default
     first: Bound | None = None
     last: Bound | None = None
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
