@@ -136,11 +136,33 @@ def run(
 
 
 @app.command()
-def migrate(*, as_json: AsJson = False) -> None:
+def migrate(
+    *,
+    adopt: Annotated[
+        bool, typer.Option("--adopt", help="Take over another system's tables; every row stays.")
+    ] = False,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="With --adopt: bars off the grid go to quarantine.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Bring the database's schema up to date."""
     settings = _settings()
-    from backfill import commands
+    from backfill import commands, show
+    from backfill.errors import UsageError
 
+    if adopt:
+        adopted = asyncio.run(
+            commands.adopt(
+                settings,
+                clean=clean,
+                tell=lambda adoption: None if as_json else show.adoption(adoption),
+            )
+        )
+        _print(adopted.as_dict(), as_json=as_json, text=lambda: show.adopted(adopted))
+        return
+    if clean:
+        raise UsageError("--clean goes with --adopt")
     applied = asyncio.run(commands.migrate(settings))
     _print(
         {"applied": applied},

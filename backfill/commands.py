@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime
 from functools import partial
 from typing import TypeVar
 
+from backfill.adopt import Adopted, take_over
 from backfill.connect import open_database
 from backfill.core.series import Symbol
 from backfill.core.timeframe import Timeframe
@@ -13,6 +14,7 @@ from backfill.quarantine import Reopened, retry
 from backfill.settings import Settings
 from backfill.status import SeriesStatus, series_status
 from backfill.store import life, quarantine, universe
+from backfill.store.adopt import Adoption
 from backfill.store.life import Retired
 from backfill.store.migrate import ensure_schema
 from backfill.store.migrate import migrate as apply_migrations
@@ -27,6 +29,12 @@ async def migrate(settings: Settings) -> list[str]:
     """Apply the migrations that are missing and return their names."""
     async with open_database(settings) as database:
         return await apply_migrations(database)
+
+
+async def adopt(settings: Settings, *, clean: bool, tell: Callable[[Adoption], None]) -> Adopted:
+    """Take over the tables of another system; ``tell`` hears first what will be done."""
+    async with open_database(settings) as database:
+        return await take_over(database, settings, clean=clean, tell=tell)
 
 
 async def status(settings: Settings, as_of: datetime | None) -> list[SeriesStatus]:

@@ -12,12 +12,14 @@ from rich.live import Live as RichLive
 from rich.table import Table
 from rich.text import Text
 
+from backfill.adopt import Adopted
 from backfill.api import Findings, Repair, Running
 from backfill.core.compare import Difference
 from backfill.core.series import Symbol
 from backfill.gaps import SeriesGaps
 from backfill.quarantine import Reopened
 from backfill.status import SeriesStatus
+from backfill.store.adopt import Adoption
 from backfill.store.quarantine import QuarantinedBar
 from backfill.store.times import to_time
 from backfill.store.universe import WatchEntry
@@ -415,3 +417,39 @@ def _duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes:02} min"
     return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def adoption(planned: Adoption) -> None:
+    """Print what taking over another system's tables will do."""
+    out = _console()
+    out.print("Every row stays. To do:")
+    for step in planned.steps:
+        out.print(Text(f"  {step}"))
+
+
+def adopted(result: Adopted) -> None:
+    """Print what became of another system's tables."""
+    out = _console()
+    out.print(f"adopted {result.bars:,} bars; none of them says what is complete, so runs ask anew")
+    if result.set_aside:
+        table = _table("set aside", "why")
+        for ticker, why in result.set_aside.items():
+            table.add_row(ticker, why)
+        out.print(table)
+    if result.off_grid:
+        table = _table("symbol", "timeframe", "off the grid", "stored twice", "first")
+        for one in result.off_grid:
+            table.add_row(
+                one.series.symbol.ticker,
+                str(one.series.timeframe),
+                f"{one.bars:,}",
+                f"{one.twins:,}",
+                one.first.isoformat(),
+            )
+        out.print(table)
+        if result.cleaned:
+            out.print(
+                f"{result.cleaned:,} of them went to quarantine; see: backfill quarantine list"
+            )
+        else:
+            out.print("They stay; bars of the same sessions will come beside them, on the grid.")

@@ -363,8 +363,10 @@ def _base(symbol: Symbol, timeframe: Timeframe, rules: Rules) -> Timeframe:
     return Timeframe.d1 if symbol.aliases and base in {Timeframe.w1, Timeframe.mn1} else base
 
 
-def _ended(symbol: Symbol) -> SourceMismatch | None:
-    """Why nothing more of a symbol is fetched: its ticker belongs to somebody else by now."""
+def _ended(symbol: Symbol) -> SeriesError | None:
+    """Why nothing, or nothing more, of a symbol is fetched."""
+    if symbol.set_aside is not None:
+        return NotEntitled(f"{symbol.ticker} is set aside: {symbol.set_aside}")
     if symbol.retired_on is not None:
         return SourceMismatch(f"{symbol.ticker} was retired on {symbol.retired_on}")
     if symbol.successor_figi is None:

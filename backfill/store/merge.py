@@ -10,6 +10,7 @@ from uuid import UUID
 import numpy as np
 
 from backfill.core.bars import Bars
+from backfill.core.checks import Reason
 from backfill.core.series import Series
 from backfill.store.columns import given_counts, given_vwaps
 from backfill.store.keys import key_of, keys_of
@@ -61,7 +62,7 @@ _MERGE: Final = """
     FROM written
     GROUP BY symbol_id, timeframe
 """
-# A stored bar that a reload no longer brings leaves for quarantine as it was.
+# A stored bar leaves for quarantine as it was.
 _WITHDRAW: Final = """
     WITH gone AS (
         DELETE FROM ohlc_bars
@@ -69,7 +70,7 @@ _WITHDRAW: Final = """
         RETURNING *
     )
     INSERT INTO quarantined_bars (symbol_id, timeframe, ts, reason, raw, run_id)
-    SELECT symbol_id, timeframe, ts, 'withdrawn', to_jsonb(gone), $4 FROM gone
+    SELECT symbol_id, timeframe, ts, $5, to_jsonb(gone), $4 FROM gone
 """
 
 
@@ -110,10 +111,14 @@ async def merge_bars(
 
 
 async def withdraw_bars(
-    connection: Connection, run_id: UUID, series: Series, starts: Sequence[datetime]
+    connection: Connection,
+    run_id: UUID,
+    series: Series,
+    starts: Sequence[datetime],
+    reason: Reason = Reason.withdrawn,
 ) -> None:
     """Move a series' stored bars that have these starts to quarantine."""
-    await connection.execute(_WITHDRAW, *key_of(series), starts, run_id)
+    await connection.execute(_WITHDRAW, *key_of(series), starts, run_id, str(reason))
 
 
 @cache

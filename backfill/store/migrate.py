@@ -1,6 +1,7 @@
 """Migrations: ordered, checksummed, each in one transaction under one lock."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -74,27 +75,41 @@ async def migrate(database: Database) -> list[str]:
     SchemaMismatch
         If the database is newer than this version, or an applied migration has changed.
     """
-    shipped = migrations()
     applied = []
-    for migration in shipped:
+    for migration in migrations():
 
-        async def step(connection: Connection, migration: Migration = migration) -> bool:
-            await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-            await connection.execute(_LEDGER)
-            if migration in await _pending(connection, shipped):
-                await connection.execute(migration.sql)
-                await connection.execute(
-                    "INSERT INTO backfill_migrations (version, name, checksum) VALUES ($1, $2, $3)",
-                    migration.version,
-                    migration.name,
-                    migration.checksum,
-                )
-                await connection.execute(_SHOW_RUNNER)
-                return True
-            return False
+        async def step(connection: Connection, migration: Migration = migration) -> list[str]:
+            return await apply_pending(connection, [migration])
 
-        if await database.run(step):
-            applied.append(f"{migration.version}_{migration.name}")
+        applied += await database.run(step)
+    return applied
+
+
+async def apply_pending(
+    connection: Connection, wanted: Sequence[Migration] | None = None
+) -> list[str]:
+    """Apply those of some migrations, or of all, that are missing; return their names.
+
+    Raises
+    ------
+    SchemaMismatch
+        As `migrate` does.
+    """
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+    await connection.execute(_LEDGER)
+    applied = []
+    for migration in await _pending(connection, migrations()):
+        if wanted is not None and migration not in wanted:
+            continue
+        await connection.execute(migration.sql)
+        await connection.execute(
+            "INSERT INTO backfill_migrations (version, name, checksum) VALUES ($1, $2, $3)",
+            migration.version,
+            migration.name,
+            migration.checksum,
+        )
+        await connection.execute(_SHOW_RUNNER)
+        applied.append(f"{migration.version}_{migration.name}")
     return applied
 
 
@@ -111,7 +126,7 @@ async def ensure_schema(database: Database) -> None:
         if row["others"] and not row["ours"]:
             raise SchemaMismatch(
                 "the database has a table symbols or ohlc_bars that backfill didn't make; "
-                "use another database or schema"
+                "use another database, or take it over: backfill migrate --adopt"
             )
         await migrate(database)
         return

@@ -20,7 +20,7 @@ _SYMBOLS: Final = """
             ORDER BY a.valid_from
         ) AS aliases
     FROM symbols AS s
-    LEFT JOIN watchlist AS w ON w.symbol_id = s.id
+    LEFT JOIN watched AS w ON w.symbol_id = s.id
 """
 _REGISTER: Final = """
     INSERT INTO symbols (ticker, asset_type, calendar)
@@ -84,7 +84,7 @@ _FORGET: Final = """
 """
 _FORGET_SYMBOLS: Final = """
     DELETE FROM symbols AS s
-    WHERE id = ANY ($1) AND confirmed_at IS NULL
+    WHERE id = ANY ($1) AND confirmed_at IS NULL AND adopted_at IS NULL
         AND NOT EXISTS (SELECT FROM watchlist AS w WHERE w.symbol_id = s.id)
         AND NOT EXISTS (SELECT FROM backfill_progress AS p WHERE p.symbol_id = s.id)
 """
@@ -235,5 +235,6 @@ def _symbol(row: Mapping[str, Any]) -> Symbol:
         figi=row["figi"],
         successor_figi=row["successor_figi"],
         retired_on=row["retired_on"],
+        set_aside=row["set_aside"],
         aliases=tuple(Alias(*alias) for alias in row["aliases"]),
     )
