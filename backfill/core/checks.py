@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from backfill.core.bars import NO_COUNT, Bars, IntColumn, is_among
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span
+from backfill.core.precision import EXACT, Precision
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Page
 from backfill.errors import BadAnswer
@@ -17,8 +18,6 @@ from backfill.errors import BadAnswer
 EARLIEST_MS: Final = 100_000_000_000
 LATEST_MS: Final = 10_000_000_000_000
 """Epoch milliseconds from 1973 to 2286; seconds and microseconds of any date lie outside."""
-
-_MILLIONTH: Final = 1e-6
 
 
 class Reason(StrEnum):
@@ -49,36 +48,6 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Precision:
-    """What the decimal columns of an adopted table can hold; None where there is no bound.
-
-    ``scale`` is how many digits a price has after the point, ``price_digits`` and
-    ``volume_digits`` how many before it.
-    """
-
-    scale: int | None
-    price_digits: int | None
-    volume_digits: int | None
-
-    def loses(self, bars: Bars) -> NDArray[np.bool_]:
-        """Whether each bar has a price that would be off by a millionth, or has no room at all.
-
-        A volume is rounded: traders count shares, and the column was chosen for that.
-        """
-        prices = np.stack((bars.open, bars.high, bars.low, bars.close))
-        lost = np.zeros(len(bars), bool)
-        with np.errstate(invalid="ignore"):  # infinite prices fail another check
-            if self.scale is not None:
-                off = np.abs(np.round(prices, self.scale) - prices)
-                lost |= (off > _MILLIONTH * np.abs(prices)).any(axis=0)
-            if self.price_digits is not None:
-                lost |= (prices >= 10.0**self.price_digits).any(axis=0)
-            if self.volume_digits is not None:
-                lost |= bars.volume >= 10.0**self.volume_digits
-        return lost
-
-
-@dataclass(frozen=True, slots=True)
 class Checked:
     """A page's bars, sorted, one per slot, canonical; and what was rejected, as it came.
 
@@ -98,7 +67,7 @@ def check_page(
     bars: Bars,
     asked: Span,
     now_ms: int,
-    precision: Precision | None = None,
+    precision: Precision = EXACT,
 ) -> Checked:
     """Sort a page's bars into those to store and those to quarantine.
 
@@ -130,7 +99,7 @@ def check_page(
         (Reason.outside_range, ~within),
         (Reason.forming, canonical >= ended.end_ms),
         *_bad_values(bars),
-        *([(Reason.precision, precision.loses(bars))] if precision else []),
+        (Reason.precision, precision.loses(bars)),
         (Reason.conflict, _conflicts(bars, canonical)),
     )
     for number, (_, failed) in enumerate(checks, start=1):

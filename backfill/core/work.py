@@ -12,7 +12,6 @@ import numpy as np
 
 from backfill.core.bars import IntColumn
 from backfill.core.calendar import Calendar, Grid
-from backfill.core.checks import Precision
 from backfill.core.coverage import Span, Spans
 from backfill.core.derive import choose_bases
 from backfill.core.plan import (
@@ -23,6 +22,7 @@ from backfill.core.plan import (
     plan_ranges,
     wanted_span,
 )
+from backfill.core.precision import EXACT, Precision
 from backfill.core.series import Progress, Series, Source, Symbol, SymbolId
 from backfill.core.terms import Terms
 from backfill.core.timeframe import Timeframe
@@ -78,7 +78,7 @@ class Rules:
     base_of: Callable[[Symbol, Timeframe], Timeframe]
     now_ms: int
     derive: bool = True
-    precision: Precision | None = None
+    precision: Precision = EXACT
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -130,7 +130,7 @@ class Work:
     base: Timeframe
     targets: tuple[Target, ...]
     ranges: tuple[PlannedRange, ...]
-    precision: Precision | None = None
+    precision: Precision = EXACT
 
     @property
     def series(self) -> list[Series]:

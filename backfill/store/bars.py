@@ -11,6 +11,7 @@ from backfill.core.bars import Bars, is_among
 from backfill.core.compare import held
 from backfill.core.coverage import Spans
 from backfill.core.paging import Chunk
+from backfill.core.precision import Precision
 from backfill.core.series import Progress, Series
 from backfill.core.timeframe import Timeframe
 from backfill.errors import SourceMismatch
@@ -133,7 +134,9 @@ async def _write_bars(
         beyond, within = _beyond(chunk.bars, progress)
         withdrawable = progress.invalidated & chunk.claims
         if withdrawable or len(within) >= _MANY:
-            within = await _not_stored(connection, run_id, chunk, within, withdrawable, change)
+            within = await _not_stored(
+                connection, run_id, chunk, within, withdrawable, change, shape.precision
+            )
         fresh.append((chunk.series, beyond))
         merged.append((chunk.series, within))
     if sum(len(bars) for _, bars in fresh) >= _MANY and await copy_bars(connection, fresh, shape):
@@ -168,6 +171,7 @@ async def _not_stored(
     bars: Bars,
     withdrawable: Spans,
     change: Change,
+    precision: Precision,
 ) -> Bars:
     """Return the bars that are not stored as they are, and take out what a reload no longer brings.
 
@@ -182,7 +186,7 @@ async def _not_stored(
         await withdraw_bars(connection, run_id, chunk.series, starts)
         change.withdrawn = len(starts)
         change.reach(starts[0], starts[-1])
-    return bars.take(~held(bars, stored))
+    return bars.take(~held(bars, stored, precision))
 
 
 async def _quarantine(connection: Connection, run_id: UUID, chunk: Chunk) -> None:

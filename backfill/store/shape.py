@@ -4,11 +4,10 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from backfill.core.checks import Precision
+from backfill.core.precision import Decimals, Precision
 from backfill.store.pool import Connection
 
 VALUES: Final = ("open", "high", "low", "close", "volume", "vwap", "trade_count")
-_PRICES: Final = VALUES[:4]
 _DOUBLE: Final = "double precision"
 _NUMERIC: Final = re.compile(r"numeric\((\d+),(\d+)\)")
 _COLUMNS: Final = """
@@ -42,17 +41,15 @@ class Shape:
         return self.provider is None and self.types == (*doubles, "bigint")
 
     @property
-    def precision(self) -> Precision | None:
-        """What its numbers can hold; None if that is all that a provider may send."""
-        prices = [_NUMERIC.fullmatch(kind) for kind in self.types[:4]]
-        volume = _NUMERIC.fullmatch(self.types[4])
-        held = [(int(one[1]), int(one[2])) for one in prices if one]
-        if not held and not volume:
-            return None
+    def precision(self) -> Precision:
+        """What its decimal columns can hold."""
+        found = zip(VALUES, map(_NUMERIC.fullmatch, self.types), strict=True)
         return Precision(
-            scale=min((scale for _, scale in held), default=None),
-            price_digits=min((digits - scale for digits, scale in held), default=None),
-            volume_digits=int(volume[1]) - int(volume[2]) if volume else None,
+            tuple(
+                Decimals(name, int(kind[1]) - int(kind[2]), int(kind[2]))
+                for name, kind in found
+                if kind
+            )
         )
 
 

@@ -165,6 +165,7 @@ def test_a_hundred_thousand_rows_are_adopted_and_kept_and_runs_go_on_in_their_ta
     assert stored(theirs) == truth
     second = run("run", "--symbol", "AAPL", "-t", "d1", *since, *AS_OF, "--json")
     assert (second.code, second.json["calls"]) == (0, 0)
+    assert "none differs" in run("gaps", "--verify", "--symbol", "AAPL", *AS_OF).out
 
 
 def test_what_their_watchlists_hold_is_kept_and_futures_are_set_aside(

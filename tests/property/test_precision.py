@@ -2,13 +2,16 @@
 
 from decimal import ROUND_HALF_EVEN, Decimal
 
+import numpy as np
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from backfill.core.bars import Bars
-from backfill.core.checks import Precision
+from backfill.core.compare import compare
+from backfill.core.precision import EXACT, Decimals, Precision
 
-NARROW = Precision(scale=6, price_digits=14, volume_digits=18)
+PRICES = ("open", "high", "low", "close")
+NARROW = Precision((*(Decimals(name, 14, 6) for name in PRICES), Decimals("volume", 18, 2)))
 
 
 def bar(price: float, volume: float = 1.0) -> Bars:
@@ -28,5 +31,16 @@ def test_what_has_no_room_before_the_point_is_lost(number: float) -> None:
     assert NARROW.loses(bar(1.0, number))[0] == (number >= 1e18)
 
 
-def test_columns_without_a_bound_lose_nothing() -> None:
-    assert not Precision(None, None, None).loses(bar(1e-9, 1e300)).any()
+def test_doubles_lose_nothing() -> None:
+    assert not EXACT.loses(bar(1e-9, 1e300)).any()
+
+
+@given(st.floats(1, 1e6), st.floats(0, 1e6), st.floats(0.011, 10))
+def test_what_a_column_rounds_off_is_no_difference_and_more_is(
+    price: float, volume: float, more: float
+) -> None:
+    provided = bar(price, volume)
+    held = bar(round(price, 6), round(volume, 2))
+    none = np.empty(0, np.int64)
+    assert compare(held, provided, none, NARROW) == []
+    assert len(compare(bar(price, volume + more), provided, none, NARROW)) == 1

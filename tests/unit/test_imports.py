@@ -20,6 +20,7 @@ LAYERS: Final = (
     ("providers", "fetch", "store", "log", "simulator"),
     ("settings", "job", "arguments"),
     (
+        "adopt",
         "connect",
         "verify",
         "actions",
