@@ -17,6 +17,7 @@ def job(
     everything: bool,
     timeframe: list[str] | None,
     all_timeframes: bool,
+    as_watched: bool,
     incremental: bool,
     reload: bool,
     first: str | None,
@@ -37,6 +38,9 @@ def job(
         raise UsageError("--all goes without --symbol and --symbols")
     if not everything and not named:
         raise UsageError("name what to run: --symbol S, --symbols A,B,C or --all")
+    wanted = timeframes(timeframe, all_timeframes=all_timeframes)
+    if as_watched and not (everything and wanted):
+        raise UsageError("--as-watched goes with --all and --timeframe")
     if incremental and reload:
         raise UsageError("--incremental and --reload exclude each other")
     if max_calls is not None and max_calls < 0:
@@ -46,7 +50,8 @@ def job(
     modes = {(True, False): Mode.incremental, (False, True): Mode.reload}
     return Job(
         symbols=None if everything else tuple(named),
-        timeframes=timeframes(timeframe, all_timeframes=all_timeframes),
+        timeframes=wanted,
+        as_watched=as_watched,
         mode=modes.get((incremental, reload), Mode.default),
         first=parse_bound(first) if first is not None else None,
         last=parse_bound(last) if last is not None else None,

@@ -83,6 +83,10 @@ def run(
     ] = False,
     timeframe: Timeframes = None,
     all_timeframes: AllTimeframes = False,
+    as_watched: Annotated[
+        bool,
+        typer.Option("--as-watched", help="With --all -t: only where the watchlist has them."),
+    ] = False,
     incremental: Annotated[
         bool, typer.Option("--incremental", help="What is new, and what was left unfinished.")
     ] = False,
@@ -115,6 +119,7 @@ def run(
         everything=everything,
         timeframe=timeframe,
         all_timeframes=all_timeframes,
+        as_watched=as_watched,
         incremental=incremental,
         reload=reload,
         first=first,
