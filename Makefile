@@ -38,10 +38,12 @@ soak: $(VENV)/installed ## Run the slow tests
 	@$(PYTEST) $(PARALLEL) -m 'soak and not timing'
 	@$(PYTEST) -m 'soak and timing'
 
-lint: $(VENV)/installed ## Check style and types
+lint: $(VENV)/installed ## Check style, types and workflows
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(BIN)/zizmor --offline --quiet .github
 
 format: $(VENV)/installed ## Format the code
 	@$(BIN)/ruff check --fix .
