@@ -255,20 +255,20 @@ def gaps(
 def symbols_add(symbols: Tickers, *, as_json: AsJson = False) -> None:
     """Register symbols, without watching them."""
     settings = _settings()
-    from backfill import arguments, commands, show
+    from backfill import arguments, commands, listings
 
     added = asyncio.run(commands.add_symbols(settings, arguments.tickers(symbols)))
-    _print(show.symbols_as_dict(added), as_json=as_json, text=lambda: show.symbols(added))
+    _print(listings.symbols_as_dict(added), as_json=as_json, text=lambda: listings.symbols(added))
 
 
 @symbols_app.command("list")
 def symbols_list(*, as_json: AsJson = False) -> None:
     """List the symbols that are confirmed or watched."""
     settings = _settings()
-    from backfill import commands, show
+    from backfill import commands, listings
 
     known = asyncio.run(commands.list_symbols(settings))
-    _print(show.symbols_as_dict(known), as_json=as_json, text=lambda: show.symbols(known))
+    _print(listings.symbols_as_dict(known), as_json=as_json, text=lambda: listings.symbols(known))
 
 
 @symbols_app.command("retire")
@@ -308,13 +308,17 @@ def watch_add(
 ) -> None:
     """Keep symbols, in d1 unless timeframes are named."""
     settings = _settings()
-    from backfill import arguments, commands, show
+    from backfill import arguments, commands, listings
     from backfill.core.timeframe import Timeframe
 
     wanted = arguments.timeframes(timeframe, all_timeframes=all_timeframes) or (Timeframe.d1,)
     tickers = arguments.tickers(symbols)
     entries = asyncio.run(commands.watch(settings, tickers, list(wanted), since))
-    _print(show.watchlist_as_dict(entries), as_json=as_json, text=lambda: show.watchlist(entries))
+    _print(
+        listings.watchlist_as_dict(entries),
+        as_json=as_json,
+        text=lambda: listings.watchlist(entries),
+    )
 
 
 @watch_app.command("remove")
@@ -335,10 +339,14 @@ def watch_remove(symbols: Tickers, *, as_json: AsJson = False) -> None:
 def watch_list(*, as_json: AsJson = False) -> None:
     """List the watchlist."""
     settings = _settings()
-    from backfill import commands, show
+    from backfill import commands, listings
 
     entries = asyncio.run(commands.watchlist(settings))
-    _print(show.watchlist_as_dict(entries), as_json=as_json, text=lambda: show.watchlist(entries))
+    _print(
+        listings.watchlist_as_dict(entries),
+        as_json=as_json,
+        text=lambda: listings.watchlist(entries),
+    )
 
 
 @quarantine_app.command("list")
@@ -354,14 +362,14 @@ def quarantine_list(
 ) -> None:
     """List bars in quarantine by series, with their reasons and raw values."""
     settings = _settings()
-    from backfill import arguments, commands, show
+    from backfill import arguments, commands, listings
 
     choice = arguments.filters(symbol, timeframe, reason)
     bars = asyncio.run(commands.quarantined(settings, choice, accepted=accepted))
     _print(
         {"bars": [bar.as_dict() for bar in bars]},
         as_json=as_json,
-        text=lambda: show.quarantine(bars),
+        text=lambda: listings.quarantine(bars),
     )
 
 
@@ -381,14 +389,14 @@ def quarantine_retry(
     came before is rejected again. Either way `quarantine list` shows it until you accept it.
     """
     settings = _settings()
-    from backfill import arguments, commands, show
+    from backfill import arguments, commands, listings
 
     choice = arguments.choice(symbol, timeframe, reason, everything=everything)
     series = asyncio.run(commands.retry_quarantined(settings, choice))
     _print(
         {"series": [one.as_dict() for one in series]},
         as_json=as_json,
-        text=lambda: show.retried(series),
+        text=lambda: listings.retried(series),
     )
 
 
@@ -428,8 +436,10 @@ def _settings(provider: str | None = None) -> "Settings":
 
 
 def _print(values: dict[str, Any], *, as_json: bool, text: Callable[[], None]) -> None:
+    from backfill.plain import json_line
+
     if as_json:
-        typer.echo(json.dumps(values))
+        typer.echo(json_line(json.dumps(values)))
     else:
         text()
 
@@ -462,5 +472,9 @@ def _exit_code() -> int:
 
 
 def _refuse(message: str, code: int) -> int:
-    typer.echo(f"backfill: {' '.join(message.split())}", err=True)
+    from backfill import github
+    from backfill.plain import one_line
+
+    typer.echo(f"backfill: {one_line(message)}", err=True)
+    github.annotate("warning" if code in {5, 130} else "error", message)
     return code

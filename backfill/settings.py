@@ -21,6 +21,8 @@ from backfill.errors import UsageError
 from backfill.providers import provider_named
 from backfill.providers.base import Provider
 
+_SECRET_LENGTH: Final = 16
+
 
 class Settings(BaseSettings):
     """What the environment says; each field is read from the variable that its alias names.
@@ -49,6 +51,7 @@ class Settings(BaseSettings):
     since: str | None = Field(None, alias="BACKFILL_SINCE")
     adjustment_override: str | None = Field(None, alias="BACKFILL_ADJUSTMENT")
     derive: bool = Field(default=True, alias="BACKFILL_DERIVE")
+    ping_url: SecretStr | None = Field(None, alias="BACKFILL_PING_URL")
     log_format: Literal["json", "console"] | None = Field(None, alias="BACKFILL_LOG")
     on_runner: str | None = Field(None, validation_alias=AliasChoices("CI", "GITHUB_ACTIONS"))
 
@@ -102,6 +105,8 @@ class Settings(BaseSettings):
                 raise UsageError(f"BACKFILL_QUOTA: {error}") from None
         if not _is_base_url(self.base_url):
             raise UsageError("BACKFILL_PROVIDER_URL must be a URL like https://api.massive.com")
+        if self.ping_url is not None and not _is_web_url(self.ping_url.get_secret_value()):
+            raise UsageError("BACKFILL_PING_URL must be a URL like https://hc-ping.com/<uuid>")
         if self.since is not None:
             try:
                 parse_since(self.since, date(2026, 1, 1))
@@ -190,6 +195,9 @@ class Settings(BaseSettings):
         if self.database_url is not None:
             url = self.database_url.get_secret_value().strip()
             values += [url, *_passwords(url)]
+        if self.ping_url is not None:
+            url = self.ping_url.get_secret_value()
+            values += [url, *_long_parts(url)]
         return [value for value in values if value]
 
 
@@ -207,13 +215,24 @@ _VARIABLES: Final = tuple(
 
 def _is_base_url(url: str) -> bool:
     """Whether paths can be added to a URL; a user, a query or a fragment has no place in it."""
+    parts = urlsplit(url) if _is_web_url(url) else None
+    return parts is not None and not (parts.query or parts.fragment or "@" in parts.netloc)
+
+
+def _is_web_url(url: str) -> bool:
     try:
         parts = urlsplit(url)
         port_is_one = parts.port is None or parts.port > 0
     except ValueError:
         return False
-    bare = not (parts.query or parts.fragment or "@" in parts.netloc)
-    return parts.scheme in {"http", "https"} and bool(parts.hostname) and port_is_one and bare
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and port_is_one
+
+
+def _long_parts(url: str) -> list[str]:
+    """Return what of a URL's path and query is long enough to be the secret in it."""
+    parts = urlsplit(url)
+    values = [value for _, value in parse_qsl(parts.query)]
+    return [part for part in [*parts.path.split("/"), *values] if len(part) >= _SECRET_LENGTH]
 
 
 def _passwords(url: str) -> list[str]:

@@ -1,0 +1,135 @@
+"""What a run tells GitHub Actions: a page of Markdown for people, annotations for the list of jobs.
+
+Both hold text of the provider. In an annotation it can end neither the line nor the property that
+it stands in; in Markdown every character that means something is written as an entity.
+"""
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from backfill.plain import one_line
+
+if TYPE_CHECKING:
+    from backfill.summary import Failure, Summary, TimeframeCounts
+
+_LISTED: Final = 200
+_ANNOTATED: Final = 9  # GitHub shows ten of each kind for a step; the last says how many more
+_MEANS_SOMETHING: Final = re.compile(r"[^\w\s,;()/'.+=-]|_|(?<=www)\.")
+_HEAD: Final = (
+    "timeframe", "series", "complete", "partial", "failed", "held elsewhere",
+    "inserted", "updated", "unchanged", "rejected", "withdrawn",
+)  # fmt: skip
+
+log = structlog.stdlib.get_logger()
+
+
+def report(summary: "Summary") -> None:
+    """Tell how a run ended, if this is a job of GitHub Actions; nothing of it can fail the run."""
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    if path:
+        try:
+            with Path(path).open("a", encoding="utf-8") as page:
+                page.write(markdown(summary))
+        except OSError as error:
+            log.warning("summary.unwritten", error=error.strerror)
+            annotate("warning", f"the summary of the run can't be written: {error.strerror}")
+    # What ended the whole run is told in one line by the command, for all the series it ended.
+    failures = summary.failures if summary.exit_code != 3 else []
+    for failure in failures[:_ANNOTATED]:
+        title = f"{failure.symbol} {failure.timeframe}: {failure.outcome}"
+        annotate("error", failure.message, title=title)
+    if len(failures) > _ANNOTATED:
+        annotate("error", f"… and {len(failures) - _ANNOTATED} more series failed")
+    if summary.exit_code in {5, 130}:
+        annotate("warning", f"{summary.error or summary.status}; the next run goes on")
+
+
+def annotate(level: str, message: str, *, title: str = "backfill") -> None:
+    """Put an ``error`` or a ``warning`` beside the job, if this is one of GitHub Actions."""
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        head = f"{level} title={_property(one_line(title))}"
+        sys.stderr.write(f"::{head}::{_data(one_line(message))}\n")
+        sys.stderr.flush()
+
+
+def markdown(summary: "Summary") -> str:
+    """Return what a run did, as a page."""
+    calls = (
+        f"{summary.calls} calls, {summary.lookups} look-ups, {summary.retries} retries, "
+        f"{summary.rate_limited} times rate-limited, in {summary.duration_s:.1f} s. "
+        "One call may bring bars of several timeframes."
+    )
+    lines = [
+        f"## backfill: {summary.status} (exit {summary.exit_code})",
+        "",
+        f"{_text(summary.mode)} run {_code(summary.run_id)} of {_text(summary.provider)}: {calls}",
+        "",
+    ]
+    if summary.error:
+        lines += [f"**{_text(summary.error)}**", ""]
+    lines += [*_table(*_HEAD), *map(_counts, summary.timeframes), ""]
+    if summary.failures:
+        lines += ["### What failed", "", *_table("symbol", "timeframe", "outcome", "why", "to do")]
+        lines += map(_failure, summary.failures[:_LISTED])
+        lines.append("")
+    if len(summary.failures) > _LISTED:
+        more = len(summary.failures) - _LISTED
+        lines += [f"… and {more:,} more: the row of the run in backfill_runs has them all.", ""]
+    if summary.exit_code in {5, 130}:
+        lines += ["What was stored stays; the next run goes on from there.", ""]
+    return "\n".join(lines) + "\n"
+
+
+def _table(*columns: str) -> list[str]:
+    return [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
+
+
+def _counts(one: "TimeframeCounts") -> str:
+    series, bars = one.series, one.bars
+    numbers = (
+        series.total, series.complete, series.partial, series.failed, series.skipped,
+        bars.inserted, bars.updated, bars.unchanged, bars.rejected, bars.withdrawn,
+    )  # fmt: skip
+    return f"| {one.timeframe} | {' | '.join(f'{number:,}' for number in numbers)} |"
+
+
+def _failure(one: "Failure") -> str:
+    cells = (one.symbol, one.timeframe, one.outcome, one.message)
+    return f"| {' | '.join(map(_text, cells))} | {_remedy(one)} |"
+
+
+def _remedy(one: "Failure") -> str:
+    """Return what mends a failure; a mismatch of sources names it in its own message."""
+    match one.outcome:
+        case "source_mismatch":
+            return ""
+        case "not_entitled":
+            return f"set {_code('BACKFILL_PLAN')} to the plan that you have"
+        case "unknown_symbol":
+            command = f"backfill watch remove {one.symbol}"
+        case "quarantined":
+            command = f"backfill quarantine list --symbol {one.symbol} --timeframe {one.timeframe}"
+        case _:
+            command = f"backfill run --symbol {one.symbol} --timeframe {one.timeframe}"
+    return _code(command)
+
+
+def _text(text: str) -> str:
+    return _MEANS_SOMETHING.sub(lambda found: f"&#{ord(found[0])};", one_line(text))
+
+
+def _code(text: str) -> str:
+    return f"<code>{_text(text)}</code>"
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
