@@ -447,7 +447,10 @@ def _print(values: dict[str, Any], *, as_json: bool, text: Callable[[], None]) -
 def _exit(code: int, error: str | None) -> NoReturn:
     """Exit; a cause that all series share is told in one line."""
     if code == 3:
-        _refuse(error or _NO_ANSWER, 3)
+        from backfill import github
+
+        github.annotate("error", error or _NO_ANSWER)
+        _tell(error or _NO_ANSWER)
     raise typer.Exit(code)
 
 
@@ -473,8 +476,13 @@ def _exit_code() -> int:
 
 def _refuse(message: str, code: int) -> int:
     from backfill import github
+
+    _tell(message)
+    github.fault(message, code)
+    return code
+
+
+def _tell(message: str) -> None:
     from backfill.plain import one_line
 
     typer.echo(f"backfill: {one_line(message)}", err=True)
-    github.annotate("warning" if code in {5, 130} else "error", message)
-    return code

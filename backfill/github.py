@@ -10,8 +10,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
 from backfill.plain import one_line
 
 if TYPE_CHECKING:
@@ -25,19 +23,10 @@ _HEAD: Final = (
     "inserted", "updated", "unchanged", "rejected", "withdrawn",
 )  # fmt: skip
 
-log = structlog.stdlib.get_logger()
-
 
 def report(summary: "Summary") -> None:
     """Tell how a run ended, if this is a job of GitHub Actions; nothing of it can fail the run."""
-    path = os.environ.get("GITHUB_STEP_SUMMARY")
-    if path:
-        try:
-            with Path(path).open("a", encoding="utf-8") as page:
-                page.write(markdown(summary))
-        except OSError as error:
-            log.warning("summary.unwritten", error=error.strerror)
-            annotate("warning", f"the summary of the run can't be written: {error.strerror}")
+    _write(markdown(summary))
     # What ended the whole run is told in one line by the command, for all the series it ended.
     failures = summary.failures if summary.exit_code != 3 else []
     for failure in failures[:_ANNOTATED]:
@@ -47,6 +36,17 @@ def report(summary: "Summary") -> None:
         annotate("error", f"… and {len(failures) - _ANNOTATED} more series failed")
     if summary.exit_code in {5, 130}:
         annotate("warning", f"{summary.error or summary.status}; the next run goes on")
+
+
+def fault(message: str, code: int) -> None:
+    """Tell why a command ended before it had anything to show.
+
+    A usage or environment fault (2) is one line on stderr wherever it happens: it gets no
+    annotation, the page has it.
+    """
+    _write(f"## backfill: exit {code}\n\n{_text(message)}\n\n")
+    if code != 2:
+        annotate("warning" if code in {5, 130} else "error", message)
 
 
 def annotate(level: str, message: str, *, title: str = "backfill") -> None:
@@ -83,6 +83,21 @@ def markdown(summary: "Summary") -> str:
     if summary.exit_code in {5, 130}:
         lines += ["What was stored stays; the next run goes on from there.", ""]
     return "\n".join(lines) + "\n"
+
+
+def _write(page: str) -> None:
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not path:
+        return
+    try:
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(page)
+    except OSError as error:
+        import structlog
+
+        log = structlog.stdlib.get_logger()
+        log.warning("summary.unwritten", error=error.strerror)
+        annotate("warning", f"the summary of the run can't be written: {error.strerror}")
 
 
 def _table(*columns: str) -> list[str]:

@@ -101,7 +101,10 @@ def test_a_fault_of_all_is_one_annotation_and_outside_of_actions_there_is_none(
     [(level, _, message)] = obeyed(refused)
     assert (refused.code, level) == (3, "error")
     assert "MASSIVE_API_KEY" in message
-    assert "MASSIVE" in page.read_text()
+    assert page.read_text().count("## backfill: failed (exit 3)") == 1
+    empty = inside("run", "--symbol", "AAPL", DATABASE_URL="")
+    assert (empty.code, obeyed(empty), empty.err.count("\n")) == (2, [], 1)
+    assert "## backfill: exit 2\n\nDATABASE&#95;URL is empty" in page.read_text()
     assert obeyed(run("run", "--symbol", "NOSUCH", *AS_OF)) == []
 
 
