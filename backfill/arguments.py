@@ -1,5 +1,7 @@
 """From the flags of the command line to what they mean; every fault in them is a usage error."""
 
+from typing import Final
+
 from backfill.core.checks import Reason
 from backfill.core.series import spelling, ticker_traits
 from backfill.core.timeframe import Timeframe
@@ -8,6 +10,8 @@ from backfill.core.work import Mode
 from backfill.errors import UsageError
 from backfill.job import Job, Scope
 from backfill.store.quarantine import Choice
+
+STATUS_FORMATS: Final = ("table", "markdown", "json", "prometheus")
 
 
 def job(
@@ -117,6 +121,21 @@ def timeframes(names: list[str] | None, *, all_timeframes: bool) -> tuple[Timefr
         known = " ".join(Timeframe)
         raise UsageError(f"timeframe {sorted(unknown)[0]!r} is not one of: {known}")
     return tuple(one for one in Timeframe if one in wanted) or None
+
+
+def status_format(name: str | None, *, as_json: bool) -> str:
+    """Return how a status is to be written: ``table`` unless one is named.
+
+    Raises
+    ------
+    UsageError
+        If there is no such format, or ``--json`` is given beside another.
+    """
+    if as_json and name not in {None, "json"}:
+        raise UsageError("--json goes without another --format")
+    if name is not None and name not in STATUS_FORMATS:
+        raise UsageError(f"format {name!r} is not one of: {' '.join(STATUS_FORMATS)}")
+    return "json" if as_json else name or "table"
 
 
 def choice(

@@ -157,18 +157,38 @@ def migrate(*, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def status(*, as_of: AsOf = None, as_json: AsJson = False) -> None:
-    """Show every series: bars, range, coverage, freshness. Exits 4 if one is stale."""
+def status(
+    *,
+    as_of: AsOf = None,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", metavar="F", help="table, markdown, json or prometheus."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show every series: bars, range, coverage, freshness. Exits 4 if one is stale.
+
+    As prometheus, for a textfile collector, also the bars that are missing, and the last run.
+    """
+    from backfill import arguments
+
+    shape = arguments.status_format(form, as_json=as_json)
     settings = _settings()
-    from backfill import commands, show
+    from backfill import commands, metrics, show
     from backfill.core.when import parse_instant
 
-    series = asyncio.run(commands.status(settings, parse_instant(as_of) if as_of else None))
-    _print(
-        {"series": [one.as_dict() for one in series]},
-        as_json=as_json,
-        text=lambda: show.status(series),
-    )
+    now = parse_instant(as_of) if as_of else None
+    if shape == "prometheus":
+        health = asyncio.run(commands.health(settings, now))
+        series = health.series
+        typer.echo(metrics.exposition(health), nl=False)
+    else:
+        series = asyncio.run(commands.status(settings, now))
+        _print(
+            {"series": [one.as_dict() for one in series]},
+            as_json=shape == "json",
+            text=lambda: show.status(series, markdown=shape == "markdown"),
+        )
     raise typer.Exit(0 if all(one.fresh for one in series) else 4)
 
 

@@ -5,11 +5,11 @@ it stands in; in Markdown every character that means something is written as an 
 """
 
 import os
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from backfill.markdown import code, head, row, text
 from backfill.plain import one_line
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 _LISTED: Final = 200
 _ANNOTATED: Final = 9  # GitHub shows ten of each kind for a step; the last says how many more
-_MEANS_SOMETHING: Final = re.compile(r"[^\w\s,;()/'.+=-]|_|(?<=www)\.")
 _HEAD: Final = (
     "timeframe", "series", "complete", "partial", "failed", "held elsewhere",
     "inserted", "updated", "unchanged", "rejected", "withdrawn",
@@ -38,22 +37,22 @@ def report(summary: "Summary") -> None:
         annotate("warning", f"{summary.error or summary.status}; the next run goes on")
 
 
-def fault(message: str, code: int) -> None:
+def fault(message: str, exit_code: int) -> None:
     """Tell why a command ended before it had anything to show.
 
     A usage or environment fault (2) is one line on stderr wherever it happens: it gets no
     annotation, the page has it.
     """
-    _write(f"## backfill: exit {code}\n\n{_text(message)}\n\n")
-    if code != 2:
-        annotate("warning" if code in {5, 130} else "error", message)
+    _write(f"## backfill: exit {exit_code}\n\n{text(message)}\n\n")
+    if exit_code != 2:
+        annotate("warning" if exit_code in {5, 130} else "error", message)
 
 
 def annotate(level: str, message: str, *, title: str = "backfill") -> None:
     """Put an ``error`` or a ``warning`` beside the job, if this is one of GitHub Actions."""
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        head = f"{level} title={_property(one_line(title))}"
-        sys.stderr.write(f"::{head}::{_data(one_line(message))}\n")
+        order = f"{level} title={_property(one_line(title))}"
+        sys.stderr.write(f"::{order}::{_data(one_line(message))}\n")
         sys.stderr.flush()
 
 
@@ -67,14 +66,14 @@ def markdown(summary: "Summary") -> str:
     lines = [
         f"## backfill: {summary.status} (exit {summary.exit_code})",
         "",
-        f"{_text(summary.mode)} run {_code(summary.run_id)} of {_text(summary.provider)}: {calls}",
+        f"{text(summary.mode)} run {code(summary.run_id)} of {text(summary.provider)}: {calls}",
         "",
     ]
     if summary.error:
-        lines += [f"**{_text(summary.error)}**", ""]
-    lines += [*_table(*_HEAD), *map(_counts, summary.timeframes), ""]
+        lines += [f"**{text(summary.error)}**", ""]
+    lines += [*head(*_HEAD), *map(_counts, summary.timeframes), ""]
     if summary.failures:
-        lines += ["### What failed", "", *_table("symbol", "timeframe", "outcome", "why", "to do")]
+        lines += ["### What failed", "", *head("symbol", "timeframe", "outcome", "why", "to do")]
         lines += map(_failure, summary.failures[:_LISTED])
         lines.append("")
     if len(summary.failures) > _LISTED:
@@ -100,22 +99,18 @@ def _write(page: str) -> None:
         annotate("warning", f"the summary of the run can't be written: {error.strerror}")
 
 
-def _table(*columns: str) -> list[str]:
-    return [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
-
-
 def _counts(one: "TimeframeCounts") -> str:
     series, bars = one.series, one.bars
     numbers = (
         series.total, series.complete, series.partial, series.failed, series.skipped,
         bars.inserted, bars.updated, bars.unchanged, bars.rejected, bars.withdrawn,
     )  # fmt: skip
-    return f"| {one.timeframe} | {' | '.join(f'{number:,}' for number in numbers)} |"
+    return row(one.timeframe, *(f"{number:,}" for number in numbers))
 
 
 def _failure(one: "Failure") -> str:
     cells = (one.symbol, one.timeframe, one.outcome, one.message)
-    return f"| {' | '.join(map(_text, cells))} | {_remedy(one)} |"
+    return row(*map(text, cells), _remedy(one))
 
 
 def _remedy(one: "Failure") -> str:
@@ -124,22 +119,14 @@ def _remedy(one: "Failure") -> str:
         case "source_mismatch":
             return ""
         case "not_entitled":
-            return f"set {_code('BACKFILL_PLAN')} to the plan that you have"
+            return f"set {code('BACKFILL_PLAN')} to the plan that you have"
         case "unknown_symbol":
             command = f"backfill watch remove {one.symbol}"
         case "quarantined":
             command = f"backfill quarantine list --symbol {one.symbol} --timeframe {one.timeframe}"
         case _:
             command = f"backfill run --symbol {one.symbol} --timeframe {one.timeframe}"
-    return _code(command)
-
-
-def _text(text: str) -> str:
-    return _MEANS_SOMETHING.sub(lambda found: f"&#{ord(found[0])};", one_line(text))
-
-
-def _code(text: str) -> str:
-    return f"<code>{_text(text)}</code>"
+    return code(command)
 
 
 def _data(text: str) -> str:

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from rich.text import Text
 
+from backfill import markdown as md
 from backfill.api import Findings, Repair
 from backfill.core.compare import Difference
 from backfill.gaps import SeriesGaps
@@ -74,33 +75,43 @@ def plan(result: Plan) -> None:
     )
 
 
-def status(series: list[SeriesStatus]) -> None:
-    """Print every series, and how many are stale."""
+def status(series: list[SeriesStatus], *, markdown: bool = False) -> None:
+    """Print every series, and how many are stale; as a table of a page if ``markdown``."""
     out = console()
     if not series:
         out.print(
             "No series yet: add one with `backfill watch add AAPL`, then `backfill run --all`."
         )
         return
-    table = table_of(
-        "symbol", "timeframe", "bars", "oldest", "newest", "covered", "ranges", "fresh", "rejected"
-    )
-    for one in series:
-        table.add_row(
-            one.symbol,
-            one.timeframe,
-            f"{one.bars:,}",
-            time_text(one.oldest),
-            time_text(one.newest),
-            _covered(one),
-            str(len(one.coverage)),
-            "yes" if one.fresh else f"no, {one.behind} due",
-            str(one.quarantined or ""),
-        )
-    out.print(table)
     stale = sum(not one.fresh for one in series)
-    out.print(
-        f"{len(series)} series, {stale} stale" if stale else f"{len(series)} series, all fresh"
+    judged = f"{len(series)} series, {stale} stale" if stale else f"{len(series)} series, all fresh"
+    if markdown:
+        page = [*md.head(*_STATUS), *(md.row(*map(md.text, _cells(one))) for one in series)]
+        out.print("\n".join([*page, "", judged]), markup=False)
+        return
+    table = table_of(*_STATUS)
+    for one in series:
+        table.add_row(*_cells(one))
+    out.print(table)
+    out.print(judged)
+
+
+_STATUS: Final = (
+    "symbol", "timeframe", "bars", "oldest", "newest", "covered", "ranges", "fresh", "rejected",
+)  # fmt: skip
+
+
+def _cells(one: SeriesStatus) -> tuple[str, ...]:
+    return (
+        one.symbol,
+        one.timeframe,
+        f"{one.bars:,}",
+        time_text(one.oldest),
+        time_text(one.newest),
+        _covered(one),
+        str(len(one.coverage)),
+        "yes" if one.fresh else f"no, {one.behind} due",
+        str(one.quarantined or ""),
     )
 
 

@@ -90,6 +90,7 @@ class Summary:
             bars=self.bars,
             failures=[asdict(failure) for failure in self.failures],
             error=self.error,
+            exit_code=self.exit_code,
         )
 
 

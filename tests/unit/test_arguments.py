@@ -146,3 +146,13 @@ def test_a_fault_in_the_flags_is_a_usage_error_that_says_what_to_mend(
         job(**flags)
     assert said in str(refused.value)
     assert refused.value.exit_code == 2
+
+
+def test_a_status_is_a_table_unless_another_format_is_named() -> None:
+    assert arguments.status_format(None, as_json=False) == "table"
+    assert arguments.status_format(None, as_json=True) == "json"
+    assert arguments.status_format("json", as_json=True) == "json"
+    assert arguments.status_format("prometheus", as_json=False) == "prometheus"
+    for name, as_json in (("yaml", False), ("markdown", True)):
+        with pytest.raises(UsageError, match="format"):
+            arguments.status_format(name, as_json=as_json)

@@ -15,7 +15,7 @@ ROOT: Final = Path(backfill.__file__).parent
 
 # Each layer may import those below it and, but for the folders that share one, its own.
 LAYERS: Final = (
-    ("errors", "plain"),
+    ("errors", "plain", "markdown"),
     ("core",),
     ("providers", "fetch", "store", "log", "simulator"),
     ("settings", "job", "arguments"),
@@ -42,6 +42,7 @@ LAYERS: Final = (
         "github",
         "listings",
         "live",
+        "metrics",
         "report",
         "show",
         "tables",
