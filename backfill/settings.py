@@ -39,21 +39,76 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    database_url: SecretStr | None = Field(None, alias="DATABASE_URL")
-    data_dir: Path | None = Field(None, alias="BACKFILL_DATA_DIR")
-    provider_name: str = Field("massive", alias="BACKFILL_PROVIDER")
-    provider_url: str | None = Field(None, alias="BACKFILL_PROVIDER_URL")
-    massive_key: SecretStr | None = Field(
-        None, validation_alias=AliasChoices("MASSIVE_API_KEY", "POLYGON_API_KEY")
+    database_url: SecretStr | None = Field(
+        None,
+        alias="DATABASE_URL",
+        description="`postgresql://…`; unset: an embedded Postgres, but in CI an error, as disks "
+        "are thrown away there. Secret",
     )
-    plan: str = Field("free", alias="BACKFILL_PLAN")
-    quota_override: str | None = Field(None, alias="BACKFILL_QUOTA")
-    since: str | None = Field(None, alias="BACKFILL_SINCE")
-    adjustment_override: str | None = Field(None, alias="BACKFILL_ADJUSTMENT")
-    derive: bool = Field(default=True, alias="BACKFILL_DERIVE")
-    ping_url: SecretStr | None = Field(None, alias="BACKFILL_PING_URL")
-    log_format: Literal["json", "console"] | None = Field(None, alias="BACKFILL_LOG")
-    on_runner: str | None = Field(None, validation_alias=AliasChoices("CI", "GITHUB_ACTIONS"))
+    data_dir: Path | None = Field(
+        None,
+        alias="BACKFILL_DATA_DIR",
+        description="where the embedded Postgres lives; unset: the user's data directory",
+    )
+    provider_name: str = Field(
+        "massive", alias="BACKFILL_PROVIDER", description="the provider; `polygon` is an alias"
+    )
+    provider_url: str | None = Field(
+        None,
+        alias="BACKFILL_PROVIDER_URL",
+        description="where the provider is; unset: its public address",
+    )
+    massive_key: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("MASSIVE_API_KEY", "POLYGON_API_KEY"),
+        description="the provider's key; it travels in a header only. Secret",
+    )
+    plan: str = Field(
+        "free",
+        alias="BACKFILL_PLAN",
+        description="`free`, `starter`, `developer`, `advanced` or `unlimited`: quota, depth and "
+        "settling delays",
+    )
+    quota_override: str | None = Field(
+        None,
+        alias="BACKFILL_QUOTA",
+        description="another quota than the plan's: `5/60s`, several windows as `8/60s,800/1d`, or "
+        "`unlimited`",
+    )
+    since: str | None = Field(
+        None,
+        alias="BACKFILL_SINCE",
+        description="how deep by default: a date, or a length such as `2y`; unset: as the plan "
+        "allows",
+    )
+    adjustment_override: str | None = Field(
+        None,
+        alias="BACKFILL_ADJUSTMENT",
+        description="`raw` or `split`; unset: `raw` where the provider offers it",
+    )
+    derive: bool = Field(
+        default=True,
+        alias="BACKFILL_DERIVE",
+        description="`off` fetches every timeframe as the provider has it, instead of rolling some "
+        "up",
+    )
+    ping_url: SecretStr | None = Field(
+        None,
+        alias="BACKFILL_PING_URL",
+        description="a dead-man's switch that hears of every run, by the conventions of "
+        "healthchecks.io ([runbook.md](runbook.md)). Secret",
+    )
+    log_format: Literal["json", "console"] | None = Field(
+        None,
+        alias="BACKFILL_LOG",
+        description="`json` or `console`; unset: as fits stderr",
+    )
+    on_runner: str | None = Field(
+        None,
+        validation_alias=AliasChoices("CI", "GITHUB_ACTIONS"),
+        description="set by whoever runs jobs: `DATABASE_URL` or `BACKFILL_DATA_DIR` must be set "
+        "then",
+    )
 
     @classmethod
     def settings_customise_sources(
