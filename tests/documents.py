@@ -99,9 +99,9 @@ That is {day:,} calls a day. For **{SYMBOLS} US stocks**, run every six hours:
   w1 and mn1 from d1: all nine cost what m1 and d1 cost.
 - **A day of many stocks in one call.** The newest d1 of all stocks is one grouped call a session.
 - **Intraday is a call a stock and session**, whichever timeframes. A run that ends at
-  `--deadline {DEADLINE_S}`, as in the workflow, makes {run} calls: so many stocks are brought up to date
-  in one run, and {4 * run} by four runs a day. One that reaches its deadline ends in order (exit 5),
-  and the next one goes on.
+  `--deadline {DEADLINE_S}`, as in the workflow, makes {run} calls: so many stocks are brought
+  up to date in one run, and {4 * run} by four runs a day. One that reaches its deadline ends in
+  order (exit 5), and the next one goes on.
 - **Running more often costs nothing** and brings nothing: bars come at the end of the day, and a
   run that finds nothing due calls nobody.
 - A first load that takes longer than a run is continued by the next ones; new bars go first.
