@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint format backfill migrate simulate bench bench-full clean
+.PHONY: help demo test soak lint docs format backfill migrate simulate bench bench-full clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -38,10 +38,15 @@ soak: $(VENV)/installed ## Run the slow tests
 	@$(PYTEST) $(PARALLEL) -m 'soak and not timing'
 	@$(PYTEST) -m 'soak and timing'
 
-lint: $(VENV)/installed ## Check style and types
+lint: $(VENV)/installed ## Check style, types and workflows
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(BIN)/zizmor --offline --quiet .github
+
+docs: $(VENV)/installed ## Write the pages that are made from the code
+	@$(BIN)/python -m tests.documents
 
 format: $(VENV)/installed ## Format the code
 	@$(BIN)/ruff check --fix .

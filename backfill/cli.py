@@ -83,6 +83,10 @@ def run(
     ] = False,
     timeframe: Timeframes = None,
     all_timeframes: AllTimeframes = False,
+    as_watched: Annotated[
+        bool,
+        typer.Option("--as-watched", help="With --all -t: only where the watchlist has them."),
+    ] = False,
     incremental: Annotated[
         bool, typer.Option("--incremental", help="What is new, and what was left unfinished.")
     ] = False,
@@ -115,6 +119,7 @@ def run(
         everything=everything,
         timeframe=timeframe,
         all_timeframes=all_timeframes,
+        as_watched=as_watched,
         incremental=incremental,
         reload=reload,
         first=first,
@@ -148,7 +153,7 @@ def migrate(
 ) -> None:
     """Bring the database's schema up to date."""
     settings = _settings()
-    from backfill import commands, show
+    from backfill import commands, listings
     from backfill.errors import UsageError
 
     if adopt:
@@ -156,10 +161,10 @@ def migrate(
             commands.adopt(
                 settings,
                 clean=clean,
-                tell=lambda adoption: None if as_json else show.adoption(adoption),
+                tell=lambda adoption: None if as_json else listings.adoption(adoption),
             )
         )
-        _print(adopted.as_dict(), as_json=as_json, text=lambda: show.adopted(adopted))
+        _print(adopted.as_dict(), as_json=as_json, text=lambda: listings.adopted(adopted))
         return
     if clean:
         raise UsageError("--clean goes with --adopt")
@@ -174,18 +179,38 @@ def migrate(
 
 
 @app.command()
-def status(*, as_of: AsOf = None, as_json: AsJson = False) -> None:
-    """Show every series: bars, range, coverage, freshness. Exits 4 if one is stale."""
+def status(
+    *,
+    as_of: AsOf = None,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", metavar="F", help="table, markdown, json or prometheus."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show every series: bars, range, coverage, freshness. Exits 4 if one is stale.
+
+    As prometheus, for a textfile collector, also the bars that are missing, and the last run.
+    """
+    from backfill import arguments
+
+    shape = arguments.status_format(form, as_json=as_json)
     settings = _settings()
-    from backfill import commands, show
+    from backfill import commands, metrics, show
     from backfill.core.when import parse_instant
 
-    series = asyncio.run(commands.status(settings, parse_instant(as_of) if as_of else None))
-    _print(
-        {"series": [one.as_dict() for one in series]},
-        as_json=as_json,
-        text=lambda: show.status(series),
-    )
+    now = parse_instant(as_of) if as_of else None
+    if shape == "prometheus":
+        health = asyncio.run(commands.health(settings, now))
+        series = health.series
+        typer.echo(metrics.exposition(health), nl=False)
+    else:
+        series = asyncio.run(commands.status(settings, now))
+        _print(
+            {"series": [one.as_dict() for one in series]},
+            as_json=shape == "json",
+            text=lambda: show.status(series, markdown=shape == "markdown"),
+        )
     raise typer.Exit(0 if all(one.fresh for one in series) else 4)
 
 
@@ -272,20 +297,20 @@ def gaps(
 def symbols_add(symbols: Tickers, *, as_json: AsJson = False) -> None:
     """Register symbols, without watching them."""
     settings = _settings()
-    from backfill import arguments, commands, show
+    from backfill import arguments, commands, listings
 
     added = asyncio.run(commands.add_symbols(settings, arguments.tickers(symbols)))
-    _print(show.symbols_as_dict(added), as_json=as_json, text=lambda: show.symbols(added))
+    _print(listings.symbols_as_dict(added), as_json=as_json, text=lambda: listings.symbols(added))
 
 
 @symbols_app.command("list")
 def symbols_list(*, as_json: AsJson = False) -> None:
     """List the symbols that are confirmed or watched."""
     settings = _settings()
-    from backfill import commands, show
+    from backfill import commands, listings
 
     known = asyncio.run(commands.list_symbols(settings))
-    _print(show.symbols_as_dict(known), as_json=as_json, text=lambda: show.symbols(known))
+    _print(listings.symbols_as_dict(known), as_json=as_json, text=lambda: listings.symbols(known))
 
 
 @symbols_app.command("retire")
@@ -329,13 +354,17 @@ def watch_add(
 ) -> None:
     """Keep symbols, in d1 unless timeframes are named; of one that is kept, change all of that."""
     settings = _settings()
-    from backfill import arguments, commands, show
+    from backfill import arguments, commands, listings
     from backfill.core.timeframe import Timeframe
 
     wanted = arguments.timeframes(timeframe, all_timeframes=all_timeframes) or (Timeframe.d1,)
     tickers = arguments.tickers(symbols)
     entries = asyncio.run(commands.watch(settings, tickers, list(wanted), since, priority))
-    _print(show.watchlist_as_dict(entries), as_json=as_json, text=lambda: show.watchlist(entries))
+    _print(
+        listings.watchlist_as_dict(entries),
+        as_json=as_json,
+        text=lambda: listings.watchlist(entries),
+    )
 
 
 @watch_app.command("remove")
@@ -366,21 +395,29 @@ def watch_resume(symbols: Tickers, *, as_json: AsJson = False) -> None:
 
 def _pause(symbols: list[str], *, paused: bool, as_json: bool) -> None:
     settings = _settings()
-    from backfill import arguments, commands, show
+    from backfill import arguments, commands, listings
 
     tickers = arguments.tickers(symbols)
     entries = asyncio.run(commands.pause(settings, tickers, paused=paused))
-    _print(show.watchlist_as_dict(entries), as_json=as_json, text=lambda: show.watchlist(entries))
+    _print(
+        listings.watchlist_as_dict(entries),
+        as_json=as_json,
+        text=lambda: listings.watchlist(entries),
+    )
 
 
 @watch_app.command("list")
 def watch_list(*, as_json: AsJson = False) -> None:
     """List the watchlist."""
     settings = _settings()
-    from backfill import commands, show
+    from backfill import commands, listings
 
     entries = asyncio.run(commands.watchlist(settings))
-    _print(show.watchlist_as_dict(entries), as_json=as_json, text=lambda: show.watchlist(entries))
+    _print(
+        listings.watchlist_as_dict(entries),
+        as_json=as_json,
+        text=lambda: listings.watchlist(entries),
+    )
 
 
 @quarantine_app.command("list")
@@ -396,14 +433,14 @@ def quarantine_list(
 ) -> None:
     """List bars in quarantine by series, with their reasons and raw values."""
     settings = _settings()
-    from backfill import arguments, commands, show
+    from backfill import arguments, commands, listings
 
     choice = arguments.filters(symbol, timeframe, reason)
     bars = asyncio.run(commands.quarantined(settings, choice, accepted=accepted))
     _print(
         {"bars": [bar.as_dict() for bar in bars]},
         as_json=as_json,
-        text=lambda: show.quarantine(bars),
+        text=lambda: listings.quarantine(bars),
     )
 
 
@@ -423,14 +460,14 @@ def quarantine_retry(
     came before is rejected again. Either way `quarantine list` shows it until you accept it.
     """
     settings = _settings()
-    from backfill import arguments, commands, show
+    from backfill import arguments, commands, listings
 
     choice = arguments.choice(symbol, timeframe, reason, everything=everything)
     series = asyncio.run(commands.retry_quarantined(settings, choice))
     _print(
         {"series": [one.as_dict() for one in series]},
         as_json=as_json,
-        text=lambda: show.retried(series),
+        text=lambda: listings.retried(series),
     )
 
 
@@ -470,8 +507,10 @@ def _settings(provider: str | None = None) -> "Settings":
 
 
 def _print(values: dict[str, Any], *, as_json: bool, text: Callable[[], None]) -> None:
+    from backfill.plain import json_line
+
     if as_json:
-        typer.echo(json.dumps(values))
+        typer.echo(json_line(json.dumps(values)))
     else:
         text()
 
@@ -479,7 +518,10 @@ def _print(values: dict[str, Any], *, as_json: bool, text: Callable[[], None]) -
 def _exit(code: int, error: str | None) -> NoReturn:
     """Exit; a cause that all series share is told in one line."""
     if code == 3:
-        _refuse(error or _NO_ANSWER, 3)
+        from backfill import github
+
+        github.annotate("error", error or _NO_ANSWER)
+        _tell(error or _NO_ANSWER)
     raise typer.Exit(code)
 
 
@@ -504,5 +546,14 @@ def _exit_code() -> int:
 
 
 def _refuse(message: str, code: int) -> int:
-    typer.echo(f"backfill: {' '.join(message.split())}", err=True)
+    from backfill import github
+
+    _tell(message)
+    github.fault(message, code)
     return code
+
+
+def _tell(message: str) -> None:
+    from backfill.plain import one_line
+
+    typer.echo(f"backfill: {one_line(message)}", err=True)

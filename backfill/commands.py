@@ -10,6 +10,8 @@ from backfill.connect import open_database
 from backfill.core.series import Symbol
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import parse_since
+from backfill.gaps import series_gaps
+from backfill.metrics import Health
 from backfill.quarantine import Reopened, retry
 from backfill.settings import Settings
 from backfill.status import SeriesStatus, series_status
@@ -20,7 +22,9 @@ from backfill.store.migrate import ensure_schema
 from backfill.store.migrate import migrate as apply_migrations
 from backfill.store.pool import Connection, Database
 from backfill.store.quarantine import Choice, QuarantinedBar
+from backfill.store.runs import last_run
 from backfill.store.universe import WatchEntry
+from backfill.tracked import tracked_series
 
 _T = TypeVar("_T")
 
@@ -42,6 +46,22 @@ async def status(settings: Settings, as_of: datetime | None) -> list[SeriesStatu
     async with open_database(settings) as database:
         await ensure_schema(database)
         return await series_status(database, settings, as_of)
+
+
+async def health(settings: Settings, as_of: datetime | None) -> Health:
+    """Return the status of every series, how many of its bars are missing, and the last run."""
+    now = as_of or datetime.now(UTC)
+    async with open_database(settings) as database:
+        await ensure_schema(database)
+        series = await series_status(database, settings, now)
+        tracked = await tracked_series(database, settings, now)
+        missing = {
+            (one.series.symbol.ticker, str(one.series.timeframe)): sum(
+                gap.slots for gap in one.gaps
+            )
+            for one in await series_gaps(database, settings, now, tracked)
+        }
+        return Health(series, missing, await database.run(last_run))
 
 
 async def add_symbols(settings: Settings, tickers: list[str]) -> list[Symbol]:

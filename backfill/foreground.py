@@ -11,8 +11,9 @@ from backfill import api
 from backfill.errors import Interrupted
 from backfill.fetch.stop import StopSignal
 from backfill.job import Job, Scope
+from backfill.live import Live
+from backfill.report import reported
 from backfill.settings import Settings
-from backfill.show import Live
 from backfill.summary import Summary
 
 _T = TypeVar("_T")
@@ -20,8 +21,11 @@ _Watch = Callable[[api.Running], None]
 
 
 def run(settings: Settings, job: Job) -> Summary:
-    """Run a job until it is done, or until a signal ends it."""
-    return _supervised(settings, lambda stop, watch: api.run(settings, job, stop=stop, watch=watch))
+    """Run a job until it is done, or until a signal ends it, and tell whoever watches."""
+    return _supervised(
+        settings,
+        lambda stop, watch: reported(settings, api.run(settings, job, stop=stop, watch=watch)),
+    )
 
 
 def gaps(

@@ -110,10 +110,13 @@ async def _entries(
     for symbol in symbols:
         entry = watched.get(symbol.ticker)
         own = entry.timeframes if entry else (Timeframe.d1,)
+        asked = dict.fromkeys(job.timeframes or own)
+        kept = [one for one in asked if one in own or not job.as_watched]
         since = parse_since(entry.since, today) if entry and entry.since else default_since
         priority = entry.priority if entry else 0
         demand = Demand(since, job.mode, job.first, job.last, priority)
-        entries.append(Entry(symbol, list(dict.fromkeys(job.timeframes or own)), demand))
+        if kept:
+            entries.append(Entry(symbol, kept, demand))
     return entries
 
 

@@ -15,7 +15,7 @@ ROOT: Final = Path(backfill.__file__).parent
 
 # Each layer may import those below it and, but for the folders that share one, its own.
 LAYERS: Final = (
-    ("errors",),
+    ("errors", "plain", "markdown"),
     ("core",),
     ("providers", "fetch", "store", "log", "simulator"),
     ("settings", "job", "arguments"),
@@ -37,7 +37,18 @@ LAYERS: Final = (
         "orchestrator",
     ),
     ("api",),
-    ("commands", "foreground", "show", "demo"),
+    (
+        "commands",
+        "foreground",
+        "github",
+        "listings",
+        "live",
+        "metrics",
+        "report",
+        "show",
+        "tables",
+        "demo",
+    ),
     ("cli",),
     ("__main__",),
 )
@@ -52,8 +63,8 @@ OWN_LIBRARIES: Final = {
     "aiolimiter": {"fetch"},
     "pydantic": {"settings"},
     "pydantic_settings": {"settings"},
-    "typer": {"cli", "show", "demo"},
-    "rich": {"show", "demo"},
+    "typer": {"cli", "demo"},
+    "rich": {"show", "live", "tables", "demo"},
 }
 PURE: Final = {"numpy", "msgspec"}
 
