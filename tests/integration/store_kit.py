@@ -160,7 +160,7 @@ async def bars_of(database: Database, series: Series) -> Bars:
 @asynccontextmanager
 async def connection_to(url: str) -> AsyncIterator[Any]:
     """Connect without the store, as psql would."""
-    connection = await asyncpg.connect(url)
+    connection = await asyncpg.connect(url, statement_cache_size=0)
     try:
         yield connection
     finally:

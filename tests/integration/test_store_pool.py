@@ -55,7 +55,8 @@ def guarded_url(server: str, database_url: str) -> Iterator[str]:
     rules = Path(blocking(execute("SHOW hba_file")))
     before = rules.read_text(encoding="utf-8")
     blocking(execute(f"CREATE ROLE {user} LOGIN PASSWORD '{PASSWORD}'"))
-    rules.write_text(f"local all {user} scram-sha-256\n{before}", encoding="utf-8")
+    needed = f"local all {user} scram-sha-256\nhost all {user} all scram-sha-256\n"
+    rules.write_text(needed + before, encoding="utf-8")
     blocking(execute("SELECT pg_reload_conf()"))
     yield as_user(database_url, user, PASSWORD)
     rules.write_text(before, encoding="utf-8")
