@@ -29,7 +29,7 @@ POOL_SIZE: Final = 3
 """The pooler's connections to each database for each user: fewer than a run opens."""
 
 _START_S: Final = 20.0
-# Neither program runs as root. Everybody may read the programs, nobody else needs the folder.
+# No server runs as root.
 _AS_USER: Final = "nobody" if os.geteuid() == 0 else None
 # asyncpg's own default; the tests tell the database in a URL by the question mark after it.
 _ANY: Final = "sslmode=prefer"
@@ -52,7 +52,7 @@ def chosen_server() -> Iterator[str]:
             serving = embedded_postgres(folder)
         with serving as url:
             if program := os.environ.get(PGBOUNCER):
-                with _folder() as pool, _pgbouncer(pool, program, url) as pooled:
+                with _pgbouncer(program, url) as pooled:
                     yield pooled
             else:
                 yield url
@@ -78,53 +78,55 @@ def postgres(folder: Path, programs: Path, *settings: str) -> Iterator[str]:
         status = data / "postmaster.pid"
         return status.exists() and "ready" in status.read_text(encoding="utf-8").split()
 
-    with _running(command, folder, is_ready, ends_on=signal.SIGINT):
+    with _running(command, folder, _AS_USER, is_ready, ends_on=signal.SIGINT):
         yield f"postgresql://postgres:@127.0.0.1:{port}/postgres?{_ANY}"
 
 
 @contextmanager
-def _pgbouncer(folder: Path, program: str, url: str) -> Iterator[str]:
+def _pgbouncer(program: str, url: str) -> Iterator[str]:
     """Run a pooler before a server and yield its URL; it knows the roles that the server knows."""
     parts, port = urlsplit(url), _free_port()
     host = parts.hostname or parts.query.removeprefix("host=")
-    users = folder / "users"
-    users.write_text('"postgres" ""\n', encoding="utf-8")
-    settings = folder / "pgbouncer.ini"
-    settings.write_text(
-        f"""
-        [databases]
-        * = host={host} port={parts.port or 5432} auth_user=postgres
+    # The embedded server's socket is its owner's alone.
+    user = Path(host).owner() if _AS_USER and host.startswith("/") else _AS_USER
+    with _folder(user) as folder:
+        users, settings = folder / "users", folder / "pgbouncer.ini"
+        users.write_text('"postgres" ""\n', encoding="utf-8")
+        settings.write_text(
+            f"""
+            [databases]
+            * = host={host} port={parts.port or 5432} auth_user=postgres
 
-        [pgbouncer]
-        listen_addr = 127.0.0.1
-        listen_port = {port}
-        unix_socket_dir =
-        auth_type = trust
-        auth_file = {users}
-        auth_query = SELECT rolname, '' FROM pg_roles WHERE rolname = $1
-        pool_mode = transaction
-        default_pool_size = {POOL_SIZE}
-        max_client_conn = 500
-        server_reset_query_always = 0
-        """,
-        encoding="utf-8",
-    )
+            [pgbouncer]
+            listen_addr = 127.0.0.1
+            listen_port = {port}
+            unix_socket_dir =
+            auth_type = trust
+            auth_file = {users}
+            auth_query = SELECT rolname, '' FROM pg_roles WHERE rolname = $1
+            pool_mode = transaction
+            default_pool_size = {POOL_SIZE}
+            max_client_conn = 500
+            server_reset_query_always = 0
+            """,
+            encoding="utf-8",
+        )
 
-    def is_ready() -> bool:
-        with socket.socket() as knocking:
-            return knocking.connect_ex(("127.0.0.1", port)) == 0
+        def is_ready() -> bool:
+            with socket.socket() as knocking:
+                return knocking.connect_ex(("127.0.0.1", port)) == 0
 
-    with _running([program, "-q", settings], folder, is_ready, ends_on=signal.SIGTERM):
-        yield f"postgresql://postgres:@127.0.0.1:{port}/postgres?{_ANY}"
+        with _running([program, "-q", settings], folder, user, is_ready, ends_on=signal.SIGTERM):
+            yield f"postgresql://postgres:@127.0.0.1:{port}/postgres?{_ANY}"
 
 
 @contextmanager
-def _folder() -> Iterator[Path]:
+def _folder(user: str | None = _AS_USER) -> Iterator[Path]:
     """Make a folder that the servers may use and everybody may enter; remove it at the end."""
     folder = Path(mkdtemp(prefix="backfill-tests-"))
     folder.chmod(0o755)
-    if _AS_USER:
-        shutil.chown(folder, _AS_USER)
+    if user:
+        shutil.chown(folder, user)
     try:
         yield folder
     finally:
@@ -135,6 +137,7 @@ def _folder() -> Iterator[Path]:
 def _running(
     command: Sequence[str | Path],
     folder: Path,
+    user: str | None,
     is_ready: Callable[[], bool],
     *,
     ends_on: signal.Signals,
@@ -143,12 +146,13 @@ def _running(
     log = folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, user=_AS_USER, cwd=folder, stdout=output, stderr=subprocess.STDOUT
+            command, user=user, cwd=folder, stdout=output, stderr=subprocess.STDOUT
         )
     try:
         until = time.monotonic() + _START_S
         while not is_ready():
-            assert process.poll() is None and time.monotonic() < until, log.read_text()
+            if process.poll() is not None or time.monotonic() > until:
+                raise AssertionError(f"{command[0]} doesn't start: {log.read_text()}")
             time.sleep(0.02)
         yield
     finally:

@@ -167,6 +167,11 @@ async def connection_to(url: str) -> AsyncIterator[Any]:
         await connection.close()
 
 
+def database_name(url: str) -> str:
+    """Return the name of the database of a URL."""
+    return url.partition("?")[0].rpartition("/")[2]
+
+
 def emptied(url: str) -> str:
     """Remove every row that a test left in a database, and return its URL."""
 

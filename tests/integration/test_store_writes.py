@@ -23,7 +23,7 @@ from backfill.store.pool import Database
 from backfill.store.source import EVER, expel
 from backfill.store.times import to_time
 from tests.calendars import calendar
-from tests.conftest import _fresh
+from tests.conftest import _fresh, _leave
 from tests.integration.store_kit import (
     DAY,
     HOUR,
@@ -36,6 +36,7 @@ from tests.integration.store_kit import (
     chunk,
     claimed,
     connection_to,
+    database_name,
     emptied,
     empty,
     known,
@@ -44,7 +45,6 @@ from tests.integration.store_kit import (
     rejected,
     rows,
     span_of,
-    until,
     value,
     write,
 )
@@ -579,7 +579,7 @@ async def test_writing_renews_the_lease(database: Database) -> None:
 
 
 async def test_writers_of_overlapping_series_and_the_heartbeat_never_meet_in_a_deadlock(
-    database_url: str,
+    server: str, database_url: str
 ) -> None:
     async with Database.connect(database_url) as database:
         run_id, series = await claimed(database, "AAPL", *Timeframe)
@@ -600,17 +600,10 @@ async def test_writers_of_overlapping_series_and_the_heartbeat_never_meet_in_a_d
             await write(database, run_id, chunk(one, claims=Spans.of((0, 1))))
         await asyncio.gather(*(writer(nth) for nth in range(9)), heart())
         assert await value(database, "SELECT count(*) FROM ohlc_bars") == 9 * 4 * 5 * 20
-    async with connection_to(database_url) as watcher:
-
-        async def alone() -> bool:
-            others = await watcher.fetchval(
-                "SELECT count(*) FROM pg_stat_activity "
-                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            )
-            return bool(others == 0)
-
-        await until(alone, "every writer is gone and has told what it met")
+    name = database_name(database_url)
+    await _leave(server, name)  # who is gone has told what it met
+    async with connection_to(server) as watcher:
         deadlocks = await watcher.fetchval(
-            "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+            "SELECT deadlocks FROM pg_stat_database WHERE datname = $1", name
         )
     assert deadlocks == 0
