@@ -47,7 +47,7 @@ def chosen_server() -> Iterator[str]:
     """Run the server that the environment names and yield its URL, or its pooler's."""
     with _folder() as folder:
         if programs := os.environ.get(POSTGRES):
-            serving = postgres(folder, Path(programs))
+            serving = _postgres(folder, Path(programs))
         else:
             serving = embedded_postgres(folder)
         with serving as url:
@@ -59,7 +59,22 @@ def chosen_server() -> Iterator[str]:
 
 
 @contextmanager
-def postgres(folder: Path, programs: Path, *settings: str) -> Iterator[str]:
+def own_server(*settings: str, owns: Sequence[Path] = ()) -> Iterator[str]:
+    """Run a server of the version that the environment names, and yield its URL.
+
+    ``settings`` are such as ``ssl=on``; ``owns`` are files that only the server may read.
+    """
+    with _folder() as folder:
+        for file in owns:
+            file.chmod(0o600)
+            if _AS_USER:
+                shutil.chown(file, _AS_USER)
+        with _postgres(folder, Path(os.environ[POSTGRES]), *settings) as url:
+            yield url
+
+
+@contextmanager
+def _postgres(folder: Path, programs: Path, *settings: str) -> Iterator[str]:
     """Run a new server on loopback, with settings such as ``ssl=on``, and yield its URL."""
     data, port = folder / "data", _free_port()
     subprocess.run(

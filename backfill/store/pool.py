@@ -103,7 +103,7 @@ class Database:
                 "@ / ? # [ ] % of its password percent-encoded (@ as %40)?"
             ) from None
         except _FAULTS as error:
-            raise DatabaseError(f"the database can't be reached: {_said(error)}") from None
+            raise DatabaseError(f"the database can't be reached: {said(error)}") from None
         try:
             yield cls(pool)
         finally:
@@ -168,7 +168,7 @@ class Database:
         except BackfillError:
             raise
         except _FAULTS as error:
-            raise DatabaseError(f"the database refused: {_said(error)}") from error
+            raise DatabaseError(f"the database refused: {said(error)}") from error
 
 
 async def _connected(*address: Any, **options: Any) -> asyncpg.Connection:
@@ -211,10 +211,10 @@ async def _close(pool: asyncpg.Pool) -> None:
 
 def _note_retry(state: tenacity.RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
-    log.warning("database.retry", attempt=state.attempt_number, message=_said(error))
+    log.warning("database.retry", attempt=state.attempt_number, message=said(error))
 
 
-def _said(error: BaseException | None) -> str:
+def said(error: BaseException | None) -> str:
     """Return what a fault says, on one line."""
     text = str(error).strip() or type(error).__name__
     return " ".join(text.split())[:300]
