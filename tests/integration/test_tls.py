@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
@@ -16,6 +16,7 @@ from tests.conftest import KEY, Cli
 
 pytestmark = pytest.mark.direct
 
+_KEY = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
 _ENCRYPTED = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
 
 
@@ -44,19 +45,11 @@ def guarded() -> Iterator[Guarded]:
     try:
         folder.chmod(0o755)
         for name in ("authority", "another"):
-            _openssl(
-                folder,
-                f"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN={name} -keyout {name}.key -out {name}.pem",
-            )
+            _openssl(folder, f"req -x509 {_KEY} -days 2 -subj /CN={name} -keyout {name}.key", name)
         (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n", encoding="utf-8")
-        _openssl(
-            folder,
-            "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=server -keyout server.key -out server.csr",
-        )
-        _openssl(
-            folder,
-            "x509 -req -in server.csr -CA authority.pem -CAkey authority.key -CAcreateserial -days 2 -extfile names -out server.pem",
-        )
+        _openssl(folder, f"req {_KEY} -subj /CN=server -keyout server.key", "request")
+        signed = "-CA authority.pem -CAkey authority.key -CAcreateserial -days 2 -extfile names"
+        _openssl(folder, f"x509 -req -in request.pem {signed}", "server")
         files = [f"ssl_cert_file={folder}/server.pem", f"ssl_key_file={folder}/server.key"]
         with hosts.own_server("ssl=on", *files, owns=[folder / "server.key"]) as url:
             yield Guarded(url, folder / "authority.pem", folder / "another.pem")
@@ -64,13 +57,14 @@ def guarded() -> Iterator[Guarded]:
         shutil.rmtree(folder)
 
 
-def _openssl(folder: Path, arguments: str) -> None:
-    subprocess.run(["openssl", *arguments.split()], cwd=folder, check=True, capture_output=True)
+def _openssl(folder: Path, arguments: str, name: str) -> None:
+    command = ["openssl", *arguments.split(), "-out", f"{name}.pem"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
 
 
-def _refused(url: str, code: int, words: str) -> None:
+def _refused(url: str, code: int, words: str, **environment: str) -> None:
     """Assert that the command ends with a code and one line that holds some words."""
-    ended = Cli({"DATABASE_URL": url, "MASSIVE_API_KEY": KEY})("status")
+    ended = Cli({"DATABASE_URL": url, "MASSIVE_API_KEY": KEY})("status", **environment)
     assert ended.code == code, ended.err
     assert len(ended.err.splitlines()) == 1, ended.err
     assert words in ended.err
@@ -97,17 +91,21 @@ async def test_a_server_whose_certificate_is_the_authoritys_is_who_it_says(
 
 def test_a_certificate_of_another_authority_is_refused_in_one_line(guarded: Guarded) -> None:
     url = guarded.asking(sslmode="verify-full", sslrootcert=guarded.another)
-    _refused(url, 3, "certificate verify failed")
+    _refused(url, 3, "unable to get local issuer certificate")
 
 
 def test_a_certificate_of_another_host_is_refused_in_one_line(guarded: Guarded) -> None:
     url = guarded.asking(sslmode="verify-full", sslrootcert=guarded.authority)
-    _refused(url.replace("127.0.0.1", "localhost"), 3, "certificate is not valid for 'localhost'")
+    _refused(url.replace("127.0.0.1", "localhost"), 3, "Hostname mismatch")
 
 
 def test_a_file_of_authorities_that_is_not_there_is_a_usage_error(guarded: Guarded) -> None:
     missing = guarded.authority.with_name("missing.pem")
     _refused(guarded.asking(sslmode="verify-full", sslrootcert=missing), 2, "missing.pem")
+
+
+def test_without_any_authority_nobody_can_be_verified(guarded: Guarded, tmp_path: Path) -> None:
+    _refused(guarded.asking(sslmode="verify-full"), 2, "root.crt", HOME=str(tmp_path))
 
 
 def test_a_file_of_authorities_that_is_none_is_a_usage_error(guarded: Guarded) -> None:
