@@ -3,15 +3,12 @@
 import asyncio
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -20,9 +17,9 @@ import pytest
 
 from backfill.core.timeframe import Timeframe
 from backfill.simulator import Market, Simulator, run_in_thread
-from backfill.store.embedded import embedded_postgres
 from backfill.store.migrate import migrate
 from backfill.store.pool import Database
+from tests import hosts
 
 _T = TypeVar("_T")
 
@@ -34,16 +31,11 @@ KEY = "sim-key"
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
-    """The URL of a Postgres server that lives as long as the tests."""
-    folder = Path(tempfile.mkdtemp(prefix="backfill-tests-"))
-    folder.chmod(0o755)
-    try:
-        with embedded_postgres(folder) as url:
-            # Nothing here outlives a crash, and a checkpoint that waits for the disk takes seconds.
-            blocking(_execute(url, "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()"))
-            yield url
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    """The URL of a Postgres server that lives as long as the tests; `hosts` tells which."""
+    with hosts.chosen_server() as url:
+        # Nothing here outlives a crash, and a checkpoint that waits for the disk takes seconds.
+        blocking(_execute(url, "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()"))
+        yield url
 
 
 def _in_database(url: str, name: str) -> str:
@@ -65,6 +57,15 @@ async def _execute(url: str, *statements: str) -> None:
         await connection.close()
 
 
+async def _leave(server: str, name: str) -> None:
+    """End the sessions that a pooler still holds in a database that is to be copied."""
+    await _execute(
+        server,
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
+        f"WHERE datname = '{name}' AND pid <> pg_backend_pid()",
+    )
+
+
 @pytest.fixture(scope="session")
 def template(server: str) -> str:
     """The name of a database that holds the schema and nothing else."""
@@ -73,6 +74,7 @@ def template(server: str) -> str:
         await _execute(server, "CREATE DATABASE schema_only")
         async with Database.connect(_in_database(server, "schema_only")) as database:
             await migrate(database)
+        await _leave(server, "schema_only")
 
     blocking(make())
     return "schema_only"
@@ -195,7 +197,7 @@ def query(url: str, sql: str, *values: object) -> list[asyncpg.Record]:
     """Return the rows of a query."""
 
     async def fetch() -> list[asyncpg.Record]:
-        connection = await asyncpg.connect(url)
+        connection = await asyncpg.connect(url, statement_cache_size=0)
         try:
             rows: list[asyncpg.Record] = await connection.fetch(sql, *values)
             return rows

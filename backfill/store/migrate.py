@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import asyncpg
+
 from backfill.errors import SchemaMismatch
-from backfill.store.pool import Connection, Database
+from backfill.store.pool import Connection, Database, said
 
 _LOCK: Final = 0x6261636B66696C6C  # "backfill" in ASCII
 _LEDGER: Final = """
@@ -70,16 +72,27 @@ def migrations() -> list[Migration]:
 async def migrate(database: Database) -> list[str]:
     """Apply what is missing and return the names of what was applied.
 
+    Where nothing is, any login that may read the ledger may ask.
+
     Raises
     ------
     SchemaMismatch
-        If the database is newer than this version, or an applied migration has changed.
+        If the database is newer than this version, an applied migration has changed, or something
+        is missing and the login may not apply it.
     """
+    row = await database.fetch_row(_HAS_TABLES)
+    missing = await _missing(database) if row["ledger"] else migrations()
     applied = []
-    for migration in migrations():
+    for migration in missing:
 
         async def step(connection: Connection, migration: Migration = migration) -> list[str]:
-            return await apply_pending(connection, [migration])
+            try:
+                return await apply_pending(connection, [migration])
+            except asyncpg.InsufficientPrivilegeError as error:
+                raise SchemaMismatch(
+                    f"{len(missing)} migration(s) are not applied, and this login may not do it "
+                    f"({said(error)}); run backfill migrate with the login that owns the tables"
+                ) from None
 
         applied += await database.run(step)
     return applied
@@ -93,24 +106,26 @@ async def apply_pending(
     Raises
     ------
     SchemaMismatch
-        As `migrate` does.
+        If the database is newer than this version, or an applied migration has changed.
     """
     await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
     await connection.execute(_LEDGER)
-    applied = []
-    for migration in await _pending(connection, migrations()):
-        if wanted is not None and migration not in wanted:
-            continue
-        await connection.execute(migration.sql)
-        await connection.execute(
-            "INSERT INTO backfill_migrations (version, name, checksum) VALUES ($1, $2, $3)",
-            migration.version,
-            migration.name,
-            migration.checksum,
-        )
-        await connection.execute(_SHOW_RUNNER)
-        applied.append(f"{migration.version}_{migration.name}")
-    return applied
+    missing = await _pending(connection, migrations())
+    chosen = [one for one in missing if wanted is None or one in wanted]
+    for migration in chosen:
+        await _apply(connection, migration)
+    return [f"{one.version}_{one.name}" for one in chosen]
+
+
+async def _apply(connection: Connection, migration: Migration) -> None:
+    await connection.execute(migration.sql)
+    await connection.execute(
+        "INSERT INTO backfill_migrations (version, name, checksum) VALUES ($1, $2, $3)",
+        migration.version,
+        migration.name,
+        migration.checksum,
+    )
+    await connection.execute(_SHOW_RUNNER)
 
 
 async def ensure_schema(database: Database) -> None:
@@ -131,11 +146,12 @@ async def ensure_schema(database: Database) -> None:
         await migrate(database)
         return
 
-    async def pending(connection: Connection) -> list[Migration]:
-        return await _pending(connection, migrations())
-
-    if missing := await database.run(pending):
+    if missing := await _missing(database):
         raise SchemaMismatch(f"{len(missing)} migration(s) are not applied; run: backfill migrate")
+
+
+async def _missing(database: Database) -> list[Migration]:
+    return await database.run(lambda connection: _pending(connection, migrations()))
 
 
 async def _pending(connection: Connection, shipped: list[Migration]) -> list[Migration]:

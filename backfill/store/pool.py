@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias, TypeVar
@@ -95,7 +96,11 @@ class Database:
             async with pool.acquire(timeout=_CONNECT_S):
                 pass  # it can be reached, and takes the login
         except asyncpg.ClientConfigurationError as error:
-            raise UsageError(f"DATABASE_URL can't be used: {error}") from None
+            raise UsageError(f"DATABASE_URL can't be used: {said(error)}") from None
+        except ssl.SSLCertVerificationError as error:
+            raise DatabaseError(
+                f"the database's certificate is refused: {error.verify_message}"
+            ) from None
         except ValueError:
             # Its message quotes what was read as the port: often the first half of a password.
             raise UsageError(
@@ -103,7 +108,7 @@ class Database:
                 "@ / ? # [ ] % of its password percent-encoded (@ as %40)?"
             ) from None
         except _FAULTS as error:
-            raise DatabaseError(f"the database can't be reached: {_said(error)}") from None
+            raise DatabaseError(f"the database can't be reached: {said(error)}") from None
         try:
             yield cls(pool)
         finally:
@@ -168,7 +173,7 @@ class Database:
         except BackfillError:
             raise
         except _FAULTS as error:
-            raise DatabaseError(f"the database refused: {_said(error)}") from error
+            raise DatabaseError(f"the database refused: {said(error)}") from error
 
 
 async def _connected(*address: Any, **options: Any) -> asyncpg.Connection:
@@ -211,10 +216,10 @@ async def _close(pool: asyncpg.Pool) -> None:
 
 def _note_retry(state: tenacity.RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
-    log.warning("database.retry", attempt=state.attempt_number, message=_said(error))
+    log.warning("database.retry", attempt=state.attempt_number, message=said(error))
 
 
-def _said(error: BaseException | None) -> str:
+def said(error: BaseException | None) -> str:
     """Return what a fault says, on one line."""
     text = str(error).strip() or type(error).__name__
     return " ".join(text.split())[:300]
@@ -230,9 +235,22 @@ def _without_unknown_parameters(url: str) -> str:
         raise UsageError("DATABASE_URL must begin with postgresql://")
     given = parse_qsl(parts.query, keep_blank_values=True)
     known = [(name, value) for name, value in given if name in _URL_PARAMETERS]
+    for name, value in known:
+        if name == "sslrootcert":
+            _see_authorities(value)
     if len(known) < len(given):
         dropped = [
             name if name.isidentifier() else "…" for name, _ in given if name not in _URL_PARAMETERS
         ]
         log.warning("database.url_parameters_dropped", names=dropped)
     return parts._replace(query=urlencode(known)).geturl()
+
+
+def _see_authorities(path: str) -> None:
+    """Read a file of certificates, whose faults asyncpg would tell as those of a server."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except OSError as error:
+        raise UsageError(
+            f"DATABASE_URL can't be used: sslrootcert={path} can't be read: {said(error)}"
+        ) from None

@@ -46,8 +46,11 @@ _TAKE: Final = """
         epoch FROM next_at - make_interval(secs => $3) - clock_timestamp()
     )::double precision AS wait_s
 """
+# Before PostgreSQL 17 nothing can be subtracted from -infinity, which is "never paused".
 _CONFIRM: Final = """
-    SELECT extract(epoch FROM paused_until - clock_timestamp())::double precision AS paused_s
+    SELECT extract(
+        epoch FROM greatest(paused_until, clock_timestamp()) - clock_timestamp()
+    )::double precision AS paused_s
     FROM provider_quota
     WHERE provider = $1 AND key_id = $2
 """
@@ -65,7 +68,9 @@ _CONFIRM_LATE: Final = """
             ORDER BY r.nth
         )
     WHERE provider = $1 AND key_id = $2
-    RETURNING extract(epoch FROM paused_until - clock_timestamp())::double precision AS paused_s
+    RETURNING extract(
+        epoch FROM greatest(paused_until, clock_timestamp()) - clock_timestamp()
+    )::double precision AS paused_s
 """
 _PAUSE: Final = """
     UPDATE provider_quota

@@ -6,7 +6,7 @@ import pytest
 
 from backfill.store.pool import Database
 from backfill.store.sessions import load_calendar
-from tests.conftest import NOW, _execute, _fresh, _in_database, blocking
+from tests.conftest import NOW, _execute, _fresh, _in_database, _leave, blocking
 
 _COMMANDS = ("test_run_", "test_commands_", "test_quarantine", "test_views", "test_validation")
 
@@ -20,6 +20,7 @@ def with_calendars(server: str, template: str) -> str:
         async with Database.connect(_in_database(server, "with_calendars")) as database:
             for name in ("XNYS", "24/7"):
                 await load_calendar(database, name, NOW.date(), NOW.date())
+        await _leave(server, "with_calendars")
 
     blocking(make())
     return "with_calendars"

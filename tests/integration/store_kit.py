@@ -160,11 +160,16 @@ async def bars_of(database: Database, series: Series) -> Bars:
 @asynccontextmanager
 async def connection_to(url: str) -> AsyncIterator[Any]:
     """Connect without the store, as psql would."""
-    connection = await asyncpg.connect(url)
+    connection = await asyncpg.connect(url, statement_cache_size=0)
     try:
         yield connection
     finally:
         await connection.close()
+
+
+def database_name(url: str) -> str:
+    """Return the name of the database of a URL."""
+    return url.partition("?")[0].rpartition("/")[2]
 
 
 def emptied(url: str) -> str:

@@ -11,7 +11,7 @@ from backfill.errors import SchemaMismatch
 from backfill.store import migrate as migrating
 from backfill.store.migrate import Migration, ensure_schema, migrate, migrations
 from backfill.store.pool import Database
-from tests.integration.store_kit import MIGRATION, connection_to, until
+from tests.integration.store_kit import MIGRATION, connection_to, database_name, until
 
 TABLES = {
     "symbols",
@@ -83,7 +83,7 @@ async def test_eight_at_the_same_time_apply_each_migration_once(empty_url: str) 
 async def test_a_role_that_another_database_of_the_server_is_just_adding_is_used(
     server: str, template: str, empty_url: str
 ) -> None:
-    name = empty_url.partition("?")[0].rpartition("/")[2]
+    name = database_name(empty_url)
     async with connection_to(server) as beside, connection_to(server) as watcher:
         await beside.execute("ALTER ROLE backfill_runner RENAME TO parked_runner")
         try:

@@ -16,7 +16,7 @@ from backfill.core.coverage import Spans
 from backfill.errors import DatabaseError, UsageError
 from backfill.store.bars import Counts, write_chunks
 from backfill.store.pool import CONNECTIONS, Database
-from tests.conftest import blocking
+from tests.conftest import _leave, blocking
 from tests.integration.store_kit import (
     NOW,
     as_user,
@@ -25,6 +25,7 @@ from tests.integration.store_kit import (
     chunk,
     claimed,
     connection_to,
+    database_name,
     known,
     minutes,
     value,
@@ -55,7 +56,8 @@ def guarded_url(server: str, database_url: str) -> Iterator[str]:
     rules = Path(blocking(execute("SHOW hba_file")))
     before = rules.read_text(encoding="utf-8")
     blocking(execute(f"CREATE ROLE {user} LOGIN PASSWORD '{PASSWORD}'"))
-    rules.write_text(f"local all {user} scram-sha-256\n{before}", encoding="utf-8")
+    needed = f"local all {user} scram-sha-256\nhost all {user} all scram-sha-256\n"
+    rules.write_text(needed + before, encoding="utf-8")
     blocking(execute("SELECT pg_reload_conf()"))
     yield as_user(database_url, user, PASSWORD)
     rules.write_text(before, encoding="utf-8")
@@ -120,10 +122,12 @@ async def test_a_url_that_cannot_be_read_is_a_usage_error_that_shows_no_password
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.direct
 async def test_the_right_password_opens_the_door(guarded_url: str) -> None:
     assert await _one(guarded_url) == 1
 
 
+@pytest.mark.direct
 async def test_a_wrong_password_is_one_line_that_does_not_show_it(guarded_url: str) -> None:
     wrong = guarded_url.replace(quote(PASSWORD, safe=""), "hunter2")
     with pytest.raises(DatabaseError, match="can't be reached: password auth") as caught:
@@ -157,7 +161,7 @@ def _all_that_is_said(error: BaseException) -> str:
 
 
 async def test_work_that_loses_its_connection_half_way_is_done_again_and_once_only(
-    database: Database, database_url: str
+    database: Database, server: str
 ) -> None:
     run_id, (series,) = await claimed(database)
     bars = minutes(100)
@@ -167,7 +171,7 @@ async def test_work_that_loses_its_connection_half_way_is_done_again_and_once_on
         counts = await write_chunks(connection, run_id, [chunk(series, bars)], NOW)
         backends.append(await connection.fetchval("SELECT pg_backend_pid()"))
         if len(backends) < 3:
-            await _terminate(database_url, backends[-1])
+            await _terminate(server, backends[-1])
         return counts
 
     with capture_logs() as logs:
@@ -178,14 +182,14 @@ async def test_work_that_loses_its_connection_half_way_is_done_again_and_once_on
 
 
 async def test_a_statement_that_the_server_ends_in_the_middle_is_sent_again(
-    database: Database, database_url: str
+    database: Database, server: str
 ) -> None:
     backends: list[int] = []
 
     async def work(connection: Any) -> None:
         backends.append(await connection.fetchval("SELECT pg_backend_pid()"))
         if len(backends) == 1:
-            ending = asyncio.create_task(_terminate(database_url, backends[0]))
+            ending = asyncio.create_task(_terminate(server, backends[0]))
             try:
                 await connection.execute("SELECT pg_sleep(30)")
             finally:
@@ -196,7 +200,7 @@ async def test_a_statement_that_the_server_ends_in_the_middle_is_sent_again(
 
 
 async def test_connections_that_were_cut_while_nobody_looked_cost_no_work(
-    database: Database, database_url: str
+    database: Database, server: str
 ) -> None:
     async def hold(connection: Any) -> int:
         await connection.execute("SELECT pg_sleep(0.05)")
@@ -204,13 +208,13 @@ async def test_connections_that_were_cut_while_nobody_looked_cost_no_work(
 
     before = set(await asyncio.gather(*(database.run(hold) for _ in range(CONNECTIONS))))
     for backend in before:
-        await _terminate(database_url, backend)
+        await _terminate(server, backend)
     after = await asyncio.gather(*(database.run(hold) for _ in range(CONNECTIONS)))
     assert before.isdisjoint(after)
 
 
-async def _terminate(url: str, backend: int) -> None:
-    async with connection_to(url) as connection:
+async def _terminate(server: str, backend: int) -> None:
+    async with connection_to(server) as connection:
         assert await connection.fetchval("SELECT pg_terminate_backend($1, 10000)", backend)
 
 
@@ -259,12 +263,13 @@ async def test_an_error_of_the_work_itself_passes_through_and_takes_the_work_bac
 
 
 async def test_a_database_that_turned_read_only_is_reported_and_nothing_is_claimed(
-    database: Database, database_url: str
+    database: Database, server: str, database_url: str
 ) -> None:
     run_id, (series,) = await claimed(database)
-    async with connection_to(database_url) as owner:
-        name = await owner.fetchval("SELECT current_database()")
+    name = database_name(database_url)
+    async with connection_to(server) as owner:
         await owner.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    await _leave(server, name)  # a setting of the database is one of its next sessions
     async with Database.connect(database_url) as read_only:
         with pytest.raises(DatabaseError, match="read-only transaction"):
             await write(read_only, run_id, chunk(series, bar()))

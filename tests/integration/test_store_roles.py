@@ -11,9 +11,10 @@ import pytest
 from backfill.core.checks import Reason
 from backfill.core.empty import EmptyReason
 from backfill.core.terms import Quota
-from backfill.errors import DatabaseError
+from backfill.errors import SchemaMismatch
+from backfill.store import migrate as migrating
 from backfill.store.bars import Counts
-from backfill.store.migrate import ensure_schema, migrate
+from backfill.store.migrate import Migration, ensure_schema, migrate, migrations
 from backfill.store.pool import Database
 from backfill.store.progress import release
 from backfill.store.quota import DatabaseSlots
@@ -168,7 +169,21 @@ async def test_a_run_as_a_member_of_the_runner_role_does_all_that_a_run_does(
         assert (await bars_of(owner, series)).equals(bars)
 
 
-async def test_a_member_of_the_runner_role_may_not_migrate(database_url: str, login: Login) -> None:
+async def test_a_member_of_the_runner_role_may_ask_whether_a_migration_is_due(
+    database_url: str, login: Login
+) -> None:
     async with login("member") as url, Database.connect(url) as database:
-        with pytest.raises(DatabaseError, match=r"must be owner|permission denied"):
+        assert await migrate(database) == []
+
+
+async def test_a_member_of_the_runner_role_may_not_migrate_and_is_told_who_may(
+    database_url: str, login: Login, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = Migration("29990101000000", "later", "CREATE TABLE later ();")
+    shipped = [*migrations(), later]
+    monkeypatch.setattr(migrating, "migrations", lambda: shipped)
+    async with login("member") as url, Database.connect(url) as database:
+        with pytest.raises(SchemaMismatch, match=r"1 migration.* login that owns the tables"):
             await migrate(database)
+    async with connection_to(database_url) as owner:
+        assert await owner.fetchval("SELECT to_regclass('later')") is None
