@@ -36,6 +36,7 @@ LAYERS: Final = (
         "orchestrator",
     ),
     ("api",),
+    ("watch",),
     ("commands", "foreground", "show", "demo"),
     ("cli",),
     ("__main__",),
