@@ -3,7 +3,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint docs format backfill migrate simulate bench bench-full clean
+.PHONY: help demo test soak reliability lint docs format backfill migrate simulate bench bench-full \
+	clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +18,7 @@ PYTEST := $(BIN)/python -m pytest
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer is needed" >&2; exit 1; }
@@ -37,6 +38,9 @@ test: $(VENV)/installed ## Run the tests
 soak: $(VENV)/installed ## Run the slow tests
 	@$(PYTEST) $(PARALLEL) -m 'soak and not timing'
 	@$(PYTEST) -m 'soak and timing'
+
+reliability: $(VENV)/installed ## Run the tests of faults and write docs/reliability.md
+	@$(PYTEST) $(PARALLEL) tests/faults --reliability docs/reliability.md
 
 lint: $(VENV)/installed ## Check style, types and workflows
 	@$(BIN)/ruff check .

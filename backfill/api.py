@@ -66,7 +66,7 @@ async def plan(settings: Settings, job: Job) -> Plan:
     UsageError, DatabaseError
         As `run` does.
     """
-    _check(job)
+    check(job)
     async with open_database(settings) as database:
         await ensure_schema(database)
         rules, today = await _rules(database, settings, job)
@@ -226,15 +226,38 @@ async def run(
         If the database can't be used; nothing was called. Whatever goes wrong later is in the
         summary.
     """
-    _check(job)
+    check(job)
     stop = stop or StopSignal()
     settings.api_key()  # a run without one calls nothing, also when nothing is due
+    set_deadline(job, stop)
+    async with open_database(settings) as database:
+        await stop.unless_set(ensure_schema(database))
+        return await run_in(database, settings, job, stop=stop, watch=watch)
+
+
+async def run_in(
+    database: Database,
+    settings: Settings,
+    job: Job,
+    *,
+    stop: StopSignal,
+    watch: Callable[[Running], None] | None = None,
+) -> Summary:
+    """Run a job that is checked in an open database of today's schema; no deadline but ``stop``.
+
+    Raises
+    ------
+    UsageError, DatabaseError
+        As `run` does.
+    """
+    return await _Run(settings, job, database, stop).execute(watch)
+
+
+def set_deadline(job: Job, stop: StopSignal) -> None:
+    """Have a job's ``--deadline``, if it has one, set a signal."""
     if job.deadline_s is not None:
         reason = LimitReached(f"--deadline {job.deadline_s:g} s is over")
         asyncio.get_running_loop().call_later(job.deadline_s, stop.set, reason)
-    async with open_database(settings) as database:
-        await stop.unless_set(ensure_schema(database))
-        return await _Run(settings, job, database, stop).execute(watch)
 
 
 class _Run:
@@ -351,8 +374,14 @@ class _Run:
         return summary
 
 
-def _check(job: Job) -> None:
-    """See that a job makes sense before anything is opened."""
+def check(job: Job) -> None:
+    """See that a job makes sense before anything is opened.
+
+    Raises
+    ------
+    UsageError
+        If it doesn't.
+    """
     if job.symbols is not None and not job.symbols:
         raise UsageError("no symbol is named")
     if job.first is not None and job.last is not None and job.first.is_after(job.last):

@@ -65,6 +65,24 @@ def job(
     )
 
 
+def check_watch(job: Job, *, dry_run: bool) -> None:
+    """See that a job can be run round after round.
+
+    Raises
+    ------
+    UsageError
+        If a flag makes no sense with ``--watch``.
+    """
+    if job.symbols is not None:
+        raise UsageError("--watch goes with --all")
+    if job.mode is Mode.reload:
+        raise UsageError("--watch goes without --reload: every round would fetch all again")
+    if job.as_of is not None:
+        raise UsageError("--watch goes without --as-of: that clock stands still")
+    if dry_run:
+        raise UsageError("--watch goes without --dry-run")
+
+
 def scope(
     symbol: list[str] | None, timeframe: list[str] | None, first: str | None, last: str | None
 ) -> Scope:

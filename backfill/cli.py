@@ -108,9 +108,17 @@ def run(
     deadline: Annotated[
         float | None, typer.Option("--deadline", metavar="S", min=0, help="Stop after S seconds.")
     ] = None,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="With --all: stay, and run when a bar is due or it changes."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fetch what is missing into the database."""
+    """Fetch what is missing into the database.
+
+    With --watch it goes on, round after round, until it is interrupted or its deadline is over;
+    with --json each round's summary is an object on a line of its own.
+    """
     from backfill import arguments
 
     job = arguments.job(
@@ -128,9 +136,18 @@ def run(
         max_calls=max_calls,
         deadline_s=deadline,
     )
+    if watch:
+        arguments.check_watch(job, dry_run=dry_run)
     settings = _settings(provider)
     from backfill import api, foreground, show
 
+    if watch:
+        ending = foreground.watch(
+            settings,
+            job,
+            lambda done: _print(done.as_dict(), as_json=as_json, text=lambda: show.summary(done)),
+        )
+        _exit(ending.exit_code, ending.error)
     if dry_run:
         plan = asyncio.run(api.plan(settings, job))
         _print(plan.as_dict(), as_json=as_json, text=lambda: show.plan(plan))

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from backfill import api
+from backfill import watch as standing
 from backfill.errors import Interrupted
 from backfill.fetch.stop import StopSignal
 from backfill.job import Job, Scope
@@ -17,7 +18,7 @@ from backfill.settings import Settings
 from backfill.summary import Summary
 
 _T = TypeVar("_T")
-_Watch = Callable[[api.Running], None]
+_Watch = Callable[[api.Running | None], None]
 
 
 def run(settings: Settings, job: Job) -> Summary:
@@ -25,6 +26,14 @@ def run(settings: Settings, job: Job) -> Summary:
     return _supervised(
         settings,
         lambda stop, watch: reported(settings, api.run(settings, job, stop=stop, watch=watch)),
+    )
+
+
+def watch(settings: Settings, job: Job, tell: Callable[[Summary], None]) -> standing.Ending:
+    """Run a job round after round, telling of each, until a signal or something else ends it."""
+    return _supervised(
+        settings,
+        lambda stop, progress: standing.watch(settings, job, tell, stop=stop, progress=progress),
     )
 
 

@@ -17,6 +17,7 @@ class Live:
 
     def __init__(self) -> None:
         self._running: Running | None = None
+        self._idle = False
         self._began = time.monotonic()
         self._live = RichLive(
             console=Console(stderr=True),
@@ -37,14 +38,15 @@ class Live:
     ) -> None:
         self._live.stop()
 
-    def watch(self, running: Running) -> None:
-        """Show a run from now on."""
+    def watch(self, running: Running | None) -> None:
+        """Show a run from now on, or that there is none to show."""
         self._running = running
+        self._idle = running is None
         self._began = time.monotonic()
 
     def _line(self) -> Text:
         if self._running is None:
-            return Text("planning…")
+            return Text("waiting for the next bar, or a change…" if self._idle else "planning…")
         plan, tally, bars = self._running.plan, self._running.tally, self._running.outcomes.bars
         stored = bars.inserted + bars.updated + bars.unchanged
         passed_s = max(time.monotonic() - self._began, 0.001)

@@ -10,6 +10,9 @@ from backfill.core.wire import Reference
 from backfill.errors import UsageError
 from backfill.store.pool import Connection
 
+WATCHLIST_CHANNEL: Final = "backfill_watchlist"
+"""Where the database sends an empty notice when the watchlist changes, by a trigger."""
+
 # Symbols with their former names, oldest first, and their entries of the watchlist, if any.
 _SYMBOLS: Final = """
     SELECT s.*, w.timeframes::text[] AS watched_timeframes, w.since, w.paused, w.priority,

@@ -156,3 +156,24 @@ def test_a_status_is_a_table_unless_another_format_is_named() -> None:
     for name, as_json in (("yaml", False), ("markdown", True)):
         with pytest.raises(UsageError, match="format"):
             arguments.status_format(name, as_json=as_json)
+
+
+@pytest.mark.parametrize(
+    ("flags", "dry_run", "named"),
+    [
+        ({"symbol": ["AAPL"]}, False, "--all"),
+        ({"everything": True, "reload": True}, False, "--reload"),
+        ({"everything": True, "as_of": "2024-11-12"}, False, "--as-of"),
+        ({"everything": True}, True, "--dry-run"),
+    ],
+)
+def test_a_flag_that_makes_no_sense_round_after_round_goes_without_watch(
+    flags: dict[str, Any], dry_run: bool, named: str
+) -> None:
+    with pytest.raises(UsageError, match=f"--watch goes .*{named}"):
+        arguments.check_watch(job(**flags), dry_run=dry_run)
+
+
+@pytest.mark.parametrize("flags", [{}, {"incremental": True}, {"max_calls": 9, "deadline_s": 60.0}])
+def test_all_can_be_watched(flags: dict[str, Any]) -> None:
+    arguments.check_watch(job(everything=True, **flags), dry_run=False)

@@ -37,6 +37,7 @@ LAYERS: Final = (
         "orchestrator",
     ),
     ("api",),
+    ("watch",),
     (
         "commands",
         "foreground",
