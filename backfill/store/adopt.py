@@ -97,6 +97,32 @@ _WATCHED: Final = """
         AND NOT EXISTS (SELECT FROM watchlist AS w WHERE w.symbol_id = i.symbol_id)
     GROUP BY i.symbol_id
 """
+# The migrations give the role what their own tables take; these draw ids from sequences, and one
+# more table is read.
+_GRANTS: Final = """
+    DO $$
+    DECLARE
+        drawn regclass;
+    BEGIN
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'backfill_runner') THEN
+            RETURN;
+        END IF;
+        FOR drawn IN
+            SELECT c.oid
+            FROM pg_class AS c
+            JOIN pg_depend AS d ON d.objid = c.oid AND d.deptype IN ('a', 'i')
+            WHERE c.relkind = 'S' AND d.refobjid IN ('symbols'::regclass, 'ohlc_bars'::regclass)
+        LOOP
+            EXECUTE format('GRANT USAGE ON SEQUENCE %s TO backfill_runner', drawn);
+        END LOOP;
+        IF to_regclass('watchlist_items') IS NOT NULL THEN
+            GRANT SELECT ON watchlist_items TO backfill_runner;
+            CREATE POLICY backfill_runner ON watchlist_items
+                FOR SELECT TO backfill_runner USING (true);
+        END IF;
+    END
+    $$
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +173,7 @@ async def look(connection: Connection, provider: str) -> Adoption:
         _labels(columns["ohlc_bars"].get("provider"), (provider,)),
     ]
     steps = [f"add to the type {kind}: {', '.join(names)}" for kind, names, _ in parts if names]
-    before, after = [], [_NOTE_SYMBOLS]
+    before, after = [], [_NOTE_SYMBOLS, _GRANTS]
     if timeframe["type"] != "timeframe":
         # A domain won't do the other way round: Postgres compares no domain over an enum.
         steps.append(f"rename the type {timeframe['type']} to timeframe, the old name a domain")

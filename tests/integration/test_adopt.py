@@ -10,6 +10,7 @@ import pytest
 from backfill.core.timeframe import Timeframe
 from backfill.simulator import Market, Simulator
 from tests.conftest import NOW, Cli, blocking, query
+from tests.integration.store_kit import as_user
 from tests.integration.truth import true_bars
 
 AS_OF = ("--as-of", NOW.isoformat())
@@ -195,6 +196,23 @@ def test_what_their_watchlists_hold_is_kept_and_futures_are_set_aside(
     # A second look finds nothing left to do, and plain migrations go on as ever.
     assert run("migrate", "--adopt").code == 2
     assert run("migrate").code == 0
+
+
+def test_a_role_that_may_only_run_keeps_what_was_adopted(
+    simulate: Callable[..., Simulator], cli: Callable[..., Cli], theirs: str
+) -> None:
+    run = cli(simulate(), DATABASE_URL=theirs)
+    assert run("migrate", "--adopt").code == 0
+    blocking(
+        _execute(theirs, "CREATE ROLE adopted_job LOGIN; GRANT backfill_runner TO adopted_job")
+    )
+    try:
+        job = cli(simulate(), DATABASE_URL=as_user(theirs, "adopted_job"))
+        ended = job("run", "--all", "-t", "d1", "--from", "2024-11-04", *AS_OF, "--json")
+        assert ended.code == 0, ended.err
+        assert ended.json["bars"]["inserted"] == 6
+    finally:
+        blocking(_execute(theirs, "DROP ROLE adopted_job"))
 
 
 def test_a_session_that_is_stored_twice_is_told_and_goes_to_quarantine_only_if_asked(
