@@ -64,7 +64,7 @@ def test_in_actions_a_run_writes_a_page_and_annotations_that_nobody_can_forge(
     assert "## backfill: partial (exit 1)" in text
     [counts] = [line for line in text.splitlines() if line.startswith("| d1 |")]
     assert counts.split(" | ")[1:6] == ["4", "2", "0", "2", "0"]
-    rows = [line for line in text.splitlines() if line.startswith(("| MSFT", "| NOSUCH"))]
+    rows = sorted(line for line in text.splitlines() if line.startswith(("| MSFT", "| NOSUCH")))
     assert "<code>backfill run --symbol MSFT --timeframe d1</code>" in rows[0]
     assert "<code>backfill watch remove NOSUCH</code>" in rows[1]
     assert all(row.replace("\\|", "").count("|") == 6 for row in rows)
