@@ -13,7 +13,7 @@ from backfill.errors import Interrupted
 from backfill.fetch.stop import StopSignal
 from backfill.job import Job, Scope
 from backfill.live import Live
-from backfill.report import reported
+from backfill.report import repair_reported, reported
 from backfill.settings import Settings
 from backfill.summary import Summary
 
@@ -53,8 +53,9 @@ def repair(
     """Repair gaps and what differs in a sample, until done or until a signal ends it."""
     return _supervised(
         settings,
-        lambda stop, watch: api.repair(
-            settings, as_of, scope, verify_calls=verify_calls, stop=stop, watch=watch
+        lambda stop, watch: repair_reported(
+            settings,
+            api.repair(settings, as_of, scope, verify_calls=verify_calls, stop=stop, watch=watch),
         ),
     )
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from backfill import github
+from backfill.api import Repair
 from backfill.errors import BackfillError
 from backfill.log import Redactor
 from backfill.settings import Settings
@@ -44,6 +45,14 @@ async def reported(settings: Settings, running: Awaitable[Summary]) -> Summary:
         await start  # a start that is heard after the end would open another run
         await ping(url, signal, body)
     return summary
+
+
+async def repair_reported(settings: Settings, running: Awaitable[Repair]) -> Repair:
+    """Await a repair, and tell GitHub of its run, if there was something to ask for."""
+    done = await running
+    if done.summary is not None:
+        github.report(_redacted(done.summary, Redactor(settings.secrets())))
+    return done
 
 
 def is_success(summary: Summary) -> bool:

@@ -14,7 +14,7 @@ import pytest
 from backfill import api
 from backfill.settings import Settings
 from backfill.simulator import Action, Fault, Simulator
-from tests.conftest import NOW, Cli, Ended, blocking
+from tests.conftest import NOW, Cli, Ended, blocking, query
 
 AS_OF = ("--as-of", NOW.isoformat())
 HOSTILE = "50%\r\n::add-mask::x | <img src=y> [z](http://evil.test) `##[error]old` @you __b__"
@@ -64,7 +64,7 @@ def test_in_actions_a_run_writes_a_page_and_annotations_that_nobody_can_forge(
     assert "## backfill: partial (exit 1)" in text
     [counts] = [line for line in text.splitlines() if line.startswith("| d1 |")]
     assert counts.split(" | ")[1:6] == ["4", "2", "0", "2", "0"]
-    rows = [line for line in text.splitlines() if line.startswith(("| MSFT", "| NOSUCH"))]
+    rows = sorted(line for line in text.splitlines() if line.startswith(("| MSFT", "| NOSUCH")))
     assert "<code>backfill run --symbol MSFT --timeframe d1</code>" in rows[0]
     assert "<code>backfill watch remove NOSUCH</code>" in rows[1]
     assert all(row.replace("\\|", "").count("|") == 6 for row in rows)
@@ -106,6 +106,18 @@ def test_a_fault_of_all_is_one_annotation_and_outside_of_actions_there_is_none(
     assert (empty.code, obeyed(empty), empty.err.count("\n")) == (2, [], 1)
     assert "## backfill: exit 2\n\nDATABASE&#95;URL is empty" in page.read_text()
     assert obeyed(run("run", "--symbol", "NOSUCH", *AS_OF)) == []
+
+
+def test_a_repair_writes_a_page_of_its_run(
+    simulate: Callable[..., Simulator], cli: Callable[..., Cli], database_url: str, tmp_path: Path
+) -> None:
+    run = cli(simulate())
+    assert run("run", "--symbol", "AAPL", "--from", "2024-10-01", *AS_OF).code == 0
+    query(database_url, "DELETE FROM ohlc_bars WHERE ts = '2024-10-08T04:00Z'")
+    page = tmp_path / "page.md"
+    assert run("gaps", "--repair", *AS_OF, GITHUB_STEP_SUMMARY=str(page)).code == 0
+    assert "repair run" in page.read_text()
+    assert "| d1 | 1 | 1 | 0 | 0 | 0 | 1 | 0 | 0 | 0 | 0 |" in page.read_text()
 
 
 @dataclass
