@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint format backfill migrate simulate bench bench-full clean
+.PHONY: help demo test soak hosts lint format backfill migrate simulate bench bench-full clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -37,6 +37,9 @@ test: $(VENV)/installed ## Run the tests
 soak: $(VENV)/installed ## Run the slow tests
 	@$(PYTEST) $(PARALLEL) -m 'soak and not timing'
 	@$(PYTEST) -m 'soak and timing'
+
+hosts: $(VENV)/installed ## Run the store's tests on other servers; needs npm and pgbouncer
+	@tests/hosts.sh $(BIN)/python
 
 lint: $(VENV)/installed ## Check style and types
 	@$(BIN)/ruff check .
