@@ -3,8 +3,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak reliability lint docs format backfill migrate simulate bench bench-full \
-	clean
+.PHONY: help demo test soak reliability hosts lint docs format backfill migrate simulate bench \
+	bench-full clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -41,6 +41,9 @@ soak: $(VENV)/installed ## Run the slow tests
 
 reliability: $(VENV)/installed ## Run the tests of faults and write docs/reliability.md
 	@$(PYTEST) $(PARALLEL) tests/faults --reliability docs/reliability.md
+
+hosts: $(VENV)/installed ## Run the store's tests on other servers; needs npm and pgbouncer
+	@tests/hosts.sh $(BIN)/python
 
 lint: $(VENV)/installed ## Check style, types and workflows
 	@$(BIN)/ruff check .

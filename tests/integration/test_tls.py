@@ -64,7 +64,7 @@ def _openssl(folder: Path, arguments: str, name: str) -> None:
 
 def _refused(url: str, code: int, words: str, **environment: str) -> None:
     """Assert that the command ends with a code and one line that holds some words."""
-    ended = Cli({"DATABASE_URL": url, "MASSIVE_API_KEY": KEY})("status", timeout=120, **environment)
+    ended = Cli({"DATABASE_URL": url, "MASSIVE_API_KEY": KEY} | environment)("status")
     assert ended.code == code, ended.err
     assert len(ended.err.splitlines()) == 1, ended.err
     assert words in ended.err
