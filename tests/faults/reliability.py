@@ -33,7 +33,8 @@ simulated provider, and writes this page. It holds what was seen in that run and
 
 *Saw* lists the commands of the test in the order in which they ended: the exit code, and the line
 that says why. *Lost* holds the tables against the market that the provider simulates: whatever a
-series claims to be covered for must be stored, and whatever is stored must be the market's.
+series claims to be covered for must be stored, and whatever is stored must be the market's; the
+number is of the fullest table that the test looked at.
 """
 
 
@@ -126,7 +127,7 @@ def _lost(url: str, market: Market) -> str:
     claimed = tables.last_check() or tables.covered_bars(url, market)
     aside = len(tables.quarantined(url))
     nothing = f"nothing: {claimed:,} bars claimed, all there" if claimed else "nothing was claimed"
-    return f"{nothing}, {aside} of them in quarantine as they came" if aside else nothing
+    return f"{nothing}, and {aside} in quarantine as they came" if aside else nothing
 
 
 def render(observed: Iterable[Observed]) -> str:
