@@ -75,9 +75,9 @@ def observe(item: pytest.Function) -> Observed:
     return _observed(item, saw, _lost(url, market) if url else "nothing was stored")
 
 
-def skipped(item: pytest.Function, reason: str) -> Observed:
-    """Return the row of a test that could not run here."""
-    return _observed(item, f"not run here: {reason}", "–")
+def unseen(item: pytest.Function, reason: str) -> Observed:
+    """Return the row of a test that did not come to its end, and why."""
+    return _observed(item, _plain(reason), "–")
 
 
 def _observed(item: pytest.Function, saw: str, lost: str) -> Observed:
@@ -113,6 +113,8 @@ def _told(ended: Ended) -> str:
         for name in ("database.retry", "fetch.retry", "quota.throttled")
         if events[name]
     ]
+    if "Traceback" in ended.err:
+        again.append("a traceback on stderr")
     told = ", ".join([f"exit {ended.code}", *again])
     return f"{told}: {_plain(why)}" if why else told
 

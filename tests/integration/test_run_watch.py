@@ -223,6 +223,25 @@ async def test_a_database_that_is_away_is_waited_for(
             assert round_.exit_code == 0
 
 
+@pytest.mark.soak
+async def test_a_database_that_goes_away_between_rounds_is_waited_for_and_what_changed_is_fetched(
+    simulate: Callable[..., Simulator], database_url: str, server: str
+) -> None:
+    await keep(database_url, "AAPL")
+    with Proxy.before(server) as proxy:
+        async with watching(simulate(), proxy.url(database_url)) as it:
+            await it.rounds(1)
+            proxy.refuse()
+            proxy.cut()
+            before = proxy.connections
+            # The look's own attempts, and then some of the watch's.
+            await asyncio.to_thread(eventually, lambda: proxy.connections >= before + 9, 60)
+            await keep(database_url, "MSFT")
+            proxy.refuse(refusing=False)
+            second = (await it.rounds(2))[1]
+            assert (second.exit_code, second.calls, second.series.total) == (0, 1, 2)
+
+
 async def test_max_calls_bound_all_rounds_together(
     simulate: Callable[..., Simulator], database_url: str
 ) -> None:
