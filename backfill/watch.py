@@ -19,6 +19,7 @@ from backfill.core.plan import next_final_ms
 from backfill.errors import (
     DatabaseError,
     EmptyWatchlist,
+    LimitReached,
     LoginRefused,
     SchemaMismatch,
     Stopped,
@@ -117,7 +118,7 @@ class _Watch:
         self._progress = progress
         self._rhythm = rhythm
         self._clock = clock
-        self._last = Ending(0)
+        self._last = Ending(LimitReached.exit_code)  # if the deadline comes before the first round
         self._rounds = 0
         self._away = 0
 

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Final, TypeAlias, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 from uuid import uuid4
@@ -235,11 +235,12 @@ async def _keep_as_it_is(_connection: Connection) -> None:
 
 
 async def _stop_listening(connection: Connection, channel: str, hear: Callable[..., None]) -> None:
-    try:
-        async with asyncio.timeout(_CLOSE_S):
-            await connection.remove_listener(channel, hear)
-    except _FAULTS:
-        connection.terminate()
+    with suppress(*_FAULTS):  # one whose session has ended is out of reach
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                await connection.remove_listener(channel, hear)
+        except TimeoutError:
+            connection.terminate()
 
 
 async def _left_at_once(work: Coroutine[Any, Any, _T]) -> _T:

@@ -96,7 +96,11 @@ def pytest_runtest_call(item: pytest.Function) -> Generator[None, None, None]:
         yield
     except pytest.skip.Exception as reason:
         if asked:
-            _note(item, reliability.skipped(item, str(reason)))
+            _note(item, reliability.unseen(item, f"not run here: {reason}"))
+        raise
+    except Exception:
+        if asked:
+            _note(item, reliability.unseen(item, "this test failed"))
         raise
     if asked:
         _note(item, reliability.observe(item))
@@ -112,8 +116,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         _seen.extend(reliability.read(report.user_properties))
 
 
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Write the page, if every test of a fault ran and none failed."""
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write the page, if every test of a fault ran."""
     path = session.config.getoption("reliability")
     if path is None or hasattr(session.config, "workerinput"):
         return
@@ -123,5 +127,5 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         for module, name in reliability.tests()
         if (module, reliability.sentence(name)) not in ran
     ]
-    if not exitstatus and not missing:
+    if not missing:
         Path(path).write_text(reliability.render(_seen))

@@ -33,7 +33,8 @@ simulated provider, and writes this page. It holds what was seen in that run and
 
 *Saw* lists the commands of the test in the order in which they ended: the exit code, and the line
 that says why. *Lost* holds the tables against the market that the provider simulates: whatever a
-series claims to be covered for must be stored, and whatever is stored must be the market's.
+series claims to be covered for must be stored, and whatever is stored must be the market's; the
+number is of the fullest table that the test looked at.
 """
 
 
@@ -74,9 +75,9 @@ def observe(item: pytest.Function) -> Observed:
     return _observed(item, saw, _lost(url, market) if url else "nothing was stored")
 
 
-def skipped(item: pytest.Function, reason: str) -> Observed:
-    """Return the row of a test that could not run here."""
-    return _observed(item, f"not run here: {reason}", "–")
+def unseen(item: pytest.Function, reason: str) -> Observed:
+    """Return the row of a test that did not come to its end, and why."""
+    return _observed(item, _plain(reason), "–")
 
 
 def _observed(item: pytest.Function, saw: str, lost: str) -> Observed:
@@ -112,6 +113,8 @@ def _told(ended: Ended) -> str:
         for name in ("database.retry", "fetch.retry", "quota.throttled")
         if events[name]
     ]
+    if "Traceback" in ended.err:
+        again.append("a traceback on stderr")
     told = ", ".join([f"exit {ended.code}", *again])
     return f"{told}: {_plain(why)}" if why else told
 
@@ -126,7 +129,7 @@ def _lost(url: str, market: Market) -> str:
     claimed = tables.last_check() or tables.covered_bars(url, market)
     aside = len(tables.quarantined(url))
     nothing = f"nothing: {claimed:,} bars claimed, all there" if claimed else "nothing was claimed"
-    return f"{nothing}, {aside} of them in quarantine as they came" if aside else nothing
+    return f"{nothing}, and {aside} in quarantine as they came" if aside else nothing
 
 
 def render(observed: Iterable[Observed]) -> str:

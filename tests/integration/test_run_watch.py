@@ -184,6 +184,30 @@ async def test_a_key_that_is_refused_ends_it(
     assert [one.exit_code for one in it.told] == [3]
 
 
+@pytest.mark.soak
+async def test_where_no_notice_is_passed_on_a_look_finds_the_change(
+    simulate: Callable[..., Simulator], database_url: str, server: str
+) -> None:
+    await keep(database_url, "AAPL")
+    with Proxy.before(server) as proxy:
+        proxy.drop_notices()
+        async with watching(simulate(), proxy.url(database_url)) as it:
+            await it.rounds(1)
+            await keep(database_url, "MSFT")
+            assert (await it.rounds(2))[1].series.total == 2
+
+
+async def test_a_login_that_is_refused_ends_it(
+    simulate: Callable[..., Simulator], database_url: str
+) -> None:
+    nowhere = database_url.replace("/test_", "/no_test_")
+    async with watching(simulate(), nowhere) as it:
+        await asyncio.to_thread(eventually, lambda: it.ending)
+    assert it.ending is not None
+    assert it.ending.exit_code == 3
+    assert "does not exist" in (it.ending.error or "")
+
+
 async def test_a_database_that_is_away_is_waited_for(
     simulate: Callable[..., Simulator], database_url: str, server: str
 ) -> None:
@@ -197,6 +221,25 @@ async def test_a_database_that_is_away_is_waited_for(
             proxy.refuse(refusing=False)
             (round_,) = await it.rounds(1)
             assert round_.exit_code == 0
+
+
+@pytest.mark.soak
+async def test_a_database_that_goes_away_between_rounds_is_waited_for_and_what_changed_is_fetched(
+    simulate: Callable[..., Simulator], database_url: str, server: str
+) -> None:
+    await keep(database_url, "AAPL")
+    with Proxy.before(server) as proxy:
+        async with watching(simulate(), proxy.url(database_url)) as it:
+            await it.rounds(1)
+            proxy.refuse()
+            proxy.cut()
+            before = proxy.connections
+            # The look's own attempts, and then some of the watch's.
+            await asyncio.to_thread(eventually, lambda: proxy.connections >= before + 9, 60)
+            await keep(database_url, "MSFT")
+            proxy.refuse(refusing=False)
+            second = (await it.rounds(2))[1]
+            assert (second.exit_code, second.calls, second.series.total) == (0, 1, 2)
 
 
 async def test_max_calls_bound_all_rounds_together(
@@ -251,7 +294,7 @@ def test_a_deadline_ends_the_command_with_the_code_of_its_last_round(
     run = cli(simulate(now=None))
     assert run("watch", "add", "AAPL", "--since", "30d").code == 0
 
-    ended = run("run", "--all", "--watch", "--deadline", "2", "--json")
+    ended = run("run", "--all", "--watch", "--deadline", "10", "--json")
 
     assert ended.code == 0, ended.err
     assert ended.json["series"]["complete"] == 1
