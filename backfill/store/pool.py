@@ -116,7 +116,7 @@ class Database:
                 "@ / ? # [ ] % of its password percent-encoded (@ as %40)?"
             ) from None
         except _LOGIN as error:
-            raise LoginRefused(f"the database can't be used: {said(error)}") from None
+            raise LoginRefused(f"the database can't be reached: {said(error)}") from None
         except _FAULTS as error:
             raise DatabaseError(f"the database can't be reached: {said(error)}") from None
         try:

@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from backfill.core.coverage import Spans
-from backfill.errors import DatabaseError, UsageError
+from backfill.errors import DatabaseError, LoginRefused, UsageError
 from backfill.store.bars import Counts, write_chunks
 from backfill.store.pool import CONNECTIONS, Database
 from tests.conftest import _leave, blocking
@@ -130,7 +130,7 @@ async def test_the_right_password_opens_the_door(guarded_url: str) -> None:
 @pytest.mark.direct
 async def test_a_wrong_password_is_one_line_that_does_not_show_it(guarded_url: str) -> None:
     wrong = guarded_url.replace(quote(PASSWORD, safe=""), "hunter2")
-    with pytest.raises(DatabaseError, match="can't be reached: password auth") as caught:
+    with pytest.raises(LoginRefused, match="can't be reached: password auth") as caught:
         await _one(wrong)
     assert "hunter2" not in _all_that_is_said(caught.value)
     assert "\n" not in str(caught.value)
