@@ -3,7 +3,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak hosts lint format backfill migrate simulate bench bench-full clean
+.PHONY: help demo test soak reliability hosts lint docs format backfill migrate simulate bench \
+	bench-full clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +18,7 @@ PYTEST := $(BIN)/python -m pytest
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer is needed" >&2; exit 1; }
@@ -38,13 +39,21 @@ soak: $(VENV)/installed ## Run the slow tests
 	@$(PYTEST) $(PARALLEL) -m 'soak and not timing'
 	@$(PYTEST) -m 'soak and timing'
 
+reliability: $(VENV)/installed ## Run the tests of faults and write docs/reliability.md
+	@$(PYTEST) $(PARALLEL) tests/faults --reliability docs/reliability.md
+
 hosts: $(VENV)/installed ## Run the store's tests on other servers; needs npm and pgbouncer
 	@tests/hosts.sh $(BIN)/python
 
-lint: $(VENV)/installed ## Check style and types
+lint: $(VENV)/installed ## Check style, types and workflows
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(BIN)/zizmor --offline --quiet .github
+
+docs: $(VENV)/installed ## Write the pages that are made from the code
+	@$(BIN)/python -m tests.documents
 
 format: $(VENV)/installed ## Format the code
 	@$(BIN)/ruff check --fix .

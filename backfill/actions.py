@@ -187,7 +187,7 @@ class ActionsDesk:
             dropped,
         )
         for one in outdated:
-            context.outcomes.bars.add(Counts(withdrawn=one.expelled))
+            context.outcomes.count(one.series, Counts(withdrawn=one.expelled))
             log.info(
                 "series.outdated",
                 symbol=one.series.symbol.ticker,

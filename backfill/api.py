@@ -34,6 +34,7 @@ from backfill.settings import Settings
 from backfill.store import progress, runs, universe
 from backfill.store.migrate import ensure_schema
 from backfill.store.pool import Connection, Database
+from backfill.store.shape import bars_shape
 from backfill.store.times import to_ms
 from backfill.stream import Context, Stream
 from backfill.summary import Outcomes, Plan, Summary
@@ -65,10 +66,10 @@ async def plan(settings: Settings, job: Job) -> Plan:
     UsageError, DatabaseError
         As `run` does.
     """
-    _check(job)
+    check(job)
     async with open_database(settings) as database:
         await ensure_schema(database)
-        rules, today = _rules(settings, job)
+        rules, today = await _rules(database, settings, job)
         prepared = await prepare(database, settings, job, rules, today, register=False)
         return _plan(prepared, rules, settings)
 
@@ -225,15 +226,38 @@ async def run(
         If the database can't be used; nothing was called. Whatever goes wrong later is in the
         summary.
     """
-    _check(job)
+    check(job)
     stop = stop or StopSignal()
     settings.api_key()  # a run without one calls nothing, also when nothing is due
+    set_deadline(job, stop)
+    async with open_database(settings) as database:
+        await stop.unless_set(ensure_schema(database))
+        return await run_in(database, settings, job, stop=stop, watch=watch)
+
+
+async def run_in(
+    database: Database,
+    settings: Settings,
+    job: Job,
+    *,
+    stop: StopSignal,
+    watch: Callable[[Running], None] | None = None,
+) -> Summary:
+    """Run a job that is checked in an open database of today's schema; no deadline but ``stop``.
+
+    Raises
+    ------
+    UsageError, DatabaseError
+        As `run` does.
+    """
+    return await _Run(settings, job, database, stop).execute(watch)
+
+
+def set_deadline(job: Job, stop: StopSignal) -> None:
+    """Have a job's ``--deadline``, if it has one, set a signal."""
     if job.deadline_s is not None:
         reason = LimitReached(f"--deadline {job.deadline_s:g} s is over")
         asyncio.get_running_loop().call_later(job.deadline_s, stop.set, reason)
-    async with open_database(settings) as database:
-        await stop.unless_set(ensure_schema(database))
-        return await _Run(settings, job, database, stop).execute(watch)
 
 
 class _Run:
@@ -249,7 +273,7 @@ class _Run:
 
     async def execute(self, watch: Callable[[Running], None] | None) -> Summary:
         settings, job = self._settings, self._job
-        rules, today = _rules(settings, job)
+        rules, today = await _rules(self._database, settings, job)
         with structlog.contextvars.bound_contextvars(
             run_id=str(self._id), provider=settings.provider.name
         ):
@@ -350,8 +374,14 @@ class _Run:
         return summary
 
 
-def _check(job: Job) -> None:
-    """See that a job makes sense before anything is opened."""
+def check(job: Job) -> None:
+    """See that a job makes sense before anything is opened.
+
+    Raises
+    ------
+    UsageError
+        If it doesn't.
+    """
     if job.symbols is not None and not job.symbols:
         raise UsageError("no symbol is named")
     if job.first is not None and job.last is not None and job.first.is_after(job.last):
@@ -365,7 +395,7 @@ def _plan(prepared: Prepared, rules: Rules, settings: Settings) -> Plan:
     return Plan.of(work, settings.quota, saved, grouped)
 
 
-def _rules(settings: Settings, job: Job) -> tuple[Rules, date]:
+async def _rules(database: Database, settings: Settings, job: Job) -> tuple[Rules, date]:
     """Return what holds for the run, and its today, by the clock of the job."""
     now = job.as_of or datetime.now(UTC)
     rules = Rules(
@@ -377,5 +407,6 @@ def _rules(settings: Settings, job: Job) -> tuple[Rules, date]:
         base_of=settings.provider.base_of,
         now_ms=to_ms(now),
         derive=settings.derive,
+        precision=(await database.run(bars_shape)).precision,
     )
     return rules, now.date()

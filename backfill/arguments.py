@@ -1,5 +1,7 @@
 """From the flags of the command line to what they mean; every fault in them is a usage error."""
 
+from typing import Final
+
 from backfill.core.checks import Reason
 from backfill.core.series import spelling, ticker_traits
 from backfill.core.timeframe import Timeframe
@@ -9,6 +11,8 @@ from backfill.errors import UsageError
 from backfill.job import Job, Scope
 from backfill.store.quarantine import Choice
 
+STATUS_FORMATS: Final = ("table", "markdown", "json", "prometheus")
+
 
 def job(
     *,
@@ -17,6 +21,7 @@ def job(
     everything: bool,
     timeframe: list[str] | None,
     all_timeframes: bool,
+    as_watched: bool,
     incremental: bool,
     reload: bool,
     first: str | None,
@@ -37,6 +42,9 @@ def job(
         raise UsageError("--all goes without --symbol and --symbols")
     if not everything and not named:
         raise UsageError("name what to run: --symbol S, --symbols A,B,C or --all")
+    wanted = timeframes(timeframe, all_timeframes=all_timeframes)
+    if as_watched and not (everything and wanted):
+        raise UsageError("--as-watched goes with --all and --timeframe")
     if incremental and reload:
         raise UsageError("--incremental and --reload exclude each other")
     if max_calls is not None and max_calls < 0:
@@ -46,7 +54,8 @@ def job(
     modes = {(True, False): Mode.incremental, (False, True): Mode.reload}
     return Job(
         symbols=None if everything else tuple(named),
-        timeframes=timeframes(timeframe, all_timeframes=all_timeframes),
+        timeframes=wanted,
+        as_watched=as_watched,
         mode=modes.get((incremental, reload), Mode.default),
         first=parse_bound(first) if first is not None else None,
         last=parse_bound(last) if last is not None else None,
@@ -54,6 +63,24 @@ def job(
         max_calls=max_calls,
         deadline_s=deadline_s,
     )
+
+
+def check_watch(job: Job, *, dry_run: bool) -> None:
+    """See that a job can be run round after round.
+
+    Raises
+    ------
+    UsageError
+        If a flag makes no sense with ``--watch``.
+    """
+    if job.symbols is not None:
+        raise UsageError("--watch goes with --all")
+    if job.mode is Mode.reload:
+        raise UsageError("--watch goes without --reload: every round would fetch all again")
+    if job.as_of is not None:
+        raise UsageError("--watch goes without --as-of: that clock stands still")
+    if dry_run:
+        raise UsageError("--watch goes without --dry-run")
 
 
 def scope(
@@ -112,6 +139,21 @@ def timeframes(names: list[str] | None, *, all_timeframes: bool) -> tuple[Timefr
         known = " ".join(Timeframe)
         raise UsageError(f"timeframe {sorted(unknown)[0]!r} is not one of: {known}")
     return tuple(one for one in Timeframe if one in wanted) or None
+
+
+def status_format(name: str | None, *, as_json: bool) -> str:
+    """Return how a status is to be written: ``table`` unless one is named.
+
+    Raises
+    ------
+    UsageError
+        If there is no such format, or ``--json`` is given beside another.
+    """
+    if as_json and name not in {None, "json"}:
+        raise UsageError("--json goes without another --format")
+    if name is not None and name not in STATUS_FORMATS:
+        raise UsageError(f"format {name!r} is not one of: {' '.join(STATUS_FORMATS)}")
+    return "json" if as_json else name or "table"
 
 
 def choice(

@@ -83,6 +83,10 @@ def run(
     ] = False,
     timeframe: Timeframes = None,
     all_timeframes: AllTimeframes = False,
+    as_watched: Annotated[
+        bool,
+        typer.Option("--as-watched", help="With --all -t: only where the watchlist has them."),
+    ] = False,
     incremental: Annotated[
         bool, typer.Option("--incremental", help="What is new, and what was left unfinished.")
     ] = False,
@@ -104,9 +108,17 @@ def run(
     deadline: Annotated[
         float | None, typer.Option("--deadline", metavar="S", min=0, help="Stop after S seconds.")
     ] = None,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="With --all: stay, and run when a bar is due or it changes."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fetch what is missing into the database."""
+    """Fetch what is missing into the database.
+
+    With --watch it goes on, round after round, until it is interrupted or its deadline is over;
+    with --json each round's summary is an object on a line of its own.
+    """
     from backfill import arguments
 
     job = arguments.job(
@@ -115,6 +127,7 @@ def run(
         everything=everything,
         timeframe=timeframe,
         all_timeframes=all_timeframes,
+        as_watched=as_watched,
         incremental=incremental,
         reload=reload,
         first=first,
@@ -123,9 +136,18 @@ def run(
         max_calls=max_calls,
         deadline_s=deadline,
     )
+    if watch:
+        arguments.check_watch(job, dry_run=dry_run)
     settings = _settings(provider)
     from backfill import api, foreground, show
 
+    if watch:
+        ending = foreground.watch(
+            settings,
+            job,
+            lambda done: _print(done.as_dict(), as_json=as_json, text=lambda: show.summary(done)),
+        )
+        _exit(ending.exit_code, ending.error)
     if dry_run:
         plan = asyncio.run(api.plan(settings, job))
         _print(plan.as_dict(), as_json=as_json, text=lambda: show.plan(plan))
@@ -136,11 +158,33 @@ def run(
 
 
 @app.command()
-def migrate(*, as_json: AsJson = False) -> None:
+def migrate(
+    *,
+    adopt: Annotated[
+        bool, typer.Option("--adopt", help="Take over another system's tables; every row stays.")
+    ] = False,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="With --adopt: bars off the grid go to quarantine.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Bring the database's schema up to date."""
     settings = _settings()
-    from backfill import commands
+    from backfill import commands, listings
+    from backfill.errors import UsageError
 
+    if adopt:
+        adopted = asyncio.run(
+            commands.adopt(
+                settings,
+                clean=clean,
+                tell=lambda adoption: None if as_json else listings.adoption(adoption),
+            )
+        )
+        _print(adopted.as_dict(), as_json=as_json, text=lambda: listings.adopted(adopted))
+        return
+    if clean:
+        raise UsageError("--clean goes with --adopt")
     applied = asyncio.run(commands.migrate(settings))
     _print(
         {"applied": applied},
@@ -152,18 +196,38 @@ def migrate(*, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def status(*, as_of: AsOf = None, as_json: AsJson = False) -> None:
-    """Show every series: bars, range, coverage, freshness. Exits 4 if one is stale."""
+def status(
+    *,
+    as_of: AsOf = None,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", metavar="F", help="table, markdown, json or prometheus."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show every series: bars, range, coverage, freshness. Exits 4 if one is stale.
+
+    As prometheus, for a textfile collector, also the bars that are missing, and the last run.
+    """
+    from backfill import arguments
+
+    shape = arguments.status_format(form, as_json=as_json)
     settings = _settings()
-    from backfill import commands, show
+    from backfill import commands, metrics, show
     from backfill.core.when import parse_instant
 
-    series = asyncio.run(commands.status(settings, parse_instant(as_of) if as_of else None))
-    _print(
-        {"series": [one.as_dict() for one in series]},
-        as_json=as_json,
-        text=lambda: show.status(series),
-    )
+    now = parse_instant(as_of) if as_of else None
+    if shape == "prometheus":
+        health = asyncio.run(commands.health(settings, now))
+        series = health.series
+        typer.echo(metrics.exposition(health), nl=False)
+    else:
+        series = asyncio.run(commands.status(settings, now))
+        _print(
+            {"series": [one.as_dict() for one in series]},
+            as_json=shape == "json",
+            text=lambda: show.status(series, markdown=shape == "markdown"),
+        )
     raise typer.Exit(0 if all(one.fresh for one in series) else 4)
 
 
@@ -250,20 +314,20 @@ def gaps(
 def symbols_add(symbols: Tickers, *, as_json: AsJson = False) -> None:
     """Register symbols, without watching them."""
     settings = _settings()
-    from backfill import arguments, commands, show
+    from backfill import arguments, commands, listings
 
     added = asyncio.run(commands.add_symbols(settings, arguments.tickers(symbols)))
-    _print(show.symbols_as_dict(added), as_json=as_json, text=lambda: show.symbols(added))
+    _print(listings.symbols_as_dict(added), as_json=as_json, text=lambda: listings.symbols(added))
 
 
 @symbols_app.command("list")
 def symbols_list(*, as_json: AsJson = False) -> None:
     """List the symbols that are confirmed or watched."""
     settings = _settings()
-    from backfill import commands, show
+    from backfill import commands, listings
 
     known = asyncio.run(commands.list_symbols(settings))
-    _print(show.symbols_as_dict(known), as_json=as_json, text=lambda: show.symbols(known))
+    _print(listings.symbols_as_dict(known), as_json=as_json, text=lambda: listings.symbols(known))
 
 
 @symbols_app.command("retire")
@@ -299,17 +363,25 @@ def watch_add(
     since: Annotated[
         str | None, typer.Option("--since", metavar="D", help="How deep: a date, 2y, 6mo, 30d.")
     ] = None,
+    priority: Annotated[
+        int,
+        typer.Option("--priority", metavar="N", min=-1000, max=1000, help="Higher comes first."),
+    ] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Keep symbols, in d1 unless timeframes are named."""
+    """Keep symbols, in d1 unless timeframes are named; of one that is kept, change all of that."""
     settings = _settings()
-    from backfill import arguments, commands, show
+    from backfill import arguments, commands, listings
     from backfill.core.timeframe import Timeframe
 
     wanted = arguments.timeframes(timeframe, all_timeframes=all_timeframes) or (Timeframe.d1,)
     tickers = arguments.tickers(symbols)
-    entries = asyncio.run(commands.watch(settings, tickers, list(wanted), since))
-    _print(show.watchlist_as_dict(entries), as_json=as_json, text=lambda: show.watchlist(entries))
+    entries = asyncio.run(commands.watch(settings, tickers, list(wanted), since, priority))
+    _print(
+        listings.watchlist_as_dict(entries),
+        as_json=as_json,
+        text=lambda: listings.watchlist(entries),
+    )
 
 
 @watch_app.command("remove")
@@ -326,14 +398,43 @@ def watch_remove(symbols: Tickers, *, as_json: AsJson = False) -> None:
     )
 
 
+@watch_app.command("pause")
+def watch_pause(symbols: Tickers, *, as_json: AsJson = False) -> None:
+    """Leave symbols out of `run --all` until they are resumed; their bars stay."""
+    _pause(symbols, paused=True, as_json=as_json)
+
+
+@watch_app.command("resume")
+def watch_resume(symbols: Tickers, *, as_json: AsJson = False) -> None:
+    """Keep paused symbols again: the next run fetches what they missed."""
+    _pause(symbols, paused=False, as_json=as_json)
+
+
+def _pause(symbols: list[str], *, paused: bool, as_json: bool) -> None:
+    settings = _settings()
+    from backfill import arguments, commands, listings
+
+    tickers = arguments.tickers(symbols)
+    entries = asyncio.run(commands.pause(settings, tickers, paused=paused))
+    _print(
+        listings.watchlist_as_dict(entries),
+        as_json=as_json,
+        text=lambda: listings.watchlist(entries),
+    )
+
+
 @watch_app.command("list")
 def watch_list(*, as_json: AsJson = False) -> None:
     """List the watchlist."""
     settings = _settings()
-    from backfill import commands, show
+    from backfill import commands, listings
 
     entries = asyncio.run(commands.watchlist(settings))
-    _print(show.watchlist_as_dict(entries), as_json=as_json, text=lambda: show.watchlist(entries))
+    _print(
+        listings.watchlist_as_dict(entries),
+        as_json=as_json,
+        text=lambda: listings.watchlist(entries),
+    )
 
 
 @quarantine_app.command("list")
@@ -349,14 +450,14 @@ def quarantine_list(
 ) -> None:
     """List bars in quarantine by series, with their reasons and raw values."""
     settings = _settings()
-    from backfill import arguments, commands, show
+    from backfill import arguments, commands, listings
 
     choice = arguments.filters(symbol, timeframe, reason)
     bars = asyncio.run(commands.quarantined(settings, choice, accepted=accepted))
     _print(
         {"bars": [bar.as_dict() for bar in bars]},
         as_json=as_json,
-        text=lambda: show.quarantine(bars),
+        text=lambda: listings.quarantine(bars),
     )
 
 
@@ -376,14 +477,14 @@ def quarantine_retry(
     came before is rejected again. Either way `quarantine list` shows it until you accept it.
     """
     settings = _settings()
-    from backfill import arguments, commands, show
+    from backfill import arguments, commands, listings
 
     choice = arguments.choice(symbol, timeframe, reason, everything=everything)
     series = asyncio.run(commands.retry_quarantined(settings, choice))
     _print(
         {"series": [one.as_dict() for one in series]},
         as_json=as_json,
-        text=lambda: show.retried(series),
+        text=lambda: listings.retried(series),
     )
 
 
@@ -423,8 +524,10 @@ def _settings(provider: str | None = None) -> "Settings":
 
 
 def _print(values: dict[str, Any], *, as_json: bool, text: Callable[[], None]) -> None:
+    from backfill.plain import json_line
+
     if as_json:
-        typer.echo(json.dumps(values))
+        typer.echo(json_line(json.dumps(values)))
     else:
         text()
 
@@ -432,7 +535,10 @@ def _print(values: dict[str, Any], *, as_json: bool, text: Callable[[], None]) -
 def _exit(code: int, error: str | None) -> NoReturn:
     """Exit; a cause that all series share is told in one line."""
     if code == 3:
-        _refuse(error or _NO_ANSWER, 3)
+        from backfill import github
+
+        github.annotate("error", error or _NO_ANSWER)
+        _tell(error or _NO_ANSWER)
     raise typer.Exit(code)
 
 
@@ -457,5 +563,14 @@ def _exit_code() -> int:
 
 
 def _refuse(message: str, code: int) -> int:
-    typer.echo(f"backfill: {' '.join(message.split())}", err=True)
+    from backfill import github
+
+    _tell(message)
+    github.fault(message, code)
     return code
+
+
+def _tell(message: str) -> None:
+    from backfill.plain import one_line
+
+    typer.echo(f"backfill: {one_line(message)}", err=True)

@@ -5,20 +5,26 @@ from datetime import UTC, date, datetime
 from functools import partial
 from typing import TypeVar
 
+from backfill.adopt import Adopted, take_over
 from backfill.connect import open_database
 from backfill.core.series import Symbol
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import parse_since
+from backfill.gaps import series_gaps
+from backfill.metrics import Health
 from backfill.quarantine import Reopened, retry
 from backfill.settings import Settings
 from backfill.status import SeriesStatus, series_status
 from backfill.store import life, quarantine, universe
+from backfill.store.adopt import Adoption
 from backfill.store.life import Retired
 from backfill.store.migrate import ensure_schema
 from backfill.store.migrate import migrate as apply_migrations
 from backfill.store.pool import Connection, Database
 from backfill.store.quarantine import Choice, QuarantinedBar
+from backfill.store.runs import last_run
 from backfill.store.universe import WatchEntry
+from backfill.tracked import tracked_series
 
 _T = TypeVar("_T")
 
@@ -29,11 +35,33 @@ async def migrate(settings: Settings) -> list[str]:
         return await apply_migrations(database)
 
 
+async def adopt(settings: Settings, *, clean: bool, tell: Callable[[Adoption], None]) -> Adopted:
+    """Take over the tables of another system; ``tell`` hears first what will be done."""
+    async with open_database(settings) as database:
+        return await take_over(database, settings, clean=clean, tell=tell)
+
+
 async def status(settings: Settings, as_of: datetime | None) -> list[SeriesStatus]:
     """Return the status of every series."""
     async with open_database(settings) as database:
         await ensure_schema(database)
         return await series_status(database, settings, as_of)
+
+
+async def health(settings: Settings, as_of: datetime | None) -> Health:
+    """Return the status of every series, how many of its bars are missing, and the last run."""
+    now = as_of or datetime.now(UTC)
+    async with open_database(settings) as database:
+        await ensure_schema(database)
+        series = await series_status(database, settings, now)
+        tracked = await tracked_series(database, settings, now)
+        missing = {
+            (one.series.symbol.ticker, str(one.series.timeframe)): sum(
+                gap.slots for gap in one.gaps
+            )
+            for one in await series_gaps(database, settings, now, tracked)
+        }
+        return Health(series, missing, await database.run(last_run))
 
 
 async def add_symbols(settings: Settings, tickers: list[str]) -> list[Symbol]:
@@ -55,14 +83,18 @@ async def retire_symbol(settings: Settings, ticker: str) -> Retired:
 
 
 async def watch(
-    settings: Settings, tickers: list[str], timeframes: list[Timeframe], since: str | None
+    settings: Settings,
+    tickers: list[str],
+    timeframes: list[Timeframe],
+    since: str | None,
+    priority: int,
 ) -> list[WatchEntry]:
     """Put symbols on the watchlist and return it."""
     if since is not None:
         parse_since(since, date(2026, 1, 1))
 
     async def work(connection: Connection) -> list[WatchEntry]:
-        await universe.watch(connection, tickers, timeframes, since)
+        await universe.watch(connection, tickers, timeframes, since, priority)
         return await universe.watched(connection)
 
     return await _in_transaction(settings, work)
@@ -71,6 +103,16 @@ async def watch(
 async def unwatch(settings: Settings, tickers: list[str]) -> list[str]:
     """Take symbols off the watchlist and return those that were on it."""
     return await _in_transaction(settings, lambda connection: universe.unwatch(connection, tickers))
+
+
+async def pause(settings: Settings, tickers: list[str], *, paused: bool) -> list[WatchEntry]:
+    """Pause entries of the watchlist, or end their pause, and return it."""
+
+    async def work(connection: Connection) -> list[WatchEntry]:
+        await universe.pause(connection, tickers, paused=paused)
+        return await universe.watched(connection)
+
+    return await _in_transaction(settings, work)
 
 
 async def watchlist(settings: Settings) -> list[WatchEntry]:

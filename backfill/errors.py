@@ -4,8 +4,10 @@
 
     BackfillError
     ├── UsageError                 exit 2   a flag, a setting or the environment is wrong
+    │   └── EmptyWatchlist
     ├── SharedFault                exit 3   a cause all series share; ends the run
     │   ├── DatabaseError
+    │   │   ├── LoginRefused
     │   │   └── SchemaMismatch
     │   ├── Unauthorised
     │   └── ProviderDown
@@ -43,6 +45,10 @@ class UsageError(BackfillError):
     exit_code = 2
 
 
+class EmptyWatchlist(UsageError):
+    """The watchlist has no entry that isn't paused."""
+
+
 class SharedFault(BackfillError):
     """A cause that every series shares; the run ends."""
 
@@ -53,6 +59,10 @@ class DatabaseError(SharedFault):
     """The database can't be reached, or refused a statement."""
 
     outcome = "database_error"
+
+
+class LoginRefused(DatabaseError):
+    """There is a server, but it doesn't know the user, the password or the database."""
 
 
 class SchemaMismatch(DatabaseError):

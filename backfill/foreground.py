@@ -8,20 +8,33 @@ from datetime import datetime
 from typing import TypeVar
 
 from backfill import api
+from backfill import watch as standing
 from backfill.errors import Interrupted
 from backfill.fetch.stop import StopSignal
 from backfill.job import Job, Scope
+from backfill.live import Live
+from backfill.report import repair_reported, reported
 from backfill.settings import Settings
-from backfill.show import Live
 from backfill.summary import Summary
 
 _T = TypeVar("_T")
-_Watch = Callable[[api.Running], None]
+_Watch = Callable[[api.Running | None], None]
 
 
 def run(settings: Settings, job: Job) -> Summary:
-    """Run a job until it is done, or until a signal ends it."""
-    return _supervised(settings, lambda stop, watch: api.run(settings, job, stop=stop, watch=watch))
+    """Run a job until it is done, or until a signal ends it, and tell whoever watches."""
+    return _supervised(
+        settings,
+        lambda stop, watch: reported(settings, api.run(settings, job, stop=stop, watch=watch)),
+    )
+
+
+def watch(settings: Settings, job: Job, tell: Callable[[Summary], None]) -> standing.Ending:
+    """Run a job round after round, telling of each, until a signal or something else ends it."""
+    return _supervised(
+        settings,
+        lambda stop, progress: standing.watch(settings, job, tell, stop=stop, progress=progress),
+    )
 
 
 def gaps(
@@ -40,8 +53,9 @@ def repair(
     """Repair gaps and what differs in a sample, until done or until a signal ends it."""
     return _supervised(
         settings,
-        lambda stop, watch: api.repair(
-            settings, as_of, scope, verify_calls=verify_calls, stop=stop, watch=watch
+        lambda stop, watch: repair_reported(
+            settings,
+            api.repair(settings, as_of, scope, verify_calls=verify_calls, stop=stop, watch=watch),
         ),
     )
 

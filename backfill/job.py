@@ -21,6 +21,8 @@ class Job:
         Tickers, or None for the watchlist's unpaused entries.
     timeframes
         Timeframes, or None for a watched symbol's own, otherwise d1.
+    as_watched
+        Of ``timeframes`` only those that a symbol is watched in.
     mode
         All that is missing, only what is new, or all again.
     first, last
@@ -36,6 +38,7 @@ class Job:
 
     symbols: tuple[str, ...] | None = None
     timeframes: tuple[Timeframe, ...] | None = None
+    as_watched: bool = False
     mode: Mode = Mode.default
     first: Bound | None = None
     last: Bound | None = None

@@ -1,13 +1,16 @@
 """Logs: structlog to stderr, JSON unless a person is looking, secrets blotted out."""
 
+import json
 import logging
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+from backfill.plain import json_line, lines
 
 _BLOT: Final = "***"
 _SHORTEST_SECRET: Final = 4
@@ -62,18 +65,23 @@ def _forms(character: str) -> Iterator[str]:
 def configure(log_format: str | None, secrets: Iterable[str]) -> Redactor:
     """Send events to stderr: as ``json``, as ``console`` text, or (None) as fits what stderr is.
 
-    On a terminal only warnings and errors are shown: the progress line tells the rest. Returns the
-    redactor, for texts that reach a person by another way.
+    On a terminal only warnings and errors are shown: the progress line tells the rest. No line is
+    an order to a runner, whatever it quotes. Returns the redactor, for texts that reach a person by
+    another way.
     """
     redactor = Redactor(secrets)
     as_json = log_format == "json" or (log_format is None and not sys.stderr.isatty())
     shape: list[Processor] = (
-        [structlog.processors.format_exc_info, redactor, structlog.processors.JSONRenderer()]
+        [
+            structlog.processors.format_exc_info,
+            redactor,
+            structlog.processors.JSONRenderer(serializer=_json),
+        ]
         if as_json
         else [
             structlog.processors.format_exc_info,
             redactor,
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_plain),
+            _Console(colors=sys.stderr.isatty(), exception_formatter=_plain),
         ]
     )
     structlog.configure(
@@ -91,6 +99,15 @@ def configure(log_format: str | None, secrets: Iterable[str]) -> Redactor:
         cache_logger_on_first_use=False,
     )
     return redactor
+
+
+class _Console(structlog.dev.ConsoleRenderer):
+    def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> str:
+        return lines(super().__call__(logger, method, event))
+
+
+def _json(event: EventDict, **options: Any) -> str:
+    return json_line(json.dumps(event, **options))
 
 
 def _plain(stream: object, _exc_info: object) -> None:

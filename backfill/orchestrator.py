@@ -39,6 +39,15 @@ _POLL_S: Final = 0.5
 log = structlog.stdlib.get_logger()
 
 
+def _precedence(stream: Stream) -> tuple[bool, int, int]:
+    """What decides which stream comes first, the greatest: its priority, and how new its data is.
+
+    A run that is cut short, and the one that resumes it, never serve one series' past before
+    another's present, whatever their priorities.
+    """
+    return stream.misses_newest, stream.demand.priority, stream.upto_ms
+
+
 class Orchestrator:
     """Runs streams to their ends, or to where the run must stop."""
 
@@ -89,9 +98,7 @@ class Orchestrator:
         if not streams:
             return
         self._open = set(streams)
-        # What misses the newest data goes first: a run that is cut short, and the one that resumes
-        # it, never serve one series' past before another's present.
-        for stream in sorted(streams, key=lambda stream: stream.upto_ms, reverse=True):
+        for stream in sorted(streams, key=_precedence, reverse=True):
             self._queue.put_nowait((0, next(self._order), stream))
         await self._until_stopped([self._work() for _ in range(WORKERS)])
         # A write that the database keeps waiting is rolled back; the next run asks again.

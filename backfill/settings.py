@@ -21,6 +21,8 @@ from backfill.errors import UsageError
 from backfill.providers import provider_named
 from backfill.providers.base import Provider
 
+_SECRET_LENGTH: Final = 16
+
 
 class Settings(BaseSettings):
     """What the environment says; each field is read from the variable that its alias names.
@@ -37,20 +39,76 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    database_url: SecretStr | None = Field(None, alias="DATABASE_URL")
-    data_dir: Path | None = Field(None, alias="BACKFILL_DATA_DIR")
-    provider_name: str = Field("massive", alias="BACKFILL_PROVIDER")
-    provider_url: str | None = Field(None, alias="BACKFILL_PROVIDER_URL")
-    massive_key: SecretStr | None = Field(
-        None, validation_alias=AliasChoices("MASSIVE_API_KEY", "POLYGON_API_KEY")
+    database_url: SecretStr | None = Field(
+        None,
+        alias="DATABASE_URL",
+        description="`postgresql://…`; unset: an embedded Postgres, but in CI an error, as disks "
+        "are thrown away there. Secret",
     )
-    plan: str = Field("free", alias="BACKFILL_PLAN")
-    quota_override: str | None = Field(None, alias="BACKFILL_QUOTA")
-    since: str | None = Field(None, alias="BACKFILL_SINCE")
-    adjustment_override: str | None = Field(None, alias="BACKFILL_ADJUSTMENT")
-    derive: bool = Field(default=True, alias="BACKFILL_DERIVE")
-    log_format: Literal["json", "console"] | None = Field(None, alias="BACKFILL_LOG")
-    on_runner: str | None = Field(None, validation_alias=AliasChoices("CI", "GITHUB_ACTIONS"))
+    data_dir: Path | None = Field(
+        None,
+        alias="BACKFILL_DATA_DIR",
+        description="where the embedded Postgres lives; unset: the user's data directory",
+    )
+    provider_name: str = Field(
+        "massive", alias="BACKFILL_PROVIDER", description="the provider; `polygon` is an alias"
+    )
+    provider_url: str | None = Field(
+        None,
+        alias="BACKFILL_PROVIDER_URL",
+        description="where the provider is; unset: its public address",
+    )
+    massive_key: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("MASSIVE_API_KEY", "POLYGON_API_KEY"),
+        description="the provider's key; it travels in a header only. Secret",
+    )
+    plan: str = Field(
+        "free",
+        alias="BACKFILL_PLAN",
+        description="`free`, `starter`, `developer`, `advanced` or `unlimited`: quota, depth and "
+        "settling delays",
+    )
+    quota_override: str | None = Field(
+        None,
+        alias="BACKFILL_QUOTA",
+        description="another quota than the plan's: `5/60s`, several windows as `8/60s,800/1d`, or "
+        "`unlimited`",
+    )
+    since: str | None = Field(
+        None,
+        alias="BACKFILL_SINCE",
+        description="how deep by default: a date, or a length such as `2y`; unset: as the plan "
+        "allows",
+    )
+    adjustment_override: str | None = Field(
+        None,
+        alias="BACKFILL_ADJUSTMENT",
+        description="`raw` or `split`; unset: `raw` where the provider offers it",
+    )
+    derive: bool = Field(
+        default=True,
+        alias="BACKFILL_DERIVE",
+        description="`off` fetches every timeframe as the provider has it, instead of rolling some "
+        "up",
+    )
+    ping_url: SecretStr | None = Field(
+        None,
+        alias="BACKFILL_PING_URL",
+        description="a dead-man's switch that hears of every run, by the conventions of "
+        "healthchecks.io ([runbook.md](runbook.md)). Secret",
+    )
+    log_format: Literal["json", "console"] | None = Field(
+        None,
+        alias="BACKFILL_LOG",
+        description="`json` or `console`; unset: as fits stderr",
+    )
+    on_runner: str | None = Field(
+        None,
+        validation_alias=AliasChoices("CI", "GITHUB_ACTIONS"),
+        description="set by whoever runs jobs: `DATABASE_URL` or `BACKFILL_DATA_DIR` must be set "
+        "then",
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -102,6 +160,8 @@ class Settings(BaseSettings):
                 raise UsageError(f"BACKFILL_QUOTA: {error}") from None
         if not _is_base_url(self.base_url):
             raise UsageError("BACKFILL_PROVIDER_URL must be a URL like https://api.massive.com")
+        if self.ping_url is not None and not _is_web_url(self.ping_url.get_secret_value()):
+            raise UsageError("BACKFILL_PING_URL must be a URL like https://hc-ping.com/<uuid>")
         if self.since is not None:
             try:
                 parse_since(self.since, date(2026, 1, 1))
@@ -190,6 +250,9 @@ class Settings(BaseSettings):
         if self.database_url is not None:
             url = self.database_url.get_secret_value().strip()
             values += [url, *_passwords(url)]
+        if self.ping_url is not None:
+            url = self.ping_url.get_secret_value()
+            values += [url, *_long_parts(url)]
         return [value for value in values if value]
 
 
@@ -207,13 +270,24 @@ _VARIABLES: Final = tuple(
 
 def _is_base_url(url: str) -> bool:
     """Whether paths can be added to a URL; a user, a query or a fragment has no place in it."""
+    parts = urlsplit(url) if _is_web_url(url) else None
+    return parts is not None and not (parts.query or parts.fragment or "@" in parts.netloc)
+
+
+def _is_web_url(url: str) -> bool:
     try:
         parts = urlsplit(url)
         port_is_one = parts.port is None or parts.port > 0
     except ValueError:
         return False
-    bare = not (parts.query or parts.fragment or "@" in parts.netloc)
-    return parts.scheme in {"http", "https"} and bool(parts.hostname) and port_is_one and bare
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and port_is_one
+
+
+def _long_parts(url: str) -> list[str]:
+    """Return what of a URL's path and query is long enough to be the secret in it."""
+    parts = urlsplit(url)
+    values = [value for _, value in parse_qsl(parts.query)]
+    return [part for part in [*parts.path.split("/"), *values] if len(part) >= _SECRET_LENGTH]
 
 
 def _passwords(url: str) -> list[str]:

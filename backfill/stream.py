@@ -90,6 +90,15 @@ class Stream:
         return max((planned.span.end_ms for planned in self._ranges), default=0)
 
     @property
+    def misses_newest(self) -> bool:
+        """Whether a series misses the newest of the bars that it should hold."""
+        return any(
+            hull.end_ms == target.wanted.end_ms
+            for target in self.work.targets
+            if target.wanted is not None and (hull := target.missing.hull) is not None
+        )
+
+    @property
     def fetched(self) -> bool:
         """Whether no request is left to send."""
         return not self._ranges and not self._outdated

@@ -40,10 +40,20 @@ class SeriesCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class TimeframeCounts:
+    """What became of the series of one timeframe, and of their bars."""
+
+    timeframe: str
+    series: SeriesCounts
+    bars: Counts
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """What a run did: the last event of its log, the ``--json`` object and its ledger row.
 
-    ``error`` is the cause that ended the whole run, if one did; the ledger and people are told.
+    ``error`` is the cause that ended the whole run, if one did, ``timeframes`` the same counts by
+    timeframe: people are told of both.
     """
 
     run_id: str
@@ -59,12 +69,13 @@ class Summary:
     series: SeriesCounts
     bars: Counts
     failures: list[Failure]
+    timeframes: list[TimeframeCounts]
     error: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the contract names, as JSON's own types."""
         values = asdict(self)
-        del values["error"]
+        del values["error"], values["timeframes"]
         return values
 
     def as_run_end(self, symbols: int) -> RunEnd:
@@ -79,6 +90,7 @@ class Summary:
             bars=self.bars,
             failures=[asdict(failure) for failure in self.failures],
             error=self.error,
+            exit_code=self.exit_code,
         )
 
 
@@ -182,6 +194,7 @@ class Outcomes:
     failed: dict[Series, BackfillError] = field(default_factory=dict)
     set_aside: list[Split] = field(default_factory=list)
     bars: Counts = field(default_factory=Counts)
+    bars_of: dict[Timeframe, Counts] = field(default_factory=dict)
     fault: SharedFault | None = None
     stopped: Stopped | None = None
 
@@ -198,6 +211,7 @@ class Outcomes:
     def count(self, series: Series, counts: Counts) -> None:
         """Count what a page brought to a series."""
         self.bars.add(counts)
+        self.bars_of.setdefault(series.timeframe, Counts()).add(counts)
         if counts.inserted or counts.updated or counts.unchanged:
             self.stored.add(series)
         if counts.rejected:
@@ -207,7 +221,7 @@ class Outcomes:
         self, run_id: UUID, mode: str, provider: str, tally: Tally, duration_s: float
     ) -> Summary:
         """Return the summary of the run as it ended."""
-        counts = self._series_counts()
+        counts = self._series_counts(self.series)
         exit_code = self._exit_code(tally)
         error = self.fault or self.stopped
         return Summary(
@@ -224,6 +238,7 @@ class Outcomes:
             series=counts,
             bars=self.bars,
             failures=self._failures(),
+            timeframes=self._timeframes(),
             error=str(error) if error else None,
         )
 
@@ -254,10 +269,22 @@ class Outcomes:
         ]
         return failures
 
-    def _series_counts(self) -> SeriesCounts:
-        counts = SeriesCounts(total=len(self.series))
+    def _timeframes(self) -> list[TimeframeCounts]:
+        kept = {series.timeframe for series in self.series}
+        return [
+            TimeframeCounts(
+                str(timeframe),
+                self._series_counts([one for one in self.series if one.timeframe is timeframe]),
+                self.bars_of.get(timeframe, Counts()),
+            )
+            for timeframe in Timeframe
+            if timeframe in kept
+        ]
+
+    def _series_counts(self, of: Sequence[Series]) -> SeriesCounts:
+        counts = SeriesCounts(total=len(of))
         bad = self.failed.keys() | self.rejected.keys()
-        for series in self.series:
+        for series in of:
             if series in self.skipped:
                 counts.skipped += 1
             elif series in self.complete and series not in bad:

@@ -9,7 +9,7 @@ from backfill.core.series import Series, Symbol, spelling, ticker_traits
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import parse_since
 from backfill.core.work import Demand, Mode, Rules, Work, plan_work
-from backfill.errors import UsageError
+from backfill.errors import EmptyWatchlist
 from backfill.job import Job
 from backfill.settings import Settings
 from backfill.store import progress, universe
@@ -51,8 +51,8 @@ async def prepare(
 
     Raises
     ------
-    UsageError
-        If the watchlist is empty, or the range ends before it begins.
+    EmptyWatchlist
+        If the watchlist has no entry to run.
     """
     entries = await _entries(database, settings, job, today, register=register)
     series = [Series(entry.symbol, one) for entry in entries for one in entry.timeframes]
@@ -101,7 +101,7 @@ async def _entries(
     if job.symbols is None:
         symbols = [entry.symbol for entry in watchlist if not entry.paused]
         if not symbols:
-            raise UsageError(
+            raise EmptyWatchlist(
                 "the watchlist has no entry to run: add one with: backfill watch add AAPL"
             )
     watched = {entry.symbol.ticker: entry for entry in watchlist}
@@ -110,9 +110,13 @@ async def _entries(
     for symbol in symbols:
         entry = watched.get(symbol.ticker)
         own = entry.timeframes if entry else (Timeframe.d1,)
+        asked = dict.fromkeys(job.timeframes or own)
+        kept = [one for one in asked if one in own or not job.as_watched]
         since = parse_since(entry.since, today) if entry and entry.since else default_since
-        demand = Demand(since, job.mode, job.first, job.last)
-        entries.append(Entry(symbol, list(dict.fromkeys(job.timeframes or own)), demand))
+        priority = entry.priority if entry else 0
+        demand = Demand(since, job.mode, job.first, job.last, priority)
+        if kept:
+            entries.append(Entry(symbol, kept, demand))
     return entries
 
 

@@ -16,6 +16,7 @@ from backfill.core.compare import Difference, compare
 from backfill.core.coverage import Span, Spans
 from backfill.core.paging import Chunk, Pages
 from backfill.core.plan import frontier_ms, one_page_spans, plan_ranges
+from backfill.core.precision import Precision
 from backfill.core.series import Series, Source
 from backfill.core.timeframe import Timeframe
 from backfill.core.work import Target, Work, by_name
@@ -24,6 +25,7 @@ from backfill.fetch.tally import Tally
 from backfill.settings import Settings
 from backfill.store.pool import Database
 from backfill.store.read import stored_bars
+from backfill.store.shape import bars_shape
 from backfill.store.times import to_ms, to_time
 from backfill.summary import Failure
 from backfill.tracked import Tracked
@@ -202,7 +204,8 @@ class Verifier:
         wanted = Spans.of(sample.span)
         [planned] = plan_ranges(calendar, sample.base, wanted, settings.provider.page_size)
         target = Target(series, source, sample.span, wanted)
-        work = Work(series.symbol, calendar, sample.base, (target,), (planned,))
+        precision = (await self._database.run(bars_shape)).precision
+        work = Work(series.symbol, calendar, sample.base, (target,), (planned,), precision)
         pages = Pages(work, planned, self._now_ms)
         symbol = work.asked_as(planned)
         request = settings.provider.bars(
@@ -221,17 +224,17 @@ class Verifier:
             now_ms = self._now_ms - page.delayed_ms
             final = frontier_ms(calendar, sample.base, settings.terms.settling, now_ms)
             for chunk in pages.read(page, None, final):
-                await self._note(sample, chunk)
+                await self._note(sample, chunk, precision)
             if page.next is None:
                 return
             request = page.next
 
-    async def _note(self, sample: Sample, chunk: Chunk) -> None:
+    async def _note(self, sample: Sample, chunk: Chunk, precision: Precision) -> None:
         stored = await self._database.run(
             partial(stored_bars, series=chunk.series, spans=chunk.claims)
         )
         provided = chunk.bars.take(chunk.claims.holds(chunk.bars.ts_ms))
-        found = compare(stored, provided, _rejected_slots(sample, chunk))
+        found = compare(stored, provided, _rejected_slots(sample, chunk), precision)
         compared = self._result.compared
         compared[chunk.series] = compared.get(chunk.series, 0) + len(stored)
         if found:

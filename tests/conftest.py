@@ -29,6 +29,11 @@ NOW = datetime(2024, 11, 12, 12, tzinfo=UTC)
 KEY = "sim-key"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option by which the tests of faults write down what they see."""
+    parser.addoption("--reliability", metavar="PATH", help="write what faults did to this page")
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
     """The URL of a Postgres server that lives as long as the tests; `hosts` tells which."""

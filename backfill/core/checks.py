@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from backfill.core.bars import NO_COUNT, Bars, IntColumn, is_among
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span
+from backfill.core.precision import EXACT, Precision
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Page
 from backfill.errors import BadAnswer
@@ -34,6 +35,8 @@ class Reason(StrEnum):
     """A price is zero or negative."""
     high_low = "high_low"
     """High is below low, or open or close lie outside low…high."""
+    precision = "precision"
+    """The table that was adopted has columns too narrow for it."""
     volume = "volume"
     """Volume or trade count is negative."""
     conflict = "conflict"
@@ -59,11 +62,17 @@ class Checked:
 
 
 def check_page(
-    calendar: Calendar, timeframe: Timeframe, bars: Bars, asked: Span, now_ms: int
+    calendar: Calendar,
+    timeframe: Timeframe,
+    bars: Bars,
+    asked: Span,
+    now_ms: int,
+    precision: Precision = EXACT,
 ) -> Checked:
     """Sort a page's bars into those to store and those to quarantine.
 
-    ``asked`` is the range of whole slots that the request named.
+    ``asked`` is the range of whole slots that the request named; ``precision`` is what the table
+    can hold, if that is less than a provider may send.
 
     Raises
     ------
@@ -90,6 +99,7 @@ def check_page(
         (Reason.outside_range, ~within),
         (Reason.forming, canonical >= ended.end_ms),
         *_bad_values(bars),
+        (Reason.precision, precision.loses(bars)),
         (Reason.conflict, _conflicts(bars, canonical)),
     )
     for number, (_, failed) in enumerate(checks, start=1):

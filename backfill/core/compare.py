@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backfill.core.bars import NO_COUNT, Bars, IntColumn, is_among
+from backfill.core.precision import EXACT, Precision
 
 
 class Kind(StrEnum):
@@ -36,12 +37,15 @@ class Difference:
     provided: dict[str, Any] | None
 
 
-def compare(stored: Bars, provided: Bars, rejected_ms: IntColumn) -> list[Difference]:
+def compare(
+    stored: Bars, provided: Bars, rejected_ms: IntColumn, precision: Precision = EXACT
+) -> list[Difference]:
     """Return the differences by slot; both sides are sorted and hold one bar a slot.
 
-    ``rejected_ms`` are the slots of which the provider's bar failed a check.
+    ``rejected_ms`` are the slots of which the provider's bar failed a check. What the columns can't
+    hold of a value is no difference.
     """
-    lacking = provided.ts_ms[~held(provided, stored)]
+    lacking = provided.ts_ms[~held(provided, stored, precision)]
     gone = stored.ts_ms[~is_among(stored.ts_ms, provided.ts_ms)]
     there = set(provided.ts_ms.tolist())
     rejected = set(rejected_ms.tolist())
@@ -56,14 +60,17 @@ def compare(stored: Bars, provided: Bars, rejected_ms: IntColumn) -> list[Differ
     return found
 
 
-def held(bars: Bars, stored: Bars) -> NDArray[np.bool_]:
-    """Whether each bar is among the stored ones as it is, to the last bit; both are sorted."""
+def held(bars: Bars, stored: Bars, precision: Precision = EXACT) -> NDArray[np.bool_]:
+    """Whether each bar is among the stored ones as the columns hold it; both are sorted."""
     same = is_among(bars.ts_ms, stored.ts_ms)
     mine, theirs = bars.take(same), stored.take(is_among(stored.ts_ms, bars.ts_ms))
     equal = np.ones(len(mine), bool)
     for field in fields(Bars):
         one, other = getattr(mine, field.name), getattr(theirs, field.name)
-        equal &= (one == other) | ((one != one) & (other != other))  # noqa: PLR0124  # NaN
+        alike = one == other
+        if rounded := precision.rounds(field.name):
+            alike |= np.abs(one - other) <= rounded
+        equal &= alike | ((one != one) & (other != other))  # noqa: PLR0124  # NaN
     same[same] = equal
     return same
 

@@ -130,7 +130,7 @@ def _is_of(work: Work, session: Span, bars: Bars) -> bool:
 
 def _chunk(work: Work, session: Span, bars: Bars, now_ms: int, final_ms: int) -> Chunk:
     target = work.targets[0]
-    checked = check_page(work.calendar, Timeframe.d1, bars, session, now_ms)
+    checked = check_page(work.calendar, Timeframe.d1, bars, session, now_ms, work.precision)
     claims = Spans.of(session) if session.end_ms <= final_ms else Spans()
     held = np.array([session.start_ms])
     return Chunk(

@@ -102,10 +102,13 @@ class Pages:
         """Whether a page calls for the reference, to tell whose its bars are and since when.
 
         So it is when the last page leaves a session or more empty at the start of the range, or
-        any page a silence of two weeks between its bars.
+        nothing at all comes of a symbol that nobody has confirmed, or any page has a silence of two
+        weeks between its bars.
         """
         stamps = self._stamps(page)
         if page.next is None:
+            if not len(stamps) and not self._work.symbol.confirmed:
+                return True
             oldest = int(stamps[0]) if len(stamps) else self._planned.span.end_ms
             days = self._work.calendar.grid(Timeframe.d1)
             if days.narrow((self._planned.span.start_ms, oldest)) is not None:
@@ -163,7 +166,7 @@ class Pages:
         refuse_coarser_count(work.base, page)
         asked = Span(self._planned.span.start_ms, self.upto_ms)
         unseen = drop_repeated(work.calendar, work.base, page.bars, self._before)
-        checked = check_page(work.calendar, work.base, unseen, asked, self._now_ms)
+        checked = check_page(work.calendar, work.base, unseen, asked, self._now_ms, work.precision)
         claim = self._claim(asked, page, checked)
         self._edge, bars = Bars.concat([checked.bars, self._edge]).parted(claim.start_ms)
         if len(page.bars):

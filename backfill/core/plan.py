@@ -63,6 +63,28 @@ def frontier_ms(calendar: Calendar, timeframe: Timeframe, settling: Settling, no
     return int(days[done - 1]) if done else int(calendar.midnight_ms[0])
 
 
+def next_final_ms(
+    calendar: Calendar, timeframe: Timeframe, settling: Settling, after_ms: int
+) -> int | None:
+    """Return the first instant after another at which one more bar is final.
+
+    None if the calendar ends before. By `frontier_ms` nothing changes until then.
+    """
+    frontier = frontier_ms(calendar, timeframe, settling, after_ms)
+    if timeframe.is_intraday and settling.end_of_day:
+        days = calendar.next_midnight_ms
+        nth = bisect_right(days, after_ms - settling.daily_ms)
+        return int(days[nth]) + settling.daily_ms if nth < len(days) else None
+    grid = calendar.grid(timeframe)
+    nth = grid.index_from(frontier)
+    if nth and grid.end_of(nth - 1) > frontier:
+        nth -= 1
+    if nth == len(grid):
+        return None
+    delay = settling.intraday_ms if timeframe.is_intraday else settling.daily_ms
+    return grid.end_of(nth) + delay
+
+
 def final_session(calendar: Calendar, settling: Settling, now_ms: int) -> date:
     """Return the newest session whose d1 is final."""
     frontier = frontier_ms(calendar, Timeframe.d1, settling, now_ms)

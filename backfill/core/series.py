@@ -54,6 +54,7 @@ class Symbol:
     figi: str | None = field(default=None, compare=False)
     successor_figi: str | None = field(default=None, compare=False)
     retired_on: date | None = field(default=None, compare=False)
+    set_aside: str | None = field(default=None, compare=False)
     aliases: tuple[Alias, ...] = field(default=(), compare=False)
 
     @property

@@ -22,6 +22,7 @@ from backfill.core.plan import (
     plan_ranges,
     wanted_span,
 )
+from backfill.core.precision import EXACT, Precision
 from backfill.core.series import Progress, Series, Source, Symbol, SymbolId
 from backfill.core.terms import Terms
 from backfill.core.timeframe import Timeframe
@@ -50,13 +51,14 @@ class Demand:
     """What is asked of the series of a symbol: how deep, until when, and in which mode.
 
     ``since`` is how deep where ``first`` doesn't say; a date names a session, a datetime an
-    instant.
+    instant. A higher ``priority`` is served first.
     """
 
     since: date
     mode: Mode = Mode.default
     first: Bound | None = None
     last: Bound | None = None
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,8 @@ class Rules:
     """What holds for every series of a run: its source, the plan's terms, the clock.
 
     ``base_of`` names the timeframe to fetch for a series that stands alone; with ``derive``,
-    several of a symbol share one. ``now_ms`` is the clock of planning and finality.
+    several of a symbol share one. ``now_ms`` is the clock of planning and finality; ``precision``
+    what the table can hold.
     """
 
     provider: str
@@ -75,6 +78,7 @@ class Rules:
     base_of: Callable[[Symbol, Timeframe], Timeframe]
     now_ms: int
     derive: bool = True
+    precision: Precision = EXACT
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -118,6 +122,7 @@ class Work:
 
     All targets are of one symbol, finest timeframe first, which is the order in which their rows
     are locked and counted; ``ranges`` come newest first, and none straddles a change of its name.
+    ``precision`` is what the table can hold.
     """
 
     symbol: Symbol
@@ -125,6 +130,7 @@ class Work:
     base: Timeframe
     targets: tuple[Target, ...]
     ranges: tuple[PlannedRange, ...]
+    precision: Precision = EXACT
 
     @property
     def series(self) -> list[Series]:
@@ -217,6 +223,7 @@ def plan_piece(
         base,
         tuple(targets),
         requests(symbol, calendar, base, to_fetch(targets), rules.page_size),
+        rules.precision,
     )
 
 
@@ -356,8 +363,10 @@ def _base(symbol: Symbol, timeframe: Timeframe, rules: Rules) -> Timeframe:
     return Timeframe.d1 if symbol.aliases and base in {Timeframe.w1, Timeframe.mn1} else base
 
 
-def _ended(symbol: Symbol) -> SourceMismatch | None:
-    """Why nothing more of a symbol is fetched: its ticker belongs to somebody else by now."""
+def _ended(symbol: Symbol) -> SeriesError | None:
+    """Why nothing, or nothing more, of a symbol is fetched."""
+    if symbol.set_aside is not None:
+        return NotEntitled(f"{symbol.ticker} is set aside: {symbol.set_aside}")
     if symbol.retired_on is not None:
         return SourceMismatch(f"{symbol.ticker} was retired on {symbol.retired_on}")
     if symbol.successor_figi is None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from backfill.errors import Stopped
 
@@ -14,13 +15,24 @@ class StopSignal:
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
+        self._branches = WeakSet[StopSignal]()
         self.reason: Stopped | None = None
+
+    def branch(self) -> "StopSignal":
+        """Return a signal that is set whenever this one is, and can be set alone."""
+        branch = StopSignal()
+        self._branches.add(branch)
+        if self.reason is not None:
+            branch.set(self.reason)
+        return branch
 
     def set(self, reason: Stopped) -> None:
         """End every wait, now and later, with this reason."""
         if self.reason is None:
             self.reason = reason
             self._event.set()
+            for branch in self._branches:
+                branch.set(reason)
 
     async def wait(self) -> None:
         """Return once the signal is set."""

@@ -70,7 +70,7 @@ _DROP_DIVIDENDS: Final = """
 _UNDECIDED: Final = """
     SELECT DISTINCT ON (x.ticker, x.execution_date)
         x.ticker, x.execution_date, x.split_from, x.split_to, x.status, x.tested,
-        before.close AS before, after.close AS after
+        before.close::double precision AS before, after.close::double precision AS after
     FROM splits AS x
     JOIN symbol_names AS s
         ON s.ticker = x.ticker

@@ -11,6 +11,7 @@ from backfill.core.bars import Bars, is_among
 from backfill.core.compare import held
 from backfill.core.coverage import Spans
 from backfill.core.paging import Chunk
+from backfill.core.precision import Precision
 from backfill.core.series import Progress, Series
 from backfill.core.timeframe import Timeframe
 from backfill.errors import SourceMismatch
@@ -22,6 +23,7 @@ from backfill.store.merge import merge_bars, withdraw_bars
 from backfill.store.pool import Connection
 from backfill.store.progress import Advance, Known, advance, lock_progress
 from backfill.store.read import stored_bars
+from backfill.store.shape import bars_shape
 from backfill.store.source import expel, start_anew
 from backfill.store.times import to_time
 
@@ -122,6 +124,7 @@ async def _write_bars(
 
     Rows are written series by series in one order, so that two writers never wait for each other.
     """
+    shape = await bars_shape(connection)
     order = list(Timeframe)
     fresh, merged = [], []
     for chunk in sorted(
@@ -131,10 +134,12 @@ async def _write_bars(
         beyond, within = _beyond(chunk.bars, progress)
         withdrawable = progress.invalidated & chunk.claims
         if withdrawable or len(within) >= _MANY:
-            within = await _not_stored(connection, run_id, chunk, within, withdrawable, change)
+            within = await _not_stored(
+                connection, run_id, chunk, within, withdrawable, change, shape.precision
+            )
         fresh.append((chunk.series, beyond))
         merged.append((chunk.series, within))
-    if sum(len(bars) for _, bars in fresh) >= _MANY and await copy_bars(connection, fresh):
+    if sum(len(bars) for _, bars in fresh) >= _MANY and await copy_bars(connection, fresh, shape):
         for series, bars in fresh:
             if len(bars):
                 changes[series].inserted = len(bars)
@@ -144,7 +149,8 @@ async def _write_bars(
             (series, Bars.concat([one, other]))
             for (series, one), (_, other) in zip(fresh, merged, strict=True)
         ]
-    for series, written in (await merge_bars(connection, merged)).items():
+    provider = chunks[0].source.provider if chunks else ""
+    for series, written in (await merge_bars(connection, merged, shape, provider)).items():
         changes[series].inserted += written.inserted
         changes[series].updated = written.updated
         changes[series].reach(written.first, written.last)
@@ -165,6 +171,7 @@ async def _not_stored(
     bars: Bars,
     withdrawable: Spans,
     change: Change,
+    precision: Precision,
 ) -> Bars:
     """Return the bars that are not stored as they are, and take out what a reload no longer brings.
 
@@ -179,7 +186,7 @@ async def _not_stored(
         await withdraw_bars(connection, run_id, chunk.series, starts)
         change.withdrawn = len(starts)
         change.reach(starts[0], starts[-1])
-    return bars.take(~held(bars, stored))
+    return bars.take(~held(bars, stored, precision))
 
 
 async def _quarantine(connection: Connection, run_id: UUID, chunk: Chunk) -> None:

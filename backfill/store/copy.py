@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from backfill.core.bars import NO_COUNT, Bars
 from backfill.core.series import Series, SymbolId
 from backfill.store.pool import Connection
+from backfill.store.shape import Shape
 from backfill.store.times import POSTGRES_EPOCH_MS
 
 # https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format"
@@ -19,28 +20,28 @@ _TRAILER: Final = b"\xff\xff"
 _COLUMNS: Final = (
     "symbol_id", "timeframe", "ts", "open", "high", "low", "close", "volume", "vwap", "trade_count",
 )  # fmt: skip
-# The migrations take the type that an existing table of symbols chose: integer, bigint or uuid.
-_ID_WIDTH: Final = """
-    SELECT attlen
-    FROM pg_attribute
-    WHERE attrelid = 'ohlc_bars'::regclass AND attname = 'symbol_id'
-"""
 _PRICES: Final = ("open", "high", "low", "close", "volume", "vwap")
 _PIECE: Final = 4096
 
 
-async def copy_bars(connection: Connection, parts: Sequence[tuple[Series, Bars]]) -> bool:
+async def copy_bars(
+    connection: Connection, parts: Sequence[tuple[Series, Bars]], shape: Shape
+) -> bool:
     """Copy bars into ``ohlc_bars`` where no row of theirs is yet, all of them or none.
 
-    Returns whether that went well. It did not if one is there after all, or if the role's rows
-    are bound by policies, which COPY can't honour; the transaction then goes on as if nothing had
-    been tried.
+    Returns whether that went well. It did not if one is there after all, if the role's rows are
+    bound by policies, which COPY can't honour, or if the table is of another shape; the transaction
+    then goes on as if nothing had been tried.
     """
-    width = await connection.fetchval(_ID_WIDTH)
+    if not shape.is_own:
+        return False
     try:
         async with connection.transaction():
             await connection.copy_to_table(
-                "ohlc_bars", source=_stream(parts, width), columns=_COLUMNS, format="binary"
+                "ohlc_bars",
+                source=_stream(parts, shape.id_width),
+                columns=_COLUMNS,
+                format="binary",
             )
     except (asyncpg.UniqueViolationError, asyncpg.FeatureNotSupportedError):
         return False

@@ -3,32 +3,35 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
 import numpy as np
 
 from backfill.core.bars import Bars
+from backfill.core.checks import Reason
 from backfill.core.series import Series
 from backfill.store.columns import given_counts, given_vwaps
 from backfill.store.keys import key_of, keys_of
 from backfill.store.pool import Connection
+from backfill.store.shape import VALUES, Shape
 
 # One statement for the bars of all series. Each is looked up by the primary key (OFFSET keeps the
 # planner from anything else, whatever it believes of a table that was never analysed), and only
 # what is new or differs is written: identical rows leave no dead row and no WAL behind. A row new
-# to the table has no xmax.
+# to the table has no xmax. What the columns of an adopted table can't hold of a number is no
+# difference: bars are compared as they would be stored.
 _MERGE: Final = """
     WITH changed AS (
         SELECT k.symbol_id, k.timeframe::timeframe AS timeframe, i.*
         FROM (
-            SELECT series, to_timestamp(ts_ms::double precision / 1000) AS ts,
-                open, high, low, close, volume, vwap, trade_count
+            SELECT series, to_timestamp(ts_ms::double precision / 1000) AS ts, {cast}
             FROM unnest(
                 $3::integer[], $4::bigint[], $5::double precision[], $6::double precision[],
                 $7::double precision[], $8::double precision[], $9::double precision[],
                 $10::double precision[], $11::bigint[]
-            ) AS r (series, ts_ms, open, high, low, close, volume, vwap, trade_count)
+            ) AS r (series, ts_ms, {values})
         ) AS i
         JOIN unnest($1::symbol_id[], $2::text[]) WITH ORDINALITY AS k (symbol_id, timeframe, series)
             ON k.series = i.series
@@ -39,21 +42,14 @@ _MERGE: Final = """
                 AND o.ts = i.ts
             OFFSET 0
         ) AS b ON true
-        WHERE b.ts IS NULL
-            OR (b.open, b.high, b.low, b.close, b.volume, b.vwap, b.trade_count)
-                IS DISTINCT FROM (i.open, i.high, i.low, i.close, i.volume, i.vwap, i.trade_count)
+        WHERE b.ts IS NULL OR ({stored}) IS DISTINCT FROM ({given})
     ),
     written AS (
-        INSERT INTO ohlc_bars (
-            symbol_id, timeframe, ts, open, high, low, close, volume, vwap, trade_count
-        )
-        SELECT symbol_id, timeframe, ts, open, high, low, close, volume, vwap, trade_count
+        INSERT INTO ohlc_bars (symbol_id, timeframe, ts, {values}{provider})
+        SELECT symbol_id, timeframe, ts, {values}{from_provider}
         FROM changed
         ORDER BY symbol_id, timeframe, ts
-        ON CONFLICT (symbol_id, timeframe, ts) DO UPDATE
-        SET open = excluded.open, high = excluded.high, low = excluded.low,
-            close = excluded.close, volume = excluded.volume, vwap = excluded.vwap,
-            trade_count = excluded.trade_count
+        ON CONFLICT (symbol_id, timeframe, ts) DO UPDATE SET {update}
         RETURNING symbol_id, timeframe, ts, (xmax = 0) AS inserted
     )
     SELECT
@@ -66,7 +62,7 @@ _MERGE: Final = """
     FROM written
     GROUP BY symbol_id, timeframe
 """
-# A stored bar that a reload no longer brings leaves for quarantine as it was.
+# A stored bar leaves for quarantine as it was.
 _WITHDRAW: Final = """
     WITH gone AS (
         DELETE FROM ohlc_bars
@@ -74,7 +70,7 @@ _WITHDRAW: Final = """
         RETURNING *
     )
     INSERT INTO quarantined_bars (symbol_id, timeframe, ts, reason, raw, run_id)
-    SELECT symbol_id, timeframe, ts, 'withdrawn', to_jsonb(gone), $4 FROM gone
+    SELECT symbol_id, timeframe, ts, $5, to_jsonb(gone), $4 FROM gone
 """
 
 
@@ -89,34 +85,57 @@ class Written:
 
 
 async def merge_bars(
-    connection: Connection, parts: Sequence[tuple[Series, Bars]]
+    connection: Connection, parts: Sequence[tuple[Series, Bars]], shape: Shape, provider: str
 ) -> dict[Series, Written]:
     """Write the bars of each series that are new or differ from the stored ones.
 
-    A series of which nothing was written is missing from the result.
+    ``provider`` is where they are from, for a table that says so. A series of which nothing was
+    written is missing from the result.
     """
     series = [one for one, _ in parts]
     bars = Bars.concat([one for _, one in parts])
     if not len(bars):
         return {}
     rows = await connection.fetch(
-        _MERGE,
+        _merge(shape),
         *keys_of(series),
         np.repeat(np.arange(1, len(parts) + 1), [len(one) for _, one in parts]).tolist(),
         bars.ts_ms.tolist(),
         *(getattr(bars, name).tolist() for name in ("open", "high", "low", "close", "volume")),
         given_vwaps(bars),
         given_counts(bars),
+        *([provider] if shape.provider else []),
     )
     by_key = {key_of(one): one for one in series}
     return {by_key[row["symbol_id"], row["timeframe"]]: _written(row) for row in rows}
 
 
 async def withdraw_bars(
-    connection: Connection, run_id: UUID, series: Series, starts: Sequence[datetime]
+    connection: Connection,
+    run_id: UUID,
+    series: Series,
+    starts: Sequence[datetime],
+    reason: Reason = Reason.withdrawn,
 ) -> None:
     """Move a series' stored bars that have these starts to quarantine."""
-    await connection.execute(_WITHDRAW, *key_of(series), starts, run_id)
+    await connection.execute(_WITHDRAW, *key_of(series), starts, run_id, str(reason))
+
+
+@cache
+def _merge(shape: Shape) -> str:
+    """Return the statement for a table; the names of its types are the catalog's own."""
+    columns = [*VALUES, *(["provider"] if shape.provider else [])]
+    return _MERGE.format(
+        values=", ".join(VALUES),
+        cast=", ".join(
+            f"{name}::{kind} AS {name}" for name, kind in zip(VALUES, shape.types, strict=True)
+        ),
+        stored=", ".join(f"b.{name}" for name in VALUES),
+        given=", ".join(f"i.{name}" for name in VALUES),
+        provider=", provider" if shape.provider else "",
+        from_provider=f", $12::text::{shape.provider}" if shape.provider else "",
+        update=", ".join(f"{name} = excluded.{name}" for name in columns),
+    )
 
 
 def _written(row: Any) -> Written:

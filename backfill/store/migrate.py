@@ -1,6 +1,7 @@
 """Migrations: ordered, checksummed, each in one transaction under one lock."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -79,29 +80,41 @@ async def migrate(database: Database) -> list[str]:
         If the database is newer than this version, an applied migration has changed, or something
         is missing and the login may not apply it.
     """
-    shipped = migrations()
     row = await database.fetch_row(_HAS_TABLES)
-    missing = await _missing(database) if row["ledger"] else shipped
+    missing = await _missing(database) if row["ledger"] else migrations()
     applied = []
     for migration in missing:
 
-        async def step(connection: Connection, migration: Migration = migration) -> bool:
-            await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+        async def step(connection: Connection, migration: Migration = migration) -> list[str]:
             try:
-                await connection.execute(_LEDGER)
-                if migration not in await _pending(connection, shipped):
-                    return False
-                await _apply(connection, migration)
+                return await apply_pending(connection, [migration])
             except asyncpg.InsufficientPrivilegeError as error:
                 raise SchemaMismatch(
                     f"{len(missing)} migration(s) are not applied, and this login may not do it "
                     f"({said(error)}); run backfill migrate with the login that owns the tables"
                 ) from None
-            return True
 
-        if await database.run(step):
-            applied.append(f"{migration.version}_{migration.name}")
+        applied += await database.run(step)
     return applied
+
+
+async def apply_pending(
+    connection: Connection, wanted: Sequence[Migration] | None = None
+) -> list[str]:
+    """Apply those of some migrations, or of all, that are missing; return their names.
+
+    Raises
+    ------
+    SchemaMismatch
+        If the database is newer than this version, or an applied migration has changed.
+    """
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+    await connection.execute(_LEDGER)
+    missing = await _pending(connection, migrations())
+    chosen = [one for one in missing if wanted is None or one in wanted]
+    for migration in chosen:
+        await _apply(connection, migration)
+    return [f"{one.version}_{one.name}" for one in chosen]
 
 
 async def _apply(connection: Connection, migration: Migration) -> None:
@@ -128,7 +141,7 @@ async def ensure_schema(database: Database) -> None:
         if row["others"] and not row["ours"]:
             raise SchemaMismatch(
                 "the database has a table symbols or ohlc_bars that backfill didn't make; "
-                "use another database or schema"
+                "use another database, or take it over: backfill migrate --adopt"
             )
         await migrate(database)
         return

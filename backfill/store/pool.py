@@ -4,15 +4,16 @@ import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Final, TypeAlias, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
+from uuid import uuid4
 
 import asyncpg
 import structlog
 import tenacity
 
-from backfill.errors import BackfillError, DatabaseError, UsageError
+from backfill.errors import BackfillError, DatabaseError, LoginRefused, UsageError
 
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy"
 _T = TypeVar("_T")
@@ -26,6 +27,7 @@ _CLOSE_S: Final = 1.0
 _SEND_BUFFER: Final = 2**21
 """In bytes; the system may allow less."""
 _ATTEMPTS: Final = 6
+_PROBE_S: Final = 2.0
 _LIMITS: Final = "SET LOCAL statement_timeout = '55s'; SET LOCAL lock_timeout = '20s'"
 _HURRY: Final = f"{_LIMITS}; SET LOCAL synchronous_commit = off"
 
@@ -41,6 +43,10 @@ _FAULTS: Final = (
     asyncpg.InternalClientError,
     OSError,
     TimeoutError,
+)
+_LOGIN: Final = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
 )
 _TRANSIENT: Final = (
     asyncpg.PostgresConnectionError,
@@ -79,8 +85,10 @@ class Database:
         ------
         UsageError
             If it is no Postgres URL.
+        LoginRefused
+            If the server does not take the login.
         DatabaseError
-            If the server can't be reached, or refuses the login.
+            If it can't be reached.
         """
         try:
             pool = await asyncpg.create_pool(
@@ -107,6 +115,8 @@ class Database:
                 "DATABASE_URL can't be read: is its port a number, and are the characters "
                 "@ / ? # [ ] % of its password percent-encoded (@ as %40)?"
             ) from None
+        except _LOGIN as error:
+            raise LoginRefused(f"the database can't be used: {said(error)}") from None
         except _FAULTS as error:
             raise DatabaseError(f"the database can't be reached: {said(error)}") from None
         try:
@@ -146,6 +156,35 @@ class Database:
             return await _left_at_once(self._pool.fetchrow(query, *values))
 
         return await self._retried(work)
+
+    @asynccontextmanager
+    async def listening(self, channel: str) -> AsyncIterator[asyncio.Event]:
+        """Yield an event that each empty notice on a channel sets, on a connection of its own.
+
+        A pooler that lends connections for a transaction each passes no notices on, and says
+        nothing of it: one to itself is sent first. Where that doesn't come, or the connection
+        breaks, the event is never set; whoever waits for it must look now and then anyhow.
+        """
+        heard, arrived = asyncio.Event(), asyncio.Event()
+        token = uuid4().hex
+
+        def hear(_connection: object, _pid: int, _channel: str, payload: str) -> None:
+            if not payload:
+                heard.set()
+            elif payload == token:
+                arrived.set()
+
+        async with AsyncExitStack() as stack:
+            try:
+                connection = await stack.enter_async_context(self._pool.acquire(timeout=_CONNECT_S))
+                await connection.add_listener(channel, hear)
+                stack.push_async_callback(_stop_listening, connection, channel, hear)
+                await self.fetch_row("SELECT pg_notify($1, $2)", channel, token)
+                async with asyncio.timeout(_PROBE_S):
+                    await arrived.wait()
+            except (*_FAULTS, DatabaseError):
+                await stack.aclose()
+            yield heard
 
     async def _in_transaction(
         self, work: Callable[[Connection], Awaitable[_T]], settings: str
@@ -193,6 +232,15 @@ async def _connected(*address: Any, **options: Any) -> asyncpg.Connection:
 
 async def _keep_as_it_is(_connection: Connection) -> None:
     """Reset nothing when a connection returns to the pool: nothing was set."""
+
+
+async def _stop_listening(connection: Connection, channel: str, hear: Callable[..., None]) -> None:
+    with suppress(*_FAULTS):  # one whose session has ended is out of reach
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                await connection.remove_listener(channel, hear)
+        except TimeoutError:
+            connection.terminate()
 
 
 async def _left_at_once(work: Coroutine[Any, Any, _T]) -> _T:

@@ -14,11 +14,11 @@ from backfill.store.times import stamps_to_ms, to_time
 _BARS: Final = """
     SELECT
         string_agg(timestamptz_send(ts), ''::bytea) AS ts,
-        string_agg(float8send(open), ''::bytea) AS open,
-        string_agg(float8send(high), ''::bytea) AS high,
-        string_agg(float8send(low), ''::bytea) AS low,
-        string_agg(float8send(close), ''::bytea) AS close,
-        string_agg(float8send(volume), ''::bytea) AS volume,
+        string_agg(float8send(open::double precision), ''::bytea) AS open,
+        string_agg(float8send(high::double precision), ''::bytea) AS high,
+        string_agg(float8send(low::double precision), ''::bytea) AS low,
+        string_agg(float8send(close::double precision), ''::bytea) AS close,
+        string_agg(float8send(volume::double precision), ''::bytea) AS volume,
         string_agg(float8send(coalesce(vwap, 'NaN')), ''::bytea) AS vwap,
         string_agg(int8send(coalesce(trade_count, $5)), ''::bytea) AS trade_count
     FROM (

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -42,8 +43,24 @@ _FINISH: Final = """
         bars_rejected = $11,
         bars_withdrawn = $12,
         failures = $13::jsonb,
-        error = $14
+        error = $14,
+        exit_code = $15
     WHERE run_id = $1
+"""
+# The newest run that has ended, by the index on started_at, and when the last good one did.
+_LAST: Final = """
+    SELECT
+        status,
+        exit_code,
+        started_at,
+        finished_at,
+        calls,
+        lookups,
+        (SELECT max(finished_at) FROM backfill_runs WHERE status = 'ok') AS succeeded_at
+    FROM backfill_runs
+    WHERE finished_at IS NOT NULL
+    ORDER BY started_at DESC
+    LIMIT 1
 """
 
 
@@ -60,6 +77,7 @@ class RunEnd:
     bars: Counts
     failures: list[dict[str, str]]
     error: str | None
+    exit_code: int
 
 
 async def start_run(database: Database, run_id: UUID, mode: str, provider: str) -> None:
@@ -90,4 +108,27 @@ async def finish_run(connection: Connection, run_id: UUID, end: RunEnd) -> None:
         end.bars.withdrawn,
         json.dumps(end.failures),
         end.error,
+        end.exit_code,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class LastRun:
+    """The newest run that has ended; ``exit_code`` is None for one that died.
+
+    ``succeeded_at`` is when the last one ended that did all it was asked to, if one has.
+    """
+
+    status: str
+    exit_code: int | None
+    started_at: datetime
+    finished_at: datetime
+    calls: int
+    lookups: int
+    succeeded_at: datetime | None
+
+
+async def last_run(connection: Connection) -> LastRun | None:
+    """Return the newest run that has ended, if one has."""
+    row = await connection.fetchrow(_LAST)
+    return LastRun(**row) if row is not None else None

@@ -7,11 +7,15 @@ from typing import Any, Final
 from backfill.core.series import Alias, Symbol, SymbolId, spelling, ticker_traits
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Reference
+from backfill.errors import UsageError
 from backfill.store.pool import Connection
+
+WATCHLIST_CHANNEL: Final = "backfill_watchlist"
+"""Where the database sends an empty notice when the watchlist changes, by a trigger."""
 
 # Symbols with their former names, oldest first, and their entries of the watchlist, if any.
 _SYMBOLS: Final = """
-    SELECT s.*, w.timeframes::text[] AS watched_timeframes, w.since, w.paused,
+    SELECT s.*, w.timeframes::text[] AS watched_timeframes, w.since, w.paused, w.priority,
         ARRAY(
             SELECT (a.ticker, a.valid_from, a.valid_until)
             FROM symbol_aliases AS a
@@ -19,7 +23,7 @@ _SYMBOLS: Final = """
             ORDER BY a.valid_from
         ) AS aliases
     FROM symbols AS s
-    LEFT JOIN watchlist AS w ON w.symbol_id = s.id
+    LEFT JOIN watched AS w ON w.symbol_id = s.id
 """
 _REGISTER: Final = """
     INSERT INTO symbols (ticker, asset_type, calendar)
@@ -38,16 +42,26 @@ _KNOWN: Final = (
     ORDER BY s.ticker
 """
 )
-_WATCHED: Final = _SYMBOLS + "WHERE w.symbol_id IS NOT NULL ORDER BY s.ticker"
+_WATCHED: Final = _SYMBOLS + "WHERE w.symbol_id IS NOT NULL ORDER BY w.priority DESC, s.ticker"
 _WATCH: Final = """
-    INSERT INTO watchlist AS w (symbol_id, timeframes, since)
-    SELECT id, $2::text[]::timeframe[], $3 FROM symbols WHERE ticker = ANY ($1::text[])
+    INSERT INTO watchlist AS w (symbol_id, timeframes, since, priority)
+    SELECT id, $2::text[]::timeframe[], $3, $4 FROM symbols WHERE ticker = ANY ($1::text[])
     ON CONFLICT (symbol_id) DO UPDATE
-    SET timeframes = excluded.timeframes, since = excluded.since, paused = false
+    SET timeframes = excluded.timeframes,
+        since = excluded.since,
+        priority = excluded.priority,
+        paused = false
 """
 _UNWATCH: Final = """
     DELETE FROM watchlist AS w
     USING symbols AS s
+    WHERE s.id = w.symbol_id AND s.ticker = ANY ($1::text[])
+    RETURNING s.ticker
+"""
+_PAUSE: Final = """
+    UPDATE watchlist AS w
+    SET paused = $2
+    FROM symbols AS s
     WHERE s.id = w.symbol_id AND s.ticker = ANY ($1::text[])
     RETURNING s.ticker
 """
@@ -73,7 +87,7 @@ _FORGET: Final = """
 """
 _FORGET_SYMBOLS: Final = """
     DELETE FROM symbols AS s
-    WHERE id = ANY ($1) AND confirmed_at IS NULL
+    WHERE id = ANY ($1) AND confirmed_at IS NULL AND adopted_at IS NULL
         AND NOT EXISTS (SELECT FROM watchlist AS w WHERE w.symbol_id = s.id)
         AND NOT EXISTS (SELECT FROM backfill_progress AS p WHERE p.symbol_id = s.id)
 """
@@ -81,12 +95,16 @@ _FORGET_SYMBOLS: Final = """
 
 @dataclass(frozen=True, slots=True)
 class WatchEntry:
-    """A symbol that is kept: in which timeframes, and how deep (None: as deep as the default)."""
+    """A symbol that is kept: in which timeframes, and how deep (None: as deep as the default).
+
+    Of the entries that a run takes, those with a higher ``priority`` come first.
+    """
 
     symbol: Symbol
     timeframes: tuple[Timeframe, ...]
     since: str | None
     paused: bool
+    priority: int
 
 
 async def register(connection: Connection, tickers: Iterable[str]) -> list[Symbol]:
@@ -137,30 +155,52 @@ async def known_symbols(connection: Connection) -> list[Symbol]:
 
 
 async def watched(connection: Connection) -> list[WatchEntry]:
-    """Return the watchlist by ticker, paused entries included."""
+    """Return the watchlist, the highest priority first, then by ticker; paused ones included."""
     return [
         WatchEntry(
             symbol=_symbol(row),
             timeframes=tuple(Timeframe(name) for name in row["watched_timeframes"]),
             since=row["since"],
             paused=row["paused"],
+            priority=row["priority"],
         )
         for row in await connection.fetch(_WATCHED)
     ]
 
 
 async def watch(
-    connection: Connection, tickers: list[str], timeframes: list[Timeframe], since: str | None
+    connection: Connection,
+    tickers: list[str],
+    timeframes: list[Timeframe],
+    since: str | None,
+    priority: int = 0,
 ) -> None:
     """Put symbols on the watchlist, or change what is kept of them."""
     symbols = [symbol.ticker for symbol in await register(connection, tickers)]
-    await connection.execute(_WATCH, symbols, [str(one) for one in timeframes], since)
+    names = [str(one) for one in timeframes]
+    await connection.execute(_WATCH, symbols, names, since, priority)
 
 
 async def unwatch(connection: Connection, tickers: list[str]) -> list[str]:
     """Take symbols off the watchlist and return those that were on it; their bars stay."""
     symbols = [symbol.ticker for symbol in await by_ticker(connection, tickers)]
     return [row["ticker"] for row in await connection.fetch(_UNWATCH, symbols)]
+
+
+async def pause(connection: Connection, tickers: list[str], *, paused: bool) -> None:
+    """Pause entries of the watchlist, or end their pause.
+
+    Raises
+    ------
+    UsageError
+        If one isn't on it; then none changes.
+    """
+    symbols = {spelling(one.ticker): one.ticker for one in await by_ticker(connection, tickers)}
+    rows = await connection.fetch(_PAUSE, list(symbols.values()), paused)
+    changed = {row["ticker"] for row in rows}
+    strange = [one for one in tickers if symbols.get(spelling(one)) not in changed]
+    if strange:
+        raise UsageError(f"not on the watchlist: {', '.join(strange)}; see: backfill watch list")
 
 
 async def confirm(connection: Connection, symbol_id: SymbolId) -> None:
@@ -198,5 +238,6 @@ def _symbol(row: Mapping[str, Any]) -> Symbol:
         figi=row["figi"],
         successor_figi=row["successor_figi"],
         retired_on=row["retired_on"],
+        set_aside=row["set_aside"],
         aliases=tuple(Alias(*alias) for alias in row["aliases"]),
     )

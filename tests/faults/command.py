@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     import subprocess
 
 KEY = "k3y+of/these=tests"
-AS_OF = ("--as-of", NOW.isoformat())
 
 
 @dataclass
@@ -124,15 +124,17 @@ class Going:
 
 @dataclass(frozen=True)
 class Command:
-    """The command ``backfill run`` as of the tests' day, with the environment of a test."""
+    """The command ``backfill run`` by a clock that stands still, with the environment of a test."""
 
     environment: dict[str, str]
     kept: Kept
+    now: datetime = NOW
 
     def start(self, *arguments: str, **environment: str) -> Going:
         """Start ``backfill run``."""
         cli = Cli(self.environment | environment)
-        return Going(cli.start("run", *arguments, *AS_OF, "--json"), self.kept)
+        as_of = ("--as-of", self.now.isoformat())
+        return Going(cli.start("run", *arguments, *as_of, "--json"), self.kept)
 
     def __call__(self, *arguments: str, timeout: float = 100, **environment: str) -> Over:
         """Run ``backfill run`` to its end."""

@@ -10,6 +10,7 @@ from typing import Final, Self
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 _BLOCK: Final = 16 * 1024
+_NOTICE: Final = b"A"
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 
@@ -31,6 +32,7 @@ class Proxy:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._refusing = False
+        self._notices = True
         self._delay_s = 0.0
         self._open: set[asyncio.StreamWriter] = set()
         self._watch: Callable[[bytes], bool] | None = None
@@ -103,6 +105,10 @@ class Proxy:
         """Hear out whoever connects from now on and close, as a server does that starts up."""
         self._refusing = refusing
 
+    def drop_notices(self) -> None:
+        """Pass no notice of the server on from now on, as a pooler in transaction mode does."""
+        self._notices = False
+
     def _call(self, action: Callable[[], object]) -> None:
         assert self._loop is not None
         done = threading.Event()
@@ -159,6 +165,8 @@ class Proxy:
                     await asyncio.sleep(self._delay_s)
                 if swallow(data):
                     break
+                if data[:1] == _NOTICE and not self._notices:
+                    continue  # it comes alone on a connection that is idle
                 writer.write(data)
                 await writer.drain()
         writer.close()

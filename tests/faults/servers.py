@@ -2,12 +2,14 @@
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
+from time import sleep
 from typing import Self
 
 import pytest
@@ -17,6 +19,7 @@ from backfill.store.migrate import migrate
 from backfill.store.pool import Database
 from tests.conftest import blocking
 
+_START_ATTEMPTS = 50
 _AS_USER = "embedded_postgres" if os.geteuid() == 0 else None
 
 
@@ -50,6 +53,23 @@ class OwnServer:
     def restart(self, how: str = "fast") -> None:
         """Stop it and start it as it was."""
         self._pg_ctl("-w", "-m", how, "-l", str(self.folder / "log"), "restart")
+
+    def kill(self) -> None:
+        """Kill it as a power cut would."""
+        pid = int((self.folder / "postmaster.pid").read_text().split()[0])
+        os.kill(pid, signal.SIGKILL)
+
+    def start(self) -> None:
+        """Start it once the last of the one before is gone."""
+        # A server refuses to start while sessions of the dead one still hold its memory.
+        for _ in range(_START_ATTEMPTS):
+            try:
+                self.restart()  # which knows the options that it ran with
+            except subprocess.CalledProcessError:
+                sleep(0.2)
+            else:
+                return
+        raise AssertionError(f"the server in {self.folder} does not start again")
 
     def _pg_ctl(self, *arguments: str) -> None:
         # The import warns on some machines; by now it has been made.

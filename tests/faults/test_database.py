@@ -222,6 +222,42 @@ def test_a_server_that_is_restarted_costs_no_page(
     assert [status for _, status, _ in tables.ledger(own_server.url)] == ["ok"]
 
 
+def test_a_server_that_is_killed_is_one_clear_message_and_the_next_run_finishes_once_it_is_back(
+    market: Market,
+    simulator: Simulator,
+    command: Callable[..., Command],
+    own_server: OwnServer,
+) -> None:
+    run = command(simulator, DATABASE_URL=own_server.url)
+    going = start(run)
+    own_server.kill()
+    ended = going.end()
+    assert_reported(ended.code, ended.json, ended.err)
+    own_server.start()
+    tables.covered_bars(own_server.url, market)
+    tables.expire_leases(own_server.url)
+    assert_finished_by_the_next(run, simulator, own_server.url, market)
+
+
+def test_a_role_that_is_out_of_connections_for_a_while_costs_no_page(
+    market: Market,
+    simulator: Simulator,
+    command: Callable[..., Command],
+    own_server: OwnServer,
+) -> None:
+    tables.execute(own_server.url, "CREATE ROLE busy LOGIN IN ROLE backfill_runner")
+    as_busy = own_server.url.replace("//postgres:", "//busy:")
+    going = start(command(simulator), DATABASE_URL=as_busy)
+    tables.execute(
+        own_server.url,
+        "ALTER ROLE busy CONNECTION LIMIT 0",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'busy'",
+    )
+    going.wait_for("database.retry", attempt=2)
+    tables.execute(own_server.url, "ALTER ROLE busy CONNECTION LIMIT -1")
+    assert_done_in_spite_of_it(going, own_server.url, market)
+
+
 def test_a_full_disk_is_one_clear_message_and_the_next_run_finishes_when_there_is_room(
     market: Market,
     provider: Callable[..., Simulator],

@@ -104,8 +104,15 @@ def test_the_watchlist_is_what_it_was_told_and_remove_keeps_the_bars(
                 "timeframes": ["h1", "d1"],
                 "since": "2024-10-01",
                 "paused": False,
+                "priority": 0,
             },
-            {"symbol": "MSFT", "timeframes": ["d1"], "since": None, "paused": False},
+            {
+                "symbol": "MSFT",
+                "timeframes": ["d1"],
+                "since": None,
+                "paused": False,
+                "priority": 0,
+            },
         ]
     }
 
@@ -161,3 +168,51 @@ def test_a_mix_of_two_spellings_is_refused(
 
     assert (ended.code, ended.err.count("\n")) == (2, 1)
     assert "BTC/USD or X:BTCUSD" in ended.err
+
+
+def test_a_paused_entry_is_left_out_of_all_until_it_is_resumed(
+    simulate: Callable[..., Simulator], cli: Callable[..., Cli]
+) -> None:
+    simulator = simulate()
+    run = cli(simulator)
+    every = ("run", "--all", "--dry-run", "--json", *AS_OF)
+    run("watch", "add", "AAPL", "BTC/USD", "MSFT")
+
+    paused = run("watch", "pause", "AAPL", "X:BTCUSD", "--json")
+
+    assert paused.code == 0, paused.err
+    assert {one["symbol"]: one["paused"] for one in paused.json["watchlist"]} == {
+        "AAPL": True,
+        "BTC/USD": True,
+        "MSFT": False,
+    }
+    assert [one["symbol"] for one in run(*every).json["series"]] == ["MSFT"]
+    assert "AAPL" not in run("status", "--json", *AS_OF).out
+
+    strange = run("watch", "resume", "AAPL", "TSLA")
+    assert (strange.code, strange.err.count("\n")) == (2, 1)
+    assert "TSLA" in strange.err
+    assert [one["symbol"] for one in run(*every).json["series"]] == ["MSFT"]
+
+    assert run("watch", "resume", "AAPL").code == 0
+    assert [one["symbol"] for one in run(*every).json["series"]] == ["AAPL", "MSFT"]
+    run("watch", "pause", "AAPL", "MSFT")
+    assert run(*every).code == 2
+
+
+def test_a_higher_priority_is_listed_and_planned_first(
+    simulate: Callable[..., Simulator], cli: Callable[..., Cli]
+) -> None:
+    run = cli(simulate())
+    run("watch", "add", "AAPL", "MSFT")
+    run("watch", "add", "NVDA", "--priority", "5")
+    listed = run("watch", "add", "TSLA", "--priority", "-1", "--json").json["watchlist"]
+
+    assert [(one["symbol"], one["priority"]) for one in listed] == [
+        ("NVDA", 5),
+        ("AAPL", 0),
+        ("MSFT", 0),
+        ("TSLA", -1),
+    ]
+    planned = run("run", "--all", "--dry-run", "--json", *AS_OF).json["series"]
+    assert [one["symbol"] for one in planned] == ["NVDA", "AAPL", "MSFT", "TSLA"]

@@ -143,3 +143,15 @@ def test_a_bad_bar_is_set_aside_and_makes_exit_1_once(
     [row] = query(database_url, "SELECT reason, raw FROM quarantined_bars")
     assert (row["reason"], json.loads(row["raw"])["high"]) == ("high_low", 0.01)
     assert (second.code, second.json["calls"]) == (0, 0)
+
+
+def test_an_unknown_ticker_is_told_however_short_the_range(
+    simulate: Callable[..., Simulator], cli: Callable[..., Cli], database_url: str
+) -> None:
+    """Two sessions of minutes hold no whole day, midnight to midnight."""
+    short = ("--from", "2024-11-08", "--to", "2024-11-11")
+    ended = cli(simulate())("run", "--symbol", "NOSUCH", "-t", "m5", *short, *AS_OF, "--json")
+
+    assert ended.code == 1, ended.err
+    assert [one["outcome"] for one in ended.json["failures"]] == ["unknown_symbol"]
+    assert query(database_url, "SELECT ticker FROM symbols") == []

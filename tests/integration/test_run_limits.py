@@ -100,6 +100,21 @@ def test_a_run_that_resumes_serves_the_newest_data_of_the_others_before_the_past
     assert sorted(call.ticker for call in asked(simulator)) == ["AAPL", "MSFT", "NVDA"]
 
 
+def test_when_calls_are_few_they_are_spent_by_priority_but_never_on_the_past_of_one_first(
+    simulate: Callable[..., Simulator],
+    cli: Callable[..., Cli],
+) -> None:
+    simulator = simulate()
+    run = cli(simulator)
+    for ticker, priority in (("AAPL", "0"), ("MSFT", "9"), ("NVDA", "1")):
+        assert run("watch", "add", ticker, "-t", "h1", "--priority", priority).code == 0
+
+    for calls in (2, 2):
+        assert run("run", "--all", "--max-calls", str(calls), *AS_OF).code == 5
+
+    assert [call.ticker for call in asked(simulator)] == ["MSFT", "NVDA", "AAPL", "MSFT"]
+
+
 def test_a_deadline_ends_a_run_within_ten_seconds_and_the_next_run_goes_on(
     market: Market,
     simulate: Callable[..., Simulator],

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from backfill.core.timeframe import Timeframe
+from backfill.orchestrator import WORKERS
 from backfill.simulator import Market, Simulator
 from tests.conftest import NOW, Cli
+from tests.faults import tables
+from tests.faults.command import eventually
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -122,3 +125,36 @@ def test_a_long_run_in_a_window_like_the_free_plans_loses_three_calls_of_a_hundr
     assert_strict(strict, 60 + ACTIONS, limit=5, window_s=6.0)
     used = utilisation(strict, range(60), limit=5, window_s=6.0)
     assert 0.97 <= used <= 1.0
+
+
+@pytest.mark.soak
+def test_four_runs_use_the_quota_and_three_of_them_do_the_work_of_one_that_is_killed(
+    strict: Simulator,
+    simulate: Callable[..., Simulator],
+    cli: Callable[..., Cli],
+    database_url: str,
+    empty_url: str,
+) -> None:
+    assert_ended_well(run_of(cli(simulate(), DATABASE_URL=empty_url), 0, 300))
+    run = cli(strict, BACKFILL_QUOTA=QUOTA)
+
+    killed, *others = [run_of(run, 0, 300) for _ in range(4)]
+    eventually(lambda: len(strict.calls) >= 60)
+    killed.kill()
+    killed.communicate(timeout=10)
+    for process in others:
+        assert_ended_well(process)
+
+    # What the dead run had asked for and not stored is asked for again, once its leases are over.
+    again = len(strict.calls) - 300 - ACTIONS
+    assert 0 <= again <= WORKERS
+    assert_strict(strict, 300 + ACTIONS + again)
+    # The slots that the dead run had taken are lost, and no others.
+    assert utilisation(strict, range(60)) >= 0.95
+    lost = WORKERS / len(range(60, 290))
+    assert 0.95 - lost <= utilisation(strict, range(60, 290)) <= 1.0
+    assert tables.bars(database_url) == tables.bars(empty_url)
+    assert tables.leases(database_url) == 0
+    assert sorted(status for _, status, _ in tables.ledger(database_url)) == [
+        "interrupted", "ok", "ok", "ok",
+    ]  # fmt: skip

@@ -184,7 +184,7 @@ async def test_a_run_that_ended_keeps_its_own_account_when_its_lease_is_taken_ov
 ) -> None:
     run_id, series = await claimed(database)
     await start_run(database, run_id, "default", "massive")
-    end = RunEnd("partial", 1, 9, 2, 3, 4, Counts(5, 6, 7, 8, 9), [{"symbol": "AAPL"}], "why")
+    end = RunEnd("partial", 1, 9, 2, 3, 4, Counts(5, 6, 7, 8, 9), [{"symbol": "AAPL"}], "why", 1)
     await database.run(lambda connection: finish_run(connection, run_id, end))
     await _expire(database, run_id)
     assert await claim(database, series, uuid4()) is None

@@ -187,7 +187,7 @@ async def test_a_table_of_another_system_is_refused_and_left_as_it_is(
 ) -> None:
     await _execute(empty_url, f"CREATE TABLE {name} (id integer PRIMARY KEY, theirs text)")
     async with Database.connect(empty_url) as database:
-        with pytest.raises(SchemaMismatch, match="another database or schema"):
+        with pytest.raises(SchemaMismatch, match="backfill migrate --adopt"):
             await ensure_schema(database)
     assert await _tables(empty_url) == {name}
 

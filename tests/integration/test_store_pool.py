@@ -306,3 +306,36 @@ async def test_no_statement_is_prepared_for_longer_than_its_transaction(
         return int(await connection.fetchval("SELECT count(*) FROM pg_prepared_statements"))
 
     assert await database.run(prepared) == 0
+
+
+async def test_an_empty_notice_is_heard_and_nobody_elses_probe_is(
+    database: Database, database_url: str
+) -> None:
+    async with connection_to(database_url) as other, database.listening("bell") as heard:
+        await other.execute("SELECT pg_notify('bell', 'somebody else asks whether it arrives')")
+        await other.execute("SELECT pg_notify('doorbell', '')")
+        async with database.listening("bell"):
+            assert not heard.is_set()
+        await other.execute("NOTIFY bell")
+        async with asyncio.timeout(5):
+            await heard.wait()
+
+
+async def test_a_listener_whose_session_ends_is_never_rung_and_leaves_in_peace(
+    database: Database, database_url: str
+) -> None:
+    async with connection_to(database_url) as other, database.listening("bell") as heard:
+        await other.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        await other.execute("NOTIFY bell")
+        assert await value(database, "SELECT 1") == 1
+        assert not heard.is_set()
+
+
+async def test_a_listener_leaves_nothing_behind(database: Database, database_url: str) -> None:
+    async with database.listening("bell"):
+        pass
+    for _ in range(CONNECTIONS):
+        assert await value(database, "SELECT count(*) FROM pg_listening_channels()") == 0

@@ -163,7 +163,7 @@ async def test_a_run_as_a_member_of_the_runner_role_does_all_that_a_run_does(
         )
         assert await write(database, run_id, page) == [Counts(inserted=len(bars), rejected=1)]
         await database.run(lambda connection: release(connection, run_id))
-        end = RunEnd("ok", 1, 1, 0, 0, 0, Counts(inserted=len(bars)), [], None)
+        end = RunEnd("ok", 1, 1, 0, 0, 0, Counts(inserted=len(bars)), [], None, 0)
         await database.run(lambda connection: finish_run(connection, run_id, end))
     async with Database.connect(database_url) as owner:
         assert (await bars_of(owner, series)).equals(bars)

@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from backfill.core.coverage import Span, Spans
-from backfill.core.plan import Limits, frontier_ms, missing_spans, wanted_span
+from backfill.core.plan import Limits, frontier_ms, missing_spans, next_final_ms, wanted_span
 from backfill.core.terms import Settling
 from backfill.core.timeframe import Timeframe
 from tests.property.oracle import (
@@ -29,14 +29,17 @@ settlings = st.builds(
 SETTLED = Settling(0, 0)
 
 
-def is_final(case: Case, slot: Slot, settling: Settling, now: int) -> bool:
-    """Whether a slot has ended and settled, or, on an end-of-day plan, its day has."""
+def final_at(case: Case, slot: Slot, settling: Settling) -> int:
+    """When a slot has ended and settled, or, on an end-of-day plan, its day has."""
     if not case.timeframe.is_intraday:
-        return slot.end + settling.daily_ms <= now
+        return slot.end + settling.daily_ms
     if not settling.end_of_day:
-        return slot.end + settling.intraday_ms <= now
-    day_end = wall_ms(case.zone, slot.session + timedelta(days=1))
-    return day_end + settling.daily_ms <= now
+        return slot.end + settling.intraday_ms
+    return wall_ms(case.zone, slot.session + timedelta(days=1)) + settling.daily_ms
+
+
+def is_final(case: Case, slot: Slot, settling: Settling, now: int) -> bool:
+    return final_at(case, slot, settling) <= now
 
 
 @given(st.data())
@@ -137,3 +140,17 @@ def test_closed_hours_between_covered_slots_are_not_missing(case: Case) -> None:
 def test_nothing_wanted_is_nothing_missing() -> None:
     case = Case("XNYS", "Thanksgiving", Timeframe.d1)
     assert not missing_spans(case.grid, None, Spans.of(case.reach))
+
+
+@given(st.data())
+def test_the_next_final_bar_is_the_first_of_all_that_become_final_later(
+    data: st.DataObject,
+) -> None:
+    case = data.draw(cases())
+    settling, now = data.draw(settlings), data.draw(instants(case))
+    now += data.draw(st.sampled_from((0, settling.intraday_ms, settling.daily_ms)))
+    later = [moment for slot in case.slots if (moment := final_at(case, slot, settling)) > now]
+
+    found = next_final_ms(case.calendar, case.timeframe, settling, now)
+
+    assert found == min(later, default=None)

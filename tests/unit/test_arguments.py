@@ -21,6 +21,7 @@ def job(**flags: Any) -> Job:
         "everything": False,
         "timeframe": None,
         "all_timeframes": False,
+        "as_watched": False,
         "incremental": False,
         "reload": False,
         "first": None,
@@ -132,6 +133,8 @@ def test_bounds_limits_and_the_clock_are_carried_over() -> None:
         ({"symbol": ["AAPL"], "as_of": "noon"}, "'noon'"),
         ({"symbol": ["AAPL"], "as_of": "2024-07-03T13:30"}, "no time zone"),
         ({"symbol": ["AAPL"], "max_calls": -1}, "--max-calls"),
+        ({"symbol": ["AAPL"], "timeframe": ["d1"], "as_watched": True}, "--as-watched"),
+        ({"everything": True, "as_watched": True}, "--as-watched"),
         ({"symbol": ["AAPL"], "deadline_s": -1.0}, "--deadline"),
         ({"symbol": ["AAPL"], "deadline_s": float("nan")}, "--deadline"),
     ],
@@ -143,3 +146,34 @@ def test_a_fault_in_the_flags_is_a_usage_error_that_says_what_to_mend(
         job(**flags)
     assert said in str(refused.value)
     assert refused.value.exit_code == 2
+
+
+def test_a_status_is_a_table_unless_another_format_is_named() -> None:
+    assert arguments.status_format(None, as_json=False) == "table"
+    assert arguments.status_format(None, as_json=True) == "json"
+    assert arguments.status_format("json", as_json=True) == "json"
+    assert arguments.status_format("prometheus", as_json=False) == "prometheus"
+    for name, as_json in (("yaml", False), ("markdown", True)):
+        with pytest.raises(UsageError, match="format"):
+            arguments.status_format(name, as_json=as_json)
+
+
+@pytest.mark.parametrize(
+    ("flags", "dry_run", "named"),
+    [
+        ({"symbol": ["AAPL"]}, False, "--all"),
+        ({"everything": True, "reload": True}, False, "--reload"),
+        ({"everything": True, "as_of": "2024-11-12"}, False, "--as-of"),
+        ({"everything": True}, True, "--dry-run"),
+    ],
+)
+def test_a_flag_that_makes_no_sense_round_after_round_goes_without_watch(
+    flags: dict[str, Any], dry_run: bool, named: str
+) -> None:
+    with pytest.raises(UsageError, match=f"--watch goes .*{named}"):
+        arguments.check_watch(job(**flags), dry_run=dry_run)
+
+
+@pytest.mark.parametrize("flags", [{}, {"incremental": True}, {"max_calls": 9, "deadline_s": 60.0}])
+def test_all_can_be_watched(flags: dict[str, Any]) -> None:
+    arguments.check_watch(job(everything=True, **flags), dry_run=False)

@@ -15,11 +15,12 @@ ROOT: Final = Path(backfill.__file__).parent
 
 # Each layer may import those below it and, but for the folders that share one, its own.
 LAYERS: Final = (
-    ("errors",),
+    ("errors", "plain", "markdown"),
     ("core",),
     ("providers", "fetch", "store", "log", "simulator"),
     ("settings", "job", "arguments"),
     (
+        "adopt",
         "connect",
         "verify",
         "actions",
@@ -36,7 +37,19 @@ LAYERS: Final = (
         "orchestrator",
     ),
     ("api",),
-    ("commands", "foreground", "show", "demo"),
+    ("watch",),
+    (
+        "commands",
+        "foreground",
+        "github",
+        "listings",
+        "live",
+        "metrics",
+        "report",
+        "show",
+        "tables",
+        "demo",
+    ),
     ("cli",),
     ("__main__",),
 )
@@ -51,8 +64,8 @@ OWN_LIBRARIES: Final = {
     "aiolimiter": {"fetch"},
     "pydantic": {"settings"},
     "pydantic_settings": {"settings"},
-    "typer": {"cli", "show", "demo"},
-    "rich": {"show", "demo"},
+    "typer": {"cli", "demo"},
+    "rich": {"show", "live", "tables", "demo"},
 }
 PURE: Final = {"numpy", "msgspec"}
 

@@ -25,6 +25,7 @@ VARIABLES: Final = (
     "BACKFILL_SINCE",
     "BACKFILL_ADJUSTMENT",
     "BACKFILL_LOG",
+    "BACKFILL_PING_URL",
     "CI",
     "GITHUB_ACTIONS",
 )
@@ -156,6 +157,7 @@ def test_a_flag_goes_before_the_environment(load: Load) -> None:
         ("BACKFILL_PROVIDER_URL", "http://user:word@host", "https://api.massive.com"),
         ("BACKFILL_PROVIDER_URL", "http://host/?apiKey=word", "https://api.massive.com"),
         ("BACKFILL_PROVIDER_URL", "http://host/#word", "https://api.massive.com"),
+        ("BACKFILL_PING_URL", "hc-ping.com/of-somebody", "https://hc-ping.com"),
         ("BACKFILL_LOG", "xml", "'json' or 'console'"),
     ],
 )
@@ -226,6 +228,11 @@ def test_what_must_not_be_shown_is_every_spelling_of_a_password(
 def test_the_key_is_a_secret_also_where_the_other_variable_holds_another(load: Load) -> None:
     assert "one-key" in load(MASSIVE_API_KEY=" one-key\n").secrets()
     assert "two-key" in load(POLYGON_API_KEY="two-key").secrets()
+
+
+def test_of_a_ping_url_all_that_could_be_its_secret_is_one(load: Load) -> None:
+    url = "https://hc-ping.com/0f1e2d3c-4b5a-6978/slug?create=0123456789abcdef"
+    assert load(BACKFILL_PING_URL=url).secrets() == [url, "0f1e2d3c-4b5a-6978", "0123456789abcdef"]
 
 
 @pytest.mark.parametrize(

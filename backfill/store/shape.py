@@ -1,0 +1,63 @@
+"""The table of bars as it is: our own, or one that was there before and was adopted."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from backfill.core.precision import Decimals, Precision
+from backfill.store.pool import Connection
+
+VALUES: Final = ("open", "high", "low", "close", "volume", "vwap", "trade_count")
+_DOUBLE: Final = "double precision"
+_NUMERIC: Final = re.compile(r"numeric\((\d+),(\d+)\)")
+_COLUMNS: Final = """
+    SELECT
+        attname AS name,
+        CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod)
+            ELSE format_type(atttypid, atttypmod) END AS type,
+        attlen AS width
+    FROM pg_attribute
+    JOIN pg_type AS t ON t.oid = atttypid
+    WHERE attrelid = 'ohlc_bars'::regclass AND attnum > 0 AND NOT attisdropped
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The SQL types of the columns of ``ohlc_bars``, and how many bytes its ``symbol_id`` has.
+
+    ``provider`` is the type of a column that names where a bar is from, if there is one: an adopted
+    table has it.
+    """
+
+    types: tuple[str, ...]
+    id_width: int
+    provider: str | None
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the table holds doubles, as the migrations make it, and takes them unchanged."""
+        doubles = (_DOUBLE,) * 6
+        return self.provider is None and self.types == (*doubles, "bigint")
+
+    @property
+    def precision(self) -> Precision:
+        """What its decimal columns can hold."""
+        found = zip(VALUES, map(_NUMERIC.fullmatch, self.types), strict=True)
+        return Precision(
+            tuple(
+                Decimals(name, int(kind[1]) - int(kind[2]), int(kind[2]))
+                for name, kind in found
+                if kind
+            )
+        )
+
+
+async def bars_shape(connection: Connection) -> Shape:
+    """Return the shape of the table of bars."""
+    columns = {row["name"]: row for row in await connection.fetch(_COLUMNS)}
+    return Shape(
+        types=tuple(columns[name]["type"] for name in VALUES),
+        id_width=columns["symbol_id"]["width"],
+        provider=columns["provider"]["type"] if "provider" in columns else None,
+    )

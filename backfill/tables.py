@@ -1,0 +1,57 @@
+"""What every table and sentence on stdout shares: the console, the columns, the spellings."""
+
+import sys
+from datetime import datetime
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+
+_UNBOUNDED: Final = 1000
+_NUMBERS: Final = {
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "bars",
+    "calls",
+    "at most",
+    "bars at most",
+    "off the grid",
+    "priority",
+    "ranges",
+    "rejected",
+    "slots",
+    "stored twice",
+}
+
+
+def console() -> Console:
+    """Return the console of stdout."""
+    # A file or a pipe has no width to cut a table to.
+    width = None if sys.stdout.isatty() else _UNBOUNDED
+    return Console(highlight=False, soft_wrap=True, width=width)
+
+
+def table_of(*columns: str) -> Table:
+    """Return a table without lines; numbers stand to the right, reasons may be wrapped."""
+    made = Table(box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        numeric = column in _NUMBERS
+        made.add_column(column, justify="right" if numeric else "left", no_wrap=column != "why")
+    return made
+
+
+def time_text(at: datetime | None) -> str:
+    """Return an instant to the minute; nothing for none."""
+    return f"{at:%Y-%m-%d %H:%M}" if at else ""
+
+
+def duration_text(seconds: float) -> str:
+    """Return a length of time in its two largest units."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -1,0 +1,208 @@
+"""The pages of docs that are written by a program: `make docs` writes them, a test compares.
+
+Settings describe themselves; what the plans carry is the planner's own arithmetic.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from pydantic import AliasChoices
+from pydantic.fields import FieldInfo
+
+from backfill.core.series import Progress, Symbol, SymbolId
+from backfill.core.terms import Terms
+from backfill.core.timeframe import Timeframe
+from backfill.core.work import Demand, Mode, Rules, Target, calls_saved, plan_work
+from backfill.fetch.quota import spacing_s
+from backfill.grouped import grouping
+from backfill.providers import provider_named
+from backfill.settings import Settings
+from backfill.summary import Plan
+from backfill.tables import duration_text
+from tests.calendars import calendar
+
+DOCS: Final = Path(__file__).resolve().parents[1] / "docs"
+MASSIVE: Final = provider_named("massive")
+TUESDAY: Final = datetime(2024, 11, 12, 12, tzinfo=UTC)
+SYMBOLS: Final = 50
+ALL: Final = "m1,m5,m15,m30,h1,h4,d1,w1,mn1"
+DEADLINE_S: Final = 3000
+
+Known = dict[tuple[SymbolId, Timeframe], Progress]
+
+
+def configuration() -> str:
+    """Every setting, its default and what it means, as the settings describe themselves."""
+    rows = "\n".join(_setting(field) for field in Settings.model_fields.values())
+    return f"""# Configuration
+
+Everything is read from the environment, once, at the start. White space around a value is stripped,
+an empty one counts as unset, and a wrong one ends the command with exit code 2 and one line that
+names the variable and not its value. Secrets appear in no log, error, address or row.
+
+In a checkout, `make backfill` reads them from `.env` ([.env.example](../.env.example)); the command
+itself reads no file. This page is written from `backfill/settings.py` by `make docs`.
+
+| variable | default | meaning |
+| --- | --- | --- |
+{rows}
+
+Flags of `backfill run` go before a variable where both say something: `--provider` before
+`BACKFILL_PROVIDER`, `--from` before the watchlist's depth and `BACKFILL_SINCE`.
+
+GitHub's own `GITHUB_ACTIONS` and `GITHUB_STEP_SUMMARY` have a run tell there how it went:
+[github-actions.md](github-actions.md).
+"""
+
+
+def _setting(field: FieldInfo) -> str:
+    alias = field.validation_alias
+    names = alias.choices if isinstance(alias, AliasChoices) else [field.alias]
+    default = {True: "on", False: "off", None: "–"}.get(field.default, f"`{field.default}`")
+    if isinstance(field.default, bool):
+        default = f"`{default}`"
+    shown = " or ".join(f"`{name}`" for name in names)
+    return f"| {shown} | {default} | {field.description} |"
+
+
+def costs() -> str:
+    """What plans carry: calls of a first load and of a week, and the time they take."""
+    free, paid = MASSIVE.terms["free"], MASSIVE.terms["developer"]
+    of_free = "\n".join(_cost(free, kept) for kept in ("d1", "d1,w1,mn1", "h1", "m1", ALL))
+    of_paid = "\n".join(_cost(paid, kept) for kept in ("d1", "m1", ALL))
+    window = free.quota.windows[0]
+    head = (
+        "| timeframes | calls of the first load | it takes | calls a week | on the busiest day |\n"
+        "| --- | --- | --- | --- | --- |"
+    )
+    day, run = round(86_400 / free.quota.seconds_per_call), _in_deadline(free)
+    return f"""# What it costs
+
+Calls are what a provider sells. These are the planner's own numbers, for Massive: `make docs` has
+the code that plans every run write them. Ask it about your own watchlist with
+
+```sh
+backfill run --all --dry-run
+```
+
+## The free plan: {window.limit} calls a minute, two years deep
+
+That is {day:,} calls a day. For **{SYMBOLS} US stocks**, run every six hours:
+
+{head}
+{of_free}
+
+- **Several timeframes for the calls of one.** m5 to h4 are rolled up from the finest that is kept,
+  w1 and mn1 from d1: all nine cost what m1 and d1 cost.
+- **A day of many stocks in one call.** The newest d1 of all stocks is one grouped call a session.
+- **Intraday is a call a stock and session**, whichever timeframes. A run that ends at
+  `--deadline {DEADLINE_S}`, as in the workflow, makes {run} calls: so many stocks are brought
+  up to date in one run, and {4 * run} by four runs a day. One that reaches its deadline ends in
+  order (exit 5), and the next one goes on.
+- **Running more often costs nothing** and brings nothing: bars come at the end of the day, and a
+  run that finds nothing due calls nobody.
+- A first load that takes longer than a run is continued by the next ones; new bars go first.
+
+Look-ups are counted apart: everybody's splits and dividends, once a session, and one for a ticker
+whose answer leaves a question.
+
+## A paid plan: `developer`, ten years deep, paced at {_pace(paid)}
+
+Intraday bars are due within the day there: each run brings what is new since the one before.
+
+{head}
+{of_paid}
+"""
+
+
+def _cost(terms: Terms, kept: str) -> str:
+    timeframes = [Timeframe(name) for name in kept.split(",")]
+    first, *runs = list(_weeks(terms, timeframes))
+    days = [sum(calls for calls, _ in runs[at : at + 4]) for at in range(0, len(runs), 4)]
+    busiest = max(days)
+    cells = (
+        kept.replace(",", " "),
+        f"{first[0]:,}",
+        duration_text(first[1]),
+        f"{sum(days):,}",
+        f"{busiest:,}, {duration_text(busiest * terms.quota.seconds_per_call)}",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _weeks(terms: Terms, timeframes: list[Timeframe]) -> Iterator[tuple[int, float]]:
+    """The calls and seconds of a first load, and of every run of the seven days after it."""
+    symbols = [
+        Symbol(number, f"S{number}", "stock", "XNYS", confirmed=True) for number in range(SYMBOLS)
+    ]
+    known: Known = {}
+    for number in range(29):
+        now = TUESDAY + timedelta(hours=6 * number)
+        rules = Rules(
+            provider=MASSIVE.name,
+            feed=MASSIVE.feed,
+            adjustment="raw",
+            terms=terms,
+            page_size=MASSIVE.page_size,
+            base_of=MASSIVE.base_of,
+            now_ms=round(now.timestamp() * 1000),
+        )
+        mode = Mode.incremental if number else Mode.default
+        demand = Demand(terms.window_start(TUESDAY.date()), mode)
+        work = [
+            (piece, demand)
+            for symbol in symbols
+            for piece in plan_work(symbol, timeframes, calendar("XNYS"), rules, demand, known)
+        ]
+        saved = sum(calls_saved(piece, rules) for piece, _ in work)
+        grouped = grouping(MASSIVE, rules, work)
+        plan = Plan.of([piece for piece, _ in work], terms.quota, saved, grouped)
+        yield plan.calls, plan.seconds
+        for piece, _ in work:
+            for target in piece.targets:
+                if target.missing:
+                    before = known.get(target.series.key, Progress())
+                    known[target.series.key] = _fetched(before, target)
+        for (symbol_id, timeframe), one in known.items():
+            base = one.source.derived_from if one.source else None
+            if base is not None and (symbol_id, base) in known:
+                covered = known[symbol_id, base].coverage
+                known[symbol_id, timeframe] = replace(one, base_coverage=covered)
+
+
+def _fetched(before: Progress, target: Target) -> Progress:
+    """The progress of a series all of whose missing slots were traded."""
+    coverage = before.coverage | target.missing
+    hull = coverage.hull
+    assert hull is not None
+    grid = calendar("XNYS").grid(target.series.timeframe)
+    return replace(
+        before,
+        source=target.source,
+        coverage=coverage,
+        wanted_from_ms=before.wanted_from_ms or hull.start_ms,
+        oldest_bar_ms=hull.start_ms,
+        newest_bar_ms=grid.start_of(grid.index_from(hull.end_ms) - 1),
+    )
+
+
+def _in_deadline(terms: Terms) -> int:
+    """How many calls fit into the deadline of the workflow, at the pace that keeps the quota."""
+    pace = terms.quota.pace
+    assert pace is not None
+    return int(DEADLINE_S // spacing_s(pace))
+
+
+def _pace(terms: Terms) -> str:
+    return f"{1 / terms.quota.seconds_per_call:g} calls a second"
+
+
+PAGES: Final = {"configuration.md": configuration, "costs.md": costs}
+
+
+if __name__ == "__main__":
+    for name, page in PAGES.items():
+        DOCS.joinpath(name).write_text(page(), encoding="utf-8")

@@ -1,0 +1,202 @@
+"""The workflows of .github: what their steps run is run here, as it stands."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from backfill.core.timeframe import Timeframe
+from backfill.simulator import Simulator
+from tests.conftest import Cli, query
+
+FOLDER = Path(__file__).resolve().parents[2] / ".github" / "workflows"
+WORKFLOWS: dict[str, Any] = {
+    path.stem: YAML(typ="safe", pure=True).load(path) for path in FOLDER.glob("*.yml")
+}
+OCTOBER = {"FROM": "2024-10-01", "TO": "2024-10-31", "BACKFILL_PLAN": "unlimited"}
+INPUTS = ("SCHEDULE", "SYMBOLS", "TIMEFRAMES", "MODE", "FROM", "TO", "PROVIDER")
+
+
+def jobs() -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, workflow in WORKFLOWS.items():
+        for job, values in workflow["jobs"].items():
+            yield f"{name}: {job}", values
+
+
+def script(workflow: str, job: str, step: str) -> str:
+    """What a step runs."""
+    [found] = [one for one in WORKFLOWS[workflow]["jobs"][job]["steps"] if one.get("name") == step]
+    run: str = found["run"]
+    return run
+
+
+@pytest.fixture
+def step(
+    cli: Callable[..., Cli], tmp_path: Path
+) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    """Run a script as a runner does: by bash, with the command on the path."""
+    command = tmp_path / "bin" / "backfill"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m backfill "$@"\n')
+    command.chmod(0o755)
+    here = tmp_path / "workspace"
+    here.mkdir()
+
+    def run(
+        text: str, simulator: Simulator, **environment: str
+    ) -> "subprocess.CompletedProcess[str]":
+        given = dict.fromkeys(INPUTS, "") | {"DEADLINE_S": "60"}
+        return subprocess.run(
+            ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", text],
+            env=os.environ
+            | cli(simulator).environment
+            | given
+            | {"PATH": f"{command.parent}:{os.environ['PATH']}"}
+            | {"PYTHONPATH": str(FOLDER.parents[1]), "GITHUB_ACTIONS": "true"}
+            | environment,
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    return run
+
+
+def stored(url: str) -> set[tuple[str, str]]:
+    rows = query(
+        url,
+        "SELECT DISTINCT ticker, timeframe::text FROM ohlc_bars JOIN symbols ON id = symbol_id",
+    )
+    return {(row["ticker"], row["timeframe"]) for row in rows}
+
+
+def test_no_workflow_writes_an_input_into_a_script() -> None:
+    scripts = [step["run"] for _, job in jobs() for step in job["steps"] if "run" in step]
+    assert len(scripts) > 10
+    assert not [script for script in scripts if "${{" in script]
+
+
+def test_every_action_is_pinned_and_every_job_may_only_read() -> None:
+    for name, job in jobs():
+        for one in job["steps"]:
+            if "uses" in one:
+                assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", one["uses"]), name
+        workflow = WORKFLOWS[name.partition(":")[0]]
+        assert job.get("permissions", workflow["permissions"]) == {"contents": "read"}, name
+
+
+def test_a_run_ends_by_itself_before_its_job_is_killed() -> None:
+    deadlines = 0
+    for name, job in jobs():
+        for one in job["steps"]:
+            deadline_s = one.get("env", {}).get("DEADLINE_S")
+            if deadline_s is not None:
+                assert deadline_s + 180 < job["timeout-minutes"] * 60, name
+                deadlines += 1
+    assert deadlines == 2
+
+
+def test_every_schedule_has_its_timeframes() -> None:
+    workflow = WORKFLOWS["backfill"]
+    table = json.loads(workflow["env"]["TIMEFRAMES_OF"])
+    assert list(table) == [one["cron"] for one in workflow["on"]["schedule"]]
+    assert table["0 */6 * * *"] == ""
+    for cron, names in table.items():
+        assert set(filter(None, names.split(","))) <= set(Timeframe), cron
+
+
+def test_a_schedule_keeps_its_timeframes_of_those_that_are_watched(
+    step: Callable[..., "subprocess.CompletedProcess[str]"],
+    cli: Callable[..., Cli],
+    simulate: Callable[..., Simulator],
+    database_url: str,
+) -> None:
+    simulator = simulate()
+    for added in (("AAPL",), ("MSFT", "-t", "h1", "-t", "d1")):
+        assert cli(simulator)("watch", "add", *added).code == 0
+
+    script_ = script("backfill", "backfill", "Run")
+    scheduled = {"SCHEDULE": "25 14-21 * * 1-5", "MODE": "incremental"} | OCTOBER
+    hourly = step(script_, simulator, TIMEFRAMES="m5,h1", **scheduled)
+    assert (hourly.returncode, stored(database_url)) == (0, {("MSFT", "h1")}), hourly.stderr
+    nothing = step(script_, simulator, TIMEFRAMES="m1", **scheduled)
+    assert nothing.returncode == 0, nothing.stderr
+    assert stored(database_url) == {("MSFT", "h1")}
+
+    by_hand = step(script_, simulator, TIMEFRAMES="w1", MODE="missing", **OCTOBER)
+    assert by_hand.returncode == 0, by_hand.stderr
+    assert stored(database_url) == {("MSFT", "h1"), ("MSFT", "w1"), ("AAPL", "w1")}
+
+
+def test_an_input_is_never_run_nor_read_as_a_flag(
+    step: Callable[..., "subprocess.CompletedProcess[str]"],
+    simulate: Callable[..., Simulator],
+    tmp_path: Path,
+) -> None:
+    simulator = simulate()
+    hostile = '"; touch pwned; "$(touch pwned)`touch pwned`'
+    names = ("SYMBOLS", "TIMEFRAMES", "FROM", "TO", "PROVIDER")
+    for inputs in (dict.fromkeys(names, hostile), {"SYMBOLS": "--help"}):
+        ended = step(script("backfill", "backfill", "Run"), simulator, MODE="missing", **inputs)
+        assert ended.returncode == 2, ended.stdout
+    assert list((tmp_path / "workspace").iterdir()) == []
+    assert simulator.calls == []
+
+
+def test_a_stop_at_the_deadline_is_green_and_a_refused_key_is_red(
+    step: Callable[..., "subprocess.CompletedProcess[str]"], simulate: Callable[..., Simulator]
+) -> None:
+    simulator = simulate()
+    run = {"SYMBOLS": "AAPL", "MODE": "missing"} | OCTOBER
+    stopped = step(script("backfill", "backfill", "Run"), simulator, DEADLINE_S="0", **run)
+    assert stopped.returncode == 0, stopped.stderr
+    refused = step(script("backfill", "backfill", "Run"), simulator, MASSIVE_API_KEY="no", **run)
+    assert refused.returncode == 3
+
+
+@pytest.mark.soak
+def test_a_reload_deals_the_watchlist_out_and_each_share_is_fetched_again(
+    step: Callable[..., "subprocess.CompletedProcess[str]"],
+    cli: Callable[..., Cli],
+    simulate: Callable[..., Simulator],
+    database_url: str,
+    tmp_path: Path,
+) -> None:
+    simulator = simulate()
+    assert cli(simulator)("watch", "add", "AAPL", "MSFT", "X:BTCUSD").code == 0
+    output = tmp_path / "output"
+
+    dealt = step(
+        script("reload", "shards", "Deal the symbols out"),
+        simulator,
+        SHARDS="2",
+        GITHUB_OUTPUT=str(output),
+    )
+    assert dealt.returncode == 0, dealt.stderr
+    [line] = output.read_text().splitlines()
+    shards = json.loads(line.removeprefix("shards="))
+    assert shards == ["AAPL,X:BTCUSD", "MSFT"]
+
+    for shard in shards:
+        done = step(script("reload", "reload", "Run"), simulator, SYMBOLS=shard, **OCTOBER)
+        assert done.returncode == 0, done.stderr
+    assert stored(database_url) == {(one, "d1") for one in ("AAPL", "MSFT", "X:BTCUSD")}
+
+    named = step(
+        script("reload", "shards", "Deal the symbols out"),
+        simulator,
+        SHARDS="4",
+        SYMBOLS="BRK.B,$(id)",
+        GITHUB_OUTPUT=str(output),
+    )
+    assert named.returncode == 0
+    assert output.read_text().splitlines()[-1] == 'shards=["BRK.B","$(id)"]'
