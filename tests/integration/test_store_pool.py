@@ -130,7 +130,7 @@ async def test_the_right_password_opens_the_door(guarded_url: str) -> None:
 @pytest.mark.direct
 async def test_a_wrong_password_is_one_line_that_does_not_show_it(guarded_url: str) -> None:
     wrong = guarded_url.replace(quote(PASSWORD, safe=""), "hunter2")
-    with pytest.raises(DatabaseError, match="can't be reached: password auth") as caught:
+    with pytest.raises(DatabaseError, match="can't be used: password auth") as caught:
         await _one(wrong)
     assert "hunter2" not in _all_that_is_said(caught.value)
     assert "\n" not in str(caught.value)
@@ -308,6 +308,7 @@ async def test_no_statement_is_prepared_for_longer_than_its_transaction(
     assert await database.run(prepared) == 0
 
 
+@pytest.mark.direct
 async def test_an_empty_notice_is_heard_and_nobody_elses_probe_is(
     database: Database, database_url: str
 ) -> None:
