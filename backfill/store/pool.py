@@ -29,7 +29,6 @@ _SEND_BUFFER: Final = 2**21
 _ATTEMPTS: Final = 6
 _PROBE_S: Final = 2.0
 _LIMITS: Final = "SET LOCAL statement_timeout = '55s'; SET LOCAL lock_timeout = '20s'"
-_HURRY: Final = f"{_LIMITS}; SET LOCAL synchronous_commit = off"
 
 _URL_PARAMETERS: Final = {
     "host", "port", "user", "password", "passfile", "dbname", "database", "sslmode", "sslcert",
@@ -124,13 +123,8 @@ class Database:
         finally:
             await _close(pool)
 
-    async def run(
-        self, work: Callable[[Connection], Awaitable[_T]], *, hurried: bool = False
-    ) -> _T:
+    async def run(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
         """Do work in one transaction and return its result.
-
-        A ``hurried`` one doesn't wait for the disk: it gets there with the next that does, or soon.
-        Should the server crash before, all of the transaction is lost, never a part.
 
         Raises
         ------
@@ -139,7 +133,7 @@ class Database:
         """
 
         async def again() -> _T:
-            return await _left_at_once(self._in_transaction(work, _HURRY if hurried else _LIMITS))
+            return await _left_at_once(self._in_transaction(work))
 
         return await self._retried(again)
 
@@ -186,13 +180,11 @@ class Database:
                 await stack.aclose()
             yield heard
 
-    async def _in_transaction(
-        self, work: Callable[[Connection], Awaitable[_T]], settings: str
-    ) -> _T:
+    async def _in_transaction(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
         async with self._pool.acquire(timeout=_CONNECT_S) as connection:
             try:
                 async with connection.transaction():
-                    await connection.execute(settings)
+                    await connection.execute(_LIMITS)
                     return await work(connection)
             except asyncpg.InternalClientError:
                 # asyncpg 0.31 loses track of a session that the server ends amid a COPY.

@@ -308,6 +308,7 @@ async def test_no_statement_is_prepared_for_longer_than_its_transaction(
     assert await database.run(prepared) == 0
 
 
+@pytest.mark.direct
 async def test_an_empty_notice_is_heard_and_nobody_elses_probe_is(
     database: Database, database_url: str
 ) -> None:
