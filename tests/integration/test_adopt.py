@@ -13,6 +13,8 @@ from tests.conftest import NOW, Cli, blocking, query
 from tests.integration.store_kit import as_user
 from tests.integration.truth import true_bars
 
+pytestmark = pytest.mark.soak  # .ci/run runs it on every server that people may have
+
 AS_OF = ("--as-of", NOW.isoformat())
 THEIRS = """
 CREATE TYPE asset_type AS ENUM ('stock', 'future', 'option', 'crypto');

@@ -5,6 +5,8 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+import pytest
+
 from backfill.simulator import Simulator
 from tests.conftest import Cli, query
 
@@ -94,6 +96,7 @@ def test_metrics_tell_every_series_and_the_last_run(
     assert parsed(late.out)["backfill_behind_bars", aapl] == 1
 
 
+@pytest.mark.soak
 def test_markdown_is_a_table_in_which_a_name_is_only_a_name(
     simulate: Callable[..., Simulator], cli: Callable[..., Cli], database_url: str
 ) -> None:

@@ -114,6 +114,7 @@ def test_every_schedule_has_its_timeframes() -> None:
         assert set(filter(None, names.split(","))) <= set(Timeframe), cron
 
 
+@pytest.mark.soak
 def test_a_schedule_keeps_its_timeframes_of_those_that_are_watched(
     step: Callable[..., "subprocess.CompletedProcess[str]"],
     cli: Callable[..., Cli],
