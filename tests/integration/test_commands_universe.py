@@ -140,6 +140,7 @@ def test_a_malformed_symbol_is_refused_by_watch_before_anything_is_written(
     assert query(database_url, "SELECT count(*) FROM symbols")[0][0] == 0
 
 
+@pytest.mark.soak
 def test_two_spellings_of_a_pair_are_one_symbol_under_the_first(
     simulate: Callable[..., Simulator], cli: Callable[..., Cli], database_url: str
 ) -> None:

@@ -98,6 +98,7 @@ def test_the_newest_day_of_forty_symbols_is_one_call_and_nothing_the_second_time
     assert held[0][0] == 0
 
 
+@pytest.mark.soak
 def test_each_of_three_missed_sessions_is_a_call_the_newest_first(
     market: Market, run: Incremental, load: Callable[..., None], database_url: str
 ) -> None:
@@ -110,6 +111,7 @@ def test_each_of_three_missed_sessions_is_a_call_the_newest_first(
     assert_whole(database_url, market, FIVE, date(2024, 11, 15))
 
 
+@pytest.mark.soak
 def test_two_symbols_that_miss_five_sessions_have_a_call_each(
     market: Market, run: Incremental, load: Callable[..., None], database_url: str
 ) -> None:
@@ -218,6 +220,7 @@ def test_a_bad_bar_of_an_answer_is_quarantined_alone(
     assert run(day)[1] == []  # held for thirty days
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("fault", "sent"),
     [

@@ -121,6 +121,7 @@ def test_what_was_stored_of_the_other_company_leaves_when_the_names_become_known
     assert run("2024-08-14", *frames, *span).json["calls"] == 0
 
 
+@pytest.mark.soak
 def test_minutes_that_take_several_pages_are_of_one_company(
     market: Market, simulator: Simulator, run: Run, database_url: str
 ) -> None:

@@ -108,6 +108,7 @@ def test_a_ticker_with_a_new_owner_stops_and_is_not_paid_for_again_until_it_is_r
     assert backfill("symbols", "retire", "REUSE", "--json").code == 0  # who knows better
 
 
+@pytest.mark.soak
 def test_bars_of_the_new_owner_that_were_stored_leave_when_it_is_noticed(
     market: Market, run: Run, database_url: str
 ) -> None:

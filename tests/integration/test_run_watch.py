@@ -265,6 +265,7 @@ async def test_an_empty_watchlist_is_a_usage_error_at_the_start(
     assert raised.group_contains(UsageError, match="watch add")
 
 
+@pytest.mark.soak
 def test_the_command_prints_a_line_a_round_and_ends_with_130_when_it_is_told_to(
     simulate: Callable[..., Simulator], cli: Callable[..., Cli], database_url: str
 ) -> None:
