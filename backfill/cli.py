@@ -15,6 +15,7 @@ import typer
 
 if TYPE_CHECKING:
     from backfill.settings import Settings
+    from backfill.store.universe import WatchEntry
 
 app = typer.Typer(
     name="backfill",
@@ -371,17 +372,13 @@ def watch_add(
 ) -> None:
     """Keep symbols, in d1 unless timeframes are named; of one that is kept, change all of that."""
     settings = _settings()
-    from backfill import arguments, commands, listings
+    from backfill import arguments, commands
     from backfill.core.timeframe import Timeframe
 
     wanted = arguments.timeframes(timeframe, all_timeframes=all_timeframes) or (Timeframe.d1,)
     tickers = arguments.tickers(symbols)
     entries = asyncio.run(commands.watch(settings, tickers, list(wanted), since, priority))
-    _print(
-        listings.watchlist_as_dict(entries),
-        as_json=as_json,
-        text=lambda: listings.watchlist(entries),
-    )
+    _print_watchlist(entries, as_json=as_json)
 
 
 @watch_app.command("remove")
@@ -410,31 +407,33 @@ def watch_resume(symbols: Tickers, *, as_json: AsJson = False) -> None:
     _pause(symbols, paused=False, as_json=as_json)
 
 
-def _pause(symbols: list[str], *, paused: bool, as_json: bool) -> None:
-    settings = _settings()
-    from backfill import arguments, commands, listings
+def _print_watchlist(entries: "list[WatchEntry]", *, as_json: bool) -> None:
+    from backfill import listings
 
-    tickers = arguments.tickers(symbols)
-    entries = asyncio.run(commands.pause(settings, tickers, paused=paused))
     _print(
         listings.watchlist_as_dict(entries),
         as_json=as_json,
         text=lambda: listings.watchlist(entries),
     )
+
+
+def _pause(symbols: list[str], *, paused: bool, as_json: bool) -> None:
+    settings = _settings()
+    from backfill import arguments, commands
+
+    tickers = arguments.tickers(symbols)
+    entries = asyncio.run(commands.pause(settings, tickers, paused=paused))
+    _print_watchlist(entries, as_json=as_json)
 
 
 @watch_app.command("list")
 def watch_list(*, as_json: AsJson = False) -> None:
     """List the watchlist."""
     settings = _settings()
-    from backfill import commands, listings
+    from backfill import commands
 
     entries = asyncio.run(commands.watchlist(settings))
-    _print(
-        listings.watchlist_as_dict(entries),
-        as_json=as_json,
-        text=lambda: listings.watchlist(entries),
-    )
+    _print_watchlist(entries, as_json=as_json)
 
 
 @quarantine_app.command("list")
