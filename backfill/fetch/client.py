@@ -16,6 +16,7 @@ from yarl import URL
 from backfill.core.wire import Request, Response
 from backfill.errors import (
     BadAnswer,
+    LimitReached,
     ProviderUnavailable,
     RateLimited,
     SeriesError,
@@ -83,6 +84,9 @@ class Client:
         self._patience = patience
         self._stop = stop
         self._breaker = Breaker(stop, symbols)
+        self._sending = 0
+        self._all_answered = asyncio.Event()
+        self._all_answered.set()
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reader")
         self._jitter = tenacity.wait_exponential_jitter(
             multiplier=patience.backoff_s, max=patience.backoff_max_s, jitter=patience.backoff_s
@@ -199,8 +203,23 @@ class Client:
         )
 
     async def _send(self, request: Request, url: URL, queued: Callable[[], None]) -> Response:
-        self._tally.reserve()
-        queued()
+        """Send a request, unless the run's calls are used up: then the last of them end first."""
+        try:
+            self._tally.reserve()
+        except LimitReached:
+            await self._stop.unless_set(self._all_answered.wait())
+            raise
+        self._sending += 1
+        self._all_answered.clear()
+        try:
+            queued()
+            return await self._exchange(request, url)
+        finally:
+            self._sending -= 1
+            if not self._sending:
+                self._all_answered.set()
+
+    async def _exchange(self, request: Request, url: URL) -> Response:
         slot = await self._stop.unless_set(self._pacer.slot(request.cost))
         self._tally.count(request.kind)
         try:

@@ -115,6 +115,23 @@ def test_when_calls_are_few_they_are_spent_by_priority_but_never_on_the_past_of_
     assert [call.ticker for call in asked(simulator)] == ["MSFT", "NVDA", "AAPL", "MSFT"]
 
 
+def test_every_call_that_max_calls_allows_is_made_however_long_it_waits_for_its_slot(
+    simulate: Callable[..., Simulator],
+    cli: Callable[..., Cli],
+) -> None:
+    simulator = simulate(quota="20/3s")
+    run = cli(simulator, BACKFILL_QUOTA="20/3s")
+
+    ended = run(
+        "run", "--symbols", "AAPL,MSFT,NVDA,TSLA,JPM", "-t", "d1", "--max-calls", "3",
+        *AS_OF, "--json",
+    )  # fmt: skip
+
+    assert ended.code == 5
+    assert (ended.json["calls"], ended.json["series"]["complete"]) == (3, 3)
+    assert len(asked(simulator)) == 3
+
+
 def test_a_deadline_ends_a_run_within_ten_seconds_and_the_next_run_goes_on(
     market: Market,
     simulate: Callable[..., Simulator],
