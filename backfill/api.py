@@ -151,7 +151,12 @@ async def gaps(
         result = Verification(Tally(limit=verify_calls), failures=failures)
         symbols = len({sample.tracked.series.symbol.id for sample in chosen})
         async with open_client(
-            settings, database, result.tally, stop or StopSignal(), symbols=symbols
+            settings,
+            database,
+            result.tally,
+            stop or StopSignal(),
+            now_ms=to_ms(now),
+            symbols=symbols,
         ) as client:
             await Verifier(settings, database, client, now, result).verify(chosen)
         return Findings(found, result)
@@ -306,7 +311,12 @@ class _Run:
             return
         symbols = len({work.symbol.id for work, _ in due})
         async with open_client(
-            settings, self._database, self._tally, self._stop, symbols=symbols
+            settings,
+            self._database,
+            self._tally,
+            self._stop,
+            now_ms=rules.now_ms,
+            symbols=symbols,
         ) as client:
             reference = ReferenceDesk(self._id, self._database, client, settings.provider, outcomes)
             context = Context(

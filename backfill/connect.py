@@ -43,11 +43,17 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
 
 @asynccontextmanager
 async def open_client(
-    settings: Settings, database: Database, tally: Tally, stop: StopSignal, *, symbols: int
+    settings: Settings,
+    database: Database,
+    tally: Tally,
+    stop: StopSignal,
+    *,
+    now_ms: int,
+    symbols: int,
 ) -> AsyncIterator["Client"]:
     """Open a client whose calls share the quota with everybody who uses the key and the database.
 
-    ``symbols`` is how many it will ask for.
+    ``now_ms`` is what the run takes for now, ``symbols`` how many it will ask for.
 
     Raises
     ------
@@ -68,6 +74,7 @@ async def open_client(
         Pacer(quota, slots),
         tally,
         stop,
+        now_ms=now_ms,
         symbols=symbols,
     ) as client:
         yield client

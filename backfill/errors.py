@@ -10,6 +10,7 @@
     │   │   ├── LoginRefused
     │   │   └── SchemaMismatch
     │   ├── Unauthorised
+    │   ├── ClockAhead
     │   └── ProviderDown
     ├── SeriesError                exit 1   ends one series, never the others
     │   ├── UnknownSymbol
@@ -73,6 +74,10 @@ class Unauthorised(SharedFault):
     """The provider refused the key (401)."""
 
     outcome = "unauthorised"
+
+
+class ClockAhead(SharedFault):
+    """The run's clock is ahead of the provider's: it would take a forming bar for a final one."""
 
 
 class ProviderDown(SharedFault):

@@ -192,6 +192,7 @@ def client(
     patience: Patience = QUICK,
     base_url: str = BASE,
     quota: Quota | None = None,
+    now_ms: int = 0,
 ) -> Client:
     """A client with the key of the test, unlimited unless a quota is given."""
     return Client(
@@ -200,5 +201,6 @@ def client(
         Pacer(quota or Quota(), ledger),
         tally or Tally(),
         stop or StopSignal(),
+        now_ms=now_ms,
         patience=patience,
     )

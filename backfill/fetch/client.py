@@ -24,6 +24,7 @@ from backfill.errors import (
 )
 from backfill.fetch.body import ACCEPTED, too_long, unpacked
 from backfill.fetch.breaker import Breaker
+from backfill.fetch.clock import check_clock
 from backfill.fetch.quota import Pacer
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Tally
@@ -63,6 +64,9 @@ class Client:
 
     The headers with the key go to the provider's own origin only: a next-page link to another is
     an error, and redirects are not followed. ``symbols`` is how many the run asks for.
+
+    ``now_ms`` is what the run takes for now. An answer dated well before it ends the run unread: a
+    bar that still formed when the provider answered would be judged final by that clock.
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class Client:
         tally: Tally,
         stop: StopSignal,
         *,
+        now_ms: int,
         symbols: int = 1,
         patience: Patience = DEFAULT_PATIENCE,
     ) -> None:
@@ -81,6 +86,7 @@ class Client:
         self._keys = tuple(value.rpartition(" ")[2].encode() for value in headers.values())
         self._pacer = pacer
         self._tally = tally
+        self._now_ms = now_ms
         self._patience = patience
         self._stop = stop
         self._breaker = Breaker(stop, symbols)
@@ -136,6 +142,8 @@ class Client:
             If the run is to end.
         Unauthorised
             If the key was refused.
+        ClockAhead
+            If the answer is dated a minute or more before the run's clock.
         """
         url = self._url_of(request)
         attempts = tenacity.AsyncRetrying(
@@ -230,6 +238,7 @@ class Client:
                 trace_request_ctx=slot,
             ) as answer:
                 self._tally.answers += 1
+                check_clock(self._now_ms, answer.headers.get("Date"))
                 body = await self._body(answer)
                 headers = {name.lower(): value for name, value in answer.headers.items()}
                 headers.setdefault("date", formatdate(usegmt=True))

@@ -11,8 +11,6 @@ from backfill.core.timeframe import Timeframe
 from backfill.simulator import Market
 from tests.conftest import NOW, blocking, query
 
-_NOW_MS = round(NOW.timestamp() * 1000)
-
 # Each series' rows to the last bit, in one line that tells two tables apart.
 _BARS = """
     SELECT s.ticker, b.timeframe::text AS timeframe, count(*) AS bars,
@@ -77,8 +75,8 @@ def coverage(url: str, ticker: str, timeframe: str) -> list[tuple[datetime, date
     ]
 
 
-def covered_bars(url: str, market: Market) -> int:
-    """Return how many bars the market has in what the table claims; each of them is stored.
+def covered_bars(url: str, market: Market, now: datetime = NOW) -> int:
+    """Return how many bars the market has by now in what the table claims; each is stored.
 
     A bar in quarantine counts as stored. What is stored at all is the market's, too.
     """
@@ -97,18 +95,19 @@ def covered_bars(url: str, market: Market) -> int:
         {(row["ticker"], row["timeframe"]): np.array(row["stamps"]) for row in rows}
         for rows in stamps
     )
+    now_ms = round(now.timestamp() * 1000)
     found = 0
     for ticker, timeframe, ranges in claimed:
         have = stored.get((ticker, timeframe), np.empty(0, np.int64))
         for start_ms, end_ms in _ms(ranges):
-            true = market.bars(ticker, Timeframe(timeframe), start_ms, end_ms, now_ms=_NOW_MS)
+            true = market.bars(ticker, Timeframe(timeframe), start_ms, end_ms, now_ms=now_ms)
             missing = np.setdiff1d(true.ts_ms, have)
             missing = np.setdiff1d(missing, aside.get((ticker, timeframe), []))
             assert not len(missing), f"{ticker} {timeframe} claims {len(missing)} it lacks"
             found += len(true)
         if len(have):
             span = int(have[0]), int(have[-1]) + 1
-            true = market.bars(ticker, Timeframe(timeframe), *span, now_ms=_NOW_MS)
+            true = market.bars(ticker, Timeframe(timeframe), *span, now_ms=now_ms)
             assert not len(np.setdiff1d(have, true.ts_ms)), f"{ticker} {timeframe} has too many"
     _checks.append(found)
     return found

@@ -1,8 +1,8 @@
-"""A clock that is set back claims nothing that is not final, and costs nothing (R8)."""
+"""A clock that is wrong claims nothing that is not final, and costs nothing (R8)."""
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -48,3 +48,31 @@ def test_a_clock_that_is_set_back_and_forth_again_costs_no_bar_and_no_call(
     assert forth.code == 0, forth.err
     # A day of Apple's and its sixteen hours, a day and as many hours of the other's.
     assert tables.size(database_url) == size + 1 + 16 + 1 + 24
+
+
+@pytest.mark.parametrize("ahead", [timedelta(minutes=3), timedelta(days=1)], ids=str)
+@pytest.mark.parametrize("plan", ["free", "unlimited"])
+def test_a_clock_that_is_ahead_of_the_providers_stores_nothing_and_says_so(
+    plan: str,
+    ahead: timedelta,
+    market: Market,
+    provider: Callable[..., Simulator],
+    command: Callable[..., Command],
+    database_url: str,
+) -> None:
+    simulator = provider(now=None, plan=plan)
+    now = datetime.now(UTC)
+    run = replace(command(simulator, BACKFILL_PLAN=plan), now=now)
+    begin = (now - timedelta(days=9)).date().isoformat()
+    series = ("--symbols", "AAPL,X:BTCUSD", "-t", "m1", "-t", "d1", "--from", begin)
+
+    wrong = replace(run, now=now + ahead)(*series)
+
+    assert wrong.code == 3, wrong.err
+    assert "ahead of the provider's" in wrong.err
+    assert len(simulator.calls) <= 6  # no more than were under way
+    assert tables.bars(database_url) == []
+    assert [ranges for *_, ranges in tables.claims(database_url) if ranges] == []
+    right = run(*series)
+    assert right.code == 0, right.err
+    assert tables.covered_bars(database_url, market, now) > 7_000

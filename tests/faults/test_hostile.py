@@ -92,6 +92,7 @@ async def test_a_slow_drip_ends_with_the_deadline_of_the_attempt(
             Pacer(Quota(), WrittenLedger()),
             Tally(),
             StopSignal(),
+            now_ms=0,
             patience=patience,
         ) as client:
             return await client.fetch(Request(path), read, asker="AAPL d1")

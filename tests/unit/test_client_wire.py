@@ -13,7 +13,13 @@ import pytest
 
 from backfill.core.terms import Quota, Window
 from backfill.core.wire import Request, Response
-from backfill.errors import ProviderError, ProviderUnavailable, SeriesError, UnreadableAnswer
+from backfill.errors import (
+    ClockAhead,
+    ProviderError,
+    ProviderUnavailable,
+    SeriesError,
+    UnreadableAnswer,
+)
 from backfill.fetch.client import Patience
 from backfill.fetch.tally import Tally
 from backfill.providers.massive import Massive
@@ -23,6 +29,7 @@ Speak = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 MASSIVE: Final = Massive()
 ONCE: Final = Patience(attempts=1, connect_s=5, read_s=5, total_s=5, body_limit=1_000_000)
+_NOON_MS: Final = 1_731_412_800_000
 
 
 def read(response: Response) -> bytes:
@@ -112,6 +119,42 @@ async def test_an_address_means_the_same_where_it_arrives(
         assert unquote(raw_path) == path
         assert raw_path.count("/") == target.partition("?")[0].count("/")
         assert parse_qsl(raw_query) == query
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        "Tue, 12 Nov 2024 11:58:59 GMT",
+        "Tue, 12 Nov 2024 12:58:59 +0100",
+        "Mon, 1 Jan 1990 00:00:00 GMT",
+    ],
+)
+@pytest.mark.parametrize("status", ["200 OK", "403 Forbidden", "503 Service Unavailable"])
+async def test_an_answer_dated_a_minute_before_the_runs_clock_is_not_read(
+    status: str, date: str
+) -> None:
+    said = say(b"neither read nor tried again", status=status, Date=date)
+    async with listening(said) as (url, heard):
+        with pytest.raises(ClockAhead, match="ahead of the provider's"):
+            await fetch(url, now_ms=_NOON_MS, patience=Patience())
+    assert len(heard) == 1
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Date": "Tue, 12 Nov 2024 11:59:00 GMT"},
+        {"Date": "Wed, 13 Nov 2024 12:00:00 GMT"},
+        {"Date": "Mon, 11 Nov 2024 12:00:00 -0000"},
+        {"Date": "yesterday"},
+        {"Date": ""},
+        {},
+    ],
+    ids=str,
+)
+async def test_an_answer_dated_later_or_not_at_all_is_read(headers: dict[str, str]) -> None:
+    async with listening(say(b'{"status": "OK"}', **headers)) as (url, _):
+        assert await fetch(url, now_ms=_NOON_MS) == b'{"status": "OK"}'
 
 
 async def test_the_key_arrives_in_one_header_and_is_in_no_address() -> None:

@@ -1,0 +1,36 @@
+"""Whether a run's clock may be trusted to say which bars are final."""
+
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+from backfill.errors import ClockAhead
+
+_AHEAD_S: Final = 60
+"""The shortest settling of a provider: no bar counts as final sooner after its end."""
+
+
+def check_clock(now_ms: int, date: str | None) -> None:
+    """Hold what a run takes for now against the ``Date`` of an answer (RFC 9110, 6.6.1).
+
+    A bar that still formed when the provider answered would be stored as final by a run whose
+    clock is ahead of the provider's. A header that is missing or can't be read says nothing.
+
+    Raises
+    ------
+    ClockAhead
+        If the run's clock is more than a minute ahead.
+    """
+    try:
+        answered = parsedate_to_datetime(date or "")
+    except ValueError:
+        return
+    if answered.tzinfo is None:  # "-0000", which is no zone
+        return
+    ahead_s = now_ms / 1000 - answered.timestamp()
+    if ahead_s > _AHEAD_S:
+        raise ClockAhead(
+            f"this run's clock is {ahead_s:.0f} s ahead of the provider's, which answered at "
+            f"{answered.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}: set this machine's clock, or give "
+            "an earlier --as-of; of that answer nothing was stored"
+        )
