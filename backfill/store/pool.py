@@ -74,6 +74,7 @@ class Database:
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
+        self._left: set[asyncio.Task[Any]] = set()
 
     @classmethod
     @asynccontextmanager
@@ -118,10 +119,11 @@ class Database:
             raise LoginRefused(f"the database can't be reached: {said(error)}") from None
         except _FAULTS as error:
             raise DatabaseError(f"the database can't be reached: {said(error)}") from None
+        database = cls(pool)
         try:
-            yield cls(pool)
+            yield database
         finally:
-            await _close(pool)
+            await database._close()
 
     async def run(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
         """Do work in one transaction and return its result.
@@ -133,7 +135,7 @@ class Database:
         """
 
         async def again() -> _T:
-            return await _left_at_once(self._in_transaction(work))
+            return await self._left_at_once(self._in_transaction(work))
 
         return await self._retried(again)
 
@@ -147,7 +149,7 @@ class Database:
         """
 
         async def work() -> asyncpg.Record:
-            return await _left_at_once(self._pool.fetchrow(query, *values))
+            return await self._left_at_once(self._pool.fetchrow(query, *values))
 
         return await self._retried(work)
 
@@ -191,6 +193,30 @@ class Database:
                 connection.terminate()
                 raise
 
+    async def _left_at_once(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Await work; when cancelled, leave it to roll back by itself: a silent server takes long.
+
+        How it ends interests nobody then, and so `_close` sees it end: the loop would tell of it.
+        """
+        task = asyncio.ensure_future(work)
+        self._left.add(task)
+        task.add_done_callback(self._left.discard)
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+
+    async def _close(self) -> None:
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                await self._pool.close()
+        except TimeoutError:
+            self._pool.terminate()
+        if self._left:
+            await asyncio.wait(self._left, timeout=_CLOSE_S)
+
     async def _retried(self, work: Callable[[], Awaitable[_T]]) -> _T:
         attempts = tenacity.AsyncRetrying(
             stop=tenacity.stop_after_attempt(_ATTEMPTS),
@@ -233,25 +259,6 @@ async def _stop_listening(connection: Connection, channel: str, hear: Callable[.
                 await connection.remove_listener(channel, hear)
         except TimeoutError:
             connection.terminate()
-
-
-async def _left_at_once(work: Coroutine[Any, Any, _T]) -> _T:
-    """Await work; when cancelled, leave it to roll back by itself: a silent server takes long."""
-    task = asyncio.ensure_future(work)
-    task.add_done_callback(lambda done: done.cancelled() or done.exception())
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        task.cancel()
-        raise
-
-
-async def _close(pool: asyncpg.Pool) -> None:
-    try:
-        async with asyncio.timeout(_CLOSE_S):
-            await pool.close()
-    except TimeoutError:
-        pool.terminate()
 
 
 def _note_retry(state: tenacity.RetryCallState) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,8 +15,9 @@ from structlog.testing import capture_logs
 from backfill.core.coverage import Spans
 from backfill.errors import DatabaseError, LoginRefused, UsageError
 from backfill.store.bars import Counts, write_chunks
-from backfill.store.pool import CONNECTIONS, Database
+from backfill.store.pool import CONNECTIONS, Connection, Database
 from tests.conftest import _leave, blocking
+from tests.faults.proxy import Proxy
 from tests.integration.store_kit import (
     NOW,
     as_user,
@@ -340,3 +341,39 @@ async def test_a_listener_leaves_nothing_behind(database: Database, database_url
         pass
     for _ in range(CONNECTIONS):
         assert await value(database, "SELECT count(*) FROM pg_listening_channels()") == 0
+
+
+def test_work_that_was_given_up_while_the_server_is_silent_ends_with_the_database(
+    server: str, database_url: str
+) -> None:
+    # What is still under way when asyncio.run ends, and fails then, goes to stderr as a traceback.
+    told: list[str] = []
+
+    async def give_up(proxy: Proxy) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _loop, context: told.append(str(context)))
+        stalled = asyncio.Event()
+
+        async def rows() -> AsyncIterator[bytes]:
+            yield b"x\n"
+            proxy.stall()
+            stalled.set()
+            while True:
+                yield b"x" * 60_000 + b"\n"
+
+        async def copy(connection: Connection) -> None:
+            await connection.execute("CREATE TEMP TABLE t (x text) ON COMMIT DROP")
+            async with connection.transaction():
+                await connection.copy_to_table("t", source=rows())
+
+        async with Database.connect(proxy.url(database_url)) as database:
+            work = asyncio.ensure_future(database.run(copy))
+            await stalled.wait()
+            work.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await work
+
+    with Proxy.before(server) as proxy:
+        blocking(give_up(proxy))
+        proxy.resume()
+    assert told == []
