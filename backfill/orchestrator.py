@@ -104,8 +104,9 @@ class Orchestrator:
         # A write that the database keeps waiting is rolled back; the next run asks again.
         with suppress(TimeoutError):
             async with asyncio.timeout(_GRACE_S):
-                for stream in tuple(self._open):
-                    await self._settle(stream, None)
+                await asyncio.gather(
+                    *(self._settle(stream, self._stop.reason) for stream in self._open)
+                )
 
     async def _work(self) -> None:
         """Give streams their turns, the one with the fewest pages first."""

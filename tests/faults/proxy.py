@@ -89,6 +89,17 @@ class Proxy:
 
         self._watch = watch
 
+    def stall_at(self, sent: bytes) -> None:
+        """Hold every byte back, once a client has sent these, which still arrive."""
+
+        def watch(data: bytes) -> bool:
+            if sent in data:
+                self._watch = None
+                self._flowing.clear()
+            return False
+
+        self._watch = watch
+
     def stall(self) -> None:
         """Hold every byte back."""
         self._call(self._flowing.clear)

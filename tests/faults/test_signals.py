@@ -7,7 +7,7 @@ import pytest
 
 from backfill.simulator import Action, Fault, Market, Simulator
 from tests.faults import tables
-from tests.faults.command import Command, Going
+from tests.faults.command import Command, Going, eventually
 from tests.faults.proxy import Proxy
 
 pytestmark = pytest.mark.soak
@@ -121,3 +121,30 @@ def test_a_signal_ends_a_run_whose_database_is_silent(
     simulator.clear_faults()
     assert_finished_by_the_next(run, database_url, market)
     assert [status for _, status, _ in tables.ledger(database_url)] == ["interrupted", "ok"]
+
+
+@pytest.mark.parametrize("sent", [b"ohlc_bars", b"COMMIT"], ids=bytes.decode)
+def test_a_series_whose_last_page_the_database_never_took_is_not_called_complete(
+    sent: bytes,
+    market: Market,
+    provider: Callable[..., Simulator],
+    command: Callable[..., Command],
+    database_url: str,
+    proxy: Proxy,
+) -> None:
+    simulator = provider()
+    simulator.inject(Fault(action=Action.DRIP, bytes_per_s=1e4, times=1))
+    run = command(simulator)
+    series = ("--symbol", "AAPL", "-t", "d1", "--from", "2024-03-01")
+    going = run.start(*series, DATABASE_URL=proxy.url(database_url))
+    eventually(lambda: simulator.calls)
+    proxy.stall_at(sent)  # what goes to the database next is the page
+    going.wait_for("fetch.page")
+    going.send(signal.SIGTERM)
+    ended = going.end()
+    proxy.resume()
+    assert ended.code == 130, ended.err
+    assert ended.json["series"]["complete"] == 0
+    tables.expire_leases(database_url)
+    assert run(*series).json["series"]["complete"] == 1
+    assert tables.covered_bars(database_url, market) > 100
