@@ -15,10 +15,12 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from backfill.core.calendar import ZONES
 from backfill.core.timeframe import Timeframe
 from backfill.simulator import Market, Simulator, run_in_thread
 from backfill.store.migrate import migrate
 from backfill.store.pool import Database
+from backfill.store.sessions import load_calendar
 from tests import hosts
 
 _T = TypeVar("_T")
@@ -83,6 +85,21 @@ def template(server: str) -> str:
 
     blocking(make())
     return "schema_only"
+
+
+@pytest.fixture(scope="session")
+def with_calendars(server: str, template: str) -> str:
+    """The name of a database that holds the schema and the sessions of both calendars."""
+
+    async def make() -> None:
+        await _execute(server, f"CREATE DATABASE with_calendars TEMPLATE {template}")
+        async with Database.connect(_in_database(server, "with_calendars")) as database:
+            for name in ZONES:
+                await load_calendar(database, name, NOW.date(), NOW.date())
+        await _leave(server, "with_calendars")
+
+    blocking(make())
+    return "with_calendars"
 
 
 @pytest.fixture

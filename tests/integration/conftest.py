@@ -4,26 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from backfill.store.pool import Database
-from backfill.store.sessions import load_calendar
-from tests.conftest import NOW, _execute, _fresh, _in_database, _leave, blocking
+from tests.conftest import _fresh
 
-_COMMANDS = ("test_run_", "test_commands_", "test_quarantine", "test_views", "test_validation")
-
-
-@pytest.fixture(scope="session")
-def with_calendars(server: str, template: str) -> str:
-    """The name of a database that holds the schema and the sessions of both calendars."""
-
-    async def make() -> None:
-        await _execute(server, f"CREATE DATABASE with_calendars TEMPLATE {template}")
-        async with Database.connect(_in_database(server, "with_calendars")) as database:
-            for name in ("XNYS", "24/7"):
-                await load_calendar(database, name, NOW.date(), NOW.date())
-        await _leave(server, "with_calendars")
-
-    blocking(make())
-    return "with_calendars"
+_COMMANDS = (
+    *("test_run_", "test_commands_", "test_quarantine", "test_views", "test_validation"),
+    "test_gaps",
+)
 
 
 @pytest.fixture
