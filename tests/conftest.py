@@ -147,6 +147,12 @@ def simulate(market: Market) -> Iterator[Callable[..., Simulator]]:
         yield start
 
 
+_NOT_INHERITED = {
+    *("DATABASE_URL", "MASSIVE_API_KEY", "POLYGON_API_KEY", "CI", "GITHUB_ACTIONS"),
+    "PYTHONDONTWRITEBYTECODE",  # compiling anew takes an eighth of a command's time
+}
+
+
 @dataclass(frozen=True)
 class Ended:
     """A command that has ended."""
@@ -183,9 +189,7 @@ class Cli:
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith("BACKFILL_")
-            and name
-            not in {"DATABASE_URL", "MASSIVE_API_KEY", "POLYGON_API_KEY", "CI", "GITHUB_ACTIONS"}
+            if not name.startswith("BACKFILL_") and name not in _NOT_INHERITED
         }
         return subprocess.Popen(
             [sys.executable, "-m", "backfill", *arguments],
