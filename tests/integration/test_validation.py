@@ -11,7 +11,6 @@ from typing import Any
 import asyncpg
 import pytest
 
-from backfill.core.checks import Reason
 from backfill.simulator import Action, Fault, Market, Simulator, run_in_thread
 from tests.conftest import KEY, Cli, _execute, _fresh, _in_database, blocking, query
 
@@ -137,11 +136,6 @@ def delete(url: str, ticker: str, timeframe: str, where: str) -> None:
 def test_every_query_of_the_document_is_tested_here() -> None:
     assert DOCUMENT.count("```sql") == len(BLOCKS)  # one a section
     assert set(BLOCKS) == QUIET | {"Coverage", "Changes"}
-
-
-def test_the_document_explains_every_reason_of_the_quarantine() -> None:
-    explained = re.findall(r"^\| `(\w+)` \| \S", DOCUMENT, re.M)
-    assert explained == list(Reason)
 
 
 def test_on_a_healthy_database_each_query_says_what_the_text_says(database_url: str) -> None:
