@@ -23,14 +23,15 @@ def check_clock(now_ms: int, date: str | None) -> None:
     """
     try:
         answered = parsedate_to_datetime(date or "")
-    except ValueError:
-        return
-    if answered.tzinfo is None:  # "-0000", which is no zone
+        if answered.tzinfo is None:  # "-0000", which is no zone
+            return
+        answered = answered.astimezone(UTC)
+    except (ValueError, OverflowError):
         return
     ahead_s = now_ms / 1000 - answered.timestamp()
     if ahead_s > _AHEAD_S:
         raise ClockAhead(
             f"this run's clock is {ahead_s:.0f} s ahead of the provider's, which answered at "
-            f"{answered.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}: set this machine's clock, or give "
+            f"{answered:%Y-%m-%dT%H:%M:%SZ}: set this machine's clock, or give "
             "an earlier --as-of; of that answer nothing was stored"
         )

@@ -23,5 +23,5 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
         at = parsedate_to_datetime(value)
         now = parsedate_to_datetime(headers.get("date", ""))
         return max(0.0, (at - now).total_seconds())
-    except (ValueError, TypeError):  # TypeError: one of them is in "-0000", which is no zone
+    except (ValueError, OverflowError, TypeError):  # the last: "-0000", which is no zone
         return None

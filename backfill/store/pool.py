@@ -74,7 +74,7 @@ class Database:
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
-        self._left: set[asyncio.Task[Any]] = set()
+        self._under_way: set[asyncio.Task[Any]] = set()
 
     @classmethod
     @asynccontextmanager
@@ -199,8 +199,8 @@ class Database:
         How it ends interests nobody then, and so `_close` sees it end: the loop would tell of it.
         """
         task = asyncio.ensure_future(work)
-        self._left.add(task)
-        task.add_done_callback(self._left.discard)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             return await asyncio.shield(task)
@@ -214,8 +214,8 @@ class Database:
                 await self._pool.close()
         except TimeoutError:
             self._pool.terminate()
-        if self._left:
-            await asyncio.wait(self._left, timeout=_CLOSE_S)
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=_CLOSE_S)
 
     async def _retried(self, work: Callable[[], Awaitable[_T]]) -> _T:
         attempts = tenacity.AsyncRetrying(

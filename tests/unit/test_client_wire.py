@@ -147,6 +147,7 @@ async def test_an_answer_dated_a_minute_before_the_runs_clock_is_not_read(
         {"Date": "Wed, 13 Nov 2024 12:00:00 GMT"},
         {"Date": "Mon, 11 Nov 2024 12:00:00 -0000"},
         {"Date": "yesterday"},
+        {"Date": "Tue, 12 Nov 99999999999999 11:00:00 GMT"},
         {"Date": ""},
         {},
     ],

@@ -362,6 +362,7 @@ SENT: Final = "Tue, 24 Nov 2026 11:00:00 GMT"
         ({"retry-after": " 120 "}, 120.0),
         ({"retry-after": "-7"}, None),
         ({"retry-after": "soon"}, None),
+        ({"retry-after": "Tue, 24 Nov 99999999999999 11:00:30 GMT", "date": SENT}, None),
         ({"retry-after": "Tue, 24 Nov 2026 11:00:30 GMT", "date": SENT}, 30.0),
         ({"retry-after": "Tue, 24 Nov 2026 12:00:30 +0100", "date": SENT}, 30.0),
         ({"retry-after": "Tue, 24 Nov 2026 10:59:00 GMT", "date": SENT}, 0.0),
