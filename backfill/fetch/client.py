@@ -143,7 +143,7 @@ class Client:
         Unauthorised
             If the key was refused.
         ClockAhead
-            If the answer is dated a minute or more before the run's clock.
+            If the answer is dated more than a minute before the run's clock.
         """
         url = self._url_of(request)
         attempts = tenacity.AsyncRetrying(
