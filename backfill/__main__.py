@@ -1,6 +1,6 @@
 """``python -m backfill``."""
 
-from backfill.cli import main
+from backfill.cli.main import main
 
 if __name__ == "__main__":
     main()

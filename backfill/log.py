@@ -10,7 +10,7 @@ from typing import Any, Final
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from backfill.plain import json_line, lines
+from backfill.core.plain import json_line, lines
 
 _BLOT: Final = "***"
 _SHORTEST_SECRET: Final = 4

@@ -17,11 +17,11 @@ from backfill.core.terms import Terms
 from backfill.core.timeframe import Timeframe
 from backfill.core.work import Demand, Mode, Rules, Target, calls_saved, plan_work
 from backfill.fetch.quota import spacing_s
-from backfill.grouped import grouping
+from backfill.present.tables import duration_text
 from backfill.providers import provider_named
+from backfill.run.grouped import grouping
+from backfill.run.outcomes import Plan
 from backfill.settings import Settings
-from backfill.summary import Plan
-from backfill.tables import duration_text
 from tests.calendars import calendar
 
 DOCS: Final = Path(__file__).resolve().parents[1] / "docs"

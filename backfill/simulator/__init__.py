@@ -7,9 +7,9 @@ package: it is what they are held to.
 
 from backfill.simulator.calls import Call
 from backfill.simulator.faults import Action, Fault
-from backfill.simulator.listings import Dividend, Listing, Split
-from backfill.simulator.market import Market
+from backfill.simulator.market.market import Market
 from backfill.simulator.server import Simulator, run_in_thread, serve
+from backfill.simulator.wire.listings import Dividend, Listing, Split
 
 __all__ = [
     "Action",

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from backfill.simulator.faults import Action, Fault
-from backfill.simulator.protocol import BARS_PATH, Ask
+from backfill.simulator.wire.protocol import BARS_PATH, Ask
 
 Body = dict[str, Any]
 

@@ -19,10 +19,10 @@ from backfill.simulator.control import control_routes
 from backfill.simulator.delivery import Payload, compressed, deliver
 from backfill.simulator.faults import Action, Fault, Faults
 from backfill.simulator.mangle import mangle_ask, mangle_body, mangle_bytes
-from backfill.simulator.market import Market
-from backfill.simulator.protocol import BARS_PATH, Answer, Ask, Plan, epoch_ms, refusal
+from backfill.simulator.market.market import Market
 from backfill.simulator.quota import SlidingWindows
-from backfill.simulator.routes import answer
+from backfill.simulator.wire.protocol import BARS_PATH, Answer, Ask, Plan, epoch_ms, refusal
+from backfill.simulator.wire.routes import answer
 
 
 class Simulator:

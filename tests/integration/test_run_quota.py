@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from backfill.core.timeframe import Timeframe
-from backfill.orchestrator import WORKERS
+from backfill.run.orchestrator import WORKERS
 from backfill.simulator import Market, Simulator
 from tests.conftest import NOW, Cli
 from tests.faults import tables

@@ -15,13 +15,13 @@ from pydantic import SecretStr
 from backfill.core.timeframe import Timeframe
 from backfill.errors import Interrupted, UsageError
 from backfill.fetch.stop import StopSignal
-from backfill.job import Job
+from backfill.run.job import Job
+from backfill.run.outcomes import Summary
+from backfill.run.rounds import Ending, Rhythm, watch
 from backfill.settings import Settings
 from backfill.simulator import Action, Fault, Simulator
 from backfill.store import universe
 from backfill.store.pool import Database
-from backfill.summary import Summary
-from backfill.watch import Ending, Rhythm, watch
 from tests.conftest import KEY, NOW, Cli, query
 from tests.faults.command import Going, Kept, eventually
 from tests.faults.proxy import Proxy

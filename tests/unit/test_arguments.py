@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from backfill import arguments
+from backfill.cli import arguments
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
 from backfill.core.work import Mode
 from backfill.errors import UsageError
-from backfill.job import Job
+from backfill.run.job import Job
 
 
 def job(**flags: Any) -> Job:

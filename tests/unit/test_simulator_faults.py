@@ -8,8 +8,8 @@ import pytest
 from backfill.simulator import Action, Call, Fault, Market
 from backfill.simulator.faults import Faults
 from backfill.simulator.mangle import mangle_ask, mangle_body, mangle_bytes
-from backfill.simulator.protocol import Ask
-from backfill.simulator.routes import answer
+from backfill.simulator.wire.protocol import Ask
+from backfill.simulator.wire.routes import answer
 
 PATH: Final = "/v2/aggs/ticker/AAPL/range/1/day/2024-07-01/2024-07-19"
 MARKET: Final = Market()

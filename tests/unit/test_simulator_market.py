@@ -14,7 +14,7 @@ import pytest
 from backfill.core.bars import NO_COUNT, Bars
 from backfill.core.timeframe import HOUR_MS, MINUTE_MS, Timeframe
 from backfill.simulator import Market
-from backfill.simulator.market import MONTH_BYTES
+from backfill.simulator.market.market import MONTH_BYTES
 
 NEW_YORK: Final = ZoneInfo("America/New_York")
 MARKET: Final = Market()
@@ -61,7 +61,7 @@ def test_a_bar_is_the_same_in_whatever_order_and_process_it_is_asked_for() -> No
     program = f"""
 from hashlib import sha256
 from backfill.simulator import Market
-from backfill.simulator.market import MONTH_BYTES
+from backfill.simulator.market.market import MONTH_BYTES
 from backfill.core.timeframe import Timeframe
 from tests.unit.test_simulator_market import digest
 for ticker, timeframe, month in {[(t, str(f), m) for t, f, m in asked]}:

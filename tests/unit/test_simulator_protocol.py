@@ -8,8 +8,8 @@ import pytest
 
 from backfill.core.timeframe import DAY_MS, MINUTE_MS, Timeframe
 from backfill.simulator import Market
-from backfill.simulator.protocol import Ask, Plan
-from backfill.simulator.routes import answer
+from backfill.simulator.wire.protocol import Ask, Plan
+from backfill.simulator.wire.routes import answer
 
 NEW_YORK: Final = ZoneInfo("America/New_York")
 MARKET: Final = Market()

@@ -1,0 +1,90 @@
+"""What there is of each series, and whether it is fresh by its calendar (R24)."""
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from backfill.audit.tracked import Tracked, tracked_series
+from backfill.settings import Settings
+from backfill.store import status
+from backfill.store.pool import Connection, Database
+from backfill.store.times import to_time
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesStatus:
+    """One series: what is stored, what is covered, and how far it is behind.
+
+    ``due_until`` is the end of the last bar that was due; ``behind`` counts the due bars after the
+    coverage. A series without bars is never fresh.
+    """
+
+    symbol: str
+    timeframe: str
+    bars: int
+    oldest: datetime | None
+    newest: datetime | None
+    coverage: list[tuple[datetime, datetime]]
+    due_until: datetime | None
+    behind: int
+    fresh: bool
+    quarantined: int
+    source: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON's own types."""
+        values = asdict(self)
+        for name in ("oldest", "newest", "due_until"):
+            values[name] = _iso(values[name])
+        values["coverage"] = [[_iso(start), _iso(end)] for start, end in self.coverage]
+        return values
+
+
+async def series_status(
+    database: Database, settings: Settings, as_of: datetime | None
+) -> list[SeriesStatus]:
+    """Return the status of every series that is kept, by symbol, finest timeframe first."""
+    now = as_of or datetime.now(UTC)
+    tracked = await tracked_series(database, settings, now)
+
+    async def load(connection: Connection) -> tuple[status.Holdings, status.Counts]:
+        return await status.holdings(connection), await status.quarantined(connection)
+
+    held, quarantined = await database.run(load)
+    return [
+        _status(one, settings, now, held.get(one.series.key), quarantined.get(one.series.key, 0))
+        for one in tracked
+    ]
+
+
+def _status(
+    tracked: Tracked,
+    settings: Settings,
+    now: datetime,
+    held: status.Holding | None,
+    quarantined: int,
+) -> SeriesStatus:
+    known = tracked.known
+    due = tracked.due(settings.terms, now)
+    behind = 0
+    if due is not None:
+        grid = tracked.calendar.grid(tracked.series.timeframe)
+        covered = known.coverage.hull
+        behind = grid.count((covered.end_ms if covered else due.start_ms, due.end_ms))
+    return SeriesStatus(
+        symbol=tracked.series.symbol.ticker,
+        timeframe=str(tracked.series.timeframe),
+        bars=held.bars if held else 0,
+        oldest=held.oldest if held else None,
+        newest=held.newest if held else None,
+        coverage=[(to_time(span.start_ms), to_time(span.end_ms)) for span in known.coverage],
+        due_until=to_time(due.end_ms) if due else None,
+        behind=behind,
+        fresh=held is not None and behind == 0,
+        quarantined=quarantined,
+        source=str(known.source) if known.source else None,
+    )
+
+
+def _iso(at: datetime | None) -> str | None:
+    return at.isoformat() if at else None

@@ -1,0 +1,109 @@
+"""The series that are kept: watched, or fetched at least once; with what is known of them."""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from backfill.core.calendar import Calendar
+from backfill.core.coverage import Span
+from backfill.core.plan import frontier_ms, wanted_span
+from backfill.core.series import Progress, Series, SymbolId
+from backfill.core.terms import Terms
+from backfill.core.timeframe import Timeframe
+from backfill.core.when import parse_since
+from backfill.core.work import life_of
+from backfill.errors import UsageError
+from backfill.run.job import EVERYTHING, Scope
+from backfill.settings import Settings
+from backfill.store import progress, status, universe
+from backfill.store.pool import Connection, Database
+from backfill.store.sessions import load_calendar
+from backfill.store.times import to_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """One series that is kept, on its calendar, and how deep it goes where no run has said."""
+
+    series: Series
+    calendar: Calendar
+    known: Progress
+    since: date
+    scope: Scope
+
+    def due(self, terms: Terms, now: datetime) -> Span | None:
+        """Return what of the scope the series should hold by now, in whole final slots, if any."""
+        symbol, timeframe = self.series
+        now_ms = to_ms(now)
+        start = self.known.wanted_from_ms
+        if start is None:
+            start = self.calendar.midnight(self.since)
+        first, last = self.scope.first, self.scope.last
+        return wanted_span(
+            self.calendar.grid(timeframe),
+            max(start, first.start_ms(self.calendar)) if first else start,
+            last.end_ms(self.calendar) if last else None,
+            frontier_ms(self.calendar, timeframe, terms.settling, now_ms),
+            life_of(symbol, self.calendar, terms, now_ms),
+        )
+
+
+async def tracked_series(
+    database: Database, settings: Settings, now: datetime, scope: Scope = EVERYTHING
+) -> list[Tracked]:
+    """Return the series of a scope that are kept, by symbol, finest timeframe first.
+
+    Symbols that no provider has confirmed are left out unless they are watched; retired ones, and
+    paused entries of the watchlist, altogether.
+
+    Raises
+    ------
+    UsageError
+        If the scope names a symbol that isn't kept.
+    """
+    default = settings.since_day(now.date())
+
+    async def load(
+        connection: Connection,
+    ) -> tuple[list[Series], dict[SymbolId, date], progress.Known]:
+        symbols = {
+            symbol.id: symbol
+            for symbol in await universe.known_symbols(connection)
+            if symbol.retired_on is None
+        }
+        watchlist = await universe.watched(connection)
+        for entry in watchlist:
+            if entry.paused:
+                symbols.pop(entry.symbol.id, None)
+        keys = {(entry.symbol.id, one) for entry in watchlist for one in entry.timeframes}
+        keys.update(await status.claimed_series(connection))
+        kept = [Series(symbols[key], one) for key, one in keys if key in symbols]
+        found = [one for one in kept if scope.holds(one)]
+        since = {
+            entry.symbol.id: parse_since(entry.since, now.date())
+            for entry in watchlist
+            if entry.since
+        }
+        return found, since, await progress.load_progress(connection, found)
+
+    found, since, known = await database.run(load)
+    strange = set(scope.tickers or ()) - {one.symbol.ticker for one in found}
+    if strange:
+        raise UsageError(
+            f"no series of {', '.join(sorted(strange))} is kept here; see: backfill status"
+        )
+    order = list(Timeframe)
+    found.sort(key=lambda one: (one.symbol.ticker, order.index(one.timeframe)))
+    calendars = {}
+    for name in sorted({one.symbol.calendar for one in found}):
+        first = min([default, *since.values(), settings.terms.window_start(now.date())])
+        calendars[name] = await load_calendar(database, name, first, now.date())
+    return [
+        Tracked(
+            one,
+            calendars[one.symbol.calendar],
+            known.get(one.key, Progress()),
+            since.get(one.symbol.id, default),
+            scope,
+        )
+        for one in found
+    ]

@@ -1,0 +1,147 @@
+"""The bodies of the smaller commands, each in a database of its own opening."""
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, date, datetime
+from functools import partial
+from typing import TypeVar
+
+from backfill.admin.adopt import Adopted, take_over
+from backfill.audit.gaps import series_gaps
+from backfill.audit.quarantine import Reopened, retry
+from backfill.audit.status import SeriesStatus, series_status
+from backfill.audit.tracked import tracked_series
+from backfill.core.series import Symbol
+from backfill.core.timeframe import Timeframe
+from backfill.core.when import parse_since
+from backfill.present.prometheus import Health
+from backfill.run.connect import open_database
+from backfill.settings import Settings
+from backfill.store import life, quarantine, universe
+from backfill.store.adopt import Adoption
+from backfill.store.life import Retired
+from backfill.store.migrate import ensure_schema
+from backfill.store.migrate import migrate as apply_migrations
+from backfill.store.pool import Connection, Database
+from backfill.store.quarantine import Choice, QuarantinedBar
+from backfill.store.runs import last_run
+from backfill.store.universe import WatchEntry
+
+_T = TypeVar("_T")
+
+
+async def migrate(settings: Settings) -> list[str]:
+    """Apply the migrations that are missing and return their names."""
+    async with open_database(settings) as database:
+        return await apply_migrations(database)
+
+
+async def adopt(settings: Settings, *, clean: bool, tell: Callable[[Adoption], None]) -> Adopted:
+    """Take over the tables of another system; ``tell`` hears first what will be done."""
+    async with open_database(settings) as database:
+        return await take_over(database, settings, clean=clean, tell=tell)
+
+
+async def status(settings: Settings, as_of: datetime | None) -> list[SeriesStatus]:
+    """Return the status of every series."""
+    async with open_database(settings) as database:
+        await ensure_schema(database)
+        return await series_status(database, settings, as_of)
+
+
+async def health(settings: Settings, as_of: datetime | None) -> Health:
+    """Return the status of every series, how many of its bars are missing, and the last run."""
+    now = as_of or datetime.now(UTC)
+    async with open_database(settings) as database:
+        await ensure_schema(database)
+        series = await series_status(database, settings, now)
+        tracked = await tracked_series(database, settings, now)
+        missing = {
+            (one.series.symbol.ticker, str(one.series.timeframe)): sum(
+                gap.slots for gap in one.gaps
+            )
+            for one in await series_gaps(database, settings, now, tracked)
+        }
+        return Health(series, missing, await database.run(last_run))
+
+
+async def add_symbols(settings: Settings, tickers: list[str]) -> list[Symbol]:
+    """Register symbols and return them; the first run that has bars of one confirms it."""
+    return await _in_transaction(
+        settings, lambda connection: universe.register(connection, tickers)
+    )
+
+
+async def list_symbols(settings: Settings) -> list[Symbol]:
+    """Return the symbols that are confirmed or watched."""
+    return await _in_transaction(settings, universe.known_symbols)
+
+
+async def retire_symbol(settings: Settings, ticker: str) -> Retired:
+    """Set a symbol aside under a dated name, and free its ticker."""
+    today = datetime.now(UTC).date()
+    return await _in_transaction(settings, partial(life.retire, ticker=ticker, today=today))
+
+
+async def watch(
+    settings: Settings,
+    tickers: list[str],
+    timeframes: list[Timeframe],
+    since: str | None,
+    priority: int,
+) -> list[WatchEntry]:
+    """Put symbols on the watchlist and return it."""
+    if since is not None:
+        parse_since(since, date(2026, 1, 1))
+
+    async def work(connection: Connection) -> list[WatchEntry]:
+        await universe.watch(connection, tickers, timeframes, since, priority)
+        return await universe.watched(connection)
+
+    return await _in_transaction(settings, work)
+
+
+async def unwatch(settings: Settings, tickers: list[str]) -> list[str]:
+    """Take symbols off the watchlist and return those that were on it."""
+    return await _in_transaction(settings, lambda connection: universe.unwatch(connection, tickers))
+
+
+async def pause(settings: Settings, tickers: list[str], *, paused: bool) -> list[WatchEntry]:
+    """Pause entries of the watchlist, or end their pause, and return it."""
+
+    async def work(connection: Connection) -> list[WatchEntry]:
+        await universe.pause(connection, tickers, paused=paused)
+        return await universe.watched(connection)
+
+    return await _in_transaction(settings, work)
+
+
+async def watchlist(settings: Settings) -> list[WatchEntry]:
+    """Return the watchlist."""
+    return await _in_transaction(settings, universe.watched)
+
+
+async def quarantined(
+    settings: Settings, choice: Choice, *, accepted: bool
+) -> list[QuarantinedBar]:
+    """Return the chosen bars in quarantine, with those that were accepted only if asked."""
+    listed = partial(quarantine.quarantined_bars, choice=choice, accepted=accepted)
+    return await _in_transaction(settings, listed)
+
+
+async def retry_quarantined(settings: Settings, choice: Choice) -> list[Reopened]:
+    """Have the next run ask again for the chosen bars; return the series that it will ask for."""
+    async with open_database(settings) as database:
+        await ensure_schema(database)
+        return await retry(database, choice, datetime.now(UTC).date())
+
+
+async def accept_quarantined(settings: Settings, choice: Choice) -> int:
+    """Mark the chosen bars in quarantine as looked at and return how many."""
+    return await _in_transaction(settings, partial(quarantine.accept, choice=choice))
+
+
+async def _in_transaction(settings: Settings, work: Callable[[Connection], Awaitable[_T]]) -> _T:
+    database: Database
+    async with open_database(settings) as database:
+        await ensure_schema(database)
+        return await database.run(work)

@@ -1,0 +1,585 @@
+"""The commands and their exit codes; what they do is elsewhere.
+
+Results go to stdout, logs to stderr. A fault that a user can mend is one line on stderr. Modules
+are imported by the commands that use them: ``backfill --help`` needs none.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from backfill.settings import Settings
+    from backfill.store.universe import WatchEntry
+
+app = typer.Typer(
+    name="backfill",
+    help="Keep a Postgres table of OHLC bars complete, current and true.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+symbols_app = typer.Typer(help="The symbols that are known.", no_args_is_help=True)
+watch_app = typer.Typer(help="The watchlist: what `run --all` keeps.", no_args_is_help=True)
+quarantine_app = typer.Typer(
+    help="The bars that failed a check. They never reach ohlc_bars; docs/validation.md tells why.",
+    no_args_is_help=True,
+)
+app.add_typer(symbols_app, name="symbols")
+app.add_typer(watch_app, name="watch")
+app.add_typer(quarantine_app, name="quarantine")
+
+_NO_ANSWER = "the provider gave no answer at all; is it reachable?"
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+AsOf = Annotated[
+    str | None,
+    typer.Option("--as-of", metavar="T", help="Plan and judge as of this instant."),
+]
+Tickers = Annotated[
+    list[str], typer.Argument(metavar="SYMBOL...", help="Such as AAPL, BRK.B, X:BTCUSD.")
+]
+Timeframes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--timeframe", "-t", metavar="T", help="m1 m5 m15 m30 h1 h4 d1 w1 mn1; repeatable."
+    ),
+]
+Symbols = Annotated[
+    list[str] | None, typer.Option("--symbol", "-s", metavar="S", help="Repeatable.")
+]
+First = Annotated[
+    str | None, typer.Option("--from", metavar="D", help="First session, or an instant.")
+]
+Last = Annotated[str | None, typer.Option("--to", metavar="D", help="Last session, or an instant.")]
+Reasons = Annotated[
+    list[str] | None,
+    typer.Option("--reason", "-r", metavar="R", help="Such as high_low; repeatable."),
+]
+Everything = Annotated[bool, typer.Option("--all", help="Every bar that `list` shows.")]
+AllTimeframes = Annotated[bool, typer.Option("--all-timeframes", help="All nine.")]
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with its code."""
+    # numpy's linear algebra, of which nothing is used, would start a thread for each core.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    sys.exit(_exit_code())
+
+
+@app.command()
+def run(
+    symbol: Symbols = None,
+    symbols: Annotated[
+        str | None, typer.Option("--symbols", metavar="A,B,C", help="Several at once.")
+    ] = None,
+    *,
+    everything: Annotated[
+        bool, typer.Option("--all", help="The watchlist's unpaused entries.")
+    ] = False,
+    timeframe: Timeframes = None,
+    all_timeframes: AllTimeframes = False,
+    as_watched: Annotated[
+        bool,
+        typer.Option("--as-watched", help="With --all -t: only where the watchlist has them."),
+    ] = False,
+    incremental: Annotated[
+        bool, typer.Option("--incremental", help="What is new, and what was left unfinished.")
+    ] = False,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Fetch the range again, whatever is covered.")
+    ] = False,
+    first: First = None,
+    last: Last = None,
+    provider: Annotated[
+        str | None, typer.Option("--provider", metavar="P", help="Before BACKFILL_PROVIDER.")
+    ] = None,
+    as_of: AsOf = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the calls it would take, and make none.")
+    ] = False,
+    max_calls: Annotated[
+        int | None, typer.Option("--max-calls", metavar="N", min=0, help="Send no more than N.")
+    ] = None,
+    deadline: Annotated[
+        float | None, typer.Option("--deadline", metavar="S", min=0, help="Stop after S seconds.")
+    ] = None,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="With --all: stay, and run when a bar is due or it changes."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch what is missing into the database.
+
+    With --watch it goes on, round after round, until it is interrupted or its deadline is over;
+    with --json each round's summary is an object on a line of its own.
+    """
+    from backfill.cli import arguments
+
+    job = arguments.job(
+        symbol=symbol,
+        symbols=symbols,
+        everything=everything,
+        timeframe=timeframe,
+        all_timeframes=all_timeframes,
+        as_watched=as_watched,
+        incremental=incremental,
+        reload=reload,
+        first=first,
+        last=last,
+        as_of=as_of,
+        max_calls=max_calls,
+        deadline_s=deadline,
+    )
+    if watch:
+        arguments.check_watch(job, dry_run=dry_run)
+    settings = _settings(provider)
+    from backfill import api
+    from backfill.cli import foreground
+    from backfill.present import show
+
+    if watch:
+        ending = foreground.watch(
+            settings,
+            job,
+            lambda done: _print(done.as_dict(), as_json=as_json, text=lambda: show.summary(done)),
+        )
+        _exit(ending.exit_code, ending.error)
+    if dry_run:
+        plan = asyncio.run(api.plan(settings, job))
+        _print(plan.as_dict(), as_json=as_json, text=lambda: show.plan(plan))
+        return
+    summary = foreground.run(settings, job)
+    _print(summary.as_dict(), as_json=as_json, text=lambda: show.summary(summary))
+    _exit(summary.exit_code, summary.error)
+
+
+@app.command()
+def migrate(
+    *,
+    adopt: Annotated[
+        bool, typer.Option("--adopt", help="Take over another system's tables; every row stays.")
+    ] = False,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="With --adopt: bars off the grid go to quarantine.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bring the database's schema up to date."""
+    settings = _settings()
+    from backfill.cli import commands
+    from backfill.errors import UsageError
+    from backfill.present import listings
+
+    if adopt:
+        adopted = asyncio.run(
+            commands.adopt(
+                settings,
+                clean=clean,
+                tell=lambda adoption: None if as_json else listings.adoption(adoption),
+            )
+        )
+        _print(adopted.as_dict(), as_json=as_json, text=lambda: listings.adopted(adopted))
+        return
+    if clean:
+        raise UsageError("--clean goes with --adopt")
+    applied = asyncio.run(commands.migrate(settings))
+    _print(
+        {"applied": applied},
+        as_json=as_json,
+        text=lambda: typer.echo(
+            "\n".join(f"applied {name}" for name in applied) or "the schema is up to date"
+        ),
+    )
+
+
+@app.command()
+def status(
+    *,
+    as_of: AsOf = None,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", metavar="F", help="table, markdown, json or prometheus."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show every series: bars, range, coverage, freshness. Exits 4 if one is stale.
+
+    As prometheus, for a textfile collector, also the bars that are missing, and the last run.
+    """
+    from backfill.cli import arguments
+
+    shape = arguments.status_format(form, as_json=as_json)
+    settings = _settings()
+    from backfill.cli import commands
+    from backfill.core.when import parse_instant
+    from backfill.present import prometheus as metrics
+    from backfill.present import show
+
+    now = parse_instant(as_of) if as_of else None
+    if shape == "prometheus":
+        health = asyncio.run(commands.health(settings, now))
+        series = health.series
+        typer.echo(metrics.exposition(health), nl=False)
+    else:
+        series = asyncio.run(commands.status(settings, now))
+        _print(
+            {"series": [one.as_dict() for one in series]},
+            as_json=shape == "json",
+            text=lambda: show.status(series, markdown=shape == "markdown"),
+        )
+    raise typer.Exit(0 if all(one.fresh for one in series) else 4)
+
+
+@app.command()
+def simulate(
+    *,
+    port: Annotated[int, typer.Option(metavar="P", help="0 takes any free one.")] = 0,
+    key: Annotated[str, typer.Option(metavar="K", help="The key it accepts.")] = "sim-key",
+    quota: Annotated[
+        str, typer.Option(metavar="Q", help="5/60s, 8/60s,800/1d or unlimited.")
+    ] = "5/60s",
+    plan: Annotated[str, typer.Option(metavar="P", help="free or unlimited.")] = "free",
+    now: Annotated[
+        str | None, typer.Option(metavar="T", help="The market's clock; default the real one.")
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Another seed, another market.")] = 7,
+) -> None:
+    """Serve a simulated market by the provider's protocol on loopback, until interrupted."""
+    from backfill.cli import demo
+    from backfill.core.when import parse_instant
+
+    demo.serve(
+        port=port,
+        key=key,
+        quota=quota,
+        plan=plan,
+        now=parse_instant(now) if now else None,
+        seed=seed,
+    )
+
+
+@app.command("demo")
+def demo_() -> None:
+    """Backfill a simulated market into a real Postgres of its own, and tell what happens."""
+    from backfill.cli import demo
+
+    raise typer.Exit(demo.run())
+
+
+@app.command()
+def gaps(
+    *,
+    symbol: Symbols = None,
+    timeframe: Timeframes = None,
+    first: First = None,
+    last: Last = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Fetch just what is missing, and look again.")
+    ] = False,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Ask again for a sample of what is stored, and compare."),
+    ] = False,
+    max_calls: Annotated[
+        int, typer.Option("--max-calls", metavar="N", min=1, help="How many --verify may cost.")
+    ] = 10,
+    as_of: AsOf = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find the due bars that are missing, by the calendar. Exits 4 if there are any.
+
+    With --verify, bars that the provider has corrected since they were final are found too: pages
+    chosen at random are asked for again and compared. With --repair, what differs is fetched too.
+    """
+    from backfill.cli import arguments
+
+    scope = arguments.scope(symbol, timeframe, first, last)
+    settings = _settings()
+    from backfill.cli import foreground
+    from backfill.core.when import parse_instant
+    from backfill.present import show
+
+    now = parse_instant(as_of) if as_of else None
+    calls = max_calls if verify else None
+    if repair:
+        done = foreground.repair(settings, now, scope, calls)
+        _print(show.repair_as_dict(done), as_json=as_json, text=lambda: show.repair(done))
+        _exit(done.exit_code, done.error)
+    found = foreground.gaps(settings, now, scope, calls)
+    _print(show.findings_as_dict(found), as_json=as_json, text=lambda: show.findings(found))
+    _exit(found.exit_code, found.error)
+
+
+@symbols_app.command("add")
+def symbols_add(symbols: Tickers, *, as_json: AsJson = False) -> None:
+    """Register symbols, without watching them."""
+    settings = _settings()
+    from backfill.cli import arguments, commands
+    from backfill.present import listings
+
+    added = asyncio.run(commands.add_symbols(settings, arguments.tickers(symbols)))
+    _print(listings.symbols_as_dict(added), as_json=as_json, text=lambda: listings.symbols(added))
+
+
+@symbols_app.command("list")
+def symbols_list(*, as_json: AsJson = False) -> None:
+    """List the symbols that are confirmed or watched."""
+    settings = _settings()
+    from backfill.cli import commands
+    from backfill.present import listings
+
+    known = asyncio.run(commands.list_symbols(settings))
+    _print(listings.symbols_as_dict(known), as_json=as_json, text=lambda: listings.symbols(known))
+
+
+@symbols_app.command("retire")
+def symbols_retire(
+    symbol: Annotated[str, typer.Argument(metavar="SYMBOL", help="Such as REUSE.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Set a symbol aside whose ticker belongs to another company now.
+
+    Its rows stay, under a dated name such as REUSE@2024-06-28; nothing more is fetched for them.
+    The ticker is free for the other company: the watchlist goes on with that.
+    """
+    settings = _settings()
+    from backfill.cli import arguments, commands
+
+    [ticker] = arguments.tickers([symbol])
+    retired = asyncio.run(commands.retire_symbol(settings, ticker))
+    watched = f"; {retired.ticker} is watched on, as another symbol" if retired.watched else ""
+    _print(
+        {"ticker": retired.ticker, "retired_as": retired.name, "watched": retired.watched},
+        as_json=as_json,
+        text=lambda: typer.echo(f"{retired.ticker} is {retired.name} now{watched}"),
+    )
+
+
+@watch_app.command("add")
+def watch_add(
+    symbols: Tickers,
+    *,
+    timeframe: Timeframes = None,
+    all_timeframes: AllTimeframes = False,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="D", help="How deep: a date, 2y, 6mo, 30d.")
+    ] = None,
+    priority: Annotated[
+        int,
+        typer.Option("--priority", metavar="N", min=-1000, max=1000, help="Higher comes first."),
+    ] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Keep symbols, in d1 unless timeframes are named; of one that is kept, change all of that."""
+    settings = _settings()
+    from backfill.cli import arguments, commands
+    from backfill.core.timeframe import Timeframe
+
+    wanted = arguments.timeframes(timeframe, all_timeframes=all_timeframes) or (Timeframe.d1,)
+    tickers = arguments.tickers(symbols)
+    entries = asyncio.run(commands.watch(settings, tickers, list(wanted), since, priority))
+    _print_watchlist(entries, as_json=as_json)
+
+
+@watch_app.command("remove")
+def watch_remove(symbols: Tickers, *, as_json: AsJson = False) -> None:
+    """Stop keeping symbols; their bars stay."""
+    settings = _settings()
+    from backfill.cli import arguments, commands
+
+    removed = asyncio.run(commands.unwatch(settings, arguments.tickers(symbols)))
+    _print(
+        {"removed": removed},
+        as_json=as_json,
+        text=lambda: typer.echo(f"no longer watched: {', '.join(removed) or 'none of them was'}"),
+    )
+
+
+@watch_app.command("pause")
+def watch_pause(symbols: Tickers, *, as_json: AsJson = False) -> None:
+    """Leave symbols out of `run --all` until they are resumed; their bars stay."""
+    _pause(symbols, paused=True, as_json=as_json)
+
+
+@watch_app.command("resume")
+def watch_resume(symbols: Tickers, *, as_json: AsJson = False) -> None:
+    """Keep paused symbols again: the next run fetches what they missed."""
+    _pause(symbols, paused=False, as_json=as_json)
+
+
+def _print_watchlist(entries: "list[WatchEntry]", *, as_json: bool) -> None:
+    from backfill.present import listings
+
+    _print(
+        listings.watchlist_as_dict(entries),
+        as_json=as_json,
+        text=lambda: listings.watchlist(entries),
+    )
+
+
+def _pause(symbols: list[str], *, paused: bool, as_json: bool) -> None:
+    settings = _settings()
+    from backfill.cli import arguments, commands
+
+    tickers = arguments.tickers(symbols)
+    entries = asyncio.run(commands.pause(settings, tickers, paused=paused))
+    _print_watchlist(entries, as_json=as_json)
+
+
+@watch_app.command("list")
+def watch_list(*, as_json: AsJson = False) -> None:
+    """List the watchlist."""
+    settings = _settings()
+    from backfill.cli import commands
+
+    entries = asyncio.run(commands.watchlist(settings))
+    _print_watchlist(entries, as_json=as_json)
+
+
+@quarantine_app.command("list")
+def quarantine_list(
+    *,
+    symbol: Symbols = None,
+    timeframe: Timeframes = None,
+    reason: Reasons = None,
+    accepted: Annotated[
+        bool, typer.Option("--accepted", help="Show the accepted ones too.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List bars in quarantine by series, with their reasons and raw values."""
+    settings = _settings()
+    from backfill.cli import arguments, commands
+    from backfill.present import listings
+
+    choice = arguments.filters(symbol, timeframe, reason)
+    bars = asyncio.run(commands.quarantined(settings, choice, accepted=accepted))
+    _print(
+        {"bars": [bar.as_dict() for bar in bars]},
+        as_json=as_json,
+        text=lambda: listings.quarantine(bars),
+    )
+
+
+@quarantine_app.command("retry")
+def quarantine_retry(
+    *,
+    symbol: Symbols = None,
+    timeframe: Timeframes = None,
+    reason: Reasons = None,
+    everything: Everything = False,
+    as_json: AsJson = False,
+) -> None:
+    """Have the next run ask again for bars in quarantine.
+
+    This calls nobody: it takes their slots out of the coverage. Then run the series, for instance
+    `backfill run --symbol AAPL --incremental`. A bar that passes is stored; one that comes as it
+    came before is rejected again. Either way `quarantine list` shows it until you accept it.
+    """
+    settings = _settings()
+    from backfill.cli import arguments, commands
+    from backfill.present import listings
+
+    choice = arguments.choice(symbol, timeframe, reason, everything=everything)
+    series = asyncio.run(commands.retry_quarantined(settings, choice))
+    _print(
+        {"series": [one.as_dict() for one in series]},
+        as_json=as_json,
+        text=lambda: listings.retried(series),
+    )
+
+
+@quarantine_app.command("accept")
+def quarantine_accept(
+    *,
+    symbol: Symbols = None,
+    timeframe: Timeframes = None,
+    reason: Reasons = None,
+    everything: Everything = False,
+    as_json: AsJson = False,
+) -> None:
+    """Mark bars in quarantine as looked at: no longer listed, nor counted by `status`.
+
+    They stay where they are, with their values; `ohlc_bars` doesn't change.
+    """
+    settings = _settings()
+    from backfill.cli import arguments, commands
+
+    choice = arguments.choice(symbol, timeframe, reason, everything=everything)
+    accepted = asyncio.run(commands.accept_quarantined(settings, choice))
+    _print(
+        {"accepted": accepted},
+        as_json=as_json,
+        text=lambda: typer.echo(f"{accepted} bars accepted"),
+    )
+
+
+def _settings(provider: str | None = None) -> "Settings":
+    """Read the environment and set logging up with the secrets that it holds."""
+    from backfill import log
+    from backfill.settings import Settings
+
+    settings = Settings.load(provider_name=provider)
+    log.configure(settings.log_format, settings.secrets())
+    return settings
+
+
+def _print(values: dict[str, Any], *, as_json: bool, text: Callable[[], None]) -> None:
+    from backfill.core.plain import json_line
+
+    if as_json:
+        typer.echo(json_line(json.dumps(values)))
+    else:
+        text()
+
+
+def _exit(code: int, error: str | None) -> NoReturn:
+    """Exit; a cause that all series share is told in one line."""
+    if code == 3:
+        from backfill.notify import github
+
+        github.annotate("error", error or _NO_ANSWER)
+        _tell(error or _NO_ANSWER)
+    raise typer.Exit(code)
+
+
+def _exit_code() -> int:
+    from backfill.errors import BackfillError
+
+    try:
+        code = app(standalone_mode=False)
+    except typer.Abort:
+        return 130
+    except typer.TyperException as error:
+        return _refuse(error.format_message(), 2)
+    except BackfillError as error:
+        return _refuse(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _refuse("interrupted", 130)
+    except BrokenPipeError:
+        # The reader of stdout has gone; nothing is left to tell it, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _refuse(message: str, code: int) -> int:
+    from backfill.notify import github
+
+    _tell(message)
+    github.fault(message, code)
+    return code
+
+
+def _tell(message: str) -> None:
+    from backfill.core.plain import one_line
+
+    typer.echo(f"backfill: {one_line(message)}", err=True)

@@ -1,0 +1,84 @@
+"""Who else is told of a run than the one who started it: GitHub's pages, a dead-man's switch.
+
+Only the command does this. None of it changes how a run ends.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable
+from dataclasses import replace
+from typing import Final
+
+from backfill.api import Repair
+from backfill.errors import BackfillError
+from backfill.log import Redactor
+from backfill.notify import github
+from backfill.run.outcomes import Summary
+from backfill.settings import Settings
+
+_MOST_CHARACTERS: Final = 100_000
+
+
+async def reported(settings: Settings, running: Awaitable[Summary]) -> Summary:
+    """Await a run, and tell of its start and of how it ended, also by an error."""
+    redactor = Redactor(settings.secrets())
+    if settings.ping_url is None:
+        summary = await running
+        github.report(_redacted(summary, redactor))
+        return summary
+    # It loads the HTTP client, which a run that has nothing to fetch and nobody to tell needs not.
+    from backfill.notify.ping import Signal, ping
+
+    url = settings.ping_url.get_secret_value()
+    start = asyncio.create_task(ping(url, "start"))
+    signal: Signal = "fail"
+    body = "the run ended by an error that it doesn't know"
+    try:
+        summary = await running
+        told = _redacted(summary, redactor)
+        github.report(told)
+        signal, body = "success" if is_success(summary) else "fail", _body(told)
+    except BackfillError as error:
+        body = redactor.text(str(error))
+        raise
+    finally:
+        await start  # a start that is heard after the end would open another run
+        await ping(url, signal, body)
+    return summary
+
+
+async def repair_reported(settings: Settings, running: Awaitable[Repair]) -> Repair:
+    """Await a repair, and tell GitHub of its run, if there was something to ask for."""
+    done = await running
+    if done.summary is not None:
+        github.report(_redacted(done.summary, Redactor(settings.secrets())))
+    return done
+
+
+def is_success(summary: Summary) -> bool:
+    """Whether the dead-man's switch hears of success.
+
+    All is in place (0), or the run stopped at its limit (5) and got something done: the next one
+    goes on from there. A run that was interrupted has verified nothing of what it left.
+    """
+    bars = summary.bars
+    done = summary.series.complete or bars.inserted or bars.updated or bars.unchanged
+    return summary.exit_code == 0 or (summary.exit_code == 5 and bool(done))
+
+
+def _body(summary: Summary) -> str:
+    """Return the summary as JSON, with as many of its failures as a ping may carry."""
+    values = summary.as_dict() | {"error": summary.error}
+    while len(text := json.dumps(values)) > _MOST_CHARACTERS:
+        values["failures"] = values["failures"][: len(values["failures"]) // 2]
+    return text
+
+
+def _redacted(summary: Summary, redactor: Redactor) -> Summary:
+    return replace(
+        summary,
+        error=summary.error and redactor.text(summary.error),
+        failures=[
+            replace(failure, message=redactor.text(failure.message)) for failure in summary.failures
+        ],
+    )

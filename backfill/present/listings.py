@@ -1,0 +1,165 @@
+"""What is kept, as people see it: symbols, the watchlist, quarantine, tables taken over."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from backfill.admin.adopt import Adopted
+from backfill.audit.quarantine import Reopened
+from backfill.core.series import Symbol
+from backfill.present.tables import console, table_of, time_text
+from backfill.store.adopt import Adoption
+from backfill.store.quarantine import QuarantinedBar
+from backfill.store.universe import WatchEntry
+
+
+def symbols(found: Iterable[Symbol]) -> None:
+    """Print symbols."""
+    table = table_of(
+        "symbol", "type", "calendar", "listed", "delisted", "confirmed", "retired", "was"
+    )
+    for one in found:
+        table.add_row(
+            one.ticker,
+            one.asset_type,
+            one.calendar,
+            str(one.listed_on or ""),
+            str(one.delisted_on or ""),
+            "yes" if one.confirmed else "not yet",
+            str(one.retired_on or ""),
+            ", ".join(f"{alias.ticker} until {alias.valid_until}" for alias in one.aliases),
+        )
+    console().print(table)
+
+
+def symbols_as_dict(found: Iterable[Symbol]) -> dict[str, Any]:
+    """Return symbols as JSON's own types."""
+    return {
+        "symbols": [
+            {
+                "ticker": one.ticker,
+                "asset_type": one.asset_type,
+                "calendar": one.calendar,
+                "listed_on": one.listed_on.isoformat() if one.listed_on else None,
+                "delisted_on": one.delisted_on.isoformat() if one.delisted_on else None,
+                "confirmed": one.confirmed,
+                "retired_on": one.retired_on.isoformat() if one.retired_on else None,
+                "aliases": [
+                    {
+                        "ticker": alias.ticker,
+                        "from": alias.valid_from.isoformat(),
+                        "until": alias.valid_until.isoformat(),
+                    }
+                    for alias in one.aliases
+                ],
+            }
+            for one in found
+        ]
+    }
+
+
+def watchlist(entries: Iterable[WatchEntry]) -> None:
+    """Print the watchlist."""
+    table = table_of("symbol", "timeframes", "since", "priority", "paused")
+    for entry in entries:
+        table.add_row(
+            entry.symbol.ticker,
+            " ".join(entry.timeframes),
+            entry.since or "as the plan allows",
+            str(entry.priority or ""),
+            "yes" if entry.paused else "",
+        )
+    console().print(table)
+
+
+def watchlist_as_dict(entries: Iterable[WatchEntry]) -> dict[str, Any]:
+    """Return the watchlist as JSON's own types."""
+    return {
+        "watchlist": [
+            {
+                "symbol": entry.symbol.ticker,
+                "timeframes": [str(one) for one in entry.timeframes],
+                "since": entry.since,
+                "paused": entry.paused,
+                "priority": entry.priority,
+            }
+            for entry in entries
+        ]
+    }
+
+
+def quarantine(bars: list[QuarantinedBar]) -> None:
+    """Print bars in quarantine with their raw values, and why they are there."""
+    out = console()
+    if not bars:
+        out.print("no bar is in quarantine")
+        return
+    table = table_of(
+        "symbol", "timeframe", "ts", "reason", "open", "high", "low", "close", "volume",
+        "in the table", "accepted", "since", "run",
+    )  # fmt: skip
+    for bar in bars:
+        values = (bar.raw.get(name) for name in ("open", "high", "low", "close", "volume"))
+        table.add_row(
+            bar.symbol,
+            str(bar.timeframe),
+            f"{bar.ts:%Y-%m-%d %H:%M:%S}",
+            bar.reason,
+            *("" if value is None else str(value) for value in values),
+            "a bar by now" if bar.stored else "",
+            time_text(bar.accepted_at),
+            time_text(bar.quarantined_at),
+            str(bar.run_id),
+        )
+    out.print(table)
+    out.print(f"{len(bars):,} bars; `backfill quarantine retry` asks again, `accept` leaves it")
+
+
+def retried(series: list[Reopened]) -> None:
+    """Print the series that the next run asks again, and what to do for that."""
+    out = console()
+    if not series:
+        out.print(
+            "nothing to ask again for: none of these bars lies in a covered slot that lacks one"
+        )
+        return
+    for one in series:
+        out.print(f"{one.symbol} {one.timeframe}: {one.slots:,} slots are to be asked for again")
+    tickers = ",".join(dict.fromkeys(one.symbol for one in series))
+    flags = "".join(f" -t {name}" for name in sorted({str(one.timeframe) for one in series}))
+    out.print(f"The next run does it: backfill run --symbols {tickers}{flags} --incremental")
+
+
+def adoption(planned: Adoption) -> None:
+    """Print what taking over another system's tables will do."""
+    out = console()
+    out.print("Every row stays. To do:")
+    for step in planned.steps:
+        out.print(f"  {step}", markup=False)
+
+
+def adopted(result: Adopted) -> None:
+    """Print what became of another system's tables."""
+    out = console()
+    out.print(f"adopted {result.bars:,} bars; none of them says what is complete, so runs ask anew")
+    if result.set_aside:
+        table = table_of("set aside", "why")
+        for ticker, why in result.set_aside.items():
+            table.add_row(ticker, why)
+        out.print(table)
+    if result.off_grid:
+        table = table_of("symbol", "timeframe", "off the grid", "stored twice", "first")
+        for one in result.off_grid:
+            table.add_row(
+                one.series.symbol.ticker,
+                str(one.series.timeframe),
+                f"{one.bars:,}",
+                f"{one.twins:,}",
+                one.first.isoformat(),
+            )
+        out.print(table)
+        if result.cleaned:
+            out.print(
+                f"{result.cleaned:,} of them went to quarantine; see: backfill quarantine list"
+            )
+        else:
+            out.print("They stay; bars of the same sessions will come beside them, on the grid.")

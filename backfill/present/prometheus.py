@@ -1,0 +1,121 @@
+"""What `backfill status` says, in the text format of Prometheus.
+
+It fits a textfile collector: no time stamps of its own, and a value that isn't known is left out.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from backfill.audit.status import SeriesStatus
+from backfill.store.runs import LastRun
+
+_STATUSES: Final = ("ok", "partial", "failed", "stopped", "interrupted")
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What there is to say: every series, its missing slots by (symbol, timeframe), the last run.
+
+    ``gaps`` has no entry for a series without any.
+    """
+
+    series: list[SeriesStatus]
+    gaps: Mapping[tuple[str, str], int]
+    run: LastRun | None
+
+
+_Sample = tuple[dict[str, str], float | None]
+
+
+def exposition(health: Health) -> str:
+    """Return everything as metrics, each with its help and its type."""
+    return "".join(
+        line for name, means, samples in _metrics(health) for line in _family(name, means, samples)
+    )
+
+
+def _metrics(health: Health) -> Iterator[tuple[str, str, list[_Sample]]]:
+    series = [({"symbol": one.symbol, "timeframe": one.timeframe}, one) for one in health.series]
+    yield (
+        "freshness_seconds",
+        "From the end of what is covered to the end of the last due bar; 0 is fresh.",
+        [(labels, _late_s(one)) for labels, one in series],
+    )
+    yield (
+        "fresh",
+        "1 if the series has bars and every due one is covered.",
+        [(labels, int(one.fresh)) for labels, one in series],
+    )
+    yield (
+        "behind_bars",
+        "Due bars after what is covered.",
+        [(labels, one.behind) for labels, one in series],
+    )
+    yield (
+        "gap_bars",
+        "Due bars of the regular session that are missing, as `backfill gaps` counts them.",
+        [(labels, health.gaps.get((one.symbol, one.timeframe), 0)) for labels, one in series],
+    )
+    yield "bars", "Bars stored.", [(labels, one.bars) for labels, one in series]
+    yield (
+        "quarantined_bars",
+        "Bars in quarantine that nobody has accepted.",
+        [(labels, one.quarantined) for labels, one in series],
+    )
+    yield (
+        "newest_bar_timestamp_seconds",
+        "Start of the newest bar stored.",
+        [(labels, _epoch_s(one.newest)) for labels, one in series],
+    )
+    run = health.run
+    if run is None:
+        return
+    yield (
+        "last_run_status",
+        "1 for how the last run that has ended did.",
+        [({"status": one}, int(one == run.status)) for one in _STATUSES],
+    )
+    for name, means, value in (
+        ("last_run_exit_code", "Its exit code; missing if it died.", run.exit_code),
+        ("last_run_start_timestamp_seconds", "When it began.", _epoch_s(run.started_at)),
+        ("last_run_end_timestamp_seconds", "When it ended.", _epoch_s(run.finished_at)),
+        ("last_run_calls", "Requests for bars that it sent.", run.calls),
+        ("last_run_lookups", "Requests for reference data that it sent.", run.lookups),
+        (
+            "last_success_timestamp_seconds",
+            "When the last run ended that did all it was asked to.",
+            _epoch_s(run.succeeded_at),
+        ),
+    ):
+        yield name, means, [({}, value)]
+
+
+def _late_s(one: SeriesStatus) -> float | None:
+    if one.bars == 0 or one.due_until is None or not one.coverage:
+        return None
+    if one.behind == 0:
+        return 0
+    return (one.due_until - one.coverage[-1][1]).total_seconds()
+
+
+def _epoch_s(at: datetime | None) -> float | None:
+    return at.timestamp() if at else None
+
+
+def _family(name: str, means: str, samples: Iterable[_Sample]) -> Iterator[str]:
+    known = [(labels, value) for labels, value in samples if value is not None]
+    if known:
+        yield f"# HELP backfill_{name} {means}\n# TYPE backfill_{name} gauge\n"
+    for labels, value in known:
+        named = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items())
+        yield f"backfill_{name}{f'{{{named}}}' if named else ''} {_number(value)}\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)

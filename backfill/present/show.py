@@ -1,0 +1,218 @@
+"""What runs and looks found, as people see it: tables and sentences on stdout."""
+
+from typing import Any, Final
+
+from rich.text import Text
+
+from backfill.api import Findings, Repair
+from backfill.audit.gaps import SeriesGaps
+from backfill.audit.status import SeriesStatus
+from backfill.audit.verify import Verification
+from backfill.core.compare import Difference
+from backfill.core.plain import one_line
+from backfill.present import markdown as md
+from backfill.present.tables import console, duration_text, table_of, time_text
+from backfill.run.outcomes import Plan, Summary
+from backfill.store.times import to_time
+
+_SHOWN: Final = 20
+
+
+def summary(result: Summary) -> None:
+    """Print how a run ended."""
+    out = console()
+    counts, bars = result.series, result.bars
+    colour = {"ok": "green", "partial": "yellow", "stopped": "yellow"}.get(result.status, "red")
+    head = Text.assemble((result.status, f"bold {colour}"), f"  run {result.run_id}")
+    if result.error:
+        head.append(f"  {one_line(result.error)}")
+    out.print(head)
+    out.print(
+        f"{counts.total} series: {counts.complete} complete, {counts.partial} partial, "
+        f"{counts.failed} failed, {counts.skipped} held by another run"
+    )
+    out.print(
+        f"bars: {bars.inserted:,} inserted, {bars.updated:,} updated, "
+        f"{bars.unchanged:,} unchanged, {bars.rejected:,} rejected, {bars.withdrawn:,} withdrawn"
+    )
+    out.print(
+        f"{result.calls} calls, {result.lookups} look-ups, {result.retries} retries, "
+        f"{result.rate_limited} times rate-limited, in {result.duration_s:.1f} s"
+    )
+    if result.failures:
+        table = table_of("symbol", "timeframe", "outcome", "why")
+        for failure in result.failures:
+            table.add_row(
+                failure.symbol, failure.timeframe, failure.outcome, one_line(failure.message)
+            )
+        out.print(table)
+    if result.exit_code in {5, 130}:
+        out.print("What was stored stays; the next run goes on from there.")
+
+
+def plan(result: Plan) -> None:
+    """Print what a run would fetch."""
+    out = console()
+    table = table_of("symbol", "timeframe", "from", "to", "calls", "at most", "bars at most", "")
+    for one in result.series:
+        table.add_row(
+            one.symbol,
+            one.timeframe,
+            _day(one.first),
+            _day(one.last),
+            str(one.calls),
+            str(one.calls_max),
+            f"{one.bars:,}",
+            one.refusal or (f"rolled up from {one.derived_from}" if one.derived_from else ""),
+        )
+    out.print(table)
+    saved = f", {result.calls_saved} saved by rolling up" if result.calls_saved else ""
+    grouped = f", {result.calls_grouped} for a whole day each" if result.calls_grouped else ""
+    out.print(
+        f"{result.calls} calls expected{grouped}, {result.calls_max} at most{saved}; up to "
+        f"{result.bars:,} bars; about {duration_text(result.seconds)} at the quota. "
+        "Nothing was called."
+    )
+
+
+def status(series: list[SeriesStatus], *, markdown: bool = False) -> None:
+    """Print every series, and how many are stale; as a table of a page if ``markdown``."""
+    out = console()
+    if not series:
+        out.print(
+            "No series yet: add one with `backfill watch add AAPL`, then `backfill run --all`."
+        )
+        return
+    stale = sum(not one.fresh for one in series)
+    judged = f"{len(series)} series, {stale} stale" if stale else f"{len(series)} series, all fresh"
+    if markdown:
+        page = [*md.head(*_STATUS), *(md.row(*map(md.text, _cells(one))) for one in series)]
+        out.print("\n".join([*page, "", judged]), markup=False)
+        return
+    table = table_of(*_STATUS)
+    for one in series:
+        table.add_row(*_cells(one))
+    out.print(table)
+    out.print(judged)
+
+
+_STATUS: Final = (
+    "symbol", "timeframe", "bars", "oldest", "newest", "covered", "ranges", "fresh", "rejected",
+)  # fmt: skip
+
+
+def _cells(one: SeriesStatus) -> tuple[str, ...]:
+    return (
+        one.symbol,
+        one.timeframe,
+        f"{one.bars:,}",
+        time_text(one.oldest),
+        time_text(one.newest),
+        _covered(one),
+        str(len(one.coverage)),
+        "yes" if one.fresh else f"no, {one.behind} due",
+        str(one.quarantined or ""),
+    )
+
+
+def gaps(found: list[SeriesGaps]) -> None:
+    """Print gaps."""
+    out = console()
+    if not found:
+        out.print("no gaps")
+        return
+    table = table_of("symbol", "timeframe", "from", "to", "slots", "")
+    for one in found:
+        for gap in one.gaps:
+            table.add_row(
+                one.series.symbol.ticker,
+                str(one.series.timeframe),
+                time_text(to_time(gap.span.start_ms)),
+                time_text(to_time(gap.span.end_ms)),
+                f"{gap.slots:,}",
+                f"asked for lately: {gap.reason}" if gap.reason else "",
+            )
+    out.print(table)
+    slots = sum(gap.slots for one in found for gap in one.gaps)
+    out.print(f"{slots:,} bars missing in {len(found)} series")
+
+
+def findings(found: Findings) -> None:
+    """Print gaps, and how a sample of stored bars compares with the provider's."""
+    gaps(found.gaps)
+    if found.verification is not None:
+        _verification(found.verification)
+        if found.verification.differences:
+            console().print("`--repair` fetches what differs; so does `backfill run --reload`")
+
+
+def findings_as_dict(found: Findings) -> dict[str, Any]:
+    """Return findings as JSON's own types; ``verified`` only where that was asked for."""
+    values: dict[str, Any] = {"series": [one.as_dict() for one in found.gaps]}
+    if found.verification is not None:
+        values["verified"] = found.verification.as_dict()
+    return values
+
+
+def repair(done: Repair) -> None:
+    """Print what a repair found and did, and what is left."""
+    if done.found.verification is not None:
+        _verification(done.found.verification)
+    if done.summary is not None:
+        summary(done.summary)
+    gaps(done.left)
+
+
+def repair_as_dict(done: Repair) -> dict[str, Any]:
+    """Return a repair as JSON's own types: the gaps left, what was found before, and the run."""
+    return {
+        **findings_as_dict(Findings(done.left, done.found.verification)),
+        "run": done.summary and done.summary.as_dict(),
+    }
+
+
+def _verification(result: Verification) -> None:
+    out = console()
+    found = [(series, one) for series, many in result.differences.items() for one in many]
+    out.print(
+        f"verified {result.bars:,} bars of {len(result.compared)} series in "
+        f"{result.tally.calls} calls: {f'{len(found):,} differ' if found else 'none differs'}"
+    )
+    if found:
+        table = table_of("symbol", "timeframe", "ts", "", "stored", "provider")
+        for series, one in found[:_SHOWN]:
+            table.add_row(
+                series.symbol.ticker,
+                str(series.timeframe),
+                time_text(to_time(one.ts_ms)),
+                str(one.kind),
+                *_unlike(one),
+            )
+        out.print(table)
+        if len(found) > _SHOWN:
+            out.print(f"… and {len(found) - _SHOWN:,} more; --json lists them all")
+    for failure in result.failures:
+        out.print(
+            f"not verified: {failure.symbol} {failure.timeframe}: {one_line(failure.message)}"
+        )
+
+
+def _unlike(one: Difference) -> tuple[str, str]:
+    """Return the values that differ, on either side."""
+    stored, provided = one.stored or {}, one.provided or {}
+    names = [name for name in stored | provided if stored.get(name) != provided.get(name)]
+    return _listed(stored, names), _listed(provided, names)
+
+
+def _listed(values: dict[str, Any], names: list[str]) -> str:
+    return " ".join(f"{name} {values[name]}" for name in names if name in values)
+
+
+def _covered(one: SeriesStatus) -> str:
+    if not one.coverage:
+        return ""
+    return f"{one.coverage[0][0]:%Y-%m-%d} – {one.coverage[-1][1]:%Y-%m-%d}"
+
+
+def _day(iso: str | None) -> str:
+    return iso[:10] if iso else ""

@@ -1,0 +1,224 @@
+"""Corporate actions in a run: asked for once a session, then held against the stored prices."""
+
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from functools import partial
+from typing import Final, Generic, TypeVar
+
+import structlog
+
+from backfill.core.calendar import Calendar
+from backfill.core.plan import final_session
+from backfill.core.splits import Status, judge, usable
+from backfill.core.wire import Dividend, Request, Response, Split
+from backfill.errors import BadAnswer, DatabaseError, SeriesError, SharedFault, Stopped
+from backfill.run.stream import Context
+from backfill.store import actions as store
+from backfill.store.bars import Counts
+from backfill.store.pool import Connection
+from backfill.store.times import to_time
+
+# How far back a listing looks for what was announced late or corrected since the last one.
+_SPLITS_AGAIN: Final = timedelta(days=60)
+_DIVIDENDS_AGAIN: Final = timedelta(days=7)
+# Two years of everybody's dividends are a hundred pages: twenty minutes of the smallest quota. So
+# what one session may cost is bounded, and the next goes on; until then no total return is told.
+_DIVIDEND_PAGES: Final = 2
+_DIVIDENDS_S: Final = 10.0
+
+_Action = TypeVar("_Action", Split, Dividend)
+
+log = structlog.stdlib.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind(Generic[_Action]):
+    """One of the two listings: how to ask, read and keep it, and how far back it is asked again."""
+
+    name: str
+    ask: Callable[[date], Request]
+    read: Callable[[Response], tuple[list[_Action], Request | None]]
+    keep: Callable[[Connection, list[_Action]], Awaitable[None]]
+    day_of: Callable[[_Action], date]
+    finish: Callable[[Connection, date, store.Listing], Awaitable[None]]
+    again: timedelta
+    most_pages: float = math.inf
+
+
+class ActionsDesk:
+    """Lists splits and dividends of all tickers, at most once for a session whose d1 is final.
+
+    A listing that fails is tried again for the next session: it never fails a series, which has
+    its bars, and asking for what a plan refuses costs a call a session. A run that must stop before
+    its end keeps the pages it has and leaves the rest to the next run; one that dies leaves it to
+    the next session.
+    """
+
+    def __init__(self, context: Context, calendar: Calendar) -> None:
+        self._context = context
+        self._calendar = calendar
+        self._now = to_time(context.rules.now_ms)
+        self._today = calendar.day_of(context.rules.now_ms)
+        self._since = context.rules.terms.window_start(self._today)
+        self._listed: set[store.ActionKey] = set()
+
+    async def sync(self) -> None:
+        """List what is due, then decide which splits apply, by the prices that are stored now.
+
+        Raises
+        ------
+        DatabaseError
+            If the database goes away.
+        """
+        provider = self._context.provider
+        splits = _Kind(
+            "splits",
+            provider.splits,
+            provider.read_splits,
+            self._keep_splits,
+            lambda split: split.execution_date,
+            self._finish_splits,
+            _SPLITS_AGAIN,
+        )
+        dividends = _Kind(
+            "dividends",
+            provider.dividends,
+            provider.read_dividends,
+            self._keep_dividends,
+            lambda dividend: dividend.ex_dividend_date,
+            self._finish_dividends,
+            _DIVIDENDS_AGAIN,
+            self._dividend_pages(),
+        )
+        await self._list(splits)
+        await self._decide()
+        await self._list(dividends)
+
+    def _dividend_pages(self) -> float:
+        """How many pages of dividends one session may cost: two, or ten seconds of the quota."""
+        per_call_s = self._context.rules.terms.quota.seconds_per_call
+        return max(_DIVIDEND_PAGES, _DIVIDENDS_S / per_call_s if per_call_s else math.inf)
+
+    async def _list(self, kind: _Kind[_Action]) -> None:
+        context = self._context
+        session = final_session(self._calendar, context.rules.terms.settling, context.rules.now_ms)
+        key = (context.provider.name, kind.name)
+        listing = await context.database.run(
+            partial(store.claim_session, provider=key[0], kind=key[1], session=session)
+        )
+        if listing is None:
+            return
+        try:
+            await self._pages(kind, listing)
+        except Stopped:
+            await context.database.run(partial(store.give_back, provider=key[0], kind=key[1]))
+        except DatabaseError:
+            raise
+        except (SeriesError, SharedFault) as error:
+            log.warning(
+                "actions.not_listed", kind=kind.name, outcome=error.outcome, message=str(error)
+            )
+
+    async def _pages(self, kind: _Kind[_Action], listing: store.Listing) -> None:
+        """Follow the pages, each kept with how far it brings the listing."""
+        context = self._context
+        if listing.listed_since is None or self._since < listing.listed_since:
+            # Deeper than ever before: that a split is new here doesn't make it news.
+            listing = store.Listing(self._since, self._since, None)
+        since = listing.next_from or self._since
+        request: Request | None = kind.ask(since)
+        asked: set[str] = set()
+        while request is not None and len(asked) < kind.most_pages:
+            asked.add(request.target)
+            page, following = await context.client.fetch(request, kind.read, asker=kind.name)
+            if following is not None and following.target in asked:
+                raise BadAnswer("the provider names the same next page twice")
+            reached = max((kind.day_of(one) for one in page), default=since)
+            listing = replace(listing, next_from=reached)
+            began = since if following is None else None
+            await context.database.run(partial(self._write, kind, page, listing, began))
+            request = following
+
+    async def _write(
+        self,
+        kind: _Kind[_Action],
+        page: list[_Action],
+        listing: store.Listing,
+        began: date | None,
+        connection: Connection,
+    ) -> None:
+        """Keep a page; the last one, which is told where the listing began, ends the listing."""
+        await kind.keep(connection, page)
+        if began is not None:
+            await kind.finish(connection, began, listing)
+            listing = replace(listing, next_from=self._today - kind.again, synced_at=self._now)
+        provider = self._context.provider.name
+        await store.note_listing(connection, provider, kind.name, listing)
+
+    async def _keep_splits(self, connection: Connection, splits: list[Split]) -> None:
+        kept = [one for one in splits if usable(one)]
+        self._listed.update((one.ticker, one.execution_date) for one in kept)
+        await store.keep_splits(connection, kept, self._now)
+
+    async def _keep_dividends(self, connection: Connection, dividends: list[Dividend]) -> None:
+        paid = [one for one in dividends if one.cash_amount > 0]
+        await store.keep_dividends(connection, paid, self._now)
+
+    async def _finish_splits(
+        self, connection: Connection, since: date, listing: store.Listing
+    ) -> None:
+        context = self._context
+        # A listing without any split at all is rather a provider's fault than news.
+        dropped = (
+            await store.drop_unlisted_splits(connection, since, self._listed)
+            if self._listed
+            else []
+        )
+        for ticker, day in dropped:
+            log.info("split.dropped", symbol=ticker, execution_date=day.isoformat())
+        outdated = await store.invalidate_outdated(
+            connection,
+            context.run_id,
+            listing.synced_at,
+            self._now,
+            self._calendar.midnight(self._since),
+            dropped,
+        )
+        for one in outdated:
+            context.outcomes.count(one.series, Counts(withdrawn=one.expelled))
+            log.info(
+                "series.outdated",
+                symbol=one.series.symbol.ticker,
+                timeframe=str(one.series.timeframe),
+                expelled=one.expelled,
+            )
+
+    async def _finish_dividends(
+        self, connection: Connection, since: date, _listing: store.Listing
+    ) -> None:
+        await store.drop_unlisted_dividends(connection, since, self._now)
+
+    async def _decide(self) -> None:
+        """Decide which splits apply; one that is newly set aside makes this run exit 1 (R11)."""
+
+        async def work(connection: Connection) -> list[Split]:
+            set_aside = []
+            for listed, held in await store.undecided_splits(connection):
+                for one, before, now in zip(listed, held, judge(listed, self._today), strict=True):
+                    if now != before:
+                        await store.decide(connection, one.split, now)
+                    if now.status is Status.contradicted is not before.status:
+                        set_aside.append(one.split)
+            return set_aside
+
+        for split in await self._context.database.run(work):
+            self._context.outcomes.set_aside.append(split)
+            log.warning(
+                "split.contradicted",
+                symbol=split.ticker,
+                execution_date=split.execution_date.isoformat(),
+                split_from=split.split_from,
+                split_to=split.split_to,
+            )

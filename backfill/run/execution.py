@@ -1,0 +1,272 @@
+"""One run, from the plan to the ledger; and the plan alone."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from uuid import UUID, uuid4
+
+import structlog
+
+from backfill.core.calendar import ALWAYS_OPEN
+from backfill.core.work import Demand, Rules, Work, calls_saved
+from backfill.errors import DatabaseError, LimitReached, UnknownSymbol, UsageError
+from backfill.fetch.stop import StopSignal
+from backfill.fetch.tally import Tally
+from backfill.run.actions import ActionsDesk
+from backfill.run.connect import open_client, open_database
+from backfill.run.grouped import grouping
+from backfill.run.job import Job
+from backfill.run.orchestrator import Orchestrator
+from backfill.run.outcomes import Outcomes, Plan, Summary
+from backfill.run.owners import OwnersDesk
+from backfill.run.prepare import Prepared, prepare
+from backfill.run.reference import ReferenceDesk
+from backfill.run.stream import Context, Stream
+from backfill.settings import Settings
+from backfill.store import progress, runs, universe
+from backfill.store.migrate import ensure_schema
+from backfill.store.pool import Connection, Database
+from backfill.store.shape import bars_shape
+from backfill.store.times import to_ms
+
+_FINISH_S = 3.0
+
+log = structlog.stdlib.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A run as it goes on, for somebody who watches it: the plan, and the numbers so far."""
+
+    plan: Plan
+    tally: Tally
+    outcomes: Outcomes
+
+
+async def plan(settings: Settings, job: Job) -> Plan:
+    """Return what `run` would fetch, and what it would cost; nothing is called (R16).
+
+    Raises
+    ------
+    UsageError, DatabaseError
+        As `run` does.
+    """
+    check(job)
+    async with open_database(settings) as database:
+        await ensure_schema(database)
+        rules, today = await _rules(database, settings, job)
+        prepared = await prepare(database, settings, job, rules, today, register=False)
+        return _plan(prepared, rules, settings)
+
+
+async def run(
+    settings: Settings,
+    job: Job,
+    *,
+    stop: StopSignal | None = None,
+    watch: Callable[[Running], None] | None = None,
+) -> Summary:
+    """Fetch what a job asks for into the database and return what was done.
+
+    ``stop`` ends the run early when it is set; ``watch`` is called once, when the plan is ready,
+    with numbers that go on changing.
+
+    Raises
+    ------
+    UsageError
+        If the settings or the job are wrong; nothing was called.
+    DatabaseError
+        If the database can't be used; nothing was called. Whatever goes wrong later is in the
+        summary.
+    """
+    check(job)
+    stop = stop or StopSignal()
+    settings.api_key()  # a run without one calls nothing, also when nothing is due
+    set_deadline(job, stop)
+    async with open_database(settings) as database:
+        await stop.unless_set(ensure_schema(database))
+        return await run_in(database, settings, job, stop=stop, watch=watch)
+
+
+async def run_in(
+    database: Database,
+    settings: Settings,
+    job: Job,
+    *,
+    stop: StopSignal,
+    watch: Callable[[Running], None] | None = None,
+) -> Summary:
+    """Run a job that is checked in an open database of today's schema; no deadline but ``stop``.
+
+    Raises
+    ------
+    UsageError, DatabaseError
+        As `run` does.
+    """
+    return await _Run(settings, job, database, stop).execute(watch)
+
+
+def set_deadline(job: Job, stop: StopSignal) -> None:
+    """Have a job's ``--deadline``, if it has one, set a signal."""
+    if job.deadline_s is not None:
+        reason = LimitReached(f"--deadline {job.deadline_s:g} s is over")
+        asyncio.get_running_loop().call_later(job.deadline_s, stop.set, reason)
+
+
+class _Run:
+    """One run, from the plan to the ledger."""
+
+    def __init__(self, settings: Settings, job: Job, database: Database, stop: StopSignal) -> None:
+        self._settings = settings
+        self._job = job
+        self._database = database
+        self._stop = stop
+        self._id: UUID = uuid4()
+        self._tally = Tally(limit=job.max_calls)
+
+    async def execute(self, watch: Callable[[Running], None] | None) -> Summary:
+        settings, job = self._settings, self._job
+        rules, today = await _rules(self._database, settings, job)
+        with structlog.contextvars.bound_contextvars(
+            run_id=str(self._id), provider=settings.provider.name
+        ):
+            log.info("run.started", mode=str(job.mode))
+            prepared = await self._stop.unless_set(
+                prepare(self._database, settings, job, rules, today, register=True)
+            )
+            await runs.start_run(self._database, self._id, str(job.mode), settings.provider.name)
+            outcomes = Outcomes(prepared.series)
+            plan = _plan(prepared, rules, settings)
+            log.info("plan.ready", **plan.totals())
+            if watch is not None:
+                watch(Running(plan, self._tally, outcomes))
+            began = time.monotonic()
+            await self._fetch(prepared, rules, outcomes)
+            return await self._finish(outcomes, time.monotonic() - began)
+
+    async def _fetch(self, prepared: Prepared, rules: Rules, outcomes: Outcomes) -> None:
+        settings = self._settings
+        due = []
+        for work, demand in prepared.work:
+            for target in work.targets:
+                if target.refusal is not None:
+                    outcomes.fail(target.series, target.refusal)
+            if work.due:
+                due.append((work, demand))
+            else:
+                outcomes.complete.update(work.series)
+        if not due:
+            return
+        symbols = len({work.symbol.id for work, _ in due})
+        async with open_client(
+            settings,
+            self._database,
+            self._tally,
+            self._stop,
+            now_ms=rules.now_ms,
+            symbols=symbols,
+        ) as client:
+            reference = ReferenceDesk(self._id, self._database, client, settings.provider, outcomes)
+            context = Context(
+                self._id,
+                self._database,
+                client,
+                settings.provider,
+                rules,
+                outcomes,
+                reference.look_up,
+            )
+            streams = [Stream(context, work, demand) for work, demand in due]
+            await Orchestrator(context, self._stop).run(streams)
+            await self._sync_lists(context, due, reference)
+
+    async def _sync_lists(
+        self, context: Context, due: list[tuple[Work, Demand]], reference: ReferenceDesk
+    ) -> None:
+        """Read the lists of everybody's, behind a run that got all it asked for of some share."""
+        calendars = [
+            work.calendar
+            for work, _ in due
+            if work.calendar.name != ALWAYS_OPEN
+            and context.outcomes.complete.issuperset(work.series)
+        ]
+        if not calendars or not self._tally.calls or self._stop.reason is not None:
+            return
+        try:
+            await ActionsDesk(context, calendars[0]).sync()
+            if self._stop.reason is None:
+                await OwnersDesk(context, calendars[0], reference).sync()
+        except DatabaseError as error:
+            context.outcomes.fault = context.outcomes.fault or error
+
+    async def _finish(self, outcomes: Outcomes, duration_s: float) -> Summary:
+        """Write the ledger, give up every lease, and leave nothing of tickers that don't exist."""
+
+        def summarised() -> Summary:
+            return outcomes.summary(
+                self._id, str(self._job.mode), self._settings.provider.name, self._tally, duration_s
+            )
+
+        unknown = [
+            series.symbol.id
+            for series, error in outcomes.failed.items()
+            if isinstance(error, UnknownSymbol)
+        ]
+        summary = summarised()
+        symbols = len({series.symbol.id for series in outcomes.series})
+
+        async def close(connection: Connection) -> None:
+            await progress.release(connection, self._id)
+            if unknown:
+                await universe.forget(connection, unknown)
+            await runs.finish_run(connection, self._id, summary.as_run_end(symbols))
+
+        try:
+            async with asyncio.timeout(_FINISH_S):
+                await self._database.run(close)
+        except (DatabaseError, TimeoutError) as error:
+            fault = error if isinstance(error, DatabaseError) else DatabaseError("no answer")
+            outcomes.fault = outcomes.fault or fault
+            summary = summarised()
+        log.info("run.finished", **summary.as_dict(), error=summary.error)
+        return summary
+
+
+def check(job: Job) -> None:
+    """See that a job makes sense before anything is opened.
+
+    Raises
+    ------
+    UsageError
+        If it doesn't.
+    """
+    if job.symbols is not None and not job.symbols:
+        raise UsageError("no symbol is named")
+    if job.first is not None and job.last is not None and job.first.is_after(job.last):
+        raise UsageError(f"--from {job.first.at} is after --to {job.last.at}")
+
+
+def _plan(prepared: Prepared, rules: Rules, settings: Settings) -> Plan:
+    work = [work for work, _ in prepared.work]
+    grouped = grouping(settings.provider, rules, prepared.work)
+    saved = sum(calls_saved(one, rules) for one in work)
+    return Plan.of(work, settings.quota, saved, grouped)
+
+
+async def _rules(database: Database, settings: Settings, job: Job) -> tuple[Rules, date]:
+    """Return what holds for the run, and its today, by the clock of the job."""
+    now = job.as_of or datetime.now(UTC)
+    rules = Rules(
+        provider=settings.provider.name,
+        feed=settings.provider.feed,
+        adjustment=settings.adjustment,
+        terms=settings.terms,
+        page_size=settings.provider.page_size,
+        base_of=settings.provider.base_of,
+        now_ms=to_ms(now),
+        derive=settings.derive,
+        precision=(await database.run(bars_shape)).precision,
+    )
+    return rules, now.date()

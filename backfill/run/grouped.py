@@ -1,0 +1,190 @@
+"""The grouped part of a run: a session that many series miss is asked for once for all of them."""
+
+import asyncio
+from collections.abc import Iterable
+from functools import partial
+from typing import Final
+
+import structlog
+
+from backfill.core.coverage import Span, Spans
+from backfill.core.grouped import Grouping, group, is_closed, read_day
+from backfill.core.paging import Chunk
+from backfill.core.plan import frontier_ms
+from backfill.core.series import Series
+from backfill.core.timeframe import Timeframe
+from backfill.core.wire import GroupedDay
+from backfill.core.work import Demand, Mode, Rules, Work
+from backfill.errors import LeaseLost, SeriesError
+from backfill.providers.base import Provider
+from backfill.run.stream import Context, Stream
+from backfill.store import progress, universe
+from backfill.store.bars import Counts, write_chunks
+from backfill.store.pool import Connection
+from backfill.store.times import to_time
+
+_MODES: Final = {Mode.default, Mode.incremental}
+
+log = structlog.stdlib.get_logger()
+
+
+def grouping(provider: Provider, rules: Rules, work: Iterable[tuple[Work, Demand]]) -> Grouping:
+    """Return the sessions that a provider is best asked for grouped, and the work they close."""
+    found = group(one for one, demand in work if demand.mode in _MODES)
+    if not found.sessions:
+        return found
+    day = found.work[0].calendar.day_of(found.sessions[0].start_ms)
+    return Grouping() if provider.grouped(day, rules.adjustment) is None else found
+
+
+class GroupedPart:
+    """Asks for the grouped sessions of a run, newest first, before its streams begin.
+
+    Each answer is one transaction. What it leaves open of a series (its ticker isn't in it, the
+    plan refuses it, another run holds the series) goes the usual way: by its own stream, which
+    plans anew. ``left`` are the streams that still have something to do; ``leased`` the series of
+    theirs that are leased by now.
+    """
+
+    def __init__(self, context: Context, streams: list[Stream]) -> None:
+        self.left = list(streams)
+        self.leased = list[Series]()
+        self._context = context
+        self._answered: dict[Work, Spans] = {}
+        self._stream_of: dict[Work, Stream] = {}
+
+    async def run(self) -> None:
+        """Fetch what is worth a grouped call.
+
+        Raises
+        ------
+        SharedFault
+            What ends the whole run.
+        Stopped
+            If the run is to end.
+        """
+        context = self._context
+        planned = {stream.work: stream for stream in self.left}
+        worth = grouping(
+            context.provider,
+            context.rules,
+            ((work, stream.demand) for work, stream in planned.items()),
+        )
+        if not worth.sessions:
+            return
+        await self._lease([planned[work] for work in worth.work])
+        # What others have done since the plan may have left less than a grouped call is worth.
+        worth = group(self._stream_of)
+        try:
+            for session in worth.sessions:
+                await self._fetch(session, worth.work)
+        except LeaseLost as error:
+            log.warning("grouped.lease_lost", message=str(error))
+        except SeriesError as error:
+            log.warning("grouped.refused", outcome=error.outcome, message=str(error))
+
+    async def _lease(self, streams: list[Stream]) -> None:
+        """Lease the series of streams, but for those that another run holds, and plan them anew."""
+        context = self._context
+
+        async def claim(connection: Connection) -> list[tuple[Work, Stream]]:
+            wanted = [series for stream in streams for series in stream.series]
+            self.leased = await progress.claim_free(connection, wanted, context.run_id)
+            mine = set(self.leased)
+            wants: dict[Series, int] = {}
+            for stream in streams:
+                if mine.issuperset(stream.series):
+                    wants |= stream.work.wants
+            await progress.want_from(connection, wants)
+            known = await progress.load_progress(connection, self.leased, streams[0].reopen_at)
+            symbols = await universe.by_ids(connection, [one.symbol.id for one in self.leased])
+            return [
+                (stream.planned(symbols[stream.work.symbol.id], known), stream)
+                for stream in streams
+                if mine.issuperset(stream.series)
+            ]
+
+        self._stream_of = dict(await context.database.run(claim))
+        self._answered = dict.fromkeys(self._stream_of, Spans())
+
+    async def _fetch(self, session: Span, work: tuple[Work, ...]) -> None:
+        context, rules = self._context, self._context.rules
+        calendar = work[0].calendar
+        date = calendar.day_of(session.start_ms)
+        request = context.provider.grouped(date, rules.adjustment)
+        if request is None:
+            return
+        day = await context.client.fetch(
+            request,
+            partial(context.provider.read_grouped, adjustment=rules.adjustment),
+            asker=f"grouped {Timeframe.d1}",
+        )
+        log.info("fetch.page", session=str(date), bars=len(day.bars), last=True)
+        chunks = await context.client.apart(
+            partial(read_day, work, session, day, rules.now_ms, self._final_ms(work[0], day))
+        )
+        if chunks:
+            await self._write(chunks, work)
+        await self._close(work)
+
+    def _final_ms(self, work: Work, day: GroupedDay) -> int:
+        rules = self._context.rules
+        now_ms = rules.now_ms - day.delayed_ms
+        return frontier_ms(work.calendar, Timeframe.d1, rules.terms.settling, now_ms)
+
+    async def _write(self, chunks: list[Chunk], work: tuple[Work, ...]) -> None:
+        context = self._context
+        began = asyncio.get_running_loop().time()
+        by_series = {one.targets[0].series: one for one in work}
+
+        async def write(connection: Connection) -> list[tuple[Chunk, Counts]]:
+            # What is known of a symbol changes under these locks: an answer may be of another
+            # company by now.
+            every = [chunk.series for chunk in chunks]
+            await progress.lock_progress(connection, every, context.run_id)
+            known = await universe.by_ids(connection, [one.symbol.id for one in every])
+            same = [
+                chunk
+                for chunk in chunks
+                if known[chunk.series.symbol.id].identity == by_series[chunk.series].symbol.identity
+            ]
+            now = to_time(context.rules.now_ms)
+            counts = await write_chunks(connection, context.run_id, same, now)
+            return list(zip(same, counts, strict=True))
+
+        total = Counts()
+        for chunk, counts in await context.database.run(write):
+            self._answered[by_series[chunk.series]] |= chunk.claims
+            context.outcomes.count(chunk.series, counts)
+            total.add(counts)
+            if counts.rejected:
+                log.warning(
+                    "bars.quarantined",
+                    symbol=chunk.series.symbol.ticker,
+                    timeframe=str(chunk.series.timeframe),
+                    bars=counts.rejected,
+                    reasons=sorted({str(reason) for reason in chunk.reasons}),
+                )
+        log.info(
+            "chunk.stored",
+            timeframe=str(Timeframe.d1),
+            series=len(chunks),
+            inserted=total.inserted,
+            updated=total.updated,
+            unchanged=total.unchanged,
+            seconds=round(asyncio.get_running_loop().time() - began, 4),
+        )
+
+    async def _close(self, work: tuple[Work, ...]) -> None:
+        """Be done with the streams that have all they missed, and give their leases up."""
+        closed = {
+            self._stream_of[one] for one in work if is_closed(one, self._answered[one])
+        } & set(self.left)
+        if not closed:
+            return
+        self.left = [stream for stream in self.left if stream not in closed]
+        series = [series for stream in closed for series in stream.series]
+        self._context.outcomes.complete.update(series)
+        self.leased = [one for one in self.leased if one not in self._context.outcomes.complete]
+        release = partial(progress.release, run_id=self._context.run_id, series=series)
+        await self._context.database.run(release)

@@ -1,0 +1,119 @@
+"""New owners of tickers: noticed in the list of all tickers, once in thirty days."""
+
+import math
+from functools import partial
+from typing import Final
+
+import structlog
+
+from backfill.core.calendar import ALWAYS_OPEN, Calendar
+from backfill.core.plan import final_session
+from backfill.core.series import Symbol
+from backfill.core.wire import Owner
+from backfill.errors import DatabaseError, SeriesError, SharedFault, Stopped
+from backfill.run.reference import ReferenceDesk
+from backfill.run.stream import Context
+from backfill.store import actions, universe
+from backfill.store import owners as store
+from backfill.store.times import to_time
+
+_PAGES: Final = 2
+_PAGES_S: Final = 10.0
+
+log = structlog.stdlib.get_logger()
+
+
+class OwnersDesk:
+    """Reads the list of all tickers where it holds those that are kept, some pages a session.
+
+    It goes on where the session before stopped, and begins again thirty days after it last began.
+    A FIGI that is not known is filled in. A ticker that has another by now is looked up, and marked
+    if the reference says so too. A list that can't be read is tried again for the next session: it
+    never fails a series.
+    """
+
+    def __init__(self, context: Context, calendar: Calendar, reference: ReferenceDesk) -> None:
+        rules = context.rules
+        self._context = context
+        self._reference = reference
+        self._now = to_time(rules.now_ms)
+        self._session = final_session(calendar, rules.terms.settling, rules.now_ms)
+
+    async def sync(self) -> None:
+        """Read on in the list, if that is due.
+
+        Raises
+        ------
+        DatabaseError
+            If the database goes away.
+        """
+        database, provider = self._context.database, self._context.provider.name
+        sweep = await database.run(
+            partial(store.claim_sweep, provider=provider, session=self._session, now=self._now)
+        )
+        if sweep is None:
+            return
+        try:
+            await self._read(sweep)
+        except Stopped:
+            await database.run(partial(actions.give_back, provider=provider, kind="tickers"))
+        except DatabaseError:
+            raise
+        except (SeriesError, SharedFault) as error:
+            log.warning("owners.not_listed", outcome=error.outcome, message=str(error))
+
+    async def _read(self, sweep: store.Sweep) -> None:
+        """Ask for a page from each kept ticker on that the one before did not come to."""
+        context = self._context
+        kept = {
+            symbol.ticker: symbol
+            for symbol in await context.database.run(universe.known_symbols)
+            if symbol.calendar != ALWAYS_OPEN
+            and symbol.retired_on is None
+            and symbol.successor_figi is None
+        }
+        left = sorted(ticker for ticker in kept if sweep.reached is None or ticker > sweep.reached)
+        pages = 0
+        while left and pages < self._most_pages():
+            owners, following = await context.client.fetch(
+                context.provider.owners(left[0], left[-1]),
+                context.provider.read_owners,
+                asker="tickers",
+            )
+            pages += 1
+            for owner in owners:
+                if owner.ticker in kept:
+                    await self._compare(kept[owner.ticker], owner)
+            reached = owners[-1].ticker if owners and following else left[-1]
+            left = [ticker for ticker in left[1:] if ticker > reached]
+            await self._note(reached if left else None)
+        if not pages:
+            await self._note(None)
+
+    def _most_pages(self) -> float:
+        """How many pages one session may cost: two, or ten seconds of the quota."""
+        per_call_s = self._context.rules.terms.quota.seconds_per_call
+        return max(_PAGES, _PAGES_S / per_call_s if per_call_s else math.inf)
+
+    async def _compare(self, symbol: Symbol, owner: Owner) -> None:
+        if owner.figi is None or owner.figi == symbol.figi:
+            return
+        if symbol.figi is None:
+            await self._context.database.run(
+                partial(store.note_figi, symbol=symbol, figi=owner.figi)
+            )
+            return
+        found = await self._reference.look_again(symbol)
+        if found.successor_figi is not None:
+            log.warning(
+                "symbol.new_owner",
+                symbol=symbol.ticker,
+                figi=symbol.figi,
+                successor_figi=found.successor_figi,
+            )
+
+    async def _note(self, reached: str | None) -> None:
+        provider = self._context.provider.name
+        await self._context.database.run(
+            partial(store.note_sweep, provider=provider, reached=reached, now=self._now)
+        )

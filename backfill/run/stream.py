@@ -1,0 +1,372 @@
+"""One piece of work under way: leased, fetched page by page, each page written behind the fetch."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+import structlog
+
+from backfill.core.bars import Bars
+from backfill.core.coverage import Span, Spans
+from backfill.core.local import roll_up_stored
+from backfill.core.paging import Chunk, Pages
+from backfill.core.plan import frontier_ms, one_page_spans
+from backfill.core.series import Series, Symbol
+from backfill.core.timeframe import Timeframe
+from backfill.core.wire import Page, Request
+from backfill.core.work import Demand, Mode, Rules, Target, Work, plan_piece, requests, to_fetch
+from backfill.errors import BadAnswer, UnknownSymbol
+from backfill.providers.base import Provider
+from backfill.run.outcomes import Outcomes
+from backfill.store import progress, universe
+from backfill.store.bars import Counts, write_chunks
+from backfill.store.empty import KnownEmpty, known_empty
+from backfill.store.gaps import stored_ms
+from backfill.store.pool import Connection, Database
+from backfill.store.progress import Lease
+from backfill.store.quarantine import rejected_ms
+from backfill.store.read import stored_bars
+from backfill.store.times import to_time
+
+if TYPE_CHECKING:
+    from backfill.fetch.client import Client
+
+# More pages written side by side take longer in all: their writers wait for one another's locks.
+WRITERS: Final = 2
+_DENIED_FOR: Final = timedelta(days=1)
+
+log = structlog.stdlib.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What all streams of a run share.
+
+    ``look_up`` asks the provider's reference about a symbol, at most once a run, and returns the
+    symbol as it is known then; it is told since when the ticker is known to trade. ``writers``
+    bounds how many pages are written at once.
+    """
+
+    run_id: UUID
+    database: Database
+    client: "Client"
+    provider: Provider
+    rules: Rules
+    outcomes: Outcomes
+    look_up: Callable[[Symbol, date | None], Awaitable[Symbol]]
+    writers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WRITERS))
+
+
+class Stream:
+    """The requests for one symbol in one fetched timeframe, and the series that they feed."""
+
+    def __init__(self, context: Context, work: Work, demand: Demand) -> None:
+        self.work = work
+        self.demand = demand
+        self.leased = False
+        self._context = context
+        self._ranges = list(work.ranges)
+        self._pages: Pages | None = None
+        self._newer: Pages | None = None
+        self._request: Request | None = None
+        self._seen: set[str] = set()
+        self._any_bars = False
+        self._outdated = False
+        self._symbol = work.symbol
+        self._writing: asyncio.Task[None] | None = None
+
+    @property
+    def series(self) -> list[Series]:
+        """The series that it feeds."""
+        return self.work.series
+
+    @property
+    def upto_ms(self) -> int:
+        """Where the newest range that it still has to fetch ends, in epoch ms."""
+        return max((planned.span.end_ms for planned in self._ranges), default=0)
+
+    @property
+    def misses_newest(self) -> bool:
+        """Whether a series misses the newest of the bars that it should hold."""
+        return any(
+            hull.end_ms == target.wanted.end_ms
+            for target in self.work.targets
+            if target.wanted is not None and (hull := target.missing.hull) is not None
+        )
+
+    @property
+    def fetched(self) -> bool:
+        """Whether no request is left to send."""
+        return not self._ranges and not self._outdated
+
+    @property
+    def reopen_at(self) -> datetime | None:
+        """Until when slots must have been known to be empty to be asked for again, if at all."""
+        if self.demand.mode is not Mode.default:
+            return None
+        return to_time(self._context.rules.now_ms)
+
+    async def lease(self) -> Lease | None:
+        """Lease the series and plan them anew from what is known now.
+
+        Returns the lease of another run if that stands in the way; then nothing has changed.
+        """
+        work = self.work
+
+        async def claim(connection: Connection) -> Lease | Work:
+            lease = await progress.claim(connection, self.series, self._context.run_id)
+            if lease is not None:
+                return lease
+            await progress.want_from(connection, work.wants)
+            for target in work.fed:
+                if target.wanted is not None and self.demand.mode is Mode.reload:
+                    wanted = Spans.of(target.wanted)
+                    await progress.invalidate(connection, target.series, wanted)
+            return await self._plan(connection)
+
+        found = await self._context.database.run(claim)
+        if isinstance(found, Lease):
+            return found
+        self.leased = True
+        self._take(found)
+        await self._derive_stored()
+        return None
+
+    async def _derive_stored(self) -> None:
+        """Take from stored bars of the base what they answer for; fetch what they leave open."""
+        work, rules = self.work, self._context.rules
+        left: dict[tuple[Series, Span], Spans] = {}
+
+        async def roll_up(connection: Connection, target: Target, span: Span) -> list[Chunk]:
+            chunk, left[target.series, span] = await self._rolled_up(connection, target, span)
+            return [chunk]
+
+        for target in work.fed:
+            for span in one_page_spans(
+                work.calendar, target.series.timeframe, target.local, rules.page_size
+            ):
+                await self._write(partial(roll_up, target=target, span=span))
+        if any(left.values()):
+            still = Spans.union(span for spans in left.values() for span in spans)
+            missing = to_fetch(work.targets) | still
+            self._ranges = list(
+                requests(work.symbol, work.calendar, work.base, missing, rules.page_size)
+            )
+
+    async def _rolled_up(
+        self, connection: Connection, target: Target, span: Span
+    ) -> tuple[Chunk, Spans]:
+        """Roll up a span in the transaction that writes it, from what its base holds then."""
+        work, base = self.work, Series(self.work.symbol, self.work.base)
+        held = (await progress.load_progress(connection, [base])).get(base.key)
+        grid = work.calendar.grid(work.base)
+        if held is None or any(map(grid.count, Spans.of(span) - held.coverage)):
+            return Chunk(target.series, target.source, Bars.empty(), Spans()), Spans.of(span)
+        days = work.calendar.grid(Timeframe.d1).widen(span)
+        stored = await stored_bars(connection, base, Spans.of(days))
+        now = to_time(self._context.rules.now_ms)
+        empty = (await known_empty(connection, [base], now)).get(base.key, KnownEmpty())
+        rejected = await rejected_ms(connection, base, days)
+        return roll_up_stored(work, target, span, stored, empty.settled, rejected)
+
+    async def _plan(self, connection: Connection) -> Work:
+        """Plan the series by what is known now of them, and of their symbol."""
+        known = await progress.load_progress(connection, self.series, self.reopen_at)
+        symbol = await universe.by_id(connection, self.work.symbol.id)
+        return await self._with_cut_sessions(connection, self.planned(symbol, known))
+
+    def planned(self, symbol: Symbol, known: progress.Known) -> Work:
+        """Return the work as it is by what is known now of the symbol and of the series."""
+        return plan_piece(
+            symbol,
+            [series.timeframe for series in self.series],
+            self.work.base,
+            calendar=self.work.calendar,
+            rules=self._context.rules,
+            demand=replace(self.demand, mode=_resumed(self.demand.mode)),
+            known=known,
+        )
+
+    def _take(self, work: Work) -> None:
+        """Begin with a plan; whatever was under way of the one before is dropped."""
+        self.work, self._ranges = work, list(work.ranges)
+        self._symbol = work.symbol
+        self._pages = self._newer = self._request = None
+        self._seen.clear()
+        self._outdated = False
+        for target in work.targets:
+            if target.refusal is not None:
+                self._context.outcomes.fail(target.series, target.refusal)
+
+    async def _with_cut_sessions(self, connection: Connection, work: Work) -> Work:
+        """Tell each target what is stored of the sessions that it asks for only a part of."""
+        cuts = {target.series: target.cut_sessions(work.calendar) for target in work.targets}
+        if not any(cuts.values()):
+            return work
+        stored = await stored_ms(connection, cuts)
+        targets = [replace(target, stored_ms=stored[target.series]) for target in work.targets]
+        return replace(work, targets=tuple(targets))
+
+    async def advance(self, queued: Callable[[], None]) -> None:
+        """Fetch the next page, and have it written once the page before is.
+
+        ``queued`` is called when the request queues for a slot.
+
+        Raises
+        ------
+        BackfillError
+            What became of the request, or of the write of the page before.
+        """
+        context = self._context
+        if self._outdated:
+            self._take(await context.database.run(self._plan))
+            await self._derive_stored()
+            if not self._ranges:
+                return
+        work, planned = self.work, self._ranges[0]
+        symbol = work.asked_as(planned)
+        if self._pages is None or self._request is None:
+            self._pages = Pages(work, planned, context.rules.now_ms, self._newer)
+            self._request = context.provider.bars(
+                symbol, work.calendar, work.base, planned.span, context.rules.adjustment
+            )
+        page = await context.client.fetch(
+            self._request,
+            partial(
+                context.provider.read_bars,
+                symbol=symbol,
+                adjustment=context.rules.adjustment,
+            ),
+            asker=f"{work.symbol.ticker} {work.base}",
+            queued=queued,
+        )
+        log.info("fetch.page", bars=len(page.bars), last=page.next is None)
+        self._any_bars |= len(page.bars) > 0
+        listed_ms = await self._listed_ms(self._pages, page)
+        await self.written()
+        if self._outdated:
+            return
+        chunks = await context.client.apart(
+            partial(self._pages.read, page, listed_ms, self._final_ms(page))
+        )
+
+        async def given(_connection: Connection) -> list[Chunk]:
+            return chunks
+
+        self._writing = asyncio.create_task(self._write(given))
+        self._follow(page, listed_ms)
+        if not self._ranges:
+            await self.written()
+
+    async def written(self) -> None:
+        """Wait until the last page is written; raises what went wrong with it."""
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            await writing
+
+    async def deny(self) -> None:
+        """Note that the plan refuses what is left of the range in hand."""
+        span = self._ranges[0].span
+        if self._pages is not None:
+            span = Span(span.start_ms, self._pages.upto_ms)
+        until = to_time(self._context.rules.now_ms) + _DENIED_FOR
+
+        async def note(connection: Connection) -> None:
+            for series in self.series:
+                await progress.deny(connection, series, span, until)
+
+        await self._context.database.run(note)
+
+    async def release(self) -> None:
+        """Give the leases up."""
+        if self.leased:
+            await self._context.database.run(
+                partial(progress.release, run_id=self._context.run_id, series=self.series)
+            )
+
+    def _follow(self, page: Page, listed_ms: int | None) -> None:
+        """Go on with the next page, unless that could hold nothing but another company's bars."""
+        self._request = page.next
+        if page.next is None or (self._pages is not None and self._pages.reaches(listed_ms)):
+            self._ranges.pop(0)
+            self._pages, self._newer = None, self._pages
+        elif page.next.target in self._seen:
+            raise BadAnswer("the provider names the same next page twice")
+        else:
+            self._seen.add(page.next.target)
+
+    async def _listed_ms(self, pages: Pages, page: Page) -> int | None:
+        """Return when the symbol was listed, asking the reference if the page leaves it open.
+
+        The plan is outdated if that tells of other names, or of another owner of the ticker.
+
+        Raises
+        ------
+        UnknownSymbol
+            If the provider has no bars of the symbol and doesn't know it.
+        """
+        if pages.leaves_a_question(page):
+            try:
+                self._symbol = await self._context.look_up(self._symbol, pages.trades_since(page))
+            except UnknownSymbol:
+                if not self._any_bars:
+                    raise
+            self._outdated |= self._symbol.identity != self.work.symbol.identity
+        listed_on = self._symbol.listed_on
+        return self.work.calendar.midnight(listed_on) if listed_on else None
+
+    def _final_ms(self, page: Page) -> int:
+        """Up to where an answer is final: earlier if the provider holds back its newest bars."""
+        rules = self._context.rules
+        now_ms = rules.now_ms - page.delayed_ms
+        return frontier_ms(self.work.calendar, self.work.base, rules.terms.settling, now_ms)
+
+    async def _write(self, chunks_of: Callable[[Connection], Awaitable[list[Chunk]]]) -> None:
+        context, symbol = self._context, self.work.symbol
+        began = asyncio.get_running_loop().time()
+
+        async def write(connection: Connection) -> list[tuple[Chunk, Counts]] | None:
+            # What is known of the symbol changes under these locks; a page of an outdated plan
+            # may hold another company's bars.
+            await progress.lock_progress(connection, self.series, context.run_id)
+            known = await universe.by_id(connection, symbol.id)
+            if known.identity != symbol.identity:
+                return None
+            if self._any_bars and not symbol.confirmed:
+                await universe.confirm(connection, symbol.id)
+            now = to_time(context.rules.now_ms)
+            chunks = await chunks_of(connection)
+            counts = await write_chunks(connection, context.run_id, chunks, now)
+            return list(zip(chunks, counts, strict=True))
+
+        async with context.writers:
+            written = await context.database.run(write)
+        if written is None:
+            self._outdated = True
+            return
+        for chunk, counts in written:
+            context.outcomes.count(chunk.series, counts)
+            log.info(
+                "chunk.stored",
+                timeframe=str(chunk.series.timeframe),
+                inserted=counts.inserted,
+                updated=counts.updated,
+                unchanged=counts.unchanged,
+                seconds=round(asyncio.get_running_loop().time() - began, 4),
+            )
+            if counts.rejected:
+                log.warning(
+                    "bars.quarantined",
+                    timeframe=str(chunk.series.timeframe),
+                    bars=counts.rejected,
+                    reasons=sorted({str(reason) for reason in chunk.reasons}),
+                )
+
+
+def _resumed(mode: Mode) -> Mode:
+    """Once a reload has taken its range out of coverage, what is missing says the rest."""
+    return Mode.default if mode is Mode.reload else mode

@@ -1,0 +1,44 @@
+"""Which path is answered by what."""
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from backfill.simulator.wire.aggregates import aggregates, grouped
+from backfill.simulator.wire.protocol import Answer, Ask, Refused, refusal
+from backfill.simulator.wire.reference import (
+    dividends,
+    splits,
+    ticker_details,
+    ticker_events,
+    tickers,
+)
+
+_ROUTES: Final[tuple[tuple[re.Pattern[str], Callable[..., Answer]], ...]] = tuple(
+    (re.compile(pattern), route)
+    for pattern, route in (
+        (r"/v2/aggs/ticker/([^/]+)/range/([^/]+)/([^/]+)/([^/]+)/([^/]+)", aggregates),
+        (r"/v2/aggs/grouped/locale/us/market/(stocks)/([^/]+)", grouped),
+        (r"/v2/aggs/grouped/locale/global/market/(crypto)/([^/]+)", grouped),
+        (r"/v3/reference/splits", splits),
+        (r"/v3/reference/dividends", dividends),
+        (r"/v3/reference/tickers", tickers),
+        (r"/v3/reference/tickers/([^/]+)", ticker_details),
+        (r"/vX/reference/tickers/([^/]+)/events", ticker_events),
+    )
+)
+
+
+def answer(method: str, ask: Ask) -> Answer:
+    """Answer a call whose key is right and whose turn it is."""
+    for pattern, route in _ROUTES:
+        match = pattern.fullmatch(ask.path)
+        if match is None:
+            continue
+        if method != "GET":
+            return refusal(405, ask.request_id, error="Only GET is supported")
+        try:
+            return route(ask, *match.groups())
+        except Refused as refused:
+            return refused.answer
+    return refusal(404, ask.request_id, message="Not found.")
