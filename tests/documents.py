@@ -12,10 +12,11 @@ from typing import Final
 from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 
+from backfill.core.planning import calls_saved, plan_work
 from backfill.core.series import Progress, Symbol, SymbolId
 from backfill.core.terms import Terms
 from backfill.core.timeframe import Timeframe
-from backfill.core.work import Demand, Mode, Rules, Target, calls_saved, plan_work
+from backfill.core.work import Demand, Mode, Rules, Target
 from backfill.fetch.quota import spacing_s
 from backfill.present.tables import duration_text
 from backfill.providers import provider_named

@@ -7,10 +7,10 @@ from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span
 from backfill.core.plan import frontier_ms, wanted_span
 from backfill.core.series import Progress, Series, SymbolId
+from backfill.core.target import life_of
 from backfill.core.terms import Terms
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import parse_since
-from backfill.core.work import life_of
 from backfill.errors import UsageError
 from backfill.run.job import EVERYTHING, Scope
 from backfill.settings import Settings

@@ -17,10 +17,11 @@ from backfill.core.compare import Difference, compare
 from backfill.core.coverage import Span, Spans
 from backfill.core.paging import Chunk, Pages
 from backfill.core.plan import frontier_ms, one_page_spans, plan_ranges
+from backfill.core.planning import by_name
 from backfill.core.precision import Precision
 from backfill.core.series import Series, Source
 from backfill.core.timeframe import Timeframe
-from backfill.core.work import Target, Work, by_name
+from backfill.core.work import Target, Work
 from backfill.errors import SeriesError, SharedFault, SourceMismatch, Stopped
 from backfill.fetch.tally import Tally
 from backfill.run.outcomes import Failure

@@ -10,7 +10,8 @@ from uuid import UUID, uuid4
 import structlog
 
 from backfill.core.calendar import ALWAYS_OPEN
-from backfill.core.work import Demand, Rules, Work, calls_saved
+from backfill.core.planning import calls_saved
+from backfill.core.work import Demand, Rules, Work
 from backfill.errors import DatabaseError, LimitReached, UnknownSymbol, UsageError
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Tally

@@ -5,10 +5,11 @@ from datetime import date
 from typing import Final
 
 from backfill.core.calendar import Calendar
+from backfill.core.planning import plan_work
 from backfill.core.series import Series, Symbol, spelling, ticker_traits
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import parse_since
-from backfill.core.work import Demand, Mode, Rules, Work, plan_work
+from backfill.core.work import Demand, Mode, Rules, Work
 from backfill.errors import EmptyWatchlist
 from backfill.run.job import Job
 from backfill.settings import Settings

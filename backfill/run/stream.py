@@ -15,10 +15,11 @@ from backfill.core.coverage import Span, Spans
 from backfill.core.local import roll_up_stored
 from backfill.core.paging import Chunk, Pages
 from backfill.core.plan import frontier_ms, one_page_spans
+from backfill.core.planning import plan_piece, requests, to_fetch
 from backfill.core.series import Series, Symbol
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Page, Request
-from backfill.core.work import Demand, Mode, Rules, Target, Work, plan_piece, requests, to_fetch
+from backfill.core.work import Demand, Mode, Rules, Target, Work
 from backfill.errors import BadAnswer, UnknownSymbol
 from backfill.providers.base import Provider
 from backfill.run.outcomes import Outcomes

@@ -14,10 +14,11 @@ from backfill.core.checks import Reason
 from backfill.core.coverage import Span, Spans
 from backfill.core.empty import EmptyReason
 from backfill.core.grouped import group, is_closed, read_day
+from backfill.core.planning import requests
 from backfill.core.series import Alias, Series, Source, Symbol
 from backfill.core.timeframe import DAY_MS, Timeframe
 from backfill.core.wire import GroupedDay
-from backfill.core.work import Target, Work, requests
+from backfill.core.work import Target, Work
 from backfill.errors import NotEntitled
 from tests.calendars import calendar
 

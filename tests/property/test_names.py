@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from backfill.core.bars import Bars
 from backfill.core.paging import Pages
+from backfill.core.planning import plan_work
 from backfill.core.series import Alias, Symbol, aliases_of, dated_back
 from backfill.core.terms import Quota, Settling, Terms
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
 from backfill.core.wire import DatedName, Page, Request
-from backfill.core.work import Demand, Rules, Work, plan_work
+from backfill.core.work import Demand, Rules, Work
 from tests.calendars import calendar
 
 FIRST, LAST = date(2023, 10, 2), date(2024, 3, 28)

@@ -8,11 +8,12 @@ import pytest
 
 from backfill.core.coverage import Span, Spans
 from backfill.core.plan import frontier_ms
+from backfill.core.planning import plan_work
 from backfill.core.series import Progress, Source, Symbol
 from backfill.core.terms import Quota, Settling, Terms
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
-from backfill.core.work import Demand, Mode, Rules, Target, plan_work
+from backfill.core.work import Demand, Mode, Rules, Target
 from backfill.errors import NotEntitled, SourceMismatch
 from tests.calendars import calendar
 

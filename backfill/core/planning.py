@@ -1,0 +1,167 @@
+"""From series and what is known of them to work: what to fetch, for whom, and what can't be."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+from typing import Final
+
+from backfill.core.calendar import Calendar
+from backfill.core.coverage import Spans
+from backfill.core.derive import choose_bases
+from backfill.core.plan import PlannedRange, plan_ranges
+from backfill.core.series import Progress, Series, Source, Symbol, SymbolId
+from backfill.core.target import target_of
+from backfill.core.timeframe import Timeframe
+from backfill.core.work import Demand, Mode, Rules, Target, Work
+from backfill.errors import SourceMismatch
+
+_FIRST_MS: Final = -(2**62)
+_LAST_MS: Final = 2**62
+
+
+def plan_work(
+    symbol: Symbol,
+    timeframes: list[Timeframe],
+    calendar: Calendar,
+    rules: Rules,
+    demand: Demand,
+    known: Mapping[tuple[SymbolId, Timeframe], Progress],
+) -> list[Work]:
+    """Return the work for a symbol's timeframes, one piece per timeframe that is fetched.
+
+    A piece that isn't due has nothing to do. ``known`` lacks series that were never seen.
+    """
+    plan = partial(plan_piece, symbol, calendar=calendar, rules=rules, demand=demand, known=known)
+    native = {timeframe: _base(symbol, timeframe, rules) for timeframe in timeframes}
+    bases = native
+    if rules.derive:
+        held = {one: known[symbol.id, one] for one in native if (symbol.id, one) in known}
+        source = Source(rules.provider, rules.feed, rules.adjustment)
+        bases = kept = choose_bases(native, held, source)
+        if demand.mode is Mode.reload:
+            # All may change, but for those of which the reload doesn't reach everything stored.
+            bases = choose_bases(native, {}, source)
+            for timeframe, base in bases.items():
+                [target] = plan({timeframe}, base).targets
+                if isinstance(target.refusal, SourceMismatch):
+                    bases[timeframe] = kept[timeframe]
+    return [
+        plan({timeframe for timeframe in native if bases[timeframe] is base}, base)
+        for base in dict.fromkeys(bases.values())
+    ]
+
+
+def plan_piece(
+    symbol: Symbol,
+    timeframes: Collection[Timeframe],
+    base: Timeframe,
+    *,
+    calendar: Calendar,
+    rules: Rules,
+    demand: Demand,
+    known: Mapping[tuple[SymbolId, Timeframe], Progress],
+) -> Work:
+    """Return the work for those of a symbol's timeframes that are fed from one base.
+
+    A week in which the name changed can't be asked for under either: then days are the base.
+    """
+    if symbol.aliases and base in {Timeframe.w1, Timeframe.mn1}:
+        base = Timeframe.d1
+    targets: list[Target] = []
+    for timeframe in sorted(timeframes, key=list(Timeframe).index):
+        series = Series(symbol, timeframe)
+        progress = known.get(series.key, Progress())
+        target = target_of(series, base, calendar, rules, demand, progress)
+        if base is not timeframe and demand.mode is not Mode.reload:
+            feeding = next((one for one in targets if one.series.timeframe is base), None)
+            stored = _stored_base(target, progress, known.get((symbol.id, base)), feeding)
+            if demand.mode is not Mode.repair:
+                stored -= progress.invalidated
+            target = replace(target, local=_local(target, calendar, base, stored))
+        targets.append(target)
+    return Work(
+        symbol,
+        calendar,
+        base,
+        tuple(targets),
+        requests(symbol, calendar, base, to_fetch(targets), rules.page_size),
+        rules.precision,
+    )
+
+
+def calls_saved(work: Work, rules: Rules) -> int:
+    """Return how many calls more it would take to fetch every timeframe that can be fetched."""
+    alone: dict[Timeframe, list[Target]] = {}
+    for target in work.targets:
+        native = _base(work.symbol, target.series.timeframe, rules)
+        alone.setdefault(native, []).append(target)
+    if alone.keys() == {work.base} and not any(target.local for target in work.targets):
+        return 0
+    calls = sum(
+        planned.calls
+        for base, targets in alone.items()
+        for planned in requests(
+            work.symbol,
+            work.calendar,
+            base,
+            Spans.union(span for target in targets for span in target.missing),
+            rules.page_size,
+        )
+    )
+    return calls - sum(planned.calls for planned in work.ranges)
+
+
+def requests(
+    symbol: Symbol, calendar: Calendar, base: Timeframe, missing: Spans, page_size: int
+) -> tuple[PlannedRange, ...]:
+    """Return the requests for what is missing, newest first, none over a change of name."""
+    return tuple(
+        planned
+        for part in by_name(symbol, calendar, missing)
+        for planned in plan_ranges(calendar, base, part, page_size)
+    )
+
+
+def to_fetch(targets: Iterable[Target]) -> Spans:
+    """Return what no stored bar answers for."""
+    return Spans.union(span for target in targets for span in target.missing - target.local)
+
+
+def by_name(symbol: Symbol, calendar: Calendar, missing: Spans) -> list[Spans]:
+    """Cut what is missing where the symbol changed its name, the newest part first."""
+    if not symbol.aliases:
+        return [missing]
+    changes = [calendar.midnight(alias.valid_until) for alias in symbol.aliases]
+    bounds = pairwise((_FIRST_MS, *changes, _LAST_MS))
+    return [missing & Spans.of(part) for part in reversed(list(bounds))]
+
+
+def _local(target: Target, calendar: Calendar, base: Timeframe, stored: Spans) -> Spans:
+    """Return the missing slots of a target that hold no slot of the base but stored ones."""
+    if not stored:
+        return Spans()
+    grid, fetched = calendar.grid(target.series.timeframe), calendar.grid(base)
+    open_spans = (span for span in target.missing - stored if fetched.count(span))
+    return grid.inside(target.missing - Spans.union(map(grid.widen, open_spans)))
+
+
+def _stored_base(
+    target: Target, progress: Progress, base: Progress | None, feeding: Target | None
+) -> Spans:
+    """Return what stored bars of the base answer for, so that a target can be rolled up from them.
+
+    What is about to be fetched of the base again is not among it.
+    """
+    if base is None:
+        return progress.base_coverage
+    source = base.source
+    if source is None or source.origin != target.source.origin:
+        return Spans()
+    return base.coverage - (feeding.missing if feeding else Spans())
+
+
+def _base(symbol: Symbol, timeframe: Timeframe, rules: Rules) -> Timeframe:
+    """The timeframe to fetch; a week in which the name changed can't be asked for under either."""
+    base = rules.base_of(symbol, timeframe)
+    return Timeframe.d1 if symbol.aliases and base in {Timeframe.w1, Timeframe.mn1} else base

@@ -1,0 +1,137 @@
+"""What one series should hold by now, what of it is missing, and why it can't be had."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+from backfill.core.calendar import Calendar, Grid
+from backfill.core.coverage import Span, Spans
+from backfill.core.plan import Limits, frontier_ms, missing_spans, wanted_span
+from backfill.core.series import Progress, Series, Source, Symbol
+from backfill.core.terms import Terms
+from backfill.core.timeframe import Timeframe
+from backfill.core.work import Demand, Mode, Rules, Target
+from backfill.errors import NotEntitled, SeriesError, SourceMismatch
+
+
+def life_of(symbol: Symbol, calendar: Calendar, terms: Terms, now_ms: int) -> Limits:
+    """Return the bounds of what a symbol's series may want."""
+    window = terms.window_start(calendar.day_of(now_ms))
+    return Limits(
+        listed_ms=calendar.midnight(symbol.listed_on) if symbol.listed_on else None,
+        delisted_ms=calendar.midnight(symbol.delisted_on + timedelta(days=1))
+        if symbol.delisted_on
+        else None,
+        window_ms=calendar.midnight(window),
+    )
+
+
+def target_of(
+    series: Series,
+    base: Timeframe,
+    calendar: Calendar,
+    rules: Rules,
+    demand: Demand,
+    known: Progress,
+) -> Target:
+    """Return a series that is fed from ``base`` with what a demand finds missing of it."""
+    symbol, timeframe = series
+    source = Source(
+        rules.provider,
+        rules.feed,
+        rules.adjustment,
+        derived_from=None if base is timeframe else base,
+    )
+    grid = calendar.grid(timeframe)
+    frontier = frontier_ms(calendar, timeframe, rules.terms.settling, rules.now_ms)
+    start = _start_ms(calendar, demand, known)
+    end = demand.last.end_ms(calendar) if demand.last else None
+    limits = life_of(symbol, calendar, rules.terms, rules.now_ms)
+    wanted = wanted_span(grid, start, end, frontier, limits)
+    is_loaded = known.source == source and known.newest_bar_ms is not None
+    target = Target(series, source, wanted, Spans(), is_loaded=is_loaded)
+    if (refusal := _ended(symbol)) is not None:
+        return replace(target, refusal=refusal)
+    denied = Spans()
+    if known.denied and (known.denied_until_ms or 0) > rules.now_ms:
+        denied = Spans.of(known.denied)
+    if known.source not in {None, source}:
+        asked = known.invalidated
+        if demand.mode is Mode.reload and wanted:
+            asked |= Spans.of(wanted)
+        life = wanted_span(grid, 0, None, frontier, limits)
+        reach = (Spans.of(life) if life else Spans()) - denied
+        held = _held_span(grid, known, frontier, rules.now_ms, limits)
+        if not asked & reach or (held and not (asked & reach).covers(*held)):
+            return replace(target, refusal=_mismatch(target, calendar, known, held, reach))
+        # What the other source answered says nothing of this one.
+        target = replace(target, replaces=known.source)
+        known = replace(known, coverage=Spans(), expired=Spans())
+    missing = known.invalidated
+    if missing:
+        readable = grid.narrow((limits.window_ms or 0, frontier))
+        missing &= Spans.of(readable) if readable else Spans()
+    if known.expired and wanted and demand.mode is Mode.default:
+        missing |= known.expired & Spans.of(wanted)
+    if demand.mode is not Mode.repair:
+        covered = known.coverage if demand.mode is not Mode.reload else Spans()
+        missing |= missing_spans(grid, wanted, covered)
+    allowed = missing - denied
+    if allowed != missing:
+        message = "the plan refused this range before; it is asked again after a day"
+        target = replace(target, refusal=NotEntitled(message))
+    return replace(target, missing=allowed)
+
+
+def _ended(symbol: Symbol) -> SeriesError | None:
+    """Why nothing, or nothing more, of a symbol is fetched."""
+    if symbol.set_aside is not None:
+        return NotEntitled(f"{symbol.ticker} is set aside: {symbol.set_aside}")
+    if symbol.retired_on is not None:
+        return SourceMismatch(f"{symbol.ticker} was retired on {symbol.retired_on}")
+    if symbol.successor_figi is None:
+        return None
+    return SourceMismatch(
+        f"{symbol.ticker} belongs to another company now: its FIGI is {symbol.successor_figi}, "
+        f"that of the stored bars {symbol.figi or 'is not known'}; set those aside with: "
+        f"backfill symbols retire {symbol.ticker}"
+    )
+
+
+def _start_ms(calendar: Calendar, demand: Demand, known: Progress) -> int:
+    asked = demand.first.start_ms(calendar) if demand.first else None
+    deepens = demand.mode in {Mode.default, Mode.reload}
+    if not deepens and known.wanted_from_ms is not None:
+        return max(known.wanted_from_ms, asked if asked is not None else known.wanted_from_ms)
+    return asked if asked is not None else calendar.midnight(demand.since)
+
+
+def _held_span(
+    grid: Grid, known: Progress, frontier: int, now_ms: int, limits: Limits
+) -> Span | None:
+    """Return the whole slots from a series' oldest bar to its newest, by which all is replaced.
+
+    What is closed and not final yet can't be asked for and leaves with the rest, and so does what
+    lies outside the symbol's life. But bars from after ``now_ms`` are there because that clock is
+    set back: they count.
+    """
+    if known.oldest_bar_ms is None or known.newest_bar_ms is None:
+        return None
+    newest = grid.widen((known.newest_bar_ms, known.newest_bar_ms + 1))
+    upto = frontier if newest.end_ms <= now_ms else newest.end_ms
+    return wanted_span(
+        grid, known.oldest_bar_ms, newest.end_ms, upto, replace(limits, window_ms=None)
+    )
+
+
+def _mismatch(
+    target: Target, calendar: Calendar, known: Progress, held: Span | None, reach: Spans
+) -> SourceMismatch:
+    """Say which sources meet, and how to replace all of the one by the other."""
+    symbol, timeframe = target.series
+    message = f"the series holds {known.source}; {target.source} was asked for. "
+    if not reach or (held and not reach.covers(*held)):
+        return SourceMismatch(message + "Its bars reach beyond what can be read now, so they stay")
+    command = f"backfill run --symbol {symbol.ticker} --timeframe {timeframe} --reload"
+    if held:
+        command += f" --from {calendar.day_of(held.start_ms)}"
+    return SourceMismatch(f"{message}To replace all of it: {command}")
