@@ -9,10 +9,25 @@ Kind = Literal["bars", "lookup"]
 
 @dataclass(slots=True)
 class Call:
-    """One request as the server saw it.
+    """One request as the server saw it. The key is not kept.
 
-    ``at_s`` is its monotonic time of arrival, which the quota counts by. The key is not kept.
-    ``status`` is the status sent, None for none; ``fault`` the action that was injected.
+    Parameters
+    ----------
+    at_s, at
+        When it arrived, which is what the quota counts by: monotonic seconds, and the real time.
+        Of a call that never arrived: when it was stopped.
+    status
+        The status sent, None for none.
+    fault
+        The action that was injected.
+    received_s
+        When its head was read from the socket, in monotonic seconds: before its way in.
+    head_s
+        When the head of its answer was sent, in monotonic seconds; None for none.
+    counted
+        Whether it arrived; the quota looked at it then.
+    over_quota
+        Whether the quota refused it: with a 429, unless a gateway had answered before.
     """
 
     at_s: float
@@ -23,3 +38,7 @@ class Call:
     kind: Kind
     status: int | None = None
     fault: str | None = None
+    received_s: float = 0.0
+    head_s: float | None = None
+    counted: bool = True
+    over_quota: bool = False

@@ -71,6 +71,14 @@ async def _truncate(request: web.Request, payload: Payload, _: Fault) -> web.Str
     return response
 
 
+async def _stall(request: web.Request, payload: Payload, fault: Fault) -> web.StreamResponse:
+    response = await _send_half(request, payload)
+    await asyncio.sleep(fault.stall_s)
+    with suppress(ConnectionError):  # a client that has waited long enough
+        await response.write(payload.data[len(payload.data) // 2 :])
+    return response
+
+
 async def _hang(_request: web.Request, _payload: Payload, _: Fault) -> web.StreamResponse:
     await asyncio.Event().wait()
     raise AssertionError  # the client leaves, or the server stops: both cancel
@@ -116,6 +124,7 @@ _DELIVERIES: Final[
     Action.RESET: _reset,
     Action.RESET_MID_BODY: _reset_mid_body,
     Action.TRUNCATE: _truncate,
+    Action.STALL: _stall,
     Action.HANG: _hang,
     Action.DRIP: _drip,
     Action.GZIP_BOMB: _gzip_bomb,

@@ -17,7 +17,7 @@ from aiohttp import web
 from backfill.simulator.calls import Call
 from backfill.simulator.control import control_routes
 from backfill.simulator.delivery import Payload, compressed, deliver
-from backfill.simulator.faults import Action, Fault, Faults
+from backfill.simulator.faults import Action, Fault, Faults, Way
 from backfill.simulator.mangle import mangle_ask, mangle_body, mangle_bytes
 from backfill.simulator.market.market import Market
 from backfill.simulator.quota import SlidingWindows
@@ -71,6 +71,7 @@ class Simulator:
         self._port = port
         self._runner: web.AppRunner | None = None
         self._url = ""
+        self._on_their_way: set[asyncio.Task[Answer | None]] = set()
 
     @property
     def url(self) -> str:
@@ -116,41 +117,74 @@ class Simulator:
     async def __aexit__(self, *_: object) -> None:
         if self._runner:
             await self._runner.cleanup()
+        on_their_way = list(self._on_their_way)
+        for arrival in on_their_way:
+            arrival.cancel()
+        await asyncio.gather(*on_their_way, return_exceptions=True)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         query = dict(request.query)
         key = query.pop("apiKey", "") or request.headers.get("Authorization", "")
+        received_s = time.monotonic()
         call = Call(
-            time.monotonic(),
+            received_s,
             datetime.now(UTC),
             request.method,
             request.path,
             query,
             "bars" if request.path.startswith(BARS_PATH) else "lookup",
+            received_s=received_s,
         )
+        way = self._faults.way(call, self.now)
+        arrival = self._sent(call, key.removeprefix("Bearer "), way)
+        refused, fault = None, way.fault
+        if fault is None or fault.counted != "after":
+            refused = await asyncio.shield(arrival)
+        ask = self._ask(call)
+        if refused is None and fault is None:
+            fault = self._faults.hit(call, self.now)
+        call.fault = fault.action.value if fault else None
+        payload = _payload(refused) if refused else _answered(request.method, ask, fault)
+        if way.back_s:
+            await asyncio.sleep(way.back_s)
+        if fault is None or fault.action not in {Action.RESET, Action.HANG}:
+            call.status, call.head_s = payload.status, time.monotonic()
+        return await deliver(request, await compressed(request, payload), fault)
+
+    def _sent(self, call: Call, key: str, way: Way) -> "asyncio.Task[Answer | None]":
+        """Send a call on its way in: it arrives even when its sender has left meanwhile."""
+        task = asyncio.create_task(self._arrive(call, key, way))
+        self._on_their_way.add(task)
+        task.add_done_callback(self._on_their_way.discard)
+        return task
+
+    async def _arrive(self, call: Call, key: str, way: Way) -> Answer | None:
+        """Note a call at the end of its way, and return why it is not admitted, if it isn't."""
+        if way.in_s:
+            await asyncio.sleep(way.in_s)
+        call.at_s, call.at = time.monotonic(), datetime.now(UTC)
+        call.counted = way.fault is None or way.fault.counted != "never"
         self.calls.append(call)
         request_id = f"{len(self.calls):032x}"
-        fault = None
-        if key.removeprefix("Bearer ") != self.key:
-            payload = _payload(refusal(401, request_id, error="Unknown API Key"))
-        elif (wait_s := self._quota.admit(call.at_s)) > 0:
-            payload = _payload(self._too_many(request_id, wait_s))
-        else:
-            fault = self._faults.hit(call)
-            call.fault = fault.action.value if fault else None
-            ask = Ask(
-                path=request.path,
-                query=query,
-                market=self.market,
-                now_ms=epoch_ms(self.now),
-                plan=self.plan,
-                base_url=self._url,
-                request_id=request_id,
-            )
-            payload = _answered(request.method, ask, fault)
-        if fault is None or fault.action not in {Action.RESET, Action.HANG}:
-            call.status = payload.status
-        return await deliver(request, await compressed(request, payload), fault)
+        if not call.counted:
+            return None
+        if key != self.key:
+            return refusal(401, request_id, error="Unknown API Key")
+        wait_s = self._quota.admit(call.at_s)
+        call.over_quota = wait_s > 0
+        return self._too_many(request_id, wait_s) if call.over_quota else None
+
+    def _ask(self, call: Call) -> Ask:
+        return Ask(
+            path=call.path,
+            query=call.query,
+            market=self.market,
+            now_ms=epoch_ms(self.now),
+            plan=self.plan,
+            base_url=self._url,
+            request_id=f"{len(self.calls):032x}",
+            lacks=self._faults.lacks(call, self.now),
+        )
 
     def _too_many(self, request_id: str, wait_s: float) -> Answer:
         seconds = math.ceil(wait_s)

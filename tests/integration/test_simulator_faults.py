@@ -6,9 +6,10 @@ import gzip
 import io
 import json
 import math
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import aiohttp
 import msgspec
@@ -266,3 +267,101 @@ async def test_a_fault_counts_in_the_quota_and_a_429_meets_no_fault(
         sim.inject(Fault(action=Action.STATUS, status=500))
         assert [(await fetch(http, sim.url + BARS))[0] for _ in range(2)] == [500, 429]
         assert [call.fault for call in sim.calls] == ["status", None]
+
+
+COUNTED: Final[tuple[Literal["before", "after", "never"], ...]] = ("before", "after", "never")
+
+
+async def arrived(sim: Simulator) -> None:
+    """Wait until a call is in the log."""
+    while not sim.calls:  # noqa: ASYNC110  # its log has no event to wait on
+        await asyncio.sleep(0.005)
+
+
+async def test_a_late_call_is_counted_when_it_arrives_and_its_answer_leaves_late(
+    sim: Simulator, http: aiohttp.ClientSession
+) -> None:
+    sim.inject(Fault(action=Action.LATE, in_s=(0.05, 0.1), back_s=(0.03, 0.03), times=1))
+    answers = await asyncio.gather(*(fetch(http, sim.url + BARS) for _ in range(2)))
+    assert [status for status, _, _ in answers] == [200, 200]
+    assert sim.calls == sorted(sim.calls, key=lambda call: call.at_s)
+    late = min(sim.calls, key=lambda call: call.received_s)
+    assert late.at_s - late.received_s >= 0.05
+    assert late.head_s is not None
+    assert late.head_s - late.at_s >= 0.03
+
+
+async def test_a_gateway_s_error_counts_before_after_or_never(
+    http: aiohttp.ClientSession,
+) -> None:
+    for counted in COUNTED:
+        async with Simulator(quota="1/60s") as sim:
+            sim.inject(Fault(action=Action.LATE, in_s=(0.02, 0.02), times=1))
+            sim.inject(Fault(action=Action.STATUS, status=504, counted=counted, times=1))
+            assert (await fetch(http, sim.url + BARS))[0] == 504
+            assert len(sim.calls) == (0 if counted == "after" else 1)
+            await arrived(sim)
+            assert (await fetch(http, sim.url + BARS))[0] == (200 if counted == "never" else 429)
+            gateway, origin = sim.calls
+            assert (gateway.status, gateway.fault) == (504, "status")
+            assert gateway.counted is (counted != "never")
+            assert (origin.over_quota, gateway.over_quota) == (counted != "never", False)
+            if counted == "after":
+                assert gateway.head_s is not None
+                assert gateway.head_s < gateway.at_s
+
+
+async def test_a_connection_is_cut_before_or_after_the_call_was_counted(
+    http: aiohttp.ClientSession,
+) -> None:
+    http._retry_connection = False  # else it asks again, once, by itself
+    for counted in COUNTED:
+        async with Simulator(quota="1/60s") as sim:
+            sim.inject(Fault(action=Action.RESET, counted=counted, times=1))
+            with pytest.raises(aiohttp.ClientConnectionError):
+                await fetch(http, sim.url + BARS)
+            await arrived(sim)
+            assert (await fetch(http, sim.url + BARS))[0] == (200 if counted == "never" else 429)
+            assert [call.counted for call in sim.calls] == [counted != "never", True]
+
+
+async def test_what_is_on_its_way_arrives_though_its_sender_has_left(
+    sim: Simulator, http: aiohttp.ClientSession
+) -> None:
+    sim.inject(Fault(action=Action.LATE, in_s=(0.2, 0.2)))
+    with pytest.raises(TimeoutError):
+        async with http.get(sim.url + BARS, timeout=aiohttp.ClientTimeout(0.05)):
+            pass
+    assert sim.calls == []
+    await arrived(sim)
+    assert sim.calls[0].status is None
+
+
+async def test_a_body_stalls_half_way_and_comes_whole(
+    sim: Simulator, http: aiohttp.ClientSession
+) -> None:
+    sim.inject(Fault(action=Action.STALL, stall_s=0.05))
+    began = time.monotonic()
+    assert (await body(http, sim.url + BARS))["resultsCount"] == 14
+    assert time.monotonic() - began >= 0.05
+
+
+async def test_the_market_heals_when_its_clock_says_so_and_is_told_over_the_wire(
+    sim: Simulator, http: aiohttp.ClientSession
+) -> None:
+    ninth_ms = round(datetime(2024, 7, 9, 4, tzinfo=UTC).timestamp() * 1000)
+    fault = {
+        "action": "lacking",
+        "ticker": "AAPL",
+        "span_ms": [ninth_ms, ninth_ms + 86_400_000],
+        "until": "2025-03-06T00:00:00Z",
+    }
+    async with http.post(f"{sim.url}/_sim/faults", json=fault) as response:
+        assert response.status == 200
+    assert (await body(http, sim.url + BARS))["resultsCount"] == 13
+    assert sim.calls[0].fault is None
+    sim.set_now(datetime(2025, 3, 6, tzinfo=UTC))
+    assert (await body(http, sim.url + BARS))["resultsCount"] == 14
+    for senseless in ({"action": "lacking"}, {"action": "html", "counted": "never"}):
+        async with http.post(f"{sim.url}/_sim/faults", json=senseless) as response:
+            assert response.status == 400

@@ -1,5 +1,6 @@
 import gzip
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -8,16 +9,17 @@ import pytest
 from backfill.simulator import Action, Call, Fault, Market
 from backfill.simulator.faults import Faults
 from backfill.simulator.mangle import mangle_ask, mangle_body, mangle_bytes
-from backfill.simulator.wire.protocol import Ask
+from backfill.simulator.wire.protocol import Ask, Lack, epoch_ms
 from backfill.simulator.wire.routes import answer
 
 PATH: Final = "/v2/aggs/ticker/AAPL/range/1/day/2024-07-01/2024-07-19"
 MARKET: Final = Market()
+NOW: Final = datetime(2025, 3, 5, tzinfo=UTC)
 
 
-def ask(path: str = PATH, **query: str) -> Ask:
-    now_ms = round(datetime(2025, 3, 5, tzinfo=UTC).timestamp() * 1000)
-    return Ask(path, query, MARKET, now_ms, "unlimited", "http://sim", "id")
+def ask(path: str = PATH, *lacks: Lack, now: datetime = NOW, **query: str) -> Ask:
+    now_ms = epoch_ms(now)
+    return Ask(path, query, MARKET, now_ms, "unlimited", "http://sim", "id", lacks)
 
 
 def body(asked: Ask | None = None) -> dict[str, Any]:
@@ -52,7 +54,7 @@ def call(path: str = PATH, **query: str) -> Call:
 def test_a_rule_hits_the_calls_that_match_all_of_it(match: dict[str, Any], hit: bool) -> None:
     faults = Faults()
     faults.inject(Fault(action=Action.HTML, **match))
-    assert (faults.hit(call(sort="desc")) is not None) is hit
+    assert (faults.hit(call(sort="desc"), NOW) is not None) is hit
 
 
 def test_a_rule_about_a_ticker_hits_its_look_ups_too() -> None:
@@ -64,8 +66,8 @@ def test_skip_and_times_count_matching_calls() -> None:
     faults.inject(Fault(action=Action.HTML, kind="bars", skip=2, times=3))
     found = []
     for _ in range(8):
-        faults.hit(call("/v3/reference/splits"))
-        found.append(faults.hit(call()) is not None)
+        faults.hit(call("/v3/reference/splits"), NOW)
+        found.append(faults.hit(call(), NOW) is not None)
     assert found == [False, False, True, True, True, False, False, False]
 
 
@@ -73,7 +75,7 @@ def test_probability_is_repeatable() -> None:
     def draw() -> list[bool]:
         faults = Faults()
         faults.inject(Fault(action=Action.HTML, probability=0.3, seed=5))
-        return [faults.hit(call()) is not None for _ in range(1000)]
+        return [faults.hit(call(), NOW) is not None for _ in range(1000)]
 
     assert draw() == draw()
     assert 250 < sum(draw()) < 350
@@ -83,10 +85,10 @@ def test_the_first_rule_that_hits_has_the_call() -> None:
     faults = Faults()
     faults.inject(Fault(action=Action.HTML, times=1))
     faults.inject(Fault(action=Action.RESET))
-    hits = [faults.hit(call()) for _ in range(2)]
+    hits = [faults.hit(call(), NOW) for _ in range(2)]
     assert [hit and hit.action for hit in hits] == [Action.HTML, Action.RESET]
     faults.clear()
-    assert faults.hit(call()) is None
+    assert faults.hit(call(), NOW) is None
 
 
 @pytest.mark.parametrize(
@@ -183,7 +185,11 @@ def test_bars_faults_leave_look_ups_alone() -> None:
 
 def test_garbage_is_unreadable_in_its_own_way() -> None:
     data = msgspec.json.encode(body())
-    made = {action: mangle_bytes(Fault(action=action), data) for action in Action}
+    garbage = (
+        *(Action.STATUS, Action.HTML, Action.NAN, Action.BAD_GZIP),
+        *(Action.RANDOM_BYTES, Action.CHARSET, Action.NESTED),
+    )
+    made = {action: mangle_bytes(Fault(action=action), data) for action in garbage}
     assert made[Action.STATUS] == (data, {})
     assert made[Action.HTML][0].startswith(b"<!DOCTYPE html>")
     assert made[Action.HTML][1]["Content-Type"].startswith("text/html")
@@ -197,3 +203,127 @@ def test_garbage_is_unreadable_in_its_own_way() -> None:
             msgspec.json.decode(made[action][0])
     with pytest.raises(RecursionError):
         msgspec.json.decode(made[Action.NESTED][0])
+
+
+def test_the_delays_of_a_call_are_the_sum_of_all_late_rules_and_repeatable() -> None:
+    def draw() -> list[tuple[float, float]]:
+        faults = Faults()
+        faults.inject(Fault(action=Action.LATE, in_s=(0.2, 1.5), back_s=(0.1, 0.1), seed=3))
+        faults.inject(Fault(action=Action.LATE, in_s=(5.0, 5.0), skip=1, times=1))
+        faults.inject(Fault(action=Action.HTML))
+        ways = [faults.way(call(), NOW) for _ in range(20)]
+        assert all(way.fault is None for way in ways)
+        hit = faults.hit(call(), NOW)
+        assert hit is not None
+        assert hit.action is Action.HTML
+        return [(way.in_s, way.back_s) for way in ways]
+
+    drawn = draw()
+    assert drawn == draw()
+    assert len({in_s for in_s, _ in drawn}) == 20
+    assert {back_s for _, back_s in drawn} == {0.1}
+    assert 5.2 <= drawn[1][0] <= 6.5
+    assert all(0.2 <= in_s <= 1.5 for in_s, _ in drawn[:1] + drawn[2:])
+
+
+def test_what_stops_a_call_on_its_way_is_none_of_the_provider_s_faults() -> None:
+    faults = Faults()
+    faults.inject(Fault(action=Action.STATUS, status=504, counted="never", times=1))
+    faults.inject(Fault(action=Action.STATUS, status=400))
+    ways = [faults.way(call(), NOW).fault for _ in range(2)]
+    assert [way and way.status for way in ways] == [504, None]
+    hit = faults.hit(call(), NOW)
+    assert hit is not None
+    assert hit.status == 400
+    with pytest.raises(ValueError, match="counts the call before"):
+        Fault(action=Action.HTML, counted="never")
+
+
+def test_a_fault_begins_and_heals_by_the_market_s_clock() -> None:
+    faults = Faults()
+    faults.inject(Fault(action=Action.HTML, since=NOW, until=NOW + timedelta(hours=1)))
+    minutes = (-1, 0, 59, 60)
+    hits = [faults.hit(call(), NOW + timedelta(minutes=late)) for late in minutes]
+    assert [hit is not None for hit in hits] == [False, True, True, False]
+
+
+MINUTES: Final = "/v2/aggs/ticker/AAPL/range/1/minute/2024-07-02/2024-07-03"
+HOURS: Final = MINUTES.replace("1/minute", "1/hour")
+OPEN_MS: Final = epoch_ms(datetime(2024, 7, 2, 13, 30, tzinfo=UTC))
+
+
+def test_a_provider_that_is_behind_serves_what_there_was_then() -> None:
+    now = datetime(2024, 7, 2, 18, 40, tzinfo=UTC)
+    behind = Lack("AAPL", behind_ms=12 * 60_000)
+    for path in (MINUTES, HOURS, MINUTES.replace("1/minute", "1/day")):
+        late = rows(body(ask(path, behind, now=now, limit="50000")))
+        then = rows(body(ask(path, now=now - timedelta(minutes=12), limit="50000")))
+        assert late == then
+    other = ask(MINUTES, Lack("MSFT", behind_ms=12 * 60_000), now=now, limit="50000")
+    last = rows(body(other))[-1]["t"]
+    assert last == epoch_ms(now) - 60_000
+
+
+def test_a_truncated_session_lacks_its_minutes_from_an_instant_on_in_coarser_bars_too() -> None:
+    cut_ms, end_ms = OPEN_MS + 63 * 60_000, OPEN_MS + 12 * 3_600_000
+    lack = Lack(None, span_ms=(cut_ms, end_ms))
+    true = rows(body(ask(MINUTES, limit="50000")))
+    left = rows(body(ask(MINUTES, lack, limit="50000")))
+    assert left == [bar for bar in true if not cut_ms <= bar["t"] < end_ms]
+    volumes = {bar["t"] // 3_600_000: 0.0 for bar in left}
+    for bar in left:
+        volumes[bar["t"] // 3_600_000] += bar["v"]
+    hours = {bar["t"] // 3_600_000: bar["v"] for bar in rows(body(ask(HOURS, lack, limit="50000")))}
+    assert hours == pytest.approx(volumes)
+
+
+@pytest.mark.parametrize("limit", ["200", "50000"])
+def test_an_absent_session_is_in_no_page(limit: str) -> None:
+    day_ms = epoch_ms(datetime(2024, 7, 2, 4, tzinfo=UTC))
+    lack = Lack(None, span_ms=(day_ms, day_ms + 86_400_000))
+    for unit in ("minute", "day"):
+        asked = ask(
+            f"/v2/aggs/ticker/AAPL/range/1/{unit}/2024-07-01/2024-07-05",
+            lack,
+            limit=limit,
+            sort="desc",
+        )
+        stamps = [bar["t"] for bar in every_row(asked)]
+        true = [bar["t"] for bar in every_row(replace(asked, lacks=()))]
+        assert stamps == [ts for ts in true if not day_ms <= ts < day_ms + 86_400_000] != true
+
+
+def every_row(asked: Ask) -> list[dict[str, Any]]:
+    found = body(asked)
+    more = rows(found)
+    while "next_url" in found:
+        path, _, cursor = found["next_url"].removeprefix("http://sim").partition("?cursor=")
+        found = body(replace(asked, path=path, query={"cursor": cursor}))
+        more += rows(found)
+    return more
+
+
+def test_a_grouped_day_lacks_the_bar_of_the_ticker_only() -> None:
+    path = "/v2/aggs/grouped/locale/us/market/stocks/2024-07-02"
+    day_ms = epoch_ms(datetime(2024, 7, 2, 4, tzinfo=UTC))
+    faults = Faults()
+    faults.inject(Fault(action=Action.LACKING, ticker="AAPL", span_ms=(day_ms, day_ms + 1)))
+    faults.inject(Fault(action=Action.BEHIND, ticker="MSFT", behind_s=2 * 86_400))
+    now = datetime(2024, 7, 4, tzinfo=UTC)
+    lacks = faults.lacks(call(path), now)
+    true, less = (
+        {bar["T"] for bar in rows(body(ask(path, *found, now=now)))} for found in ((), lacks)
+    )
+    assert true - less == {"AAPL", "MSFT"}
+
+
+def test_lacks_are_those_of_every_rule_that_is_in_force() -> None:
+    faults = Faults()
+    for start_ms in (0, 10):
+        faults.inject(Fault(action=Action.LACKING, span_ms=(start_ms, start_ms + 5), until=NOW))
+    faults.inject(Fault(action=Action.BEHIND, behind_s=60))
+    before = faults.lacks(call(), NOW - timedelta(seconds=1))
+    assert [lack.span_ms for lack in before] == [(0, 5), (10, 15), None]
+    assert faults.lacks(call(), NOW) == (Lack(None, behind_ms=60_000),)
+    with pytest.raises(ValueError, match="span_ms"):
+        Fault(action=Action.LACKING)

@@ -103,22 +103,24 @@ def grouped(ask: Ask, market: str, day_text: str) -> Answer:
     sessions = sessions_of(market)
     midnight = sessions.zone.midnight(day)
     ask.entitle(sessions.zone, midnight)
-    known_until_ms = ask.known_until_ms(sessions.zone)
     rows: list[WireBar] = []
     found = np.flatnonzero(sessions.midnight_ms == midnight)
-    if len(found) and sessions.zone.next_midnight(midnight) <= known_until_ms:
+    end_ms = sessions.zone.next_midnight(midnight)
+    if len(found) and end_ms <= ask.known_until_ms(sessions.zone):
         close_ms = sessions.close_ms(int(found[0])) - (1 if market == "crypto" else 0)
         for ticker in ask.market.tickers:
             owner = ask.market.owner(ticker, day)
-            if owner is not None and owner.market == market:
+            served_until_ms = ask.served_until_ms(sessions.zone, ticker)
+            if owner is not None and owner.market == market and end_ms <= served_until_ms:
                 bars = ask.market.bars(
                     owner.ticker,
                     Timeframe.d1,
                     midnight,
                     midnight + 1,
                     adjusted=is_adjusted,
-                    now_ms=known_until_ms,
+                    now_ms=served_until_ms,
                 )
+                bars = ask.served(ticker, bars)
                 for bar in _wire_bars(replace(bars, ts_ms=bars.ts_ms * 0 + close_ms)):
                     bar.T = ticker
                     rows.append(bar)
@@ -165,15 +167,16 @@ def _base(ask: Ask, wanted: _Range) -> Iterator[Bars]:
     for tenure in reversed(tenures) if wanted.newest_first else tenures:
         since_ms, until_ms = zone.midnight(tenure.since), zone.midnight(tenure.until)
         if max(start_ms, since_ms) < min(end_ms, until_ms):
-            yield from ask.market.base(
+            for base in ask.market.base(
                 tenure.company,
                 max(start_ms, since_ms),
                 min(end_ms, until_ms),
                 daily=wanted.grid.unit != "intraday",
                 adjusted=wanted.adjusted,
-                now_ms=ask.known_until_ms(zone),
+                now_ms=ask.served_until_ms(zone, wanted.ticker),
                 newest_first=wanted.newest_first,
-            )
+            ):
+                yield ask.served(wanted.ticker, base)
 
 
 def _wire_bars(bars: Bars) -> list[WireBar]:

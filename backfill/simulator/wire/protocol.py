@@ -7,21 +7,33 @@ from datetime import UTC, date, datetime
 from typing import Any, Final, Literal, NoReturn
 from urllib.parse import parse_qsl, urlencode
 
+from backfill.core.bars import Bars
 from backfill.simulator.market.market import Market
 from backfill.simulator.market.sessions import Zone, sessions_of
 
 Plan = Literal["unlimited", "free"]
 
 BARS_PATH: Final = "/v2/aggs/"
+GROUPED_PATH: Final = "/v2/aggs/grouped/"
 
 _FREE_YEARS: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """What the provider does not have of a ticker, or of all: a span, or the last ``behind_ms``."""
+
+    ticker: str | None
+    behind_ms: int = 0
+    span_ms: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
     """One call and all that its answer depends on.
 
-    ``path`` is decoded; ``base_url`` begins the ``next_url`` of a page.
+    ``path`` is decoded; ``base_url`` begins the ``next_url`` of a page. ``lacks`` says what of the
+    market's bars is not there to be served.
     """
 
     path: str
@@ -31,6 +43,7 @@ class Ask:
     plan: Plan
     base_url: str
     request_id: str
+    lacks: tuple[Lack, ...] = ()
 
     def parameters(self) -> dict[str, str]:
         """Return the query, or what the cursor of an earlier page stands for."""
@@ -56,6 +69,22 @@ class Ask:
     def known_until_ms(self, zone: Zone) -> int:
         """Return the instant up to which the plan shows data: now, or today's midnight."""
         return zone.midnight(zone.day_of(self.now_ms)) if self.plan == "free" else self.now_ms
+
+    def served_until_ms(self, zone: Zone, ticker: str) -> int:
+        """Return the instant up to which a ticker's bars are there to be shown."""
+        behind_ms = max((lack.behind_ms for lack in self._lacks_of(ticker)), default=0)
+        return min(self.known_until_ms(zone), self.now_ms - behind_ms)
+
+    def served(self, ticker: str, base: Bars) -> Bars:
+        """Return the minutes or days of a ticker that are there to be shown."""
+        for lack in self._lacks_of(ticker):
+            if lack.span_ms is not None:
+                start_ms, end_ms = lack.span_ms
+                base = base.take((base.ts_ms < start_ms) | (base.ts_ms >= end_ms))
+        return base
+
+    def _lacks_of(self, ticker: str) -> list[Lack]:
+        return [lack for lack in self.lacks if lack.ticker in {None, ticker}]
 
     def entitle(self, zone: Zone, from_ms: int) -> None:
         """Refuse a range that begins outside of what the plan shows."""
