@@ -67,7 +67,7 @@ class LoginRefused(DatabaseError):
 
 
 class SchemaMismatch(DatabaseError):
-    """The schema is newer than this version, or a migration that was applied has changed."""
+    """The schema is not this version's: newer, older, changed by hand, or just being changed."""
 
 
 class Unauthorised(SharedFault):

@@ -1,7 +1,10 @@
-"""Migrations: ordered, checksummed, each in one transaction under one lock."""
+"""Migrations: ordered, checksummed, all that are missing in one transaction under one lock.
+
+So whoever else looks sees the schema of before or of after, and a process that dies in between
+leaves the one of before.
+"""
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,6 +15,15 @@ from backfill.errors import SchemaMismatch
 from backfill.store.pool import Connection, Database, said
 
 _LOCK: Final = 0x6261636B66696C6C  # "backfill" in ASCII
+_WAIT_S: Final = 50
+"""How long to wait for whoever holds the lock; less than a statement may take."""
+# Waits for whoever is migrating, longer than for any other lock.
+_LOCKED: Final = f"""
+    SET LOCAL lock_timeout = '{_WAIT_S}s';
+    SELECT pg_advisory_xact_lock({_LOCK});
+    SET LOCAL lock_timeout = '20s'
+"""
+# Makes the ledger. Where it is as it should be it stays unlocked: others read it meanwhile.
 _LEDGER: Final = """
     CREATE TABLE IF NOT EXISTS backfill_migrations (
         version text PRIMARY KEY,
@@ -19,7 +31,14 @@ _LEDGER: Final = """
         checksum text NOT NULL,
         applied_at timestamptz NOT NULL DEFAULT now()
     );
-    ALTER TABLE backfill_migrations ENABLE ROW LEVEL SECURITY;
+    DO $$
+    BEGIN
+        IF NOT (SELECT relrowsecurity FROM pg_class WHERE oid = 'backfill_migrations'::regclass)
+        THEN
+            ALTER TABLE backfill_migrations ENABLE ROW LEVEL SECURITY;
+        END IF;
+    END
+    $$
 """
 # A run reads the ledger to see that the schema is its own; it never writes it.
 _SHOW_RUNNER: Final = """
@@ -72,49 +91,56 @@ def migrations() -> list[Migration]:
 async def migrate(database: Database) -> list[str]:
     """Apply what is missing and return the names of what was applied.
 
-    Where nothing is, any login that may read the ledger may ask.
+    Where nothing is, any login that may read the ledger may ask. Whoever else is migrating is
+    waited for.
 
     Raises
     ------
     SchemaMismatch
-        If the database is newer than this version, an applied migration has changed, or something
-        is missing and the login may not apply it.
+        If the database is newer than this version, an applied migration has changed, something
+        is missing and the login may not apply it, or somebody else doesn't come to an end.
     """
     row = await database.fetch_row(_HAS_TABLES)
     missing = await _missing(database) if row["ledger"] else migrations()
-    applied = []
-    for migration in missing:
+    if not missing:
+        return []
 
-        async def step(connection: Connection, migration: Migration = migration) -> list[str]:
-            try:
-                return await apply_pending(connection, [migration])
-            except asyncpg.InsufficientPrivilegeError as error:
-                raise SchemaMismatch(
-                    f"{len(missing)} migration(s) are not applied, and this login may not do it "
-                    f"({said(error)}); run backfill migrate with the login that owns the tables"
-                ) from None
+    async def apply(connection: Connection) -> list[str]:
+        try:
+            return await apply_pending(connection)
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise SchemaMismatch(
+                f"{len(missing)} migration(s) are not applied, and this login may not do it "
+                f"({said(error)}); run backfill migrate with the login that owns the tables"
+            ) from None
 
-        applied += await database.run(step)
-    return applied
+    return await database.run(apply)
 
 
-async def apply_pending(
-    connection: Connection, wanted: Sequence[Migration] | None = None
-) -> list[str]:
-    """Apply those of some migrations, or of all, that are missing; return their names.
+async def apply_pending(connection: Connection) -> list[str]:
+    """Apply the migrations that are missing, in the transaction at hand; return their names.
 
     Raises
     ------
     SchemaMismatch
-        If the database is newer than this version, or an applied migration has changed.
+        As `migrate` does, but for what the login may do.
     """
-    await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+    await _lock(connection)
     await connection.execute(_LEDGER)
     missing = await _pending(connection, migrations())
-    chosen = [one for one in missing if wanted is None or one in wanted]
-    for migration in chosen:
+    for migration in missing:
         await _apply(connection, migration)
-    return [f"{one.version}_{one.name}" for one in chosen]
+    return [f"{one.version}_{one.name}" for one in missing]
+
+
+async def _lock(connection: Connection) -> None:
+    try:
+        await connection.execute(_LOCKED)
+    except asyncpg.LockNotAvailableError:
+        raise SchemaMismatch(
+            f"another process has been migrating the database for {_WAIT_S} s; "
+            "try again when it is done"
+        ) from None
 
 
 async def _apply(connection: Connection, migration: Migration) -> None:
@@ -129,7 +155,7 @@ async def _apply(connection: Connection, migration: Migration) -> None:
 
 
 async def ensure_schema(database: Database) -> None:
-    """Migrate an empty database; see that any other is up to date.
+    """Migrate an empty database; see that any other is up to date, once nobody is migrating it.
 
     Raises
     ------
@@ -146,12 +172,18 @@ async def ensure_schema(database: Database) -> None:
         await migrate(database)
         return
 
-    if missing := await _missing(database):
+    if await _missing(database) and (missing := await database.run(_still_missing)):
         raise SchemaMismatch(f"{len(missing)} migration(s) are not applied; run: backfill migrate")
 
 
 async def _missing(database: Database) -> list[Migration]:
     return await database.run(lambda connection: _pending(connection, migrations()))
+
+
+async def _still_missing(connection: Connection) -> list[Migration]:
+    """Return what is missing when whoever is migrating has come to an end."""
+    await _lock(connection)
+    return await _pending(connection, migrations())
 
 
 async def _pending(connection: Connection, shipped: list[Migration]) -> list[Migration]:

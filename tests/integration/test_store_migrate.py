@@ -7,9 +7,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from backfill.errors import SchemaMismatch
+from backfill.errors import DatabaseError, SchemaMismatch
 from backfill.store import migrate as migrating
-from backfill.store.migrate import Migration, ensure_schema, migrate, migrations
+from backfill.store import pool
+from backfill.store.migrate import Migration, apply_pending, ensure_schema, migrate, migrations
 from backfill.store.pool import Database
 from tests.integration.store_kit import MIGRATION, connection_to, database_name, until
 
@@ -130,8 +131,76 @@ async def test_a_migration_that_fails_leaves_nothing_of_itself(
     async with Database.connect(empty_url) as database:
         with pytest.raises(Exception, match="division by zero"):
             await migrate(database)
-    assert "half_done" not in await _tables(empty_url)
-    assert broken.version not in {version for version, _ in await _ledger(empty_url)}
+    assert await _tables(empty_url) == set()
+
+
+async def test_a_first_migration_that_ends_half_way_leaves_the_next_an_empty_database(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *rest = migrations()
+    lost = Migration("20261124000002", "lost", "SELECT pg_terminate_backend(pg_backend_pid());")
+    async with Database.connect(empty_url) as database:
+        with monkeypatch.context() as patched:
+            patched.setattr(migrating, "migrations", lambda: [first, lost, *rest])
+            patched.setattr(pool, "_ATTEMPTS", 1)
+            with pytest.raises(DatabaseError):
+                await ensure_schema(database)
+        assert await _tables(empty_url) == set()
+        await ensure_schema(database)
+    assert len(await _ledger(empty_url)) == len(migrations())
+
+
+async def test_eight_that_look_at_an_empty_database_wait_for_the_one_that_migrates(
+    empty_url: str,
+) -> None:
+    async def one() -> None:
+        async with Database.connect(empty_url) as database:
+            await ensure_schema(database)
+
+    await asyncio.gather(*(one() for _ in range(8)))
+    assert await _ledger(empty_url) == [(one.version, one.checksum) for one in migrations()]
+
+
+async def _waits_for_a_lock(connection: Any, url: str) -> bool:
+    return bool(
+        await connection.fetchval(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity "
+            "WHERE datname = $1 AND wait_event = 'advisory')",
+            database_name(url),
+        )
+    )
+
+
+async def test_who_meets_an_upgrade_at_work_waits_for_it(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = Migration("29990101000000", "later", "CREATE TABLE later ();")
+    shipped = [*migrations(), later]
+    monkeypatch.setattr(migrating, "migrations", lambda: shipped)
+    async with (
+        connection_to(database_url) as beside,
+        connection_to(database_url) as watcher,
+        Database.connect(database_url) as database,
+    ):
+        async with beside.transaction():
+            await apply_pending(beside)
+            task = asyncio.create_task(ensure_schema(database))
+            await until(lambda: _waits_for_a_lock(watcher, database_url), "it waits")
+        await task
+
+
+@pytest.mark.parametrize("act", [migrate, ensure_schema])
+async def test_a_migration_that_does_not_end_is_told_in_a_line(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, act: Any
+) -> None:
+    shipped = [*migrations(), Migration("29990101000000", "later", "CREATE TABLE later ();")]
+    monkeypatch.setattr(migrating, "migrations", lambda: shipped)
+    monkeypatch.setattr(migrating, "_LOCKED", migrating._LOCKED.replace("50s", "20ms"))
+    async with connection_to(database_url) as beside, beside.transaction():
+        await beside.execute(migrating._LOCKED)
+        async with Database.connect(database_url) as database:
+            with pytest.raises(SchemaMismatch, match="another process has been migrating"):
+                await act(database)
 
 
 async def test_a_later_migration_is_applied_to_a_database_that_has_the_first(
