@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -120,25 +120,33 @@ class _Tour:
 
         say.title("Is everything there?")
         fresh = self._backfill("status", *_at(as_of), tail=1)
-        refused = self._refusals()
-        say.text(f"The provider refused {refused} calls for going over the quota.")
-        ok = (
-            [first["exit_code"], second["exit_code"], third["exit_code"], fresh, refused]
-            == [0, 0, 0, 0, 0]
-            and second["calls"] > 0
-            and third["calls"] == 0
-        )
-        say.title("All as it should be." if ok else "Something went wrong: see above.")
-        return 0 if ok else 1
+        calls: list[dict[str, Any]] = _control(f"{self._provider}/_sim/calls", None)
+        refused = sum(call["over_quota"] for call in calls)
+        say.text(f"The provider refused {refused} of {len(calls)} calls for going over the quota.")
+        wrong = [
+            *unlike(first, "the first run", calls_at_least=1),
+            *unlike(second, "the run a day later", calls_at_least=1),
+            *unlike(third, "the run with nothing due", calls_at_most=0),
+            *(() if fresh == 0 else (f"status ended with exit code {fresh}, not 0",)),
+            *too_early(calls, QUOTA),
+        ]
+        say.title("Not as it should be:" if wrong else "All as it should be.")
+        for line in wrong:
+            say.text(line)
+        return 1 if wrong else 0
 
     def _run(self, as_of: datetime) -> dict[str, Any]:
         """Run the increment, which is the whole first load where nothing was ever fetched."""
         began = time.monotonic()
         arguments = ["run", "--all", "--incremental", *_at(as_of), "--json"]
         self._say.command(["run", "--all", "--incremental", *_at(as_of)])
-        done = self._process(arguments, stderr=None if sys.stderr.isatty() else subprocess.DEVNULL)
+        done = self._process(arguments, stderr=None if sys.stderr.isatty() else subprocess.PIPE)
         if not done.stdout:
-            raise BackfillError(f"the run ended with exit code {done.returncode} and no summary")
+            said = (done.stderr or b"").decode(errors="replace").strip().splitlines()
+            raise BackfillError(
+                f"the run ended with exit code {done.returncode} and no summary"
+                + (f"; it said: {said[-1]}" if said else "")
+            )
         summary: dict[str, Any] = json.loads(done.stdout)
         bars = summary["bars"]
         self._say.text(
@@ -154,7 +162,7 @@ class _Tour:
     def _backfill(self, *arguments: str, tail: int = 0, quiet: bool = False) -> int:
         self._say.command(list(arguments))
         done = self._process(list(arguments), stderr=None)
-        lines = [] if quiet else done.stdout.decode().splitlines()
+        lines = [] if quiet and done.returncode == 0 else done.stdout.decode().splitlines()
         for line in lines[-tail:]:
             self._say.text(line)
         return done.returncode
@@ -189,9 +197,47 @@ class _Tour:
     def _set_clock(self, now: datetime) -> None:
         _control(f"{self._provider}/_sim/clock", {"now": now.isoformat()})
 
-    def _refusals(self) -> int:
-        calls: list[dict[str, Any]] = _control(f"{self._provider}/_sim/calls", None)
-        return sum(call["status"] == 429 for call in calls)
+
+def unlike(
+    summary: dict[str, Any], name: str, *, calls_at_least: int = 0, calls_at_most: int | None = None
+) -> list[str]:
+    """Return in words what of a run's summary is not as the demo means it to be."""
+    wrong = []
+    if summary["exit_code"]:
+        series = summary["series"]
+        wrong.append(
+            f"{name} ended with exit code {summary['exit_code']} ({summary['status']}): "
+            f"{series['complete']} of {series['total']} series complete, {series['failed']} failed"
+        )
+        wrong += [
+            f"{name}, {failure['symbol']} {failure['timeframe']}: {failure['message']}"
+            for failure in summary["failures"]
+        ]
+    if summary["calls"] < calls_at_least:
+        wrong.append(f"{name} made {summary['calls']} calls, not {calls_at_least} or more")
+    if calls_at_most is not None and summary["calls"] > calls_at_most:
+        wrong.append(f"{name} made {summary['calls']} calls, not {calls_at_most}")
+    return wrong
+
+
+def too_early(calls: Sequence[Mapping[str, Any]], quota: str) -> list[str]:
+    """Return in words which calls the provider refused, and by how much they came too early.
+
+    ``calls`` is its log, by arrival, of a quota of one window.
+    """
+    admitted: list[float] = []
+    wrong = []
+    (window,) = Quota.parse(quota).windows
+    for number, call in enumerate(calls, start=1):
+        if call["over_quota"]:
+            early_s = admitted[-window.limit] + window.period_s - call["at_s"]
+            wrong.append(
+                f"call {number} of {len(calls)}, {call['path']}, was refused: "
+                f"{early_s:.3f} s too early for {quota}"
+            )
+        else:
+            admitted.append(call["at_s"])
+    return wrong
 
 
 class _Narrator:
@@ -230,7 +276,7 @@ def _simulator() -> Iterator[str]:
 def _control(url: str, body: dict[str, Any] | None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})  # noqa: S310
-    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  # loopback, our own
+    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310  # loopback, our own
         return json.loads(answer.read() or b"null")
 
 
