@@ -1,6 +1,7 @@
 """Settings: the environment, read once, checked, and frozen."""
 
 import os
+import re
 from datetime import date
 from pathlib import Path
 from typing import Final, Literal, Self
@@ -291,11 +292,13 @@ def _long_parts(url: str) -> list[str]:
 
 
 def _passwords(url: str) -> list[str]:
-    """Return the passwords in a database's URL, as they are written and as they are meant."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return []
-    written = parts.password or ""
-    queried = [value for name, value in parse_qsl(parts.query) if name.endswith("password")]
-    return [written, unquote(written), *queried]
+    """Return the passwords in a database's URL, as they are written and as they are meant.
+
+    One whose characters should have been encoded may end at any of these: each is one.
+    """
+    login = re.search(r"://[^:/?#@]*:(.*)", url)
+    rest = login[1] if login else ""
+    written = [rest[: at.start()] for at in re.finditer("@", rest)]
+    queried = [part.partition("=") for part in url.partition("?")[2].split("&")]
+    written += [value for name, _, value in queried if name.endswith("password")]
+    return [*written, *map(unquote, written)]

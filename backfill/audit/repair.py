@@ -1,6 +1,7 @@
 """A look at what is there, and the repair of what is missing or differs."""
 
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -87,9 +88,11 @@ async def gaps(
         As `run` does.
     """
     now = as_of or datetime.now(UTC)
+    stop = stop or StopSignal()
     if verify_calls is not None:
         settings.api_key()
-    async with open_database(settings) as database:
+    async with AsyncExitStack() as stack:
+        database = await stop.unless_set(stack.enter_async_context(open_database(settings)))
         await ensure_schema(database)
         tracked = await tracked_series(database, settings, now, scope)
         found = await series_gaps(database, settings, now, tracked)
@@ -102,7 +105,7 @@ async def gaps(
             settings,
             database,
             result.tally,
-            stop or StopSignal(),
+            stop,
             now_ms=to_ms(now),
             symbols=symbols,
         ) as client:

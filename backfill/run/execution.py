@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from uuid import UUID, uuid4
@@ -86,7 +87,8 @@ async def run(
     stop = stop or StopSignal()
     settings.api_key()  # a run without one calls nothing, also when nothing is due
     set_deadline(job, stop)
-    async with open_database(settings) as database:
+    async with AsyncExitStack() as stack:
+        database = await stop.unless_set(stack.enter_async_context(open_database(settings)))
         await stop.unless_set(ensure_schema(database))
         return await run_in(database, settings, job, stop=stop, watch=watch)
 

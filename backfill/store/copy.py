@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from backfill.core.bars import NO_COUNT, Bars
 from backfill.core.series import Series, SymbolId
-from backfill.store.pool import Connection
+from backfill.store.pool import Connection, savepoint
 from backfill.store.shape import Shape
 from backfill.store.times import POSTGRES_EPOCH_MS
 
@@ -36,7 +36,7 @@ async def copy_bars(
     if not shape.is_own:
         return False
     try:
-        async with connection.transaction():
+        async with savepoint(connection):
             await connection.copy_to_table(
                 "ohlc_bars",
                 source=_stream(parts, shape.id_width),

@@ -12,7 +12,8 @@ from typing import Final
 import asyncpg
 
 from backfill.errors import SchemaMismatch
-from backfill.store.pool import Connection, Database, said
+from backfill.store.faults import said
+from backfill.store.pool import Connection, Database
 
 _LOCK: Final = 0x6261636B66696C6C  # "backfill" in ASCII
 _WAIT_S: Final = 50

@@ -1,21 +1,32 @@
 """The database: connections that keep no state outside a transaction, and faults made typed."""
 
 import asyncio
-import socket
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Any, Final, TypeAlias, TypeVar
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 import asyncpg
 import structlog
 import tenacity
 
-from backfill.errors import BackfillError, DatabaseError, LoginRefused, UsageError
+from backfill.errors import DatabaseError, UsageError
+from backfill.store.address import Address, read_url
+from backfill.store.faults import FAULTS, FULL, passes, said, unreachable
+from backfill.store.session import (
+    Connection,
+    connected,
+    identifier,
+    keep_as_it_is,
+    opening,
+    savepoint,
+    see_authorities,
+    take_back,
+)
+from backfill.store.turns import Turns
 
-Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy"
+__all__ = ["CONNECTIONS", "Connection", "Database", "savepoint"]
+
 _T = TypeVar("_T")
 
 log = structlog.stdlib.get_logger()
@@ -24,44 +35,16 @@ CONNECTIONS: Final = 6
 _CONNECT_S: Final = 10.0
 _STATEMENT_S: Final = 60.0
 _CLOSE_S: Final = 1.0
-_SEND_BUFFER: Final = 2**21
-"""In bytes; the system may allow less."""
 _ATTEMPTS: Final = 6
+_WAIT: Final = tenacity.wait_exponential_jitter(multiplier=0.25, max=5.0, jitter=0.25)
 _PROBE_S: Final = 2.0
-_LIMITS: Final = "SET LOCAL statement_timeout = '55s'; SET LOCAL lock_timeout = '20s'"
 
-_URL_PARAMETERS: Final = {
-    "host", "port", "user", "password", "passfile", "dbname", "database", "sslmode", "sslcert",
-    "sslkey", "sslrootcert", "sslcrl", "sslpassword", "sslnegotiation", "ssl_min_protocol_version",
-    "ssl_max_protocol_version", "target_session_attrs", "krbsrvname", "gsslib",
-}  # fmt: skip
-
-_FAULTS: Final = (
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    OSError,
-    TimeoutError,
-)
-_LOGIN: Final = (
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-)
-_TRANSIENT: Final = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.DeadlockDetectedError,
-    asyncpg.SerializationError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.QueryCanceledError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    OSError,
-    TimeoutError,
-)
+_SCHEMA: Final = """
+    SELECT EXISTS (
+        SELECT FROM pg_catalog.pg_namespace AS n
+        WHERE n.nspname = $1 AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+    )
+"""
 
 
 class Database:
@@ -72,8 +55,10 @@ class Database:
     again, so it must be safe to repeat.
     """
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: asyncpg.Pool, address: Address) -> None:
         self._pool = pool
+        self._address = address
+        self._turns = Turns(CONNECTIONS)
         self._under_way: set[asyncio.Task[Any]] = set()
 
     @classmethod
@@ -84,43 +69,32 @@ class Database:
         Raises
         ------
         UsageError
-            If it is no Postgres URL.
+            If it is no Postgres URL, or names a schema that isn't there.
         LoginRefused
             If the server does not take the login.
         DatabaseError
             If it can't be reached.
         """
+        address = read_url(url)
+        see_authorities(address)
+        if address.dropped:
+            log.warning("database.url_parameters_dropped", names=list(address.dropped))
+        pool = await asyncpg.create_pool(
+            **address.arguments,
+            min_size=0,  # a pool that keeps a floor retries aloud, with tracebacks
+            max_size=CONNECTIONS + 1,  # one may be listening
+            timeout=_CONNECT_S,
+            command_timeout=_STATEMENT_S,
+            statement_cache_size=0,
+            connect=connected,
+            reset=keep_as_it_is,
+        )
+        database = cls(pool, address)
         try:
-            pool = await asyncpg.create_pool(
-                _without_unknown_parameters(url),
-                min_size=0,  # a pool that keeps a floor retries aloud, with tracebacks
-                max_size=CONNECTIONS,
-                timeout=_CONNECT_S,
-                command_timeout=_STATEMENT_S,
-                statement_cache_size=0,
-                connect=_connected,
-                reset=_keep_as_it_is,
-            )
-            async with pool.acquire(timeout=_CONNECT_S):
-                pass  # it can be reached, and takes the login
-        except asyncpg.ClientConfigurationError as error:
-            raise UsageError(f"DATABASE_URL can't be used: {said(error)}") from None
-        except ssl.SSLCertVerificationError as error:
-            raise DatabaseError(
-                f"the database's certificate is refused: {error.verify_message}"
-            ) from None
-        except ValueError:
-            # Its message quotes what was read as the port: often the first half of a password.
-            raise UsageError(
-                "DATABASE_URL can't be read: is its port a number, and are the characters "
-                "@ / ? # [ ] % of its password percent-encoded (@ as %40)?"
-            ) from None
-        except _LOGIN as error:
-            raise LoginRefused(f"the database can't be reached: {said(error)}") from None
-        except _FAULTS as error:
-            raise DatabaseError(f"the database can't be reached: {said(error)}") from None
-        database = cls(pool)
-        try:
+            try:
+                await database._retried(database._reach)
+            except (*FAULTS, UnicodeError) as error:
+                raise unreachable(error) from None
             yield database
         finally:
             await database._close()
@@ -137,10 +111,13 @@ class Database:
         async def again() -> _T:
             return await self._left_at_once(self._in_transaction(work))
 
-        return await self._retried(again)
+        try:
+            return await self._retried(again)
+        except FAULTS as error:
+            raise DatabaseError(f"the database refused: {said(error)}") from error
 
     async def fetch_row(self, query: str, *values: object) -> asyncpg.Record:
-        """Run one statement that stands alone and return its only row.
+        """Run one statement in a transaction of its own and return its only row.
 
         Raises
         ------
@@ -148,10 +125,10 @@ class Database:
             As `run` does.
         """
 
-        async def work() -> asyncpg.Record:
-            return await self._left_at_once(self._pool.fetchrow(query, *values))
+        async def work(connection: Connection) -> asyncpg.Record:
+            return await connection.fetchrow(query, *values)
 
-        return await self._retried(work)
+        return await self.run(work)
 
     @asynccontextmanager
     async def listening(self, channel: str) -> AsyncIterator[asyncio.Event]:
@@ -178,20 +155,44 @@ class Database:
                 await self.fetch_row("SELECT pg_notify($1, $2)", channel, token)
                 async with asyncio.timeout(_PROBE_S):
                     await arrived.wait()
-            except (*_FAULTS, DatabaseError):
+            except (*FAULTS, DatabaseError):
                 await stack.aclose()
             yield heard
 
+    async def _reach(self) -> None:
+        """Open the first connection, and see that the schema is there that the URL names."""
+        async with self._lent() as connection:
+            for name in self._address.search_path[:1]:
+                if name != "$user" and not await connection.fetchval(_SCHEMA, name):
+                    raise UsageError(
+                        f"DATABASE_URL names the schema {name}, which isn't there or isn't this "
+                        f"login's to use: CREATE SCHEMA {identifier(name)}"
+                    )
+
     async def _in_transaction(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
-        async with self._pool.acquire(timeout=_CONNECT_S) as connection:
+        async with self._lent() as connection:
             try:
-                async with connection.transaction():
-                    await connection.execute(_LIMITS)
-                    return await work(connection)
-            except asyncpg.InternalClientError:
-                # asyncpg 0.31 loses track of a session that the server ends amid a COPY.
-                connection.terminate()
+                await connection.execute(opening(connection, self._address.search_path))
+                result = await work(connection)
+                await connection.execute("COMMIT")
+            except BaseException as error:
+                await take_back(connection, error)
                 raise
+            return result
+
+    @asynccontextmanager
+    async def _lent(self) -> AsyncIterator[Connection]:
+        """Lend a connection for a piece of work, when its turn has come."""
+        async with self._turns.taken():
+            try:
+                connection = await self._pool.acquire(timeout=_CONNECT_S)
+            except FULL:
+                self._turns.give_one_up()
+                raise
+            try:
+                yield connection
+            finally:
+                await self._pool.release(connection)
 
     async def _left_at_once(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Await work; when cancelled, leave it to roll back by itself: a silent server takes long.
@@ -220,40 +221,16 @@ class Database:
     async def _retried(self, work: Callable[[], Awaitable[_T]]) -> _T:
         attempts = tenacity.AsyncRetrying(
             stop=tenacity.stop_after_attempt(_ATTEMPTS),
-            wait=tenacity.wait_exponential_jitter(multiplier=0.25, max=5.0, jitter=0.25),
-            retry=tenacity.retry_if_exception_type(_TRANSIENT),
+            wait=_WAIT,
+            retry=tenacity.retry_if_exception(passes),
             before_sleep=_note_retry,
             reraise=True,
         )
-        try:
-            return await attempts(work)
-        except BackfillError:
-            raise
-        except _FAULTS as error:
-            raise DatabaseError(f"the database refused: {said(error)}") from error
-
-
-async def _connected(*address: Any, **options: Any) -> asyncpg.Connection:
-    """Connect, and let a local socket hold as many rows as one to another host does.
-
-    The kernel sizes the buffers of TCP by itself. A Unix socket's takes two milliseconds' worth of
-    rows, after which the server waits for the event loop: a tenth of the time of a load. asyncpg
-    (0.31) tells nobody its socket.
-    """
-    connection = await asyncpg.connect(*address, **options)
-    transport: asyncio.Transport | None = getattr(connection, "_transport", None)
-    opened = transport.get_extra_info("socket") if transport else None
-    if opened is not None and opened.family == getattr(socket, "AF_UNIX", None):
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-    return connection
-
-
-async def _keep_as_it_is(_connection: Connection) -> None:
-    """Reset nothing when a connection returns to the pool: nothing was set."""
+        return await attempts(work)
 
 
 async def _stop_listening(connection: Connection, channel: str, hear: Callable[..., None]) -> None:
-    with suppress(*_FAULTS):  # one whose session has ended is out of reach
+    with suppress(*FAULTS):  # one whose session has ended is out of reach
         try:
             async with asyncio.timeout(_CLOSE_S):
                 await connection.remove_listener(channel, hear)
@@ -264,40 +241,3 @@ async def _stop_listening(connection: Connection, channel: str, hear: Callable[.
 def _note_retry(state: tenacity.RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     log.warning("database.retry", attempt=state.attempt_number, message=said(error))
-
-
-def said(error: BaseException | None) -> str:
-    """Return what a fault says, on one line."""
-    text = str(error).strip() or type(error).__name__
-    return " ".join(text.split())[:300]
-
-
-def _without_unknown_parameters(url: str) -> str:
-    """Drop URL parameters that are meant for other clients, such as ``pgbouncer=true``.
-
-    asyncpg would send them to the server as settings, which a pooler refuses.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in {"postgres", "postgresql"}:
-        raise UsageError("DATABASE_URL must begin with postgresql://")
-    given = parse_qsl(parts.query, keep_blank_values=True)
-    known = [(name, value) for name, value in given if name in _URL_PARAMETERS]
-    for name, value in known:
-        if name == "sslrootcert":
-            _see_authorities(value)
-    if len(known) < len(given):
-        dropped = [
-            name if name.isidentifier() else "…" for name, _ in given if name not in _URL_PARAMETERS
-        ]
-        log.warning("database.url_parameters_dropped", names=dropped)
-    return parts._replace(query=urlencode(known)).geturl()
-
-
-def _see_authorities(path: str) -> None:
-    """Read a file of certificates, whose faults asyncpg would tell as those of a server."""
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
-    except OSError as error:
-        raise UsageError(
-            f"DATABASE_URL can't be used: sslrootcert={path} can't be read: {said(error)}"
-        ) from None

@@ -29,7 +29,7 @@ async def test_two_runs_that_take_turns_are_given_the_same_connection(database_u
 
 async def test_more_work_than_there_are_connections_waits_for_its_turn(database_url: str) -> None:
     async def hold(connection: Any) -> int:
-        await connection.execute("SELECT pg_sleep(0.02)")
+        await connection.execute("SELECT pg_sleep(0.2)")
         return await _backend(connection)
 
     async with Database.connect(database_url) as one, Database.connect(database_url) as other:

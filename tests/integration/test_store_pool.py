@@ -10,12 +10,15 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+import tenacity
 from structlog.testing import capture_logs
 
 from backfill.core.coverage import Spans
 from backfill.errors import DatabaseError, LoginRefused, UsageError
+from backfill.store import pool
 from backfill.store.bars import Counts, write_chunks
-from backfill.store.pool import CONNECTIONS, Connection, Database
+from backfill.store.migrate import migrate
+from backfill.store.pool import CONNECTIONS, Connection, Database, savepoint
 from tests.conftest import _leave, blocking
 from tests.faults.proxy import Proxy
 from tests.integration.store_kit import (
@@ -66,6 +69,12 @@ def guarded_url(server: str, database_url: str) -> Iterator[str]:
     blocking(execute(f"DROP ROLE {user}"))
 
 
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have what is done again be done so without a wait between."""
+    monkeypatch.setattr(pool, "_WAIT", tenacity.wait_none())
+
+
 async def _one(url: str) -> Any:
     async with Database.connect(url) as database:
         return (await database.fetch_row("SELECT 1"))[0]
@@ -86,41 +95,34 @@ async def test_parameters_that_are_meant_for_other_clients_are_dropped_with_a_wa
     ]
 
 
+@pytest.mark.usefixtures("at_once")
 async def test_parameters_that_postgres_knows_are_kept(database_url: str) -> None:
     with capture_logs() as logs:
         assert await _one(f"{database_url}&sslmode=disable&target_session_attrs=any") == 1
-        with pytest.raises(DatabaseError):
+        with pytest.raises(DatabaseError, match="no server of DATABASE_URL is what"):
             await _one(f"{database_url}&target_session_attrs=standby")
-    assert logs == []
+    assert {entry["event"] for entry in logs} == {"database.retry"}
 
 
 async def test_a_url_by_its_short_scheme_is_as_good(database_url: str) -> None:
     assert await _one(database_url.replace("postgresql://", "postgres://")) == 1
 
 
-@pytest.mark.parametrize("url", ["mysql://u:secret@h/d", "sqlite:///x", "localhost", "h:5432/db"])
-async def test_a_url_of_anything_but_postgres_is_a_usage_error(url: str) -> None:
-    with pytest.raises(UsageError, match="must begin with postgresql://"):
-        await _one(url)
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "postgresql://user:secret/part@host/db",
-        "postgresql://user:secret#part@host/db",
-        "postgresql://user:secret?part@host/db",
-        "postgresql://user:secret[part@host/db",
-        "postgresql://user:secret\uff03part@host/db",
-        "postgresql://user:secret@host:port/db",
-        "postgresql://user:secret@host/db?sslmode=never",
-    ],
-)
-async def test_a_url_that_cannot_be_read_is_a_usage_error_that_shows_no_password(url: str) -> None:
+async def test_a_url_that_cannot_be_read_is_a_usage_error_that_shows_no_password() -> None:
     with capture_logs() as logs, pytest.raises(UsageError, match="DATABASE_URL") as caught:
-        await _one(url)
+        await _one("postgresql://user:secret/part@host/db")
     assert not re.search("secret|part", _all_that_is_said(caught.value) + str(logs))
-    assert "\n" not in str(caught.value)
+
+
+async def test_what_the_query_of_a_url_says_goes_before_its_front_part(
+    database_url: str, guarded_url: str
+) -> None:
+    name, other = database_name(database_url), database_url.replace("/test_", "/nowhere_")
+    async with Database.connect(f"{other}&dbname={name}") as database:
+        assert (await database.fetch_row("SELECT current_database()"))[0] == name
+    if "?host=" in guarded_url:
+        there = guarded_url.replace("@/", "@no-such-host.invalid:5432/")
+        assert await _one(there) == 1
 
 
 @pytest.mark.direct
@@ -137,6 +139,7 @@ async def test_a_wrong_password_is_one_line_that_does_not_show_it(guarded_url: s
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize(
     "where", ["127.0.0.1:1", "no-such-host.invalid:5432", "/db?host=/no/such/folder"]
 )
@@ -214,6 +217,45 @@ async def test_connections_that_were_cut_while_nobody_looked_cost_no_work(
     assert before.isdisjoint(after)
 
 
+@pytest.fixture
+def limited_url(server: str, database_url: str) -> Iterator[str]:
+    """The URL of the database for a login that may have two sessions."""
+    user = f"limited_{uuid4().hex[:8]}"
+
+    async def execute(statement: str) -> None:
+        async with connection_to(server) as connection:
+            await connection.execute(statement)
+
+    blocking(execute(f"CREATE ROLE {user} LOGIN CONNECTION LIMIT 2"))
+    yield as_user(database_url, user)
+    blocking(execute(f"DROP ROLE {user}"))
+
+
+@pytest.mark.direct
+async def test_a_login_that_may_have_few_sessions_does_all_its_work_with_these(
+    limited_url: str,
+) -> None:
+    async def hold(connection: Connection) -> int:
+        await connection.execute("SELECT pg_sleep(0.1)")
+        return int(await connection.fetchval("SELECT pg_backend_pid()"))
+
+    async with Database.connect(limited_url) as database:
+        backends = await asyncio.gather(*(database.run(hold) for _ in range(20)))
+    assert 1 <= len(set(backends)) <= 2
+
+
+@pytest.mark.direct
+async def test_the_first_connection_is_tried_again_like_any_other(limited_url: str) -> None:
+    async with connection_to(limited_url), connection_to(limited_url) as second:
+        connecting = asyncio.create_task(_one(limited_url))
+        with capture_logs() as logs:
+            while not logs:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert logs[0]["event"] == "database.retry"
+        await second.close()
+        assert await connecting == 1
+
+
 async def _terminate(server: str, backend: int) -> None:
     async with connection_to(server) as connection:
         assert await connection.fetchval("SELECT pg_terminate_backend($1, 10000)", backend)
@@ -283,6 +325,52 @@ async def test_within_a_transaction_statements_and_locks_have_a_limit(database: 
     assert await value(database, "SELECT current_setting('lock_timeout')") == "20s"
 
 
+async def test_a_transaction_is_what_we_say_whatever_the_defaults_are(
+    database_url: str, server: str
+) -> None:
+    name = database_name(database_url)
+    async with connection_to(server) as owner:
+        version = owner.get_server_version().major
+        short = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout") + (
+            ("transaction_timeout",) if version >= 17 else ()
+        )
+        for setting, one in {
+            **dict.fromkeys(short, "250ms"),
+            "default_transaction_isolation": "serializable",
+            "search_path": "nowhere",
+        }.items():
+            await owner.execute(f"ALTER DATABASE {name} SET {setting} = '{one}'")
+    await _leave(server, name)
+
+    async def slow(connection: Connection) -> Any:
+        await connection.execute("SELECT pg_sleep(0.4)")
+        await asyncio.sleep(0.4)
+        return await connection.fetchrow(
+            "SELECT current_setting('transaction_isolation'), current_setting('search_path')"
+        )
+
+    with capture_logs() as logs:
+        async with Database.connect(f"{database_url}&schema=public") as database:
+            assert tuple(await database.run(slow)) == ("read committed", "public")
+    assert logs == []
+
+
+async def test_a_schema_that_a_url_names_is_worked_in_or_refused(empty_url: str) -> None:
+    with pytest.raises(UsageError, match=r'names the schema Market.*CREATE SCHEMA "Market"'):
+        await _one(f"{empty_url}&schema=Market")
+    async with connection_to(empty_url) as owner:
+        await owner.execute('CREATE SCHEMA "Market"')
+    async with Database.connect(f"{empty_url}&schema=Market") as database:
+        await migrate(database)
+        assert await value(database, "SELECT count(*) FROM ohlc_bars") == 0
+        run_id, (series,) = await claimed(database)
+        assert await write(database, run_id, chunk(series, minutes(600)))
+    tables = "SELECT count(*) FROM pg_tables WHERE schemaname = $1"
+    async with connection_to(empty_url) as owner:
+        assert await owner.fetchval('SELECT count(*) FROM "Market".ohlc_bars') == 600
+        assert await owner.fetchval(tables, "public") == 0
+
+
 async def test_nothing_stays_set_on_a_connection_after_its_transaction(
     database: Database, database_url: str
 ) -> None:
@@ -294,8 +382,9 @@ async def test_nothing_stays_set_on_a_connection_after_its_transaction(
     with pytest.raises(DatabaseError):
         await write(database, run_id, chunk(series, bar(low=20.0)))
     backend = await value(database, "SELECT pg_backend_pid()")
-    assert (await database.fetch_row("SELECT pg_backend_pid()"))[0] == backend
-    assert await database.fetch_row(_STATE) == expected
+    async with database._pool.acquire() as idle:
+        assert await idle.fetchval("SELECT pg_backend_pid()") == backend
+        assert await idle.fetchrow(_STATE) == expected
 
 
 async def test_no_statement_is_prepared_for_longer_than_its_transaction(
@@ -363,7 +452,7 @@ def test_work_that_was_given_up_while_the_server_is_silent_ends_with_the_databas
 
         async def copy(connection: Connection) -> None:
             await connection.execute("CREATE TEMP TABLE t (x text) ON COMMIT DROP")
-            async with connection.transaction():
+            async with savepoint(connection):
                 await connection.copy_to_table("t", source=rows())
 
         async with Database.connect(proxy.url(database_url)) as database:

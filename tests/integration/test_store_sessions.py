@@ -9,7 +9,7 @@ import exchange_calendars
 import pytest
 
 from backfill.core.calendar import Calendar, Session
-from backfill.store.pool import Database
+from backfill.store.pool import Database, savepoint
 from backfill.store.sessions import load_calendar
 from tests.calendars import sessions
 from tests.conftest import _fresh
@@ -196,7 +196,7 @@ async def test_a_session_with_half_its_hours_or_closed_by_the_library_is_refused
 ) -> None:
     async def work(connection: Any) -> None:
         with pytest.raises(asyncpg.CheckViolationError):
-            async with connection.transaction():
+            async with savepoint(connection):
                 await connection.execute(f"INSERT INTO market_sessions VALUES {row}")
 
     await database.run(work)

@@ -1,0 +1,66 @@
+"""What can go wrong between us and a database: which of it passes, and how it is told."""
+
+import ssl
+from typing import Final
+
+import asyncpg
+
+from backfill.errors import BackfillError, DatabaseError, LoginRefused, UsageError
+
+FAULTS: Final = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
+FULL: Final = (asyncpg.TooManyConnectionsError, asyncpg.ProtocolViolationError)
+"""The server, or the pooler before it, takes no more sessions of this login."""
+
+_LOGIN: Final = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+)
+_PASSING: Final = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.QueryCanceledError,
+    asyncpg.TransactionTimeoutError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
+_LASTING: Final = (ssl.SSLCertVerificationError, asyncpg.ClientConfigurationError)
+
+
+def passes(error: BaseException) -> bool:
+    """Whether what failed may well succeed in a moment."""
+    return isinstance(error, _PASSING) and not isinstance(error, _LASTING)
+
+
+def said(error: BaseException | None) -> str:
+    """Return what a fault says, on one line."""
+    if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
+        return "no server of DATABASE_URL is what target_session_attrs asks for"
+    text = str(error).strip() or type(error).__name__
+    return " ".join(text.split())[:300]
+
+
+def unreachable(error: Exception) -> BackfillError:
+    """Return the error to raise where no connection came about."""
+    if isinstance(error, asyncpg.ClientConfigurationError):
+        return UsageError(f"DATABASE_URL can't be used: {said(error)}")
+    if isinstance(error, UnicodeError):
+        return UsageError("DATABASE_URL can't be used: its host is no name of a host")
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return DatabaseError(f"the database's certificate is refused: {error.verify_message}")
+    kind = LoginRefused if isinstance(error, _LOGIN) else DatabaseError
+    return kind(f"the database can't be reached: {said(error)}")
