@@ -24,7 +24,7 @@ run() { # a name; more tests and flags
 
 mkdir -p "$cache"
 chmod 755 "$cache"
-life=(tests/integration/test_run_least_privilege.py tests/integration/test_adopt.py)
+life=(tests/integration/test_run_least_privilege.py tests/integration/test_adopt*.py)
 more=("${life[@]}" tests/integration/test_tls.py) # on the oldest; the others differ less from the newest
 for version in "${versions[@]}"; do
     folder=$cache/$version

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 from uuid import uuid4
 
@@ -14,7 +15,14 @@ from backfill.core.checks import Reason
 from backfill.core.coverage import Spans
 from backfill.core.series import Series
 from backfill.settings import Settings
-from backfill.store.adopt import Adoption, adopt, found_series, look, set_aside
+from backfill.store.adopt import (
+    Adoption,
+    adopt,
+    decide,
+    finish,
+    found_series,
+    set_aside,
+)
 from backfill.store.gaps import stored_ms
 from backfill.store.merge import withdraw_bars
 from backfill.store.pool import Connection, Database
@@ -83,7 +91,8 @@ async def take_over(
 ) -> Adopted:
     """Adopt the tables that are there; ``tell`` hears what will be done before it is.
 
-    Rows off the grid stay, or go to quarantine if ``clean`` is set. No coverage is taken from
+    What an earlier call decided is gone on with from wherever it stood. Rows off the grid stay, or
+    go to quarantine if ``clean`` is set, here or in that decision. No coverage is taken from
     rows: what a run finds missing it asks for, whatever they hold.
 
     Raises
@@ -91,13 +100,10 @@ async def take_over(
     UsageError, SchemaMismatch
         If there is nothing to adopt, or it can't be.
     """
-
-    async def see(connection: Connection) -> Adoption:
-        return await look(connection, settings.provider.name)
-
-    adoption = await database.run(see)
+    standing = await database.run(partial(decide, provider=settings.provider.name, clean=clean))
+    adoption, clean = standing.adoption, standing.clean
     tell(adoption)
-    applied = await adopt(database, adoption)
+    applied = await adopt(database, standing)
     found = await database.run(found_series)
     today = datetime.now(UTC).date()
     calendars = {
@@ -119,6 +125,7 @@ async def take_over(
         if clean and len(strays):
             await _clean(database, one.series, strays)
             cleaned += len(strays)
+    await database.run(partial(finish, cleaned=clean))
     return Adopted(
         steps=adoption.steps,
         applied=applied,

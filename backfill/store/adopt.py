@@ -5,58 +5,56 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+import msgspec
+
 from backfill.core.series import Series
 from backfill.core.timeframe import Timeframe
 from backfill.errors import SchemaMismatch, UsageError
-from backfill.store.migrate import apply_pending, migrations
+from backfill.store.foreign import TRADED, Column, Facts, facts, known_timeframes, refusal
+from backfill.store.migrate import apply_pending, lock_schema, migrations
 from backfill.store.pool import Connection, Database
 from backfill.store.universe import by_ids
 
-_NEEDED: Final = {
-    "symbols": ("id", "ticker", "asset_type"),
-    "ohlc_bars": ("symbol_id", "timeframe", "ts", "open", "high", "low", "close", "volume"),
-}
-_KEY: Final = ("symbol_id", "timeframe", "ts")
-_TRADED: Final = ("stock", "crypto")
+_INVOKER: Final = 150_000
+"""The first version of Postgres whose views can ask with their reader's rights."""
 
-_COLUMNS: Final = """
-    SELECT c.relname AS relation, a.attname AS name, format_type(a.atttypid, NULL) AS type,
-        CASE WHEN t.typtype = 'e' THEN ARRAY(
-            SELECT e.enumlabel::text
-            FROM pg_enum AS e
-            WHERE e.enumtypid = t.oid
-            ORDER BY e.enumsortorder
-        ) END AS labels
-    FROM pg_class AS c
-    JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-    JOIN pg_type AS t ON t.oid = a.atttypid
-    WHERE c.oid IN (
-        to_regclass('symbols'), to_regclass('ohlc_bars'), to_regclass('watchlist_items')
-    )
+# What was decided before the first change, so that whoever comes after a kill goes on from there.
+_RECORD: Final = """
+    CREATE TABLE IF NOT EXISTS backfill_adoption (
+        is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
+        decided_at timestamptz NOT NULL DEFAULT now(),
+        decision text NOT NULL,
+        taken_at timestamptz,
+        finished_at timestamptz,
+        cleaned_at timestamptz
+    );
+    ALTER TABLE backfill_adoption ENABLE ROW LEVEL SECURITY;
 """
-_UNIQUE: Final = """
-    SELECT EXISTS (
-        SELECT FROM pg_index AS i
-        WHERE i.indrelid = 'ohlc_bars'::regclass AND i.indisunique AND i.indpred IS NULL
-            AND i.indnkeyatts = 3 AND (
-                SELECT array_agg(a.attname::text ORDER BY a.attname)
-                FROM pg_attribute AS a
-                WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
-            ) = ARRAY['symbol_id', 'timeframe', 'ts']
-    )
+# Whether there is a decision, and whether the schema is backfill's.
+_STANDING: Final = """
+    SELECT
+        to_regclass('backfill_adoption') IS NOT NULL AS decided,
+        to_regclass('backfill_progress') IS NOT NULL AS ours
 """
-_OURS: Final = "SELECT to_regclass('backfill_progress') IS NOT NULL"
-_UNSECURED: Final = """
-    SELECT relname
-    FROM pg_class
-    WHERE oid IN ('symbols'::regclass, 'ohlc_bars'::regclass) AND NOT relrowsecurity
+# The decision, and how far it was carried out.
+_DECIDED: Final = """
+    SELECT
+        decision,
+        taken_at IS NOT NULL AS taken,
+        finished_at IS NOT NULL AS finished,
+        cleaned_at IS NOT NULL AS cleaned
+    FROM backfill_adoption
 """
-_HAS_CAST: Final = """
-    SELECT EXISTS (
-        SELECT FROM pg_cast
-        WHERE castsource = 'text'::regtype AND casttarget = to_regtype($1)
-    )
+_DECIDE: Final = "INSERT INTO backfill_adoption (decision) VALUES ($1)"
+_TAKE: Final = "UPDATE backfill_adoption SET taken_at = now()"
+_FINISH: Final = """
+    UPDATE backfill_adoption
+    SET finished_at = now(), cleaned_at = CASE WHEN $1 THEN now() ELSE cleaned_at END
 """
+# Lets the migrations pass their guard, which keeps everybody else from tables they did not make.
+_ADOPTING: Final = "SET LOCAL backfill.adopting = 'on'"
+# Whether tables were adopted before decisions were recorded.
+_ADOPTED_BEFORE: Final = "SELECT EXISTS (SELECT FROM symbols WHERE adopted_at IS NOT NULL)"
 _COLUMNS_OF_BARS: Final = """
     ALTER TABLE ohlc_bars
         ADD COLUMN IF NOT EXISTS vwap double precision,
@@ -83,14 +81,16 @@ _SET_ASIDE: Final = """
 _SERIES: Final = """
     SELECT symbol_id, timeframe::text AS timeframe, count(*) AS bars, min(ts) AS oldest
     FROM ohlc_bars
+    WHERE timeframe::text = ANY ($1::text[])
     GROUP BY symbol_id, timeframe
 """
 _WATCHED: Final = """
-    CREATE OR REPLACE VIEW watched AS
+    CREATE OR REPLACE VIEW watched{security} AS
     SELECT symbol_id, timeframes, since, paused, priority, added_at
     FROM watchlist
     UNION ALL
-    SELECT i.symbol_id, '{%s}'::text[]::timeframe[], NULL::text, false, 0, min(i.added_at)
+    SELECT
+        i.symbol_id, '{{{timeframes}}}'::text[]::timeframe[], NULL::text, false, 0, min(i.added_at)
     FROM watchlist_items AS i
     JOIN symbols AS s ON s.id = i.symbol_id
     WHERE s.set_aside IS NULL
@@ -125,6 +125,14 @@ _GRANTS: Final = """
 """
 
 
+class Decision(msgspec.Struct, frozen=True):
+    """What was found before the first change, and what was asked for."""
+
+    facts: Facts
+    provider: str
+    clean: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Adoption:
     """What taking over the tables takes, and how to say it; no row is changed but in ``symbols``.
@@ -139,61 +147,98 @@ class Adoption:
     after: tuple[str, ...]
 
 
-async def look(connection: Connection, provider: str) -> Adoption:
-    """Look at the tables that are there and return what adopting them takes.
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """An adoption that was decided, and how far it is: the tables taken, rows off the grid moved.
+
+    ``clean`` is whether those shall be.
+    """
+
+    adoption: Adoption
+    taken: bool
+    clean: bool
+
+
+async def decide(connection: Connection, provider: str, *, clean: bool) -> Standing:
+    """Decide about the tables that are there and note it, or go on with what was decided.
 
     Raises
     ------
     UsageError
-        If there is nothing to adopt.
+        If there is nothing to adopt, or nothing left of it to do.
     SchemaMismatch
-        If the tables lack what can't be added.
+        If the tables hold what can't be kept right; nothing is changed.
     """
-    columns: dict[str, dict[str, Any]] = {}
-    for row in await connection.fetch(_COLUMNS):
-        columns.setdefault(row["relation"], {})[row["name"]] = row
-    if await connection.fetchval(_OURS):
+    await lock_schema(connection)
+    here = await connection.fetchrow(_STANDING)
+    if here["decided"] and (row := await connection.fetchrow(_DECIDED)) is not None:
+        return _standing(row, clean=clean)
+    if here["ours"]:
+        if clean and await connection.fetchval(_ADOPTED_BEFORE):
+            return Standing(Adoption((), (), (), ()), taken=True, clean=True)
         raise UsageError("the database is backfill's already; run: backfill migrate")
-    for table, needed in _NEEDED.items():
-        if table not in columns:
-            raise UsageError(f"there is no table {table} to adopt; run: backfill migrate")
-        if lacking := [name for name in needed if name not in columns[table]]:
-            raise SchemaMismatch(f"the table {table} has no column {', '.join(lacking)}")
-    if not await connection.fetchval(_UNIQUE):
-        raise SchemaMismatch(
-            "ohlc_bars may hold a bar twice: CREATE UNIQUE INDEX ON ohlc_bars "
-            f"({', '.join(_KEY)}) first"
+    found = await facts(connection)
+    if not found.has_tables:
+        raise UsageError(
+            "there are no tables symbols and ohlc_bars to adopt; run: backfill migrate"
         )
-    timeframe = columns["ohlc_bars"]["timeframe"]
-    if timeframe["labels"] is None:
-        raise SchemaMismatch(f"ohlc_bars.timeframe is {timeframe['type']}, not an enum")
+    if (why := refusal(found)) is not None:
+        raise SchemaMismatch(f"nothing was adopted or changed: {why}")
+    decision = Decision(found, provider, clean)
+    adoption = adoption_of(decision)
+    await connection.execute(_RECORD)
+    await connection.execute(_DECIDE, msgspec.json.encode(decision).decode())
+    return Standing(adoption, taken=False, clean=clean)
+
+
+def _standing(row: Any, *, clean: bool) -> Standing:
+    decision = msgspec.json.decode(row["decision"], type=Decision)
+    clean |= decision.clean
+    if row["finished"] and (row["cleaned"] or not clean):
+        raise UsageError(
+            "the tables are adopted, and nothing is left to do"
+            + ("" if row["cleaned"] else " but --clean")
+        )
+    return Standing(adoption_of(decision), row["taken"], clean)
+
+
+def adoption_of(decision: Decision) -> Adoption:
+    """Return what a decision takes: the same each time, however far it was carried out."""
+    found = decision.facts
+    bars, symbols = found.tables["ohlc_bars"].columns, found.tables["symbols"].columns
+    timeframe, asset_type = found.timeframe, symbols["asset_type"]
+    known, others = known_timeframes(found)
     parts = [
         _labels(timeframe, list(Timeframe)),
-        _labels(columns["symbols"]["asset_type"], _TRADED),
-        _labels(columns["ohlc_bars"].get("provider"), (provider,)),
+        _labels(asset_type, TRADED),
+        _labels(bars.get("provider"), (decision.provider,)),
     ]
     steps = [f"add to the type {kind}: {', '.join(names)}" for kind, names, _ in parts if names]
     before, after = [], [_NOTE_SYMBOLS, _GRANTS]
-    if timeframe["type"] != "timeframe":
+    if others:
+        steps.append(f"leave as they are, and never touch, bars of {', '.join(others)}")
+    if timeframe.type != "timeframe":
         # A domain won't do the other way round: Postgres compares no domain over an enum.
-        steps.append(f"rename the type {timeframe['type']} to timeframe, the old name a domain")
-        before.append(f"ALTER TYPE {timeframe['type']} RENAME TO timeframe")
-        before.append(f"CREATE DOMAIN {timeframe['type']} AS timeframe")
-    asset_type = columns["symbols"]["asset_type"]
-    if asset_type["labels"] and not await connection.fetchval(_HAS_CAST, asset_type["type"]):
-        before.append(f"CREATE CAST (text AS {asset_type['type']}) WITH INOUT AS ASSIGNMENT")
-    added = [name for name in ("vwap", "trade_count") if name not in columns["ohlc_bars"]]
+        steps.append(f"rename the type {timeframe.type} to timeframe, the old name a domain")
+        before.append(f"ALTER TYPE {timeframe.type} RENAME TO timeframe")
+        before.append(f"CREATE DOMAIN {timeframe.type} AS timeframe")
+    if asset_type.labels and not found.has_cast:
+        before.append(f"CREATE CAST (text AS {asset_type.type}) WITH INOUT AS ASSIGNMENT")
+    added = [name for name in ("vwap", "trade_count") if name not in bars]
     if added:
         steps.append(f"add to ohlc_bars, empty: {', '.join(added)}")
         before.append(_COLUMNS_OF_BARS)
     steps.append(f"apply {len(migrations())} migrations: columns of symbols, tables of backfill")
     after += [
-        f"ALTER TABLE {row['relname']} DISABLE ROW LEVEL SECURITY"
-        for row in await connection.fetch(_UNSECURED)
+        f"ALTER TABLE {name} DISABLE ROW LEVEL SECURITY"
+        for name in ("symbols", "ohlc_bars")
+        if not found.tables[name].secured
     ]
-    if {"symbol_id", "added_at"} <= columns.get("watchlist_items", {}).keys():
-        steps.append(f"keep what watchlist_items lists, in {', '.join(timeframe['labels'])}")
-        after.append(_WATCHED % ",".join(timeframe["labels"]))
+    if found.has_watchlist:
+        watched = known or [str(Timeframe.d1)]
+        steps.append(f"keep what watchlist_items lists, in {', '.join(watched)}")
+        security = " WITH (security_invoker = true)" if found.server >= _INVOKER else ""
+        after.append(_WATCHED.format(security=security, timeframes=",".join(watched)))
     return Adoption(
         tuple(steps),
         tuple(statement for _, _, statements in parts for statement in statements),
@@ -202,9 +247,11 @@ async def look(connection: Connection, provider: str) -> Adoption:
     )
 
 
-async def adopt(database: Database, adoption: Adoption) -> list[str]:
-    """Do what `look` found, and return the names of the migrations that were applied."""
-    for statement in adoption.values:
+async def adopt(database: Database, standing: Standing) -> list[str]:
+    """Do what was decided, and return the names of the migrations that were applied."""
+    if standing.taken:
+        return []
+    for statement in standing.adoption.values:
 
         async def add(connection: Connection, statement: str = statement) -> None:
             await connection.execute(statement)
@@ -212,14 +259,25 @@ async def adopt(database: Database, adoption: Adoption) -> list[str]:
         await database.run(add)
 
     async def take_over(connection: Connection) -> list[str]:
-        for statement in adoption.before:
+        await lock_schema(connection)
+        if (await connection.fetchrow(_DECIDED))["taken"]:
+            return []  # somebody else, who adopts at the same time, was quicker
+        await connection.execute(_ADOPTING)
+        for statement in standing.adoption.before:
             await connection.execute(statement)
         applied = await apply_pending(connection)
-        for statement in adoption.after:
+        for statement in standing.adoption.after:
             await connection.execute(statement)
+        await connection.execute(_TAKE)
         return applied
 
     return await database.run(take_over)
+
+
+async def finish(connection: Connection, *, cleaned: bool) -> None:
+    """Note that an adoption is done, and whether rows off the grid were moved."""
+    if (await connection.fetchrow(_STANDING))["decided"]:
+        await connection.execute(_FINISH, cleaned)
 
 
 async def set_aside(connection: Connection) -> dict[str, str]:
@@ -238,7 +296,7 @@ class Found:
 
 async def found_series(connection: Connection) -> list[Found]:
     """Return the series that the table holds rows of, but for symbols that were set aside."""
-    rows = await connection.fetch(_SERIES)
+    rows = await connection.fetch(_SERIES, list(map(str, Timeframe)))
     symbols = await by_ids(connection, list({row["symbol_id"] for row in rows}))
     return [
         Found(
@@ -251,13 +309,12 @@ async def found_series(connection: Connection) -> list[Found]:
     ]
 
 
-def _labels(column: Any, wanted: Sequence[str]) -> tuple[str, list[str], list[str]]:
+def _labels(column: Column | None, wanted: Sequence[str]) -> tuple[str, list[str], list[str]]:
     """Return an enum's name, the labels it lacks, and the statements that add them in order."""
-    if column is None or column["labels"] is None:
+    if column is None or column.labels is None:
         return "", [], []
-    present = list(column["labels"])
-    lacking = [str(one) for one in wanted if one not in present]
-    return column["type"], lacking, list(_added(column["type"], present, [*map(str, wanted)]))
+    lacking = [str(one) for one in wanted if one not in column.labels]
+    return column.type, lacking, list(_added(column.type, column.labels, [*map(str, wanted)]))
 
 
 def _added(kind: str, present: list[str], wanted: list[str]) -> Iterator[str]:

@@ -15,6 +15,7 @@ from backfill.errors import SchemaMismatch
 from backfill.store.faults import said
 from backfill.store.pool import Connection, Database
 
+_GUARD, _INITIAL = "20261124000000", "20261124000001"
 _LOCK: Final = 0x6261636B66696C6C  # "backfill" in ASCII
 _WAIT_S: Final = 50
 """How long to wait for whoever holds the lock; less than a statement may take."""
@@ -58,12 +59,8 @@ _SHOW_RUNNER: Final = """
     END
     $$
 """
-_HAS_TABLES: Final = """
-    SELECT
-        to_regclass('backfill_migrations') IS NOT NULL AS ledger,
-        to_regclass('backfill_progress') IS NOT NULL AS ours,
-        to_regclass('symbols') IS NOT NULL OR to_regclass('ohlc_bars') IS NOT NULL AS others
-"""
+# Whether anything was ever migrated here.
+_HAS_LEDGER: Final = "SELECT to_regclass('backfill_migrations') IS NOT NULL AS ledger"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +98,7 @@ async def migrate(database: Database) -> list[str]:
         If the database is newer than this version, an applied migration has changed, something
         is missing and the login may not apply it, or somebody else doesn't come to an end.
     """
-    row = await database.fetch_row(_HAS_TABLES)
+    row = await database.fetch_row(_HAS_LEDGER)
     missing = await _missing(database) if row["ledger"] else migrations()
     if not missing:
         return []
@@ -109,6 +106,8 @@ async def migrate(database: Database) -> list[str]:
     async def apply(connection: Connection) -> list[str]:
         try:
             return await apply_pending(connection)
+        except asyncpg.RaiseError as error:  # the guard's
+            raise SchemaMismatch(said(error)) from None
         except asyncpg.InsufficientPrivilegeError as error:
             raise SchemaMismatch(
                 f"{len(missing)} migration(s) are not applied, and this login may not do it "
@@ -126,7 +125,7 @@ async def apply_pending(connection: Connection) -> list[str]:
     SchemaMismatch
         As `migrate` does, but for what the login may do.
     """
-    await _lock(connection)
+    await lock_schema(connection)
     await connection.execute(_LEDGER)
     missing = await _pending(connection, migrations())
     for migration in missing:
@@ -134,7 +133,8 @@ async def apply_pending(connection: Connection) -> list[str]:
     return [f"{one.version}_{one.name}" for one in missing]
 
 
-async def _lock(connection: Connection) -> None:
+async def lock_schema(connection: Connection) -> None:
+    """Hold back whoever else changes the schema until this transaction ends; wait for them first."""
     try:
         await connection.execute(_LOCKED)
     except asyncpg.LockNotAvailableError:
@@ -161,15 +161,10 @@ async def ensure_schema(database: Database) -> None:
     Raises
     ------
     SchemaMismatch
-        If it isn't, or holds tables of another system.
+        If it isn't, or holds tables of another system; then nothing is changed.
     """
-    row = await database.fetch_row(_HAS_TABLES)
+    row = await database.fetch_row(_HAS_LEDGER)
     if not row["ledger"]:
-        if row["others"] and not row["ours"]:
-            raise SchemaMismatch(
-                "the database has a table symbols or ohlc_bars that backfill didn't make; "
-                "use another database, or take it over: backfill migrate --adopt"
-            )
         await migrate(database)
         return
 
@@ -183,7 +178,7 @@ async def _missing(database: Database) -> list[Migration]:
 
 async def _still_missing(connection: Connection) -> list[Migration]:
     """Return what is missing when whoever is migrating has come to an end."""
-    await _lock(connection)
+    await lock_schema(connection)
     return await _pending(connection, migrations())
 
 
@@ -203,6 +198,8 @@ async def _pending(connection: Connection, shipped: list[Migration]) -> list[Mig
                 "restore the file as it was"
             )
     done = {row["version"] for row in rows}
+    if _INITIAL in done:
+        done.add(_GUARD)  # it looks before the first change, which is long past
     return [migration for migration in shipped if migration.version not in done]
 
 

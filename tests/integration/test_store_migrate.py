@@ -10,6 +10,7 @@ import pytest
 from backfill.errors import DatabaseError, SchemaMismatch
 from backfill.store import migrate as migrating
 from backfill.store import pool
+from backfill.store.foreign import MADE
 from backfill.store.migrate import Migration, apply_pending, ensure_schema, migrate, migrations
 from backfill.store.pool import Database
 from tests.integration.store_kit import MIGRATION, connection_to, database_name, until
@@ -261,6 +262,40 @@ async def test_a_table_of_another_system_is_refused_and_left_as_it_is(
     assert await _tables(empty_url) == {name}
 
 
+async def test_no_file_of_sql_changes_a_schema_that_holds_another_system_s_table(
+    empty_url: str,
+) -> None:
+    """The first file says so; databases that began without it need it no more."""
+    await _execute(empty_url, "CREATE TABLE splits (id integer PRIMARY KEY)")
+    first, second, *_ = migrations()
+    with pytest.raises(asyncpg.RaiseError, match="did not make: splits; nothing was changed"):
+        await _execute(empty_url, first.sql)
+    assert await _tables(empty_url) == {"splits"}
+    await _execute(empty_url, "DROP TABLE splits")
+    async with Database.connect(empty_url) as database:
+        await migrate(database)
+        await _execute(
+            empty_url, f"DELETE FROM backfill_migrations WHERE version = '{first.version}'"
+        )
+        await ensure_schema(database)
+        assert await migrate(database) == []
+    assert (second.version, second.checksum) in await _ledger(empty_url)
+
+
+async def test_the_guard_knows_every_name_that_the_migrations_make(database_url: str) -> None:
+    async with connection_to(database_url) as connection:
+        made = await connection.fetch(
+            """
+            SELECT relname FROM pg_class
+            WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v', 'p')
+                AND relname NOT IN ('backfill_migrations', 'backfill_progress')
+            """
+        )
+    guard = migrations()[0].sql
+    assert [row["relname"] for row in made if f"'{row['relname']}'" not in guard] == []
+    assert {row["relname"] for row in made} <= {*MADE, "symbols", "ohlc_bars"}
+
+
 async def test_symbols_with_uuid_ids_give_their_type_to_every_column_that_names_one(
     empty_url: str,
 ) -> None:
@@ -275,6 +310,7 @@ async def test_symbols_with_uuid_ids_give_their_type_to_every_column_that_names_
         empty_url,
         theirs,
         "INSERT INTO symbols (ticker, asset_type) VALUES ('AAPL', 'stock')",
+        "SET backfill.adopting = 'on'",  # as adoption does: nobody else takes tables over
         *(one.sql for one in migrations()),
     )
     async with connection_to(empty_url) as connection:
@@ -312,9 +348,9 @@ def test_the_checksum_is_of_the_text_and_not_of_its_line_ends() -> None:
     assert unix.checksum != Migration("1", "x", "SELECT 1;\nSELECT 3;\n").checksum
 
 
-def test_the_first_migration_is_read_from_its_file_as_it_is() -> None:
+def test_a_migration_is_read_from_its_file_as_it_is() -> None:
     version, _, name = MIGRATION.stem.partition("_")
-    assert migrations()[0] == Migration(version, name, MIGRATION.read_text(encoding="utf-8"))
+    assert migrations()[1] == Migration(version, name, MIGRATION.read_text(encoding="utf-8"))
 
 
 async def test_every_table_has_row_level_security_and_a_policy_for_the_runner(
