@@ -134,7 +134,7 @@ async def apply_pending(connection: Connection) -> list[str]:
 
 
 async def lock_schema(connection: Connection) -> None:
-    """Hold back whoever else changes the schema until this transaction ends; wait for them first."""
+    """Hold back whoever else changes the schema to this transaction's end; wait for them first."""
     try:
         await connection.execute(_LOCKED)
     except asyncpg.LockNotAvailableError:
