@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -81,7 +82,10 @@ def configure(log_format: str | None, secrets: Iterable[str]) -> Redactor:
         else [
             structlog.processors.format_exc_info,
             redactor,
-            _Console(colors=sys.stderr.isatty(), exception_formatter=_plain),
+            _Console(
+                colors=sys.stderr.isatty() and not os.environ.get("NO_COLOR"),
+                exception_formatter=_plain,
+            ),
         ]
     )
     structlog.configure(

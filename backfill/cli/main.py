@@ -8,7 +8,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -69,7 +69,23 @@ def main() -> NoReturn:
     """Run the command line and exit with its code."""
     # numpy's linear algebra, of which nothing is used, would start a thread for each core.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    settle_colours(os.environ, terminal=sys.stdout.isatty())
     sys.exit(_exit_code())
+
+
+def settle_colours(environ: MutableMapping[str, str], *, terminal: bool) -> None:
+    """Have the libraries that print agree on when to colour: never against ``FORCE_COLOR=0``.
+
+    rich (15) and typer (0.29) take any value of it for a yes, and typer a runner's pipe for a
+    terminal. Both read the environment when they are first used.
+    """
+    forced = environ.get("FORCE_COLOR")
+    if forced is not None and forced.lower() in {"0", "false", "no"}:
+        del environ["FORCE_COLOR"]
+        environ.update({"NO_COLOR": "1", "TTY_COMPATIBLE": "0"})
+        forced = None
+    if not forced and (not terminal or "NO_COLOR" in environ):
+        environ["_TYPER_FORCE_DISABLE_TERMINAL"] = "1"
 
 
 @app.command()

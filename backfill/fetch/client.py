@@ -22,7 +22,7 @@ from backfill.errors import (
     SeriesError,
     UnreadableAnswer,
 )
-from backfill.fetch.body import ACCEPTED, too_long, unpacked
+from backfill.fetch.body import ACCEPTED, refusal_unpacked, too_long, unpacked
 from backfill.fetch.breaker import Breaker
 from backfill.fetch.clock import check_clock
 from backfill.fetch.quota import Pacer
@@ -239,7 +239,9 @@ class Client:
             ) as answer:
                 self._tally.answers += 1
                 check_clock(self._now_ms, answer.headers.get("Date"))
-                body = await self._body(answer)
+                body = await (
+                    self._body(answer) if answer.status == 200 else self._refusal_body(answer)
+                )
                 headers = {name.lower(): value for name, value in answer.headers.items()}
                 headers.setdefault("date", formatdate(usegmt=True))
                 return Response(answer.status, headers, body)
@@ -251,10 +253,10 @@ class Client:
         """Unpack and read an answer; a long one apart, so that other calls leave in their slots."""
 
         def unpack_and_read() -> _T:
-            response = unpacked(packed, self._patience.body_limit)
-            if response.status != 200:
-                response = replace(response, body=self._without_keys(response.body))
-            return read(response)
+            if packed.status == 200:
+                return read(unpacked(packed, self._patience.body_limit))
+            refusal = refusal_unpacked(packed, self._patience.body_limit)
+            return read(replace(refusal, body=self._without_keys(refusal.body)))
 
         if len(packed.body) < _SHORT:
             return unpack_and_read()
@@ -290,6 +292,13 @@ class Client:
                 answer.close()
                 raise too_long(self._patience.body_limit)
         return bytes(body)
+
+    async def _refusal_body(self, answer: aiohttp.ClientResponse) -> bytes:
+        """Read the body of a refusal, or none if it is too long or breaks off."""
+        try:
+            return await self._body(answer)
+        except (aiohttp.ClientError, TimeoutError, OSError, UnreadableAnswer):
+            return b""
 
     def _without_keys(self, refusal: bytes) -> bytes:
         """Blot the key out of a refusal that repeats it: its text goes into logs and the ledger."""

@@ -1,9 +1,8 @@
 """Whether a run's clock may be trusted to say which bars are final."""
 
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import Final
 
+from backfill.core.http_date import http_date
 from backfill.errors import ClockAhead
 
 _AHEAD_S: Final = 60
@@ -21,12 +20,8 @@ def check_clock(now_ms: int, date: str | None) -> None:
     ClockAhead
         If the run's clock is more than a minute ahead.
     """
-    try:
-        answered = parsedate_to_datetime(date or "")
-        if answered.tzinfo is None:  # "-0000", which is no zone
-            return
-        answered = answered.astimezone(UTC)
-    except (ValueError, OverflowError):
+    answered = http_date(date or "")
+    if answered is None:
         return
     ahead_s = now_ms / 1000 - answered.timestamp()
     if ahead_s > _AHEAD_S:

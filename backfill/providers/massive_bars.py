@@ -54,7 +54,7 @@ _ROW: Final = _row_type()
 _PIECE: Final = 64 * 1024
 _BETWEEN: Final = re.compile(rb"\},\{")
 _MOST: Final = 2.0**53
-"""Up to here a double holds every whole number."""
+"""Below it a double holds every whole number; one read as this may have been another."""
 
 
 class _LooseBar(msgspec.Struct):
@@ -214,7 +214,7 @@ def _columns(results: bytes) -> Bars:
     )
     t, o, h, l, c, v, vw, n = (rows[name].astype(np.float64) for name in rows.dtype.names or ())  # noqa: E741  # the wire's own names
     for whole in (t, n):
-        if not ((whole == np.trunc(whole)) & (np.abs(whole) <= _MOST)).all():
+        if not ((whole == np.trunc(whole)) & (np.abs(whole) < _MOST)).all():
             raise msgspec.ValidationError("a time stamp or a count is no whole number")
     return Bars(t.astype(np.int64), o, h, l, c, v, vw, n.astype(np.int64))
 

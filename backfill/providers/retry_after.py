@@ -1,7 +1,8 @@
 """Reading the ``Retry-After`` header."""
 
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
+
+from backfill.core.http_date import http_date
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
@@ -19,9 +20,5 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     value = headers.get("retry-after", "").strip()
     if value.isdecimal():
         return float(value)
-    try:
-        at = parsedate_to_datetime(value)
-        now = parsedate_to_datetime(headers.get("date", ""))
-        return max(0.0, (at - now).total_seconds())
-    except (ValueError, OverflowError, TypeError):  # the last: "-0000", which is no zone
-        return None
+    at, now = http_date(value), http_date(headers.get("date", ""))
+    return None if at is None or now is None else max(0.0, (at - now).total_seconds())

@@ -6,10 +6,13 @@ import time
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, ClassVar, Final
 from urllib.parse import parse_qsl, unquote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from backfill.core.terms import Quota, Window
 from backfill.core.wire import Request, Response
@@ -17,9 +20,12 @@ from backfill.errors import (
     ClockAhead,
     ProviderError,
     ProviderUnavailable,
+    RateLimited,
     SeriesError,
+    Unauthorised,
     UnreadableAnswer,
 )
+from backfill.fetch.body import unpacked
 from backfill.fetch.client import Patience
 from backfill.fetch.tally import Tally
 from backfill.providers.massive import Massive
@@ -185,10 +191,76 @@ async def test_the_key_does_not_follow_a_redirect(status: str) -> None:
         assert (len(heard), lured) == (1, [])
 
 
-async def test_a_compressed_body_is_read() -> None:
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", " GZip "])
+@pytest.mark.parametrize("cuts", [(), (7,), (0, 0, 7, 16)])
+async def test_a_compressed_body_is_read_in_however_many_members_it_comes(
+    encoding: str, cuts: tuple[int, ...]
+) -> None:
     body = b'{"status": "OK"}'
-    async with listening(say(gzip.compress(body), Content_Encoding="gzip")) as (url, _):
+    bounds = zip((0, *cuts), (*cuts, len(body)), strict=True)
+    packed = b"".join(gzip.compress(body[start:end]) for start, end in bounds)
+    async with listening(say(packed, Content_Encoding=encoding)) as (url, _):
         assert await fetch(url) == body
+
+
+@given(st.lists(st.binary(max_size=50), min_size=1, max_size=4), st.data())
+def test_a_body_that_is_cut_inside_its_stream_is_never_whole(
+    parts: list[bytes], data: st.DataObject
+) -> None:
+    """Whatever the format: one without a closing bracket tells nothing of its end by itself."""
+    packed = [gzip.compress(part) for part in parts]
+    whole = b"".join(packed)
+    ends = {sum(map(len, packed[:count])) for count in range(len(packed) + 1)}
+    headers = {"content-encoding": "gzip"}
+    assert unpacked(Response(200, headers, whole), 1_000).body == b"".join(parts)
+    cut = data.draw(st.sampled_from(sorted(set(range(len(whole))) - ends)))
+    with pytest.raises(UnreadableAnswer):
+        unpacked(Response(200, headers, whole[:cut]), 1_000)
+
+
+async def test_the_members_of_a_bomb_count_together() -> None:
+    bomb = gzip.compress(bytes(600_000)) * 2
+    async with listening(say(bomb, Content_Encoding="gzip")) as (url, _):
+        with pytest.raises(UnreadableAnswer, match="exceeds 1000000 bytes"):
+            await fetch(url)
+
+
+def _unfinished(status: str, packed: bytes) -> bytes:
+    return f"HTTP/1.1 {status}\r\nRetry-After: 30\r\nContent-Length: 999\r\n\r\n".encode() + packed
+
+
+BUSY: Final = "429 Too Many Requests"
+
+
+@pytest.mark.parametrize(
+    "speak",
+    [
+        say(status=BUSY, Retry_After=30, Content_Encoding="gzip"),
+        say(b"not gzip", status=BUSY, Retry_After=30, Content_Encoding="gzip"),
+        say(gzip.compress(b"{}" * 99)[:-20], status=BUSY, Retry_After=30, Content_Encoding="gzip"),
+        say(gzip.compress(b"{}"), status=BUSY, Retry_After=30, Content_Encoding="x-gzip"),
+        say(b"?", status=BUSY, Retry_After=30, Content_Encoding="br"),
+        say(b"?" * 1_000_001, status=BUSY, Retry_After=30),
+        blurt(_unfinished(BUSY, b"{")),
+    ],
+    ids=["empty", "no-gzip", "cut", "x-gzip", "unknown", "too-long", "breaks-off"],
+)
+async def test_a_refusal_is_a_refusal_whatever_its_body_is_packed_in(speak: Speak) -> None:
+    patience = replace(ONCE, rate_limited_s=10)
+    tally = Tally()
+    async with listening(speak) as (url, heard):
+        with pytest.raises(RateLimited) as refused:
+            await fetch(url, patience=patience, tally=tally)
+        assert refused.value.retry_after_s == 30
+        assert (len(heard), tally.rate_limited, tally.retries) == (1, 1, 0)
+
+
+async def test_an_unreadable_body_of_a_key_that_is_refused_is_no_bad_answer() -> None:
+    spoken = say(b"?", status="401 Unauthorized", Content_Encoding="gzip")
+    async with listening(spoken) as (url, heard):
+        with pytest.raises(Unauthorised):
+            await fetch(url)
+        assert len(heard) == 1
 
 
 async def test_a_body_as_large_as_the_limit_is_read_and_one_byte_more_is_not() -> None:

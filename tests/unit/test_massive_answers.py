@@ -74,6 +74,15 @@ def test_bars_stay_in_the_order_in_which_they_came() -> None:
     assert read(page(*(BAR | {"t": t} for t in stamps))).bars.ts_ms.tolist() == stamps
 
 
+@pytest.mark.parametrize(
+    "t", [1_720_000_000_123_456_789, 2**53 - 1, 2**53, 2**53 + 1, 2**63 - 1, -(2**53) - 1]
+)
+def test_a_whole_number_of_any_size_is_read_to_its_last_digit(t: int) -> None:
+    bars = read(page(BAR | {"t": t, "n": abs(t)})).bars
+    assert bars.ts_ms.tolist() == [t]
+    assert bars.trade_count.tolist() == [abs(t)]
+
+
 def test_a_delayed_answer_says_that_its_newest_bars_are_held_back() -> None:
     assert read(page(BAR)).delayed_ms == 0
     assert read(page(BAR, status="DELAYED")).delayed_ms == 15 * 60_000
@@ -365,6 +374,11 @@ SENT: Final = "Tue, 24 Nov 2026 11:00:00 GMT"
         ({"retry-after": "Tue, 24 Nov 99999999999999 11:00:30 GMT", "date": SENT}, None),
         ({"retry-after": "Tue, 24 Nov 2026 11:00:30 GMT", "date": SENT}, 30.0),
         ({"retry-after": "Tue, 24 Nov 2026 12:00:30 +0100", "date": SENT}, 30.0),
+        ({"retry-after": "Tuesday, 24-Nov-26 11:00:30 GMT", "date": SENT}, 30.0),
+        ({"retry-after": "Tue Nov 24 11:00:30 2026", "date": SENT}, 30.0),
+        ({"retry-after": "Tue Dec  1 11:00:00 2026", "date": SENT}, 7 * 86_400.0),
+        ({"retry-after": SENT, "date": "Tue Nov 24 10:59:30 2026"}, 30.0),
+        ({"retry-after": "Tue, 24 Nov 2026 11:00:30", "date": SENT}, None),
         ({"retry-after": "Tue, 24 Nov 2026 10:59:00 GMT", "date": SENT}, 0.0),
         ({"retry-after": "Tue, 24 Nov 2026 11:00:30 -0000", "date": SENT}, None),
         ({"retry-after": "Tue, 24 Nov 2026 11:00:30 GMT"}, None),
