@@ -1,17 +1,27 @@
 """Real exchange calendars for the tests, built once from exchange_calendars."""
 
 import warnings
-from datetime import date
+from datetime import date, time
 from functools import cache
 from typing import Final
 
 import exchange_calendars
 
-from backfill.core.calendar import Calendar, Session
+from backfill.core.calendar import Calendar, Hours, Session
 
 FIRST: Final = date(2012, 1, 1)
 LAST: Final = date(2025, 12, 31)
-ZONES: Final = {"XNYS": "America/New_York", "24/7": "UTC", "XLON": "Europe/London"}
+NIGHT: Final = "XNYS, with its night"
+"""New York as its tapes plan to report it, a market of its own in these tests."""
+ZONES: Final = {
+    "XNYS": "America/New_York",
+    "24/7": "UTC",
+    "XLON": "Europe/London",
+    NIGHT: "America/New_York",
+}
+EXTENDED: Final = Hours(date.min, date.max, time(4), time(20))
+"""What the US tapes report: the hours of every XNYS calendar here, unless a test has others."""
+HOURS: Final = {"XNYS": (EXTENDED,), NIGHT: (EXTENDED._replace(night_opens=time(21)),)}
 
 
 @cache
@@ -21,7 +31,10 @@ def sessions(name: str, first: date = FIRST, last: date = LAST) -> tuple[Session
         return tuple(session for session in sessions(name) if first <= session.day <= last)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # exchange_calendars 4.13 on pandas 3.1
-        schedule = exchange_calendars.get_calendar(name, start=str(FIRST), end=str(LAST)).schedule
+        exchange = name.partition(",")[0]
+        schedule = exchange_calendars.get_calendar(
+            exchange, start=str(FIRST), end=str(LAST)
+        ).schedule
     return tuple(
         Session(day.date(), round(opened.timestamp() * 1000), round(closed.timestamp() * 1000))
         for day, opened, closed in zip(
@@ -33,4 +46,5 @@ def sessions(name: str, first: date = FIRST, last: date = LAST) -> tuple[Session
 @cache
 def calendar(name: str, first: date = FIRST, last: date = LAST) -> Calendar:
     """Calendar of an exchange; a short one where a test counts its every slot."""
-    return Calendar.of(name, ZONES[name], sessions(name, first, last))
+    exchange, hours = name.partition(",")[0], HOURS.get(name, ())
+    return Calendar.of(exchange, ZONES[name], sessions(name, first, last), hours)

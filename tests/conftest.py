@@ -95,7 +95,7 @@ def with_calendars(server: str, template: str) -> str:
         await _execute(server, f"CREATE DATABASE with_calendars TEMPLATE {template}")
         async with Database.connect(_in_database(server, "with_calendars")) as database:
             for name in ZONES:
-                await load_calendar(database, name, NOW.date(), NOW.date())
+                await load_calendar(database, name, "sip", NOW.date(), NOW.date())
         await _leave(server, "with_calendars")
 
     blocking(make())

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from backfill.audit.tracked import Tracked
-from backfill.core.calendar import Calendar, Grid
+from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span, Spans
 from backfill.core.gaps import Gap, find_gaps, with_extended_hours
 from backfill.core.series import Series
@@ -16,6 +16,9 @@ from backfill.store.empty import KnownEmpty, known_empty
 from backfill.store.gaps import Question, incomplete
 from backfill.store.pool import Connection, Database
 from backfill.store.times import to_time
+
+if TYPE_CHECKING:
+    from backfill.core.grid import Grid
 
 _BATCH_SLOTS: Final = 4_000_000
 

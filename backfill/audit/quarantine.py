@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from backfill.core.bars import IntColumn
-from backfill.core.calendar import Grid
 from backfill.core.coverage import Spans
+from backfill.core.grid import Grid
 from backfill.core.series import Series
 from backfill.core.timeframe import Timeframe
 from backfill.store import progress, status, universe
@@ -34,7 +34,7 @@ class Reopened:
         return {"symbol": self.symbol, "timeframe": str(self.timeframe), "slots": self.slots}
 
 
-async def retry(database: Database, choice: Choice, today: date) -> list[Reopened]:
+async def retry(database: Database, choice: Choice, feed: str, today: date) -> list[Reopened]:
     """Take the slots of the chosen bars out of coverage, and return of which series.
 
     These are the bars' own series and those rolled up from them. Nothing is asked again for a bar
@@ -45,17 +45,17 @@ async def retry(database: Database, choice: Choice, today: date) -> list[Reopene
     lacking = [bar for bar in bars if not bar.stored and "@" not in bar.symbol]
     found: list[Reopened] = []
     for ticker, group in groupby(lacking, key=lambda bar: bar.symbol):
-        found += await _retry(database, ticker, list(group), today)
+        found += await _retry(database, ticker, list(group), feed, today)
     return found
 
 
 async def _retry(
-    database: Database, ticker: str, bars: list[QuarantinedBar], today: date
+    database: Database, ticker: str, bars: list[QuarantinedBar], feed: str, today: date
 ) -> list[Reopened]:
     """Reopen the slots of one symbol's bars, in one transaction, finest timeframe first."""
     [symbol] = await database.run(partial(universe.by_ticker, tickers=[ticker]))
     first = min(bar.ts for bar in bars).date()
-    calendar = await load_calendar(database, symbol.calendar, first, today)
+    calendar = await load_calendar(database, symbol.calendar, feed, first, today)
 
     async def work(connection: Connection) -> list[Reopened]:
         series = [

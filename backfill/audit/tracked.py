@@ -32,18 +32,18 @@ class Tracked:
 
     def due(self, terms: Terms, now: datetime) -> Span | None:
         """Return what of the scope the series should hold by now, in whole final slots, if any."""
-        symbol, timeframe = self.series
+        timeframe = self.series.timeframe
         now_ms = to_ms(now)
         start = self.known.wanted_from_ms
         if start is None:
-            start = self.calendar.midnight(self.since)
+            start = self.calendar.begins(self.since, timeframe)
         first, last = self.scope.first, self.scope.last
         return wanted_span(
             self.calendar.grid(timeframe),
-            max(start, first.start_ms(self.calendar)) if first else start,
-            last.end_ms(self.calendar) if last else None,
+            max(start, first.start_ms(self.calendar, timeframe)) if first else start,
+            last.end_ms(self.calendar, timeframe) if last else None,
             frontier_ms(self.calendar, timeframe, terms.settling, now_ms),
-            life_of(symbol, self.calendar, terms, now_ms),
+            life_of(self.series, self.calendar, terms, now_ms),
         )
 
 
@@ -96,7 +96,9 @@ async def tracked_series(
     calendars = {}
     for name in sorted({one.symbol.calendar for one in found}):
         first = min([default, *since.values(), settings.terms.window_start(now.date())])
-        calendars[name] = await load_calendar(database, name, first, now.date())
+        calendars[name] = await load_calendar(
+            database, name, settings.provider.feed, first, now.date()
+        )
     return [
         Tracked(
             one,

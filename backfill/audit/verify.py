@@ -12,9 +12,9 @@ import structlog
 
 from backfill.audit.tracked import Tracked
 from backfill.core.bars import IntColumn
-from backfill.core.calendar import Grid
 from backfill.core.compare import Difference, compare
 from backfill.core.coverage import Span, Spans
+from backfill.core.grid import Grid
 from backfill.core.paging import Chunk, Pages
 from backfill.core.plan import frontier_ms, one_page_spans, plan_ranges
 from backfill.core.planning import by_name
@@ -128,7 +128,7 @@ def samples(
         base = source.derived_from or one.series.timeframe
         covered = one.known.coverage & Spans.of(due)
         grid = one.calendar.grid(one.series.timeframe)
-        for part in by_name(one.series.symbol, one.calendar, covered):
+        for part in by_name(Series(one.series.symbol, base), one.calendar, covered):
             spans = one_page_spans(
                 one.calendar, base, grid.inside(part), settings.provider.page_size
             )

@@ -132,7 +132,7 @@ async def retry_quarantined(settings: Settings, choice: Choice) -> list[Reopened
     """Have the next run ask again for the chosen bars; return the series that it will ask for."""
     async with open_database(settings) as database:
         await ensure_schema(database)
-        return await retry(database, choice, datetime.now(UTC).date())
+        return await retry(database, choice, settings.provider.feed, datetime.now(UTC).date())
 
 
 async def accept_quarantined(settings: Settings, choice: Choice) -> int:

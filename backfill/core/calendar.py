@@ -1,7 +1,6 @@
 """Exchange calendars as values: sessions, and the grid of slots of every timeframe on them."""
 
-from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
@@ -12,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backfill.core.bars import IntColumn
-from backfill.core.coverage import Span, Spans
-from backfill.core.timeframe import DAY_MS, Timeframe
+from backfill.core.grid import Grid
+from backfill.core.timeframe import DAY_MS, HOUR_MS, Timeframe
 
 ALWAYS_OPEN: Final = "24/7"
 """The calendar of crypto: a session a day, from 00:00Z to 00:00Z."""
@@ -21,11 +20,9 @@ ALWAYS_OPEN: Final = "24/7"
 ZONES: Final = {ALWAYS_OPEN: "UTC", "XNYS": "America/New_York"}
 """The calendars that are kept, by their name in exchange_calendars, and their time zones."""
 
-EXTENDED_HOURS: Final = {"XNYS": (time(4), time(20))}
-"""Exchange-time bounds of the trading day where it is longer than the regular session.
-
-XNYS: the hours in which consolidated US trades are reported. A calendar that isn't listed trades
-in its regular session only.
+EVENING_MS: Final = {"XNYS": 4 * HOUR_MS}
+"""How long before its midnight a trade date begins, where it isn't at midnight: at 20:00, when the
+day's last trades are done. A night belongs to the trade date that follows it.
 """
 
 
@@ -37,168 +34,81 @@ class Session(NamedTuple):
     close_ms: int
 
 
-class _Blocks(NamedTuple):
-    """The columns of a grid as lists: one slot is found in them several times as fast."""
+class Hours(NamedTuple):
+    """The trading day of a feed, by the exchange's clock, for sessions from one day to another.
 
-    starts: list[int]
-    steps: list[int]
-    counts: list[int]
-    first_index: list[int]
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Grid:
-    """The slots of one timeframe on one calendar, in order.
-
-    Slots come in blocks of ``counts[i]`` slots, ``steps[i]`` ms long, from ``starts[i]`` on: one
-    block a session for an intraday timeframe, one a slot for d1, w1 and mn1. Memory does not grow
-    with the number of slots.
+    It begins at ``opens``, or the evening before at ``night_opens``, and ends at ``closes``. A feed
+    that trades at night only opens and closes its day at once. Of several that hold for a session,
+    those set by hand go before the others, later first days before earlier ones.
     """
 
-    starts: IntColumn
-    steps: IntColumn
-    counts: IntColumn
-    first_index: IntColumn
-    _blocks: _Blocks
+    first: date
+    last: date
+    opens: time
+    closes: time
+    night_opens: time | None = None
+    manual: bool = False
 
-    @classmethod
-    def of_blocks(cls, starts: IntColumn, steps: IntColumn, counts: IntColumn) -> Self:
-        """Build a grid from its blocks, which must be sorted and must not overlap."""
-        columns = starts, steps, counts, np.concatenate(([0], np.cumsum(counts)))[:-1]
-        return cls(*columns, _Blocks(*(column.tolist() for column in columns)))
-
-    def __len__(self) -> int:
-        return int(self.counts.sum())
-
-    def index_from(self, ts_ms: int) -> int:
-        """Index of the first slot that starts at ``ts_ms`` or later; ``len`` if there is none."""
-        starts, steps, counts, first_index = self._blocks
-        block = bisect_right(starts, ts_ms) - 1
-        if block < 0:
-            return 0
-        into = -((starts[block] - ts_ms) // steps[block])
-        return first_index[block] + min(into, counts[block])
-
-    def start_of(self, index: int) -> int:
-        """Start of the slot with this index, in epoch ms."""
-        starts, steps, _, first_index = self._blocks
-        block = bisect_right(first_index, index) - 1
-        return starts[block] + (index - first_index[block]) * steps[block]
-
-    def end_of(self, index: int) -> int:
-        """End of the slot with this index, in epoch ms."""
-        starts, steps, _, first_index = self._blocks
-        block = bisect_right(first_index, index) - 1
-        return starts[block] + (index + 1 - first_index[block]) * steps[block]
-
-    def count(self, span: tuple[int, int]) -> int:
-        """Count the slots that start within the span."""
-        return max(0, self.index_from(span[1]) - self.index_from(span[0]))
-
-    def starts_of(self, indices: IntColumn) -> IntColumn:
-        """Starts of the slots with these indices, in epoch ms."""
-        blocks = np.searchsorted(self.first_index, indices, side="right") - 1
-        return self.starts[blocks] + (indices - self.first_index[blocks]) * self.steps[blocks]
-
-    def slots(self, span: tuple[int, int]) -> IntColumn:
-        """Starts of the slots that start within the span, in epoch ms."""
-        first, last = self.index_from(span[0]), self.index_from(span[1])
-        return self.starts_of(np.arange(first, max(first, last), dtype=np.int64))
-
-    def blocks(self, span: tuple[int, int]) -> list[tuple[Span, int]]:
-        """The blocks that touch the span, with the number of slots of each."""
-        ends = self.starts + self.steps * self.counts
-        first = int(np.searchsorted(ends, span[0], side="right"))
-        last = int(np.searchsorted(self.starts, span[1], side="left"))
-        return [
-            (Span(start, end), slots)
-            for start, end, slots in zip(
-                self.starts[first:last].tolist(),
-                ends[first:last].tolist(),
-                self.counts[first:last].tolist(),
-                strict=True,
-            )
-        ]
-
-    def floor(self, ts_ms: IntColumn) -> tuple[IntColumn, NDArray[np.bool_]]:
-        """Start of the slot that each instant lies in, and whether it lies in one at all."""
-        blocks = np.searchsorted(self.starts, ts_ms, side="right") - 1
-        safe = np.maximum(blocks, 0)
-        into = (ts_ms - self.starts[safe]) // self.steps[safe]
-        inside = (blocks >= 0) & (into < self.counts[safe])
-        return self.starts[safe] + into * self.steps[safe], inside
-
-    def widen(self, span: tuple[int, int]) -> Span:
-        """Grow a span to the whole slots that it touches, keeping its ends outside of slots."""
-        start, end = span
-        first, last = self.index_from(start), self.index_from(end) - 1
-        if first > 0 and self.end_of(first - 1) > start:
-            start = self.start_of(first - 1)
-        if last >= 0 and self.end_of(last) > end:
-            end = self.end_of(last)
-        return Span(start, end)
-
-    def narrow(self, span: tuple[int, int]) -> Span | None:
-        """Shrink a span to the whole slots inside it; None if there is none."""
-        first, last = self.index_from(span[0]), self.index_from(span[1]) - 1
-        if last >= first and self.end_of(last) > span[1]:
-            last -= 1
-        if last < first:
-            return None
-        return Span(self.start_of(first), self.end_of(last))
-
-    def inside(self, spans: Spans) -> Spans:
-        """Shrink every span to the whole slots inside it."""
-        return Spans.union(span for item in spans if (span := self.narrow(item)))
+    @property
+    def precedence(self) -> tuple[bool, int, date]:
+        """What hours are sorted by, so that the first that hold for a session are its own."""
+        return not self.manual, -self.first.toordinal(), self.last
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Calendar:
     """The sessions of an exchange, one array element per session, all instants in epoch ms.
 
-    ``day_start_ms`` and ``day_end_ms`` bound the whole trading day, extended hours included;
-    ``midnight_ms`` and ``next_midnight_ms`` the calendar day in the exchange's zone. ``anchor_ms``
-    is where intraday slots are counted from: midnight by the clock that shows at the open.
+    ``day_start_ms`` and ``day_end_ms`` bound the whole trading day of a feed, night and extended
+    hours included; a night ends at ``night_end_ms``, which is where the day starts that has none.
+    ``midnight_ms`` and ``next_midnight_ms`` bound the calendar day in the exchange's zone.
+    ``anchor_ms`` is where intraday slots are counted from: midnight by the clock that shows at the
+    open. Every trade date begins ``evening_ms`` before its midnight.
     """
 
     name: str
     zone: ZoneInfo
+    evening_ms: int
     day_ordinals: IntColumn
     open_ms: IntColumn
     close_ms: IntColumn
     day_start_ms: IntColumn
+    night_end_ms: IntColumn
     day_end_ms: IntColumn
     midnight_ms: IntColumn
     next_midnight_ms: IntColumn
     anchor_ms: IntColumn
 
     @classmethod
-    def of(cls, name: str, zone: str, sessions: Iterable[Session]) -> Self:
-        """Build a calendar from its sessions, sorted by day, without duplicates."""
+    def of(
+        cls, name: str, zone: str, sessions: Iterable[Session], hours: Sequence[Hours] = ()
+    ) -> Self:
+        """Build a calendar from its sessions, sorted by day, without duplicates.
+
+        ``hours`` are those of a feed; a session that none of them holds for trades in its regular
+        hours only.
+        """
         tz = ZoneInfo(zone)
-        extended = EXTENDED_HOURS.get(name)
+        ordered = sorted(hours, key=lambda one: one.precedence)
         rows: list[tuple[int, ...]] = []
-        for day, open_ms, close_ms in sessions:
+        for session in sessions:
+            day, open_ms, close_ms = session
             opened = datetime.fromtimestamp(open_ms / 1000, tz)
             anchor = open_ms - (opened.hour * 60 + opened.minute) * 60_000
-            bounds = (
-                (_local_ms(day, extended[0], tz), _local_ms(day, extended[1], tz))
-                if extended
-                else (open_ms, close_ms)
-            )
+            own = next((one for one in ordered if one.first <= day <= one.last), None)
             rows.append(
                 (
                     day.toordinal(),
                     open_ms,
                     close_ms,
-                    *bounds,
+                    *_trading_day(session, own, tz),
                     _local_ms(day, time(), tz),
                     _local_ms(day + timedelta(days=1), time(), tz),
                     anchor,
                 )
             )
-        columns = np.array(rows, np.int64).reshape(len(rows), 8).T
-        return cls(name, tz, *columns)
+        columns = np.array(rows, np.int64).reshape(len(rows), 9).T
+        return cls(name, tz, EVENING_MS.get(name, 0), *columns)
 
     def __len__(self) -> int:
         return len(self.day_ordinals)
@@ -215,9 +125,30 @@ class Calendar:
         """Midnight at the start of a day in the exchange's zone, session or not, in epoch ms."""
         return _local_ms(day, time(), self.zone)
 
+    def begins(self, day: date, timeframe: Timeframe) -> int:
+        """Where a day begins for bars of a timeframe, session or not, in epoch ms.
+
+        That is midnight, but for intraday bars the evening before: its night belongs to it.
+        """
+        return _begins(self.midnight(day), self.evening_ms, timeframe)
+
     def day_of(self, ts_ms: int) -> date:
         """Return the exchange's date at an instant."""
         return datetime.fromtimestamp(ts_ms / 1000, self.zone).date()
+
+    def trade_date(self, ts_ms: int) -> date:
+        """Return the trade date of a bar by its start: of one at night, the date that follows."""
+        return self.day_of(ts_ms + self.evening_ms)
+
+    def session_of(self, ts_ms: IntColumn) -> IntColumn:
+        """Index of the last session whose trade date has begun at each instant; -1 for none."""
+        return np.searchsorted(self.midnight_ms, ts_ms + self.evening_ms, side="right") - 1
+
+    def at_night(self, slots_ms: IntColumn) -> NDArray[np.bool_]:
+        """Whether each slot of an intraday grid is one of the night."""
+        sessions = self.session_of(slots_ms)
+        night: NDArray[np.bool_] = (sessions >= 0) & (slots_ms < self.night_end_ms[sessions])
+        return night
 
     def canonical(self, timeframe: Timeframe, ts_ms: IntColumn) -> IntColumn:
         """Put a provider's stamps on the grid; what lies in no slot keeps its own stamp.
@@ -262,6 +193,33 @@ class Calendar:
         return datetime.fromtimestamp(ts_ms / 1000, zone).toordinal()
 
 
+def day_begins(name: str, day: date, timeframe: Timeframe) -> int:
+    """Where a day of a calendar begins for bars of a timeframe, as `Calendar.begins` says."""
+    midnight_ms = _local_ms(day, time(), ZoneInfo(ZONES[name]))
+    return _begins(midnight_ms, EVENING_MS.get(name, 0), timeframe)
+
+
+def trade_date(name: str, ts_ms: int) -> date:
+    """Return the trade date of a bar of a calendar, as `Calendar.trade_date` does."""
+    at_ms = ts_ms + EVENING_MS.get(name, 0)
+    return datetime.fromtimestamp(at_ms / 1000, ZoneInfo(ZONES[name])).date()
+
+
+def _begins(midnight_ms: int, evening_ms: int, timeframe: Timeframe) -> int:
+    return midnight_ms - evening_ms if timeframe.is_intraday else midnight_ms
+
+
+def _trading_day(session: Session, hours: Hours | None, zone: ZoneInfo) -> tuple[int, int, int]:
+    """Where the trading day of a session starts, its night ends, and the day itself ends."""
+    if hours is None:
+        return session.open_ms, session.open_ms, session.close_ms
+    opens, closes = (_local_ms(session.day, at, zone) for at in (hours.opens, hours.closes))
+    if hours.night_opens is None:
+        return opens, opens, closes
+    evening = session.day - timedelta(days=1)
+    return _local_ms(evening, hours.night_opens, zone), opens, closes
+
+
 @lru_cache(maxsize=4096)
 def _local_ms(day: date, at: time, zone: ZoneInfo) -> int:
     return int(datetime.combine(day, at, zone).timestamp() * 1000)
@@ -271,13 +229,15 @@ def _local_ms(day: date, at: time, zone: ZoneInfo) -> int:
 def _grid(calendar: Calendar, timeframe: Timeframe, *, regular: bool) -> Grid:
     if timeframe.is_intraday:
         step = timeframe.length_ms
-        start = calendar.open_ms if regular else calendar.day_start_ms
-        end = calendar.close_ms if regular else calendar.day_end_ms
-        first = (start - calendar.anchor_ms) // step
-        last = -((calendar.anchor_ms - end) // step)
-        return Grid.of_blocks(
-            calendar.anchor_ms + first * step, np.full(len(calendar), step), last - first
-        )
+        start, end = calendar.day_start_ms, calendar.day_end_ms
+        if regular:
+            start = np.maximum(start, calendar.open_ms)
+            end = np.minimum(end, calendar.close_ms)
+        traded = start < end
+        start, end, anchor = start[traded], end[traded], calendar.anchor_ms[traded]
+        first = (start - anchor) // step
+        last = -((anchor - end) // step)
+        return Grid.of_blocks(anchor + first * step, np.full(len(anchor), step), last - first)
     if timeframe is Timeframe.d1:
         starts, ends = calendar.midnight_ms, calendar.next_midnight_ms
     else:

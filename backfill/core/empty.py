@@ -55,17 +55,13 @@ def empty_slots(
         unfilled = np.flatnonzero(~is_among(slots, filled))
         if not len(unfilled):
             continue
-        traded = is_among(_session_of(calendar, slots[unfilled]), _session_of(calendar, filled))
+        traded = is_among(calendar.session_of(slots[unfilled]), calendar.session_of(filled))
         for reason, chosen in (
             (EmptyReason.no_trades, unfilled[traded]),
             (EmptyReason.absent, unfilled[~traded]),
         ):
             found += _by_month(calendar, timeframe, chosen + offset, reason)
     return found
-
-
-def _session_of(calendar: Calendar, ts_ms: IntColumn) -> IntColumn:
-    return np.searchsorted(calendar.midnight_ms, ts_ms, side="right")
 
 
 def _by_month(

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from backfill.core.bars import IntColumn, is_among
-from backfill.core.calendar import Calendar, Grid
+from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span, Spans
 from backfill.core.empty import EmptyReason
+from backfill.core.grid import Grid
 from backfill.core.timeframe import Timeframe
 
 

@@ -124,7 +124,7 @@ class Pages:
         # The page has not been checked yet: its stamps may be of another unit.
         if not EARLIEST_MS <= first_ms <= LATEST_MS:
             return None
-        return self._work.calendar.day_of(first_ms)
+        return self._work.calendar.trade_date(first_ms)
 
     def _stamps(self, page: Page) -> IntColumn:
         stamps = np.concatenate((page.bars.ts_ms, self._edge.ts_ms))
@@ -135,10 +135,7 @@ class Pages:
         usual = _SESSIONS_PER_BAR.get(self._work.base, 1)
         # A session is a day at least, so that few pages have anything to count.
         long = np.flatnonzero(np.diff(stamps) > _SILENT_SESSIONS * DAY_MS)
-        before, after = (
-            np.searchsorted(self._work.calendar.midnight_ms, stamps[at], side="right")
-            for at in (long, long + 1)
-        )
+        before, after = (self._work.calendar.session_of(stamps[at]) for at in (long, long + 1))
         silences = long[after - before > _SILENT_SESSIONS + usual]
         return int(silences[-1]) + 1 if len(silences) else 0
 

@@ -9,8 +9,9 @@ from typing import Final, TypeVar
 import numpy as np
 
 from backfill.core.bars import IntColumn
-from backfill.core.calendar import Calendar, Grid
+from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span, Spans
+from backfill.core.grid import Grid
 from backfill.core.terms import Settling
 from backfill.core.timeframe import Timeframe
 
@@ -51,7 +52,8 @@ class Limits:
 def frontier_ms(calendar: Calendar, timeframe: Timeframe, settling: Settling, now_ms: int) -> int:
     """Return the instant up to which bars are final: a slot is final if it ends by then.
 
-    On an end-of-day plan intraday bars become final with their session's d1.
+    On an end-of-day plan intraday bars become final with their session's d1: not those of the night
+    that follows, which is the next session's.
     """
     daily = now_ms - settling.daily_ms
     if not timeframe.is_intraday:
@@ -60,7 +62,8 @@ def frontier_ms(calendar: Calendar, timeframe: Timeframe, settling: Settling, no
         return now_ms - settling.intraday_ms
     days = calendar.next_midnight_ms
     done = bisect_right(days, daily)
-    return int(days[done - 1]) if done else int(calendar.midnight_ms[0])
+    ended = days[done - 1] if done else calendar.midnight_ms[0]
+    return int(ended) - calendar.evening_ms
 
 
 def next_final_ms(

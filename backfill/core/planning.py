@@ -118,7 +118,7 @@ def requests(
     """Return the requests for what is missing, newest first, none over a change of name."""
     return tuple(
         planned
-        for part in by_name(symbol, calendar, missing)
+        for part in by_name(Series(symbol, base), calendar, missing)
         for planned in plan_ranges(calendar, base, part, page_size)
     )
 
@@ -128,11 +128,12 @@ def to_fetch(targets: Iterable[Target]) -> Spans:
     return Spans.union(span for target in targets for span in target.missing - target.local)
 
 
-def by_name(symbol: Symbol, calendar: Calendar, missing: Spans) -> list[Spans]:
-    """Cut what is missing where the symbol changed its name, the newest part first."""
+def by_name(series: Series, calendar: Calendar, missing: Spans) -> list[Spans]:
+    """Cut what is missing of a series where the symbol changed its name, the newest part first."""
+    symbol, timeframe = series
     if not symbol.aliases:
         return [missing]
-    changes = [calendar.midnight(alias.valid_until) for alias in symbol.aliases]
+    changes = [calendar.begins(alias.valid_until, timeframe) for alias in symbol.aliases]
     bounds = pairwise((_FIRST_MS, *changes, _LAST_MS))
     return [missing & Spans.of(part) for part in reversed(list(bounds))]
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from backfill.core.bars import NO_COUNT, Bars
-from backfill.core.calendar import Grid
+from backfill.core.grid import Grid
 
 
 def roll_up(base: Bars, grid: Grid) -> Bars:

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date, timedelta
 from enum import StrEnum
 from itertools import pairwise
 from math import inf, log
 from typing import Final
-from zoneinfo import ZoneInfo
 
-from backfill.core.calendar import ZONES
+from backfill.core.calendar import day_begins
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Split
 
@@ -102,7 +101,7 @@ def judge(listed: Sequence[Listed], today: date) -> list[Verdict]:
 def basis_ends(timeframe: Timeframe, execution_date: date, calendar: str) -> int:
     """Return where the bars end that a split puts on another basis, in epoch ms.
 
-    That is the midnight of its day, or the end of the week or month in which it falls.
+    That is where its day begins, or the end of the week or month in which it falls.
     """
     before = execution_date - timedelta(days=1)
     match timeframe:
@@ -112,7 +111,7 @@ def basis_ends(timeframe: Timeframe, execution_date: date, calendar: str) -> int
             day = date(before.year + before.month // 12, before.month % 12 + 1, 1)
         case _:
             day = execution_date
-    return int(datetime.combine(day, time(), ZoneInfo(ZONES[calendar])).timestamp() * 1000)
+    return day_begins(calendar, day, timeframe)
 
 
 def _alone(listed: Listed, today: date) -> Verdict:

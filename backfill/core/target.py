@@ -3,8 +3,9 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from backfill.core.calendar import Calendar, Grid
+from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span, Spans
+from backfill.core.grid import Grid
 from backfill.core.plan import Limits, frontier_ms, missing_spans, wanted_span
 from backfill.core.series import Progress, Series, Source, Symbol
 from backfill.core.terms import Terms
@@ -13,12 +14,13 @@ from backfill.core.work import Demand, Mode, Rules, Target
 from backfill.errors import NotEntitled, SeriesError, SourceMismatch
 
 
-def life_of(symbol: Symbol, calendar: Calendar, terms: Terms, now_ms: int) -> Limits:
-    """Return the bounds of what a symbol's series may want."""
+def life_of(series: Series, calendar: Calendar, terms: Terms, now_ms: int) -> Limits:
+    """Return the bounds of what a series may want."""
+    symbol, timeframe = series
     window = terms.window_start(calendar.day_of(now_ms))
     return Limits(
-        listed_ms=calendar.midnight(symbol.listed_on) if symbol.listed_on else None,
-        delisted_ms=calendar.midnight(symbol.delisted_on + timedelta(days=1))
+        listed_ms=calendar.begins(symbol.listed_on, timeframe) if symbol.listed_on else None,
+        delisted_ms=calendar.begins(symbol.delisted_on + timedelta(days=1), timeframe)
         if symbol.delisted_on
         else None,
         window_ms=calendar.midnight(window),
@@ -43,9 +45,9 @@ def target_of(
     )
     grid = calendar.grid(timeframe)
     frontier = frontier_ms(calendar, timeframe, rules.terms.settling, rules.now_ms)
-    start = _start_ms(calendar, demand, known)
-    end = demand.last.end_ms(calendar) if demand.last else None
-    limits = life_of(symbol, calendar, rules.terms, rules.now_ms)
+    start = _start_ms(calendar, timeframe, demand, known)
+    end = demand.last.end_ms(calendar, timeframe) if demand.last else None
+    limits = life_of(series, calendar, rules.terms, rules.now_ms)
     wanted = wanted_span(grid, start, end, frontier, limits)
     is_loaded = known.source == source and known.newest_bar_ms is not None
     target = Target(series, source, wanted, Spans(), is_loaded=is_loaded)
@@ -97,12 +99,12 @@ def _ended(symbol: Symbol) -> SeriesError | None:
     )
 
 
-def _start_ms(calendar: Calendar, demand: Demand, known: Progress) -> int:
-    asked = demand.first.start_ms(calendar) if demand.first else None
+def _start_ms(calendar: Calendar, timeframe: Timeframe, demand: Demand, known: Progress) -> int:
+    asked = demand.first.start_ms(calendar, timeframe) if demand.first else None
     deepens = demand.mode in {Mode.default, Mode.reload}
     if not deepens and known.wanted_from_ms is not None:
         return max(known.wanted_from_ms, asked if asked is not None else known.wanted_from_ms)
-    return asked if asked is not None else calendar.midnight(demand.since)
+    return asked if asked is not None else calendar.begins(demand.since, timeframe)
 
 
 def _held_span(
@@ -133,5 +135,5 @@ def _mismatch(
         return SourceMismatch(message + "Its bars reach beyond what can be read now, so they stay")
     command = f"backfill run --symbol {symbol.ticker} --timeframe {timeframe} --reload"
     if held:
-        command += f" --from {calendar.day_of(held.start_ms)}"
+        command += f" --from {calendar.trade_date(held.start_ms)}"
     return SourceMismatch(f"{message}To replace all of it: {command}")

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 
 from backfill.core.calendar import Calendar
+from backfill.core.timeframe import Timeframe
 from backfill.errors import UsageError
 
 _LENGTH: Final = re.compile(r"(\d+)\s*(d|w|mo|y)")
@@ -30,17 +31,17 @@ class Bound:
             return self.at > last.at
         return self.day > last.day
 
-    def start_ms(self, calendar: Calendar) -> int:
-        """Where a range begins that begins with it, in epoch ms."""
+    def start_ms(self, calendar: Calendar, timeframe: Timeframe) -> int:
+        """Where a range of bars begins that begins with it, in epoch ms."""
         if isinstance(self.at, datetime):
             return _ms(self.at)
-        return calendar.midnight(self.at)
+        return calendar.begins(self.at, timeframe)
 
-    def end_ms(self, calendar: Calendar) -> int:
-        """Where a range ends that ends with it, in epoch ms: a session is in it whole."""
+    def end_ms(self, calendar: Calendar, timeframe: Timeframe) -> int:
+        """Where a range of bars ends that ends with it, in epoch ms: a session is in it whole."""
         if isinstance(self.at, datetime):
             return _ms(self.at)
-        return calendar.midnight(min(self.at, _LAST_DAY) + timedelta(days=1))
+        return calendar.begins(min(self.at, _LAST_DAY) + timedelta(days=1), timeframe)
 
 
 def parse_bound(text: str) -> Bound:

@@ -140,4 +140,4 @@ class Work:
 
     def asked_as(self, planned: PlannedRange) -> Symbol:
         """Return the symbol under the ticker that it had in a planned range."""
-        return self.symbol.on(self.calendar.day_of(planned.span.start_ms))
+        return self.symbol.on(self.calendar.trade_date(planned.span.start_ms))

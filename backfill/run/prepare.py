@@ -64,7 +64,7 @@ async def prepare(
 
     known = await database.run(load)
     calendars = {
-        name: await _calendar(database, name, entries, known, today)
+        name: await _calendar(database, name, rules.feed, entries, known, today)
         for name in sorted({entry.symbol.calendar for entry in entries})
     }
     work = [
@@ -122,7 +122,12 @@ async def _entries(
 
 
 async def _calendar(
-    database: Database, name: str, entries: list[Entry], known: progress.Known, today: date
+    database: Database,
+    name: str,
+    feed: str,
+    entries: list[Entry],
+    known: progress.Known,
+    today: date,
 ) -> Calendar:
     """Load a calendar as deep as any of its series is wanted, was ever, or is stored."""
     mine = [entry for entry in entries if entry.symbol.calendar == name]
@@ -133,7 +138,7 @@ async def _calendar(
         held = known[key]
         starts = [held.wanted_from_ms, held.oldest_bar_ms, *(at for at, _ in held.invalidated)]
         depths += [to_time(at).date() for at in starts if at is not None]
-    return await load_calendar(database, name, min(depths), today)
+    return await load_calendar(database, name, feed, min(depths), today)
 
 
 def _unregistered(ticker: str) -> Symbol:

@@ -238,8 +238,9 @@ class _Watch:
             for timeframe in self._job.timeframes or entry.timeframes
         }
         today = began.date()
+        feed = self._settings.provider.feed
         calendars = {
-            name: await self._stop.unless_set(load_calendar(database, name, today, today))
+            name: await self._stop.unless_set(load_calendar(database, name, feed, today, today))
             for name in sorted({name for name, _ in series})
         }
         settling = self._settings.terms.settling

@@ -318,7 +318,7 @@ class Stream:
                     raise
             self._outdated |= self._symbol.identity != self.work.symbol.identity
         listed_on = self._symbol.listed_on
-        return self.work.calendar.midnight(listed_on) if listed_on else None
+        return self.work.calendar.begins(listed_on, self.work.base) if listed_on else None
 
     def _final_ms(self, page: Page) -> int:
         """Up to where an answer is final: earlier if the provider holds back its newest bars."""

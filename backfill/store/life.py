@@ -1,12 +1,11 @@
 """The life of a symbol: the names it had, who has its ticker by now, and setting it aside."""
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Final
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
-from backfill.core.calendar import ZONES
+from backfill.core.calendar import day_begins, trade_date
 from backfill.core.checks import LATEST_MS
 from backfill.core.coverage import Span, Spans
 from backfill.core.series import Alias, Series, Symbol
@@ -18,7 +17,7 @@ from backfill.store import progress, universe
 from backfill.store.empty import reopen
 from backfill.store.pool import Connection
 from backfill.store.source import expel, uncover
-from backfill.store.times import to_time
+from backfill.store.times import to_ms, to_time
 
 # In key order, and before the symbol's own row: as a page's write locks them.
 _LOCK_SERIES: Final = """
@@ -99,16 +98,14 @@ async def note_names(
         await connection.execute(
             _KEEP_ALIAS, symbol.id, one.ticker, one.valid_from, one.valid_until
         )
-    start_ms = _midnight(symbol, held[-1].valid_until) if follows else 0
     change = aliases[-1].valid_until
-    life_ms = _midnight(symbol, listed_on) if listed_on else 0
     expelled = 0
     for series in every:
+        start_ms = _begins(series, held[-1].valid_until) if follows else 0
+        life_ms = _begins(series, listed_on) if listed_on else 0
         known = (await progress.load_progress(connection, [series]))[series.key]
         wrong = Span(start_ms, basis_ends(series.timeframe, change, symbol.calendar))
-        expelled += await expel(
-            connection, run_id, series, Span(start_ms, _midnight(symbol, change))
-        )
+        expelled += await expel(connection, run_id, series, Span(start_ms, _begins(series, change)))
         again = known.coverage & Spans.of((max(wrong.start_ms, life_ms), wrong.end_ms))
         await uncover(connection, series, wrong)
         await progress.invalidate(connection, series, again)
@@ -119,7 +116,7 @@ async def note_names(
 
 async def last_day_before(connection: Connection, symbol: Symbol, day: date) -> date | None:
     """Return the day of the last bar that is stored of a symbol from before a day."""
-    return await _last_day(connection, symbol, _midnight(symbol, day))
+    return await _last_day(connection, symbol, day_begins(symbol.calendar, day, Timeframe.m1))
 
 
 async def note_successor(
@@ -138,7 +135,7 @@ async def note_successor(
         known = (await progress.load_progress(connection, [series]))[series.key]
         if listed_on is None or known.oldest_bar_ms is None:
             continue
-        theirs = Span(_midnight(symbol, _first_day(series.timeframe, listed_on)), LATEST_MS)
+        theirs = Span(_begins(series, _first_day(series.timeframe, listed_on)), LATEST_MS)
         if theirs.start_ms > known.oldest_bar_ms:
             expelled += await expel(connection, run_id, series, theirs)
             await uncover(connection, series, theirs)
@@ -194,24 +191,20 @@ async def _locked(connection: Connection, symbol: Symbol) -> list[Series]:
 
 async def _last_day(connection: Connection, symbol: Symbol, end_ms: int) -> date | None:
     """The day of the last bar that starts before an instant; of a week or month its last day."""
-    zone = ZoneInfo(ZONES[symbol.calendar])
     for timeframes in (_DAYS, ["w1"], ["mn1"]):
         last: datetime | None = await connection.fetchval(
             _LAST_BEFORE, symbol.id, to_time(end_ms), timeframes
         )
         if last is None:
             continue
-        after = last.astimezone(zone).date() + timedelta(days=1)
+        after = trade_date(symbol.calendar, to_ms(last)) + timedelta(days=1)
         ends_ms = basis_ends(Timeframe(timeframes[-1]), after, symbol.calendar)
-        return to_time(ends_ms).astimezone(zone).date() - timedelta(days=1)
+        return trade_date(symbol.calendar, ends_ms) - timedelta(days=1)
     return None
 
 
-def _midnight(symbol: Symbol, day: date) -> int:
-    zone = ZoneInfo(ZONES[symbol.calendar])
-    return (
-        int(datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC).timestamp()) * 1000
-    )
+def _begins(series: Series, day: date) -> int:
+    return day_begins(series.symbol.calendar, day, series.timeframe)
 
 
 def _first_day(timeframe: Timeframe, day: date) -> date:

@@ -1,10 +1,10 @@
-"""The calendar in the database: ``market_sessions``, filled from exchange_calendars."""
+"""The calendar in the database: sessions, filled from exchange_calendars, and feeds' hours."""
 
 import warnings
 from datetime import date, timedelta
 from typing import Final
 
-from backfill.core.calendar import ZONES, Calendar, Session
+from backfill.core.calendar import ZONES, Calendar, Hours, Session
 from backfill.store.pool import Connection, Database
 from backfill.store.times import to_ms
 
@@ -19,8 +19,16 @@ _SESSIONS: Final = """
     WHERE calendar = $1 AND session BETWEEN $2 AND $3 AND opens_at IS NOT NULL
     ORDER BY session
 """
-_BOUNDS: Final = """
-    SELECT min(session) AS first, max(session) AS last
+# How far the library's sessions reach, and every row of hours of the feed.
+_KNOWN: Final = """
+    SELECT
+        min(session) AS first,
+        max(session) AS last,
+        ARRAY(
+            SELECT (h.first_session, h.last_session, h.opens, h.closes, h.night_opens, h.manual)
+            FROM market_hours AS h
+            WHERE h.calendar = $1 AND h.feed = $2
+        ) AS hours
     FROM market_sessions
     WHERE calendar = $1 AND NOT manual
 """
@@ -40,27 +48,26 @@ _FILL: Final = """
 """
 
 
-async def load_calendar(database: Database, name: str, first: date, today: date) -> Calendar:
-    """Return a calendar that spans from a month before ``first`` to a month after ``today``.
+async def load_calendar(
+    database: Database, name: str, feed: str, first: date, today: date
+) -> Calendar:
+    """Return a feed's calendar, from a month before ``first`` to a month after ``today``.
 
     Days that the table lacks are filled from exchange_calendars first, which takes a second.
     """
     start, end = min(first, _EARLIEST) - _MARGIN, today + _MARGIN
 
     async def work(connection: Connection) -> Calendar:
-        bounds = (await connection.fetch(_BOUNDS, name))[0]
-        filled = bounds["first"] is not None
-        if (
-            not filled
-            or bounds["first"] > start + _MARGIN / 2
-            or bounds["last"] < end - _MARGIN / 2
-        ):
+        known = (await connection.fetch(_KNOWN, name, feed))[0]
+        filled = known["first"] is not None
+        if not filled or known["first"] > start + _MARGIN / 2 or known["last"] < end - _MARGIN / 2:
             await _fill(connection, name, start, today + _AHEAD)
         rows = await connection.fetch(_SESSIONS, name, first - _MARGIN, end)
         return Calendar.of(
             name,
             ZONES[name],
             [Session(row[0], to_ms(row[1]), to_ms(row[2])) for row in rows],
+            [Hours(*hours) for hours in known["hours"]],
         )
 
     return await database.run(work)

@@ -181,10 +181,11 @@ def emptied(url: str) -> str:
                 """
                 SELECT string_agg(format('%I', relname), ', ') FROM pg_class
                 WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
-                    AND relname <> 'backfill_migrations'
+                    AND relname NOT IN ('backfill_migrations', 'market_hours')
                 """
             )
             await connection.execute(f"TRUNCATE {tables} RESTART IDENTITY")
+            await connection.execute("DELETE FROM market_hours WHERE manual")
 
     blocking(empty_tables())
     return url

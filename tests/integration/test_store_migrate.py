@@ -29,6 +29,7 @@ TABLES = {
     "dividends",
     "action_syncs",
     "market_sessions",
+    "market_hours",
     "provider_quota",
 }
 _TABLES_NOW = """

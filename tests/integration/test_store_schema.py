@@ -104,6 +104,16 @@ CONTRACT: dict[str, dict[str, str]] = {
         "closes_at": "timestamp with time zone",
         "manual": "boolean!",
     },
+    "market_hours": {
+        "calendar": "text!",
+        "feed": "text!",
+        "first_session": "date!",
+        "last_session": "date!",
+        "opens": "time without time zone!",
+        "closes": "time without time zone!",
+        "night_opens": "time without time zone",
+        "manual": "boolean!",
+    },
     "provider_quota": {
         "provider": "text!",
         "key_id": "text!",
@@ -119,6 +129,7 @@ KEYS = {
     "watchlist": ["symbol_id"],
     "splits": ["ticker", "execution_date"],
     "market_sessions": ["calendar", "session"],
+    "market_hours": ["calendar", "feed", "first_session", "last_session", "manual"],
     "provider_quota": ["provider", "key_id"],
 }
 

@@ -54,7 +54,7 @@ def _sessions(loaded: Calendar) -> list[Session]:
 
 async def _days(database: Database, first: date = FIRST) -> list[date]:
     """Return the days of the calendar in October and November 2024."""
-    loaded = await load_calendar(database, "XNYS", first, TODAY)
+    loaded = await load_calendar(database, "XNYS", "sip", first, TODAY)
     return [session.day for session in _sessions(loaded) if session.day >= FIRST]
 
 
@@ -70,7 +70,7 @@ def _refuse(*_values: Any, **_options: Any) -> None:
 async def test_a_calendar_that_the_table_lacks_is_filled_with_its_true_sessions(
     database: Database,
 ) -> None:
-    loaded = await load_calendar(database, "XNYS", FIRST, TODAY)
+    loaded = await load_calendar(database, "XNYS", "sip", FIRST, TODAY)
     true = sessions("XNYS", FIRST - timedelta(days=40), TODAY + timedelta(days=40))
     assert _sessions(loaded) == list(true)
     (early,) = [session for session in _sessions(loaded) if session.day == BLACK_FRIDAY]
@@ -84,12 +84,12 @@ async def test_a_calendar_that_is_there_is_not_asked_of_the_library_again(
     monkeypatch.setattr(exchange_calendars, "get_calendar", _refuse)
     assert await _days(database) == before
     with pytest.raises(AssertionError, match="asked again"):
-        await load_calendar(database, "XNYS", FIRST, TODAY + timedelta(days=60))
+        await load_calendar(database, "XNYS", "sip", FIRST, TODAY + timedelta(days=60))
 
 
 async def test_a_calendar_reaches_back_to_where_it_is_asked_for(database: Database) -> None:
     await _days(database)
-    loaded = await load_calendar(database, "XNYS", date(1999, 1, 4), TODAY)
+    loaded = await load_calendar(database, "XNYS", "sip", date(1999, 1, 4), TODAY)
     days = [session.day for session in _sessions(loaded)]
     assert date(1999, 1, 4) in days
     assert date(2001, 9, 12) not in days  # closed after the attacks
@@ -97,7 +97,7 @@ async def test_a_calendar_reaches_back_to_where_it_is_asked_for(database: Databa
 
 
 async def test_crypto_trades_every_day_from_midnight_to_midnight(database: Database) -> None:
-    loaded = await load_calendar(database, "24/7", FIRST, TODAY)
+    loaded = await load_calendar(database, "24/7", "sip", FIRST, TODAY)
     days = [session.day for session in _sessions(loaded)]
     first, last = FIRST - timedelta(days=40), TODAY + timedelta(days=40)
     assert days == [first + timedelta(days=n) for n in range((last - first).days + 1)]
@@ -125,7 +125,7 @@ async def test_hours_changed_by_hand_survive_a_refill(database: Database) -> Non
     opens, closes = (datetime(2024, 11, 11, hour, tzinfo=UTC) for hour in (15, 17))
     await rows(database, _MANUAL, MONDAY, opens, closes)
     await _make_stale(database)
-    loaded = await load_calendar(database, "XNYS", FIRST, TODAY)
+    loaded = await load_calendar(database, "XNYS", "sip", FIRST, TODAY)
     (changed,) = [session for session in _sessions(loaded) if session.day == MONDAY]
     assert (changed.open_ms, changed.close_ms) == (
         opens.timestamp() * 1000,
@@ -176,7 +176,7 @@ async def test_hours_that_the_library_corrects_are_corrected_by_a_refill(
 
 
 async def test_one_calendar_is_filled_without_touching_another(database: Database) -> None:
-    await load_calendar(database, "24/7", FIRST, TODAY)
+    await load_calendar(database, "24/7", "sip", FIRST, TODAY)
     count = "SELECT count(*) FROM market_sessions WHERE calendar = '24/7'"
     before = await value(database, count)
     await _days(database)
@@ -198,5 +198,57 @@ async def test_a_session_with_half_its_hours_or_closed_by_the_library_is_refused
         with pytest.raises(asyncpg.CheckViolationError):
             async with savepoint(connection):
                 await connection.execute(f"INSERT INTO market_sessions VALUES {row}")
+
+    await database.run(work)
+
+
+async def test_the_trading_day_of_a_feed_is_what_the_table_says_and_rows_set_by_hand_win(
+    database: Database,
+) -> None:
+    await rows(
+        database,
+        """
+        INSERT INTO market_hours (
+            calendar, feed, first_session, last_session, opens, closes, night_opens, manual
+        )
+        VALUES
+            ('XNYS', 'sip', '2024-11-11', 'infinity', '04:00', '20:00', '21:00', true),
+            ('XNYS', 'sip', '2024-11-12', '2024-11-12', '04:00', '20:00', NULL, true)
+        """,
+    )
+    expected = {
+        "sip": {8: ("04:00", "20:00"), 11: ("-1 21:00", "20:00"), 12: ("04:00", "20:00")},
+        "boats": {8: ("-1 20:00", "04:00"), 12: ("-1 20:00", "04:00")},
+        "elsewhere": {8: ("09:30", "16:00"), 11: ("09:30", "16:00")},
+    }
+    for feed, days in expected.items():
+        loaded = await load_calendar(database, "XNYS", feed, FIRST, TODAY)
+        for day, hours in days.items():
+            at = loaded.day_ordinals.tolist().index(date(2024, 11, day).toordinal())
+            shown = [
+                datetime.fromtimestamp(int(bound[at]) / 1000, loaded.zone)
+                for bound in (loaded.day_start_ms, loaded.day_end_ms)
+            ]
+            found = tuple(f"{'-1 ' if one.day < day else ''}{one:%H:%M}" for one in shown)
+            assert found == hours, (feed, day)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "('XNYS', 'sip', '-infinity', 'infinity', '04:00', '21:00', NULL, true)",
+        "('XNYS', 'sip', '-infinity', 'infinity', '04:00', '17:00', '18:00', true)",
+        "('XNYS', 'sip', '-infinity', 'infinity', '16:00', '09:30', NULL, true)",
+        "('XNYS', 'sip', '2024-11-12', '2024-11-11', '04:00', '20:00', NULL, true)",
+        "('24/7', 'sip', '-infinity', 'infinity', '04:00', '20:00', NULL, true)",
+    ],
+)
+async def test_hours_in_which_a_bar_would_hold_two_trade_dates_are_refused(
+    database: Database, row: str
+) -> None:
+    async def work(connection: Any) -> None:
+        with pytest.raises(asyncpg.CheckViolationError):
+            async with connection.transaction():
+                await connection.execute(f"INSERT INTO market_hours VALUES {row}")
 
     await database.run(work)

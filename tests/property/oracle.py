@@ -10,10 +10,11 @@ from zoneinfo import ZoneInfo
 
 from hypothesis import strategies as st
 
-from backfill.core.calendar import Calendar, Grid, Session
+from backfill.core.calendar import Calendar, Session
 from backfill.core.coverage import Span, Spans
+from backfill.core.grid import Grid
 from backfill.core.timeframe import Timeframe
-from tests.calendars import ZONES, calendar, sessions
+from tests.calendars import NIGHT, ZONES, calendar, sessions
 
 MARKETS: Final = tuple(ZONES)
 SEASONS: Final = {
@@ -24,6 +25,8 @@ SEASONS: Final = {
     "Christmas and New Year": (date(2023, 12, 18), date(2024, 1, 10)),
 }
 LENGTH_MIN: Final = {"m1": 1, "m5": 5, "m15": 15, "m30": 30, "h1": 60, "h4": 240}
+TRADING_DAY_MIN: Final = {"XNYS": (4 * 60, 20 * 60), NIGHT: (-3 * 60, 20 * 60)}
+"""Where the trading day is longer than the session: minutes from the midnight of its date."""
 HOUR_MS: Final = 3_600_000
 
 
@@ -87,10 +90,10 @@ def enumerate_slots(case: Case) -> tuple[Slot, ...]:
 def _intraday(case: Case, session: Session) -> list[Slot]:
     zone, length = case.zone, LENGTH_MIN[case.timeframe]
     opens, closes = session.open_ms, session.close_ms
-    if case.market == "XNYS":
-        opens, closes = wall_ms(zone, session.day, 4 * 60), wall_ms(zone, session.day, 20 * 60)
+    if case.market in TRADING_DAY_MIN:
+        opens, closes = (wall_ms(zone, session.day, at) for at in TRADING_DAY_MIN[case.market])
     found = []
-    for minute in range(0, 24 * 60, length):
+    for minute in range(-4 * 60, 24 * 60, length):
         start, end = (wall_ms(zone, session.day, at) for at in (minute, minute + length))
         if start < closes and end > opens:
             regular = start < session.close_ms and end > session.open_ms

@@ -5,7 +5,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from backfill.core.calendar import Calendar, Grid
+from backfill.core.calendar import Calendar
+from backfill.core.grid import Grid
 from backfill.core.timeframe import Timeframe
 from tests.calendars import calendar
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backfill.core.calendar import Calendar
+from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound, parse_bound, parse_instant, parse_since
 from backfill.errors import UsageError
 
@@ -34,13 +35,28 @@ def test_a_date_names_a_whole_day_of_the_exchange_at_either_end(
     day: str, start: str, end: str
 ) -> None:
     bound = parse_bound(day)
-    assert (at(bound.start_ms(NEW_YORK)), at(bound.end_ms(NEW_YORK))) == (start, end)
+    assert (
+        at(bound.start_ms(NEW_YORK, Timeframe.d1)),
+        at(bound.end_ms(NEW_YORK, Timeframe.d1)),
+    ) == (start, end)
+
+
+def test_of_bars_within_a_day_the_evening_before_is_a_part_of_it() -> None:
+    # Both ends are at 20:00 in New York, also after either change of its clock.
+    for day, start, end in (
+        ("2024-07-03", "2024-07-03T00:00Z", "2024-07-04T00:00Z"),
+        ("2024-03-11", "2024-03-11T00:00Z", "2024-03-12T00:00Z"),
+        ("2024-11-04", "2024-11-04T01:00Z", "2024-11-05T01:00Z"),
+    ):
+        bound = parse_bound(day)
+        assert at(bound.start_ms(NEW_YORK, Timeframe.m1)) == start
+        assert at(bound.end_ms(NEW_YORK, Timeframe.h4)) == end
 
 
 def test_a_date_names_a_whole_utc_day_for_crypto() -> None:
     bound = parse_bound("2024-07-03")
-    assert at(bound.start_ms(ALWAYS)) == "2024-07-03T00:00Z"
-    assert at(bound.end_ms(ALWAYS)) == "2024-07-04T00:00Z"
+    assert at(bound.start_ms(ALWAYS, Timeframe.m1)) == "2024-07-03T00:00Z"
+    assert at(bound.end_ms(ALWAYS, Timeframe.m1)) == "2024-07-04T00:00Z"
 
 
 @pytest.mark.parametrize(
@@ -49,12 +65,12 @@ def test_a_date_names_a_whole_utc_day_for_crypto() -> None:
 def test_an_instant_is_itself_at_either_end_whatever_the_calendar(text: str) -> None:
     bound = parse_bound(text)
     for calendar in (NEW_YORK, ALWAYS):
-        assert at(bound.start_ms(calendar)) == "2024-07-03T13:30Z"
-        assert at(bound.end_ms(calendar)) == "2024-07-03T13:30Z"
+        assert at(bound.start_ms(calendar, Timeframe.d1)) == "2024-07-03T13:30Z"
+        assert at(bound.end_ms(calendar, Timeframe.d1)) == "2024-07-03T13:30Z"
 
 
 def test_the_last_day_there_is_ends_somewhere() -> None:
-    assert at(parse_bound("9999-12-31").end_ms(NEW_YORK)) == "9999-12-31T05:00Z"
+    assert at(parse_bound("9999-12-31").end_ms(NEW_YORK, Timeframe.d1)) == "9999-12-31T05:00Z"
 
 
 @pytest.mark.parametrize(
@@ -122,7 +138,7 @@ def test_whatever_is_written_is_read_or_refused_with_a_usage_error(text: str) ->
     except UsageError:
         return
     assert isinstance(bound, Bound)
-    assert bound.start_ms(NEW_YORK) <= bound.end_ms(NEW_YORK)
+    assert bound.start_ms(NEW_YORK, Timeframe.d1) <= bound.end_ms(NEW_YORK, Timeframe.d1)
 
 
 @pytest.mark.parametrize(

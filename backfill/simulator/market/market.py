@@ -11,6 +11,7 @@ import numpy as np
 from backfill.core.bars import NO_COUNT, Bars, FloatColumn
 from backfill.core.timeframe import MINUTE_MS, Timeframe
 from backfill.simulator.market.cache import Cache
+from backfill.simulator.market.night import EVENING_MS, night_bars
 from backfill.simulator.market.prices import (
     VOLUME_UNIT,
     Path,
@@ -38,6 +39,7 @@ DAY_BYTES: Final = 20_000_000
 """What a market may hold of what it has drawn; the paths of its whole universe fit."""
 
 _FOREVER_MS: Final = 2**62
+_NIGHT: Final = 1
 
 _UNITS: Final[dict[Timeframe, Literal["day", "week", "month"]]] = {
     Timeframe.d1: "day",
@@ -50,11 +52,13 @@ class Market:
     """A deterministic market: a bar depends on the seed, its ticker and its time alone.
 
     Neither the order in which bars are asked for, nor the process, nor the day matters. Regular
-    minutes lie within their day's bar, but an equity's day is not the sum of its minutes.
+    minutes lie within their day's bar, but an equity's day is not the sum of its minutes. Stocks
+    trade at night, too, before every session from ``nights_from`` on.
     """
 
-    def __init__(self, seed: int = 7) -> None:
+    def __init__(self, seed: int = 7, nights_from: date | None = None) -> None:
         self.seed = seed
+        self._nights_from = (nights_from or date.max).toordinal()
         self._paths = Cache[Path](PATH_BYTES, lambda path: path.nbytes)
         self._months = Cache[Bars](MONTH_BYTES, _nbytes)
         self._crypto_days = Cache[Bars](DAY_BYTES, _nbytes)
@@ -159,7 +163,8 @@ class Market:
             yield self._days(ticker, start_ms, end_ms, now_ms, adjusted=adjusted)
             return
         sessions, life = self.sessions(ticker), self._life(ticker)
-        months = _months(sessions, life, start_ms, end_ms)
+        evening_ms = 0 if LISTINGS[ticker].market == "crypto" else EVENING_MS
+        months = _months(sessions, life, start_ms + evening_ms, end_ms + evening_ms)
         for year_month, rows in reversed(months) if newest_first else months:
             minutes = self._minutes(ticker, year_month, rows)
             minutes = minutes.take(
@@ -223,14 +228,23 @@ class Market:
         def drawn() -> Bars:
             listing, sessions = LISTINGS[ticker], self.sessions(ticker)
             offset = self._life(ticker).start
-            return minute_bars(
-                np.random.default_rng([self.seed, crc32(ticker.encode()), *year_month]),
+            path = self._path(ticker).take(slice(rows.start - offset, rows.stop - offset))
+            factor = self._raw_factor(ticker, sessions.midnight_ms[rows])
+            seed = [self.seed, crc32(ticker.encode()), *year_month]
+            days = minute_bars(np.random.default_rng(seed), listing, path, factor, sessions, rows)
+            if listing.market == "crypto" or sessions.ordinals[rows.stop - 1] < self._nights_from:
+                return days
+            first = int(np.searchsorted(sessions.ordinals[rows], self._nights_from))
+            nights = night_bars(
+                np.random.default_rng([*seed, _NIGHT]),
                 listing,
-                self._path(ticker).take(slice(rows.start - offset, rows.stop - offset)),
-                self._raw_factor(ticker, sessions.midnight_ms[rows]),
-                sessions,
-                rows,
+                path.take(slice(first, None)),
+                factor[first:],
+                sessions.ordinals[rows][first:],
+                sessions.midnight_ms[rows][first:],
             )
+            both = Bars.concat([days, nights])
+            return both.take(np.argsort(both.ts_ms, kind="stable"))
 
         return self._months.get((ticker, year_month), drawn)
 
@@ -265,7 +279,7 @@ class Market:
             zone = self.sessions(ticker).zone
             for split, at_ms in self._happened(ticker):
                 if max(at_ms, zone.midnight(split.announced)) <= now_ms:
-                    factor[bars.ts_ms < at_ms] *= split.split_from / split.split_to
+                    factor[bars.ts_ms < at_ms - EVENING_MS] *= split.split_from / split.split_to
         return on_basis(bars, factor) if (factor != 1.0).any() else bars
 
     def _happened(self, ticker: str) -> list[tuple[Split, int]]:

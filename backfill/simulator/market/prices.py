@@ -81,17 +81,17 @@ def day_bars(listing: Listing, path: Path, factor: FloatColumn, midnight_ms: Int
     """Return raw daily bars: ``factor`` old shares' worth of price, a ``factor``-th of volume."""
     log_open, log_close = path.log_open.astype(np.float64), path.log_close.astype(np.float64)
     prices = {
-        "open": _rounded(np.exp(log_open) * factor),
-        "high": _rounded(np.exp(np.maximum(log_open, log_close) + path.up) * factor),
-        "low": _rounded(np.exp(np.minimum(log_open, log_close) - path.down) * factor),
-        "close": _rounded(np.exp(log_close) * factor),
+        "open": round_prices(np.exp(log_open) * factor),
+        "high": round_prices(np.exp(np.maximum(log_open, log_close) + path.up) * factor),
+        "low": round_prices(np.exp(np.minimum(log_open, log_close) - path.down) * factor),
+        "close": round_prices(np.exp(log_close) * factor),
     }
     volume = np.maximum(1.0, np.floor(listing.volume * path.turnover.astype(np.float64) / factor))
     return Bars(
         ts_ms=midnight_ms,
         **prices,
         volume=volume,
-        vwap=_typical(prices["high"], prices["low"], prices["close"]),
+        vwap=typical_price(prices["high"], prices["low"], prices["close"]),
         trade_count=np.ceil(volume / 60).astype(np.int64),
     )
 
@@ -135,7 +135,7 @@ def minute_bars(
         np.minimum(first, last) * (1 - wicks[1][traded]),
     )
     first, high, low, last = (
-        _rounded(np.clip(price, floor, ceiling)) for price in (first, high, low, last)
+        round_prices(np.clip(price, floor, ceiling)) for price in (first, high, low, last)
     )
 
     weight *= np.where(open_hours, 1.0 + 2.0 * (2 * done - 1) ** 2, 0.1) * traded
@@ -150,7 +150,7 @@ def minute_bars(
         low=low,
         close=last,
         volume=volume,
-        vwap=np.where(missing, np.nan, _typical(high, low, last)),
+        vwap=np.where(missing, np.nan, typical_price(high, low, last)),
         trade_count=np.where(missing, NO_COUNT, count),
     )
 
@@ -181,12 +181,12 @@ def on_basis(bars: Bars, factor: FloatColumn) -> Bars:
     units = np.rint(bars.volume / factor / VOLUME_UNIT)
     return Bars(
         ts_ms=bars.ts_ms,
-        open=_rounded(bars.open * factor),
-        high=_rounded(bars.high * factor),
-        low=_rounded(bars.low * factor),
-        close=_rounded(bars.close * factor),
+        open=round_prices(bars.open * factor),
+        high=round_prices(bars.high * factor),
+        low=round_prices(bars.low * factor),
+        close=round_prices(bars.close * factor),
         volume=np.where(factor == 1.0, bars.volume, np.maximum(units, 1.0) * VOLUME_UNIT),
-        vwap=_rounded(bars.vwap * factor),
+        vwap=round_prices(bars.vwap * factor),
         trade_count=bars.trade_count,
     )
 
@@ -218,9 +218,11 @@ def _volumes(listing: Listing, wanted: FloatColumn, oddity: FloatTable) -> Float
     return np.maximum(1.0, np.floor(wanted)) + np.floor(odd / VOLUME_UNIT) * VOLUME_UNIT
 
 
-def _typical(high: FloatColumn, low: FloatColumn, close: FloatColumn) -> FloatColumn:
-    return _rounded((high + low + 2 * close) / 4)
+def typical_price(high: FloatColumn, low: FloatColumn, close: FloatColumn) -> FloatColumn:
+    """Return what stands for the mean price of bars."""
+    return round_prices((high + low + 2 * close) / 4)
 
 
-def _rounded(prices: FloatColumn) -> FloatColumn:
+def round_prices(prices: FloatColumn) -> FloatColumn:
+    """Round to four places, to one tick at least."""
     return np.maximum(np.round(prices, 4), _TICK)

@@ -94,8 +94,11 @@ class Grid:
         """Return the start of the bar in which each instant lies."""
         days = self.zone.ordinals(ts_ms)
         if self.unit == "intraday":
-            midnight = self.zone.midnights(days)
-            return midnight + (ts_ms - midnight) // self.length_ms * self.length_ms
+            # From the nearer midnight, as clocks change between the two of a Sunday.
+            midnight, following = self.zone.midnights(days), self.zone.midnights(days + 1)
+            anchor = np.where(ts_ms - midnight < following - ts_ms, midnight, following)
+            starts: IntColumn = anchor + (ts_ms - anchor) // self.length_ms * self.length_ms
+            return starts
         return self.zone.midnights(self._first_days(days))
 
     def ends(self, starts_ms: IntColumn) -> IntColumn:

@@ -1,0 +1,126 @@
+"""The grid of a timeframe: where its slots start and end, and which of them a span holds."""
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backfill.core.bars import IntColumn
+from backfill.core.coverage import Span, Spans
+
+
+class _Blocks(NamedTuple):
+    """The columns of a grid as lists: one slot is found in them several times as fast."""
+
+    starts: list[int]
+    steps: list[int]
+    counts: list[int]
+    first_index: list[int]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Grid:
+    """The slots of one timeframe on one calendar, in order.
+
+    Slots come in blocks of ``counts[i]`` slots, ``steps[i]`` ms long, from ``starts[i]`` on: one
+    block a session for an intraday timeframe, one a slot for d1, w1 and mn1. Memory does not grow
+    with the number of slots.
+    """
+
+    starts: IntColumn
+    steps: IntColumn
+    counts: IntColumn
+    first_index: IntColumn
+    _blocks: _Blocks
+
+    @classmethod
+    def of_blocks(cls, starts: IntColumn, steps: IntColumn, counts: IntColumn) -> Self:
+        """Build a grid from its blocks, which must be sorted and must not overlap."""
+        columns = starts, steps, counts, np.concatenate(([0], np.cumsum(counts)))[:-1]
+        return cls(*columns, _Blocks(*(column.tolist() for column in columns)))
+
+    def __len__(self) -> int:
+        return int(self.counts.sum())
+
+    def index_from(self, ts_ms: int) -> int:
+        """Index of the first slot that starts at ``ts_ms`` or later; ``len`` if there is none."""
+        starts, steps, counts, first_index = self._blocks
+        block = bisect_right(starts, ts_ms) - 1
+        if block < 0:
+            return 0
+        into = -((starts[block] - ts_ms) // steps[block])
+        return first_index[block] + min(into, counts[block])
+
+    def start_of(self, index: int) -> int:
+        """Start of the slot with this index, in epoch ms."""
+        starts, steps, _, first_index = self._blocks
+        block = bisect_right(first_index, index) - 1
+        return starts[block] + (index - first_index[block]) * steps[block]
+
+    def end_of(self, index: int) -> int:
+        """End of the slot with this index, in epoch ms."""
+        starts, steps, _, first_index = self._blocks
+        block = bisect_right(first_index, index) - 1
+        return starts[block] + (index + 1 - first_index[block]) * steps[block]
+
+    def count(self, span: tuple[int, int]) -> int:
+        """Count the slots that start within the span."""
+        return max(0, self.index_from(span[1]) - self.index_from(span[0]))
+
+    def starts_of(self, indices: IntColumn) -> IntColumn:
+        """Starts of the slots with these indices, in epoch ms."""
+        blocks = np.searchsorted(self.first_index, indices, side="right") - 1
+        return self.starts[blocks] + (indices - self.first_index[blocks]) * self.steps[blocks]
+
+    def slots(self, span: tuple[int, int]) -> IntColumn:
+        """Starts of the slots that start within the span, in epoch ms."""
+        first, last = self.index_from(span[0]), self.index_from(span[1])
+        return self.starts_of(np.arange(first, max(first, last), dtype=np.int64))
+
+    def blocks(self, span: tuple[int, int]) -> list[tuple[Span, int]]:
+        """The blocks that touch the span, with the number of slots of each."""
+        ends = self.starts + self.steps * self.counts
+        first = int(np.searchsorted(ends, span[0], side="right"))
+        last = int(np.searchsorted(self.starts, span[1], side="left"))
+        return [
+            (Span(start, end), slots)
+            for start, end, slots in zip(
+                self.starts[first:last].tolist(),
+                ends[first:last].tolist(),
+                self.counts[first:last].tolist(),
+                strict=True,
+            )
+        ]
+
+    def floor(self, ts_ms: IntColumn) -> tuple[IntColumn, NDArray[np.bool_]]:
+        """Start of the slot that each instant lies in, and whether it lies in one at all."""
+        blocks = np.searchsorted(self.starts, ts_ms, side="right") - 1
+        safe = np.maximum(blocks, 0)
+        into = (ts_ms - self.starts[safe]) // self.steps[safe]
+        inside = (blocks >= 0) & (into < self.counts[safe])
+        return self.starts[safe] + into * self.steps[safe], inside
+
+    def widen(self, span: tuple[int, int]) -> Span:
+        """Grow a span to the whole slots that it touches, keeping its ends outside of slots."""
+        start, end = span
+        first, last = self.index_from(start), self.index_from(end) - 1
+        if first > 0 and self.end_of(first - 1) > start:
+            start = self.start_of(first - 1)
+        if last >= 0 and self.end_of(last) > end:
+            end = self.end_of(last)
+        return Span(start, end)
+
+    def narrow(self, span: tuple[int, int]) -> Span | None:
+        """Shrink a span to the whole slots inside it; None if there is none."""
+        first, last = self.index_from(span[0]), self.index_from(span[1]) - 1
+        if last >= first and self.end_of(last) > span[1]:
+            last -= 1
+        if last < first:
+            return None
+        return Span(self.start_of(first), self.end_of(last))
+
+    def inside(self, spans: Spans) -> Spans:
+        """Shrink every span to the whole slots inside it."""
+        return Spans.union(span for item in spans if (span := self.narrow(item)))
