@@ -20,7 +20,8 @@
     │   │   └── ProviderUnavailable  retried: transport, 408, 425, 5xx
     │   ├── BadAnswer
     │   │   └── UnreadableAnswer   retried: a body that is no JSON of the expected shape
-    │   └── SourceMismatch
+    │   ├── SourceMismatch
+    │   └── RowsDropped
     ├── LeaseLost                  the series is another run's now: skipped, nothing failed
     └── Stopped                    the run ends early and can be resumed
         ├── LimitReached           exit 5   --deadline or --max-calls
@@ -139,6 +140,12 @@ class SourceMismatch(SeriesError):
     """The series holds bars of another provider, feed or adjustment."""
 
     outcome = "source_mismatch"
+
+
+class RowsDropped(SeriesError):
+    """The table of bars has a rule of its own by which it didn't keep what was written."""
+
+    outcome = "database_error"
 
 
 class LeaseLost(BackfillError):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from backfill.core.bars import NO_COUNT, Bars
 from backfill.core.series import Series, SymbolId
 from backfill.store.pool import Connection, savepoint
-from backfill.store.shape import Shape
+from backfill.store.shape import Shape, rows_dropped, rows_told
 from backfill.store.times import POSTGRES_EPOCH_MS
 
 # https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format"
@@ -32,12 +32,17 @@ async def copy_bars(
     Returns whether that went well. It did not if one is there after all, if the role's rows are
     bound by policies, which COPY can't honour, or if the table is of another shape; the transaction
     then goes on as if nothing had been tried.
+
+    Raises
+    ------
+    RowsDropped
+        If the table didn't keep all of them.
     """
     if not shape.is_own:
         return False
     try:
         async with savepoint(connection):
-            await connection.copy_to_table(
+            told = await connection.copy_to_table(
                 "ohlc_bars",
                 source=_stream(parts, shape.id_width),
                 columns=_COLUMNS,
@@ -45,6 +50,9 @@ async def copy_bars(
             )
     except (asyncpg.UniqueViolationError, asyncpg.FeatureNotSupportedError):
         return False
+    meant = sum(len(bars) for _, bars in parts)
+    if (kept := rows_told(told)) < meant:
+        raise await rows_dropped(connection, meant, kept)
     return True
 
 

@@ -15,16 +15,17 @@ from backfill.core.series import Series
 from backfill.store.columns import given_counts, given_vwaps
 from backfill.store.keys import key_of, keys_of
 from backfill.store.pool import Connection
-from backfill.store.shape import VALUES, Shape
+from backfill.store.shape import VALUES, Shape, rows_dropped, rows_told
 
 # One statement for the bars of all series. Each is looked up by the primary key (OFFSET keeps the
 # planner from anything else, whatever it believes of a table that was never analysed), and only
-# what is new or differs is written: identical rows leave no dead row and no WAL behind. A row new
-# to the table has no xmax. What the columns of an adopted table can't hold of a number is no
-# difference: bars are compared as they would be stored.
+# what is new or differs is written: identical rows leave no dead row and no WAL behind. Whether a
+# row is new is told by that look-up: its xmax is not to be had of a partitioned table. What the
+# columns of an adopted table can't hold of a number is no difference: bars are compared as they
+# would be stored.
 _MERGE: Final = """
     WITH changed AS (
-        SELECT k.symbol_id, k.timeframe::timeframe AS timeframe, i.*
+        SELECT k.symbol_id, k.timeframe::timeframe AS timeframe, i.*, b.ts IS NULL AS is_new
         FROM (
             SELECT series, to_timestamp(ts_ms::double precision / 1000) AS ts, {cast}
             FROM unnest(
@@ -50,17 +51,34 @@ _MERGE: Final = """
         FROM changed
         ORDER BY symbol_id, timeframe, ts
         ON CONFLICT (symbol_id, timeframe, ts) DO UPDATE SET {update}
-        RETURNING symbol_id, timeframe, ts, (xmax = 0) AS inserted
+        RETURNING symbol_id, timeframe, ts
+    ),
+    meant AS (
+        SELECT
+            symbol_id,
+            timeframe,
+            count(*) AS bars,
+            count(*) FILTER (WHERE is_new) AS inserted,
+            count(*) FILTER (WHERE NOT is_new) AS updated
+        FROM changed
+        GROUP BY symbol_id, timeframe
+    ),
+    kept AS (
+        SELECT symbol_id, timeframe, count(*) AS bars, min(ts) AS first, max(ts) AS last
+        FROM written
+        GROUP BY symbol_id, timeframe
     )
     SELECT
-        symbol_id,
-        timeframe::text AS timeframe,
-        count(*) FILTER (WHERE inserted) AS inserted,
-        count(*) FILTER (WHERE NOT inserted) AS updated,
-        min(ts) AS first,
-        max(ts) AS last
-    FROM written
-    GROUP BY symbol_id, timeframe
+        m.symbol_id,
+        m.timeframe::text AS timeframe,
+        m.bars,
+        coalesce(k.bars, 0) AS kept,
+        m.inserted,
+        m.updated,
+        k.first,
+        k.last
+    FROM meant AS m
+    LEFT JOIN kept AS k USING (symbol_id, timeframe)
 """
 # A stored bar leaves for quarantine as it was.
 _WITHDRAW: Final = """
@@ -91,6 +109,11 @@ async def merge_bars(
 
     ``provider`` is where they are from, for a table that says so. A series of which nothing was
     written is missing from the result.
+
+    Raises
+    ------
+    RowsDropped
+        If the table didn't keep all of them.
     """
     series = [one for one, _ in parts]
     bars = Bars.concat([one for _, one in parts])
@@ -106,6 +129,9 @@ async def merge_bars(
         given_counts(bars),
         *([provider] if shape.provider else []),
     )
+    if dropping := [row for row in rows if row["kept"] < row["bars"]]:
+        meant, kept = (sum(row[name] for row in dropping) for name in ("bars", "kept"))
+        raise await rows_dropped(connection, meant, kept)
     by_key = {key_of(one): one for one in series}
     return {by_key[row["symbol_id"], row["timeframe"]]: _written(row) for row in rows}
 
@@ -117,8 +143,16 @@ async def withdraw_bars(
     starts: Sequence[datetime],
     reason: Reason = Reason.withdrawn,
 ) -> None:
-    """Move a series' stored bars that have these starts to quarantine."""
-    await connection.execute(_WITHDRAW, *key_of(series), starts, run_id, str(reason))
+    """Move a series' stored bars that have these starts to quarantine.
+
+    Raises
+    ------
+    RowsDropped
+        If the table didn't let go of all of them.
+    """
+    told = await connection.execute(_WITHDRAW, *key_of(series), starts, run_id, str(reason))
+    if (moved := rows_told(told)) < len(starts):
+        raise await rows_dropped(connection, len(starts), moved)
 
 
 @cache

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from backfill.core.precision import Decimals, Precision
+from backfill.errors import RowsDropped
 from backfill.store.pool import Connection
 
 VALUES: Final = ("open", "high", "low", "close", "volume", "vwap", "trade_count")
@@ -19,6 +20,12 @@ _COLUMNS: Final = """
     FROM pg_attribute
     JOIN pg_type AS t ON t.oid = atttypid
     WHERE attrelid = 'ohlc_bars'::regclass AND attnum > 0 AND NOT attisdropped
+"""
+# Which triggers that are not of a constraint may have a word in what is written?
+_TRIGGERS: Final = """
+    SELECT string_agg(tgname, ', ' ORDER BY tgname)
+    FROM pg_trigger
+    WHERE tgrelid = 'ohlc_bars'::regclass AND NOT tgisinternal AND tgenabled <> 'D'
 """
 
 
@@ -60,4 +67,19 @@ async def bars_shape(connection: Connection) -> Shape:
         types=tuple(columns[name]["type"] for name in VALUES),
         id_width=columns["symbol_id"]["width"],
         provider=columns["provider"]["type"] if "provider" in columns else None,
+    )
+
+
+def rows_told(status: str) -> int:
+    """Return how many rows a statement says that it wrote, such as ``INSERT 0 10``."""
+    return int(status.rpartition(" ")[2])
+
+
+async def rows_dropped(connection: Connection, meant: int, kept: int) -> RowsDropped:
+    """Return the error to raise where the table didn't do with all rows what it was told."""
+    triggers = await connection.fetchval(_TRIGGERS)
+    why = f"by its trigger(s) {triggers}" if triggers else "by a rule of its own"
+    return RowsDropped(
+        f"the table ohlc_bars dropped {meant - kept} of {meant} bars {why}: "
+        "nothing of the page is stored or counts as covered"
     )
