@@ -9,8 +9,8 @@ import pytest
 from backfill.core.bars import Bars
 from backfill.core.timeframe import MINUTE_MS
 from backfill.store.bars import Counts
-from backfill.store.migrate import migrate
-from backfill.store.pool import Database
+from backfill.store.migrate import apply_pending
+from backfill.store.pool import Connection, Database
 from tests.integration.store_kit import (
     START,
     bars_of,
@@ -41,8 +41,13 @@ async def any_database(request: pytest.FixtureRequest, empty_url: str) -> AsyncI
         "ticker text NOT NULL UNIQUE, asset_type text NOT NULL)"
     )
     await connection.close()
+
+    async def adopt(connection: Connection) -> None:
+        await connection.execute("SET LOCAL backfill.adopting = 'on'")
+        await apply_pending(connection)
+
     async with Database.connect(empty_url) as database:
-        await migrate(database)
+        await database.run(adopt)
         yield database
 
 
