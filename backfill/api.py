@@ -8,6 +8,7 @@
 """
 
 from backfill.audit.repair import Findings, Repair, gaps, repair
+from backfill.core.when import Bound
 from backfill.core.work import Mode
 from backfill.run.connect import open_database
 from backfill.run.execution import Running, plan, run, run_in
@@ -16,6 +17,7 @@ from backfill.run.outcomes import Plan, Summary
 from backfill.settings import Settings
 
 __all__ = [
+    "Bound",
     "Findings",
     "Job",
     "Mode",

@@ -5,16 +5,19 @@ are imported by the commands that use them: ``backfill --help`` needs none.
 """
 
 import asyncio
-import json
 import os
 import sys
-from collections.abc import Callable, MutableMapping
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from backfill.cli.actions import actions_app, alias_app
+from backfill.cli.edge import AsJson
+from backfill.cli.edge import print_result as _print
+from backfill.cli.edge import read_settings as _settings
+
 if TYPE_CHECKING:
-    from backfill.settings import Settings
     from backfill.store.universe import WatchEntry
 
 app = typer.Typer(
@@ -33,10 +36,11 @@ quarantine_app = typer.Typer(
 app.add_typer(symbols_app, name="symbols")
 app.add_typer(watch_app, name="watch")
 app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(actions_app, name="actions")
+symbols_app.add_typer(alias_app, name="alias")
 
 _NO_ANSWER = "the provider gave no answer at all; is it reachable?"
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 AsOf = Annotated[
     str | None,
     typer.Option("--as-of", metavar="T", help="Plan and judge as of this instant."),
@@ -536,25 +540,6 @@ def quarantine_accept(
         as_json=as_json,
         text=lambda: typer.echo(f"{accepted} bars accepted"),
     )
-
-
-def _settings(provider: str | None = None) -> "Settings":
-    """Read the environment and set logging up with the secrets that it holds."""
-    from backfill import log
-    from backfill.settings import Settings
-
-    settings = Settings.load(provider_name=provider)
-    log.configure(settings.log_format, settings.secrets())
-    return settings
-
-
-def _print(values: dict[str, Any], *, as_json: bool, text: Callable[[], None]) -> None:
-    from backfill.core.plain import json_line
-
-    if as_json:
-        typer.echo(json_line(json.dumps(values)))
-    else:
-        text()
 
 
 def _exit(code: int, error: str | None) -> NoReturn:

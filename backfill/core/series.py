@@ -38,7 +38,8 @@ class Alias:
 class Symbol:
     """A symbol as the table ``symbols`` holds it; ``confirmed`` once a provider has known it.
 
-    ``aliases`` are its former tickers, oldest first. ``successor_figi`` is another company's that
+    ``aliases`` are its former tickers, oldest first; with ``names_manual`` somebody set them by
+    hand, and the provider's events don't count. ``successor_figi`` is another company's that
     the ticker belongs to by now; ``retired_on`` the day on which it was set aside for that. What
     is known of a symbol doesn't make it another one: two with the same id and ticker are equal.
     """
@@ -56,6 +57,7 @@ class Symbol:
     retired_on: date | None = field(default=None, compare=False)
     set_aside: str | None = field(default=None, compare=False)
     aliases: tuple[Alias, ...] = field(default=(), compare=False)
+    names_manual: bool = field(default=False, compare=False)
 
     @property
     def identity(self) -> tuple[object, ...]:
@@ -159,6 +161,61 @@ def dated_back(aliases: tuple[Alias, ...], began: date | None) -> tuple[Alias, .
     if timedelta() < last.valid_until - began <= _LATE and last.valid_from < began:
         return (*aliases[:-1], replace(last, valid_until=began))
     return aliases
+
+
+def with_alias(symbol: Symbol, alias: Alias) -> tuple[Alias, ...]:
+    """Return the former names of a symbol with one more, oldest first.
+
+    Raises
+    ------
+    UsageError
+        If it never ended, is the name of today, or the symbol had another name then.
+    """
+    if alias.valid_until <= alias.valid_from:
+        raise UsageError(f"--from {alias.valid_from} is not before --until {alias.valid_until}")
+    if alias.ticker == symbol.ticker:
+        raise UsageError(f"{alias.ticker} is the name of today: name a former one")
+    for one in symbol.aliases:
+        if alias.valid_from < one.valid_until and one.valid_from < alias.valid_until:
+            raise UsageError(
+                f"{symbol.ticker} was {one.ticker} from {one.valid_from} until {one.valid_until}; "
+                f"drop that first: backfill symbols alias drop {symbol.ticker} {one.ticker}"
+            )
+    return tuple(sorted((*symbol.aliases, alias), key=lambda one: one.valid_from))
+
+
+def without_alias(symbol: Symbol, ticker: str) -> tuple[Alias, ...]:
+    """Return the former names of a symbol without one.
+
+    Raises
+    ------
+    UsageError
+        If it is none of them.
+    """
+    left = tuple(one for one in symbol.aliases if one.ticker != ticker)
+    if left == symbol.aliases:
+        known = ", ".join(one.ticker for one in symbol.aliases) or "none is known"
+        raise UsageError(f"{ticker} is not a former name of {symbol.ticker}: {known}")
+    return left
+
+
+def renamed_days(old: Symbol, new: Symbol) -> tuple[date, date] | None:
+    """Return from which day on to before which two accounts of a symbol name it otherwise.
+
+    ``date.min`` stands for ever; None if they never do.
+
+    >>> was = Alias("FB", date(2012, 5, 18), date(2022, 6, 9))
+    >>> meta = Symbol(1, "META", "stock", "XNYS")
+    >>> renamed_days(meta, replace(meta, aliases=(was,)))
+    (datetime.date(1, 1, 1), datetime.date(2022, 6, 9))
+    """
+    changes = sorted({one.valid_until for one in (*old.aliases, *new.aliases)})
+    parts = [
+        (first, until)
+        for first, until in pairwise([date.min, *changes])
+        if old.on(first).ticker != new.on(first).ticker
+    ]
+    return (parts[0][0], parts[-1][1]) if parts else None
 
 
 def spelling(ticker: str) -> str:

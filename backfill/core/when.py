@@ -58,6 +58,20 @@ def parse_bound(text: str) -> Bound:
         return Bound(parse_instant(text))
 
 
+def parse_day(text: str) -> date:
+    """Read ``2024-07-03``.
+
+    Raises
+    ------
+    UsageError
+        If it is no date.
+    """
+    try:
+        return date.fromisoformat(text.strip())
+    except ValueError:
+        raise UsageError(f"{text!r} is not a date such as 2024-07-03") from None
+
+
 def parse_instant(text: str) -> datetime:
     """Read a timestamp with a time zone; a date is its midnight UTC.
 

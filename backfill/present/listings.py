@@ -4,10 +4,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from backfill.admin.adopt import Adopted
+from backfill.admin.names import Renamed
 from backfill.audit.quarantine import Reopened
 from backfill.core.series import Symbol
 from backfill.present.tables import console, table_of, time_text
 from backfill.store.adopt import Adoption
+from backfill.store.by_hand import SplitRow
 from backfill.store.quarantine import QuarantinedBar
 from backfill.store.universe import WatchEntry
 
@@ -163,3 +165,55 @@ def adopted(result: Adopted) -> None:
             )
         else:
             out.print("They stay; bars of the same sessions will come beside them, on the grid.")
+
+
+def splits(found: list[SplitRow]) -> None:
+    """Print splits, with whether they apply."""
+    out = console()
+    if not found:
+        out.print("no split is listed")
+        return
+    table = table_of("symbol", "date", "new:old", "status", "by prices", "by hand", "listed as")
+    for one in found:
+        table.add_row(
+            one.symbol,
+            str(one.execution_date),
+            str(one.ratio),
+            one.status,
+            "yes" if one.tested and not one.manual else "",
+            "yes" if one.manual else "",
+            one.listed_as if one.listed_as != one.symbol else "",
+        )
+    out.print(table)
+
+
+def splits_as_dict(found: Iterable[SplitRow]) -> dict[str, Any]:
+    """Return splits as JSON's own types."""
+    return {
+        "splits": [
+            {
+                "symbol": one.symbol,
+                "listed_as": one.listed_as,
+                "execution_date": one.execution_date.isoformat(),
+                "split_from": one.ratio.old,
+                "split_to": one.ratio.new,
+                "status": one.status,
+                "tested": one.tested,
+                "manual": one.manual,
+            }
+            for one in found
+        ]
+    }
+
+
+def renamed(result: Renamed) -> None:
+    """Print the former names of a symbol as they are set, and what left for that."""
+    was = ", ".join(f"{one.ticker} until {one.valid_until}" for one in result.symbol.aliases)
+    left = f"; {result.expelled:,} bars went to quarantine" if result.expelled else ""
+    console().print(f"{result.symbol.ticker} was {was or 'never called otherwise'}{left}")
+
+
+def renamed_as_dict(result: Renamed) -> dict[str, Any]:
+    """Return the former names of a symbol as JSON's own types."""
+    [symbol] = symbols_as_dict([result.symbol])["symbols"]
+    return {"symbol": symbol, "expelled": result.expelled}

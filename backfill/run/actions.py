@@ -11,7 +11,7 @@ import structlog
 
 from backfill.core.calendar import Calendar
 from backfill.core.plan import final_session
-from backfill.core.splits import Status, judge, usable
+from backfill.core.splits import usable
 from backfill.core.wire import Dividend, Request, Response, Split
 from backfill.errors import BadAnswer, DatabaseError, SeriesError, SharedFault, Stopped
 from backfill.run.stream import Context
@@ -20,13 +20,15 @@ from backfill.store.bars import Counts
 from backfill.store.pool import Connection
 from backfill.store.times import to_time
 
-# How far back a listing looks for what was announced late or corrected since the last one.
-_SPLITS_AGAIN: Final = timedelta(days=60)
+# Splits have been listed months late, so all of them are asked for every time: two years of them
+# are a page. Dividends only as far back as those that were corrected since the last listing.
 _DIVIDENDS_AGAIN: Final = timedelta(days=7)
-# Two years of everybody's dividends are a hundred pages: twenty minutes of the smallest quota. So
-# what one session may cost is bounded, and the next goes on; until then no total return is told.
-_DIVIDEND_PAGES: Final = 2
-_DIVIDENDS_S: Final = 10.0
+# Decades of splits, or two years of everybody's dividends, may be a hundred pages: twenty minutes
+# of the smallest quota. So what one session may cost is bounded, and the next goes on; until then
+# no total return is told, and of the splits the newest are asked for apart.
+_PAGES: Final = 2
+_PAGES_S: Final = 10.0
+_NEWEST: Final = timedelta(days=60)
 
 _Action = TypeVar("_Action", Split, Dividend)
 
@@ -35,7 +37,11 @@ log = structlog.stdlib.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class _Kind(Generic[_Action]):
-    """One of the two listings: how to ask, read and keep it, and how far back it is asked again."""
+    """One of the two listings: how to ask, read and keep it, and how far back it is asked again.
+
+    ``again`` is None for one that begins anew each time. Of one that takes several sessions, what
+    is ``newest`` is asked for with each.
+    """
 
     name: str
     ask: Callable[[date], Request]
@@ -43,8 +49,8 @@ class _Kind(Generic[_Action]):
     keep: Callable[[Connection, list[_Action]], Awaitable[None]]
     day_of: Callable[[_Action], date]
     finish: Callable[[Connection, date, store.Listing], Awaitable[None]]
-    again: timedelta
-    most_pages: float = math.inf
+    again: timedelta | None = None
+    newest: timedelta | None = None
 
 
 class ActionsDesk:
@@ -80,7 +86,7 @@ class ActionsDesk:
             self._keep_splits,
             lambda split: split.execution_date,
             self._finish_splits,
-            _SPLITS_AGAIN,
+            newest=_NEWEST,
         )
         dividends = _Kind(
             "dividends",
@@ -89,17 +95,16 @@ class ActionsDesk:
             self._keep_dividends,
             lambda dividend: dividend.ex_dividend_date,
             self._finish_dividends,
-            _DIVIDENDS_AGAIN,
-            self._dividend_pages(),
+            again=_DIVIDENDS_AGAIN,
         )
         await self._list(splits)
         await self._decide()
         await self._list(dividends)
 
-    def _dividend_pages(self) -> float:
-        """How many pages of dividends one session may cost: two, or ten seconds of the quota."""
+    def _most_pages(self) -> float:
+        """How many pages of a listing one session may cost: two, or ten seconds of the quota."""
         per_call_s = self._context.rules.terms.quota.seconds_per_call
-        return max(_DIVIDEND_PAGES, _DIVIDENDS_S / per_call_s if per_call_s else math.inf)
+        return max(_PAGES, _PAGES_S / per_call_s if per_call_s else math.inf)
 
     async def _list(self, kind: _Kind[_Action]) -> None:
         context = self._context
@@ -130,7 +135,7 @@ class ActionsDesk:
         since = listing.next_from or self._since
         request: Request | None = kind.ask(since)
         asked: set[str] = set()
-        while request is not None and len(asked) < kind.most_pages:
+        while request is not None and len(asked) < self._most_pages():
             asked.add(request.target)
             page, following = await context.client.fetch(request, kind.read, asker=kind.name)
             if following is not None and following.target in asked:
@@ -140,6 +145,10 @@ class ActionsDesk:
             began = since if following is None else None
             await context.database.run(partial(self._write, kind, page, listing, began))
             request = following
+        if request is not None and kind.newest is not None:
+            newest = kind.ask(self._today - kind.newest)
+            page, _ = await context.client.fetch(newest, kind.read, asker=kind.name)
+            await context.database.run(lambda connection: kind.keep(connection, page))
 
     async def _write(
         self,
@@ -153,7 +162,8 @@ class ActionsDesk:
         await kind.keep(connection, page)
         if began is not None:
             await kind.finish(connection, began, listing)
-            listing = replace(listing, next_from=self._today - kind.again, synced_at=self._now)
+            next_from = self._today - kind.again if kind.again else None
+            listing = replace(listing, next_from=next_from, synced_at=self._now)
         provider = self._context.provider.name
         await store.note_listing(connection, provider, kind.name, listing)
 
@@ -202,18 +212,8 @@ class ActionsDesk:
 
     async def _decide(self) -> None:
         """Decide which splits apply; one that is newly set aside makes this run exit 1 (R11)."""
-
-        async def work(connection: Connection) -> list[Split]:
-            set_aside = []
-            for listed, held in await store.undecided_splits(connection):
-                for one, before, now in zip(listed, held, judge(listed, self._today), strict=True):
-                    if now != before:
-                        await store.decide(connection, one.split, now)
-                    if now.status is Status.contradicted is not before.status:
-                        set_aside.append(one.split)
-            return set_aside
-
-        for split in await self._context.database.run(work):
+        judged = partial(store.judge_splits, today=self._today)
+        for split in await self._context.database.run(judged):
             self._context.outcomes.set_aside.append(split)
             log.warning(
                 "split.contradicted",

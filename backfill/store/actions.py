@@ -1,15 +1,15 @@
 """Corporate actions: splits, dividends, when they were asked for, and what a split outdates."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import groupby
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from backfill.core.coverage import Span, Spans
 from backfill.core.series import Series
-from backfill.core.splits import Listed, Status, Verdict, basis_ends
+from backfill.core.splits import NEW, Claim, Listed, Status, Verdict, basis_ends, judge, owner_of
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Dividend, Split
 from backfill.store import progress, universe
@@ -41,12 +41,14 @@ _KEEP_SPLITS: Final = """
     ON CONFLICT (ticker, execution_date) DO UPDATE
     SET split_from = excluded.split_from, split_to = excluded.split_to,
         first_seen_at = excluded.first_seen_at, status = 'announced', tested = false
-    WHERE s.split_to / s.split_from <> excluded.split_to / excluded.split_from
+    WHERE NOT s.manual
+        AND s.split_to / s.split_from <> excluded.split_to / excluded.split_from
 """
-# What a whole listing no longer names was corrected or called off, whatever was held of it.
+# What a whole listing no longer names was corrected or called off, whatever was held of it; but
+# what somebody set by hand stays.
 _DROP_SPLITS: Final = """
     DELETE FROM splits
-    WHERE execution_date >= $1
+    WHERE execution_date >= $1 AND NOT manual
         AND (ticker, execution_date) NOT IN (SELECT * FROM unnest($2::text[], $3::date[]))
     RETURNING ticker, execution_date
 """
@@ -64,19 +66,20 @@ _KEEP_DIVIDENDS: Final = """
 _DROP_DIVIDENDS: Final = """
     DELETE FROM dividends WHERE ex_dividend_date >= $1 AND seen_at < $2
 """
-# Every split of the tickers that are kept and have one that no price has decided, with the raw
-# daily closes around it, of the symbol that had the ticker then; a step of the primary key for
-# each. Where two had it, the one counts of which the closes are stored.
-_UNDECIDED: Final = """
-    SELECT DISTINCT ON (x.ticker, x.execution_date)
-        x.ticker, x.execution_date, x.split_from, x.split_to, x.status, x.tested,
+# Every split listed under a name of a symbol that is kept, for each such symbol, with the raw daily
+# closes around it; a step of the primary key for each. Of a name that the symbol had on another day
+# only splits within its life count; whose one set by hand is was told with it.
+_CLAIMED: Final = """
+    SELECT DISTINCT ON (s.id, x.ticker, x.execution_date)
+        s.id AS symbol_id, x.ticker, x.execution_date, x.split_from, x.split_to, x.status,
+        x.tested, x.manual, x.symbol_id AS owner,
+        x.execution_date >= n.valid_from AND x.execution_date < n.valid_until AS named,
         before.close::double precision AS before, after.close::double precision AS after
     FROM splits AS x
-    JOIN symbol_names AS s
-        ON s.ticker = x.ticker
-        AND x.execution_date >= s.valid_from AND x.execution_date < s.valid_until
+    JOIN symbol_names AS n ON n.ticker = x.ticker
+    JOIN symbols AS s ON s.id = n.symbol_id
     LEFT JOIN backfill_progress AS p
-        ON p.symbol_id = s.symbol_id AND p.timeframe = 'd1' AND p.adjustment = 'raw'
+        ON p.symbol_id = s.id AND p.timeframe = 'd1' AND p.adjustment = 'raw'
     LEFT JOIN LATERAL (
         SELECT close
         FROM ohlc_bars
@@ -95,15 +98,22 @@ _UNDECIDED: Final = """
         ORDER BY ts
         LIMIT 1
     ) AS after ON true
-    WHERE EXISTS (SELECT FROM splits AS u WHERE u.ticker = x.ticker AND NOT u.tested)
-    ORDER BY x.ticker, x.execution_date, before.close IS NULL OR after.close IS NULL
+    WHERE (NOT x.manual OR x.symbol_id = s.id)
+        AND (
+            x.execution_date >= n.valid_from AND x.execution_date < n.valid_until
+            OR x.execution_date >= coalesce(s.listed_on, '-infinity')
+        )
+    ORDER BY s.id, x.ticker, x.execution_date, named DESC
 """
 _DECIDE: Final = """
-    UPDATE splits SET status = $3, tested = $4 WHERE ticker = $1 AND execution_date = $2
+    UPDATE splits
+    SET status = $3, tested = $4, symbol_id = $5
+    WHERE ticker = $1 AND execution_date = $2
 """
 # Split-adjusted series that were begun before a split took effect at the provider, for each split
 # that did so between two listings. One that was not in the listing before took effect by now; one
-# that was dropped had taken effect if its day was past.
+# that was dropped had taken effect if its day was past. One that is listed under a name of another
+# day may be the series', which costs a reload at most.
 _OUTDATED: Final = """
     SELECT s.ticker, p.timeframe::text AS timeframe, max(x.execution_date) AS execution_date
     FROM (
@@ -112,10 +122,10 @@ _OUTDATED: Final = """
         SELECT ticker, execution_date, NULL, true
         FROM unnest($3::text[], $4::date[]) AS d (ticker, execution_date)
     ) AS x
-    JOIN symbol_names AS n
-        ON n.ticker = x.ticker
-        AND x.execution_date >= n.valid_from AND x.execution_date < n.valid_until
-    JOIN symbols AS s ON s.id = n.symbol_id AND s.retired_on IS NULL
+    JOIN symbol_names AS n ON n.ticker = x.ticker
+    JOIN symbols AS s
+        ON s.id = n.symbol_id AND s.retired_on IS NULL
+        AND x.execution_date >= coalesce(s.listed_on, '-infinity')
     JOIN backfill_progress AS p ON p.symbol_id = s.id AND p.adjustment = 'split'
     LEFT JOIN backfill_progress AS b ON b.symbol_id = p.symbol_id AND b.timeframe = p.derived_from
     CROSS JOIN LATERAL (
@@ -220,26 +230,49 @@ async def drop_unlisted_dividends(connection: Connection, since: date, now: date
     await connection.execute(_DROP_DIVIDENDS, since, now)
 
 
-async def undecided_splits(
-    connection: Connection,
-) -> list[tuple[list[Listed], list[Verdict]]]:
-    """Return the splits of each ticker that has an untested one, and what is held of them."""
-    found = []
-    rows = await connection.fetch(_UNDECIDED)
-    for ticker, group in groupby(rows, key=lambda row: row["ticker"]):
-        listed, held = [], []
-        for row in group:
-            split = Split(ticker, row["execution_date"], row["split_from"], row["split_to"])
-            listed.append(Listed(split, row["before"], row["after"]))
-            held.append(Verdict(Status(row["status"]), row["tested"]))
-        found.append((listed, held))
-    return found
+async def judge_splits(connection: Connection, today: date) -> list[Split]:
+    """Decide which splits apply, and whose they are, by the prices that are stored now.
+
+    Returns those that are newly set aside because the prices around them contradict them.
+    """
+    rows = await connection.fetch(_CLAIMED)
+    claims: dict[ActionKey, list[tuple[Mapping[str, Any], Claim]]] = {}
+    for _, group in groupby(rows, key=lambda row: row["symbol_id"]):
+        mine = list(group)
+        for row, verdict in zip(mine, judge(list(map(_listed, mine)), today), strict=True):
+            seen = row["before"] is not None and row["after"] is not None
+            claim = Claim(row["named"], seen, verdict)
+            claims.setdefault(_key_of(row), []).append((row, claim))
+    set_aside = []
+    for key, several in claims.items():
+        row, claim = several[owner_of([one for _, one in several])]
+        held, now = _held(row), claim.verdict
+        owner = None if claim.named and not row["manual"] else row["symbol_id"]
+        if (now, owner) != (held, row["owner"]):
+            await connection.execute(_DECIDE, *key, str(now.status), now.tested, owner)
+        if now.status is Status.contradicted is not held.status:
+            set_aside.append(_listed(row).split)
+    return set_aside
 
 
-async def decide(connection: Connection, split: Split, verdict: Verdict) -> None:
-    """Note what holds of a split."""
-    await connection.execute(
-        _DECIDE, split.ticker, split.execution_date, str(verdict.status), verdict.tested
+def _key_of(row: Mapping[str, Any]) -> ActionKey:
+    return row["ticker"], row["execution_date"]
+
+
+def _held(row: Mapping[str, Any]) -> Verdict:
+    return Verdict(Status(row["status"]), row["tested"])
+
+
+def _listed(row: Mapping[str, Any]) -> Listed:
+    """A split as one company's; what is held of it counts if it was that company's."""
+    theirs = row["owner"] == row["symbol_id"] or (row["owner"] is None and row["named"])
+    return Listed(
+        Split(row["ticker"], row["execution_date"], row["split_from"], row["split_to"]),
+        row["before"],
+        row["after"],
+        _held(row) if theirs else NEW,
+        row["named"],
+        row["manual"],
     )
 
 

@@ -1,6 +1,7 @@
 """The life of a symbol: the names it had, who has its ticker by now, and setting it aside."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -8,7 +9,7 @@ from uuid import UUID
 from backfill.core.calendar import day_begins, trade_date
 from backfill.core.checks import LATEST_MS
 from backfill.core.coverage import Span, Spans
-from backfill.core.series import Alias, Series, Symbol
+from backfill.core.series import Alias, Series, Symbol, renamed_days
 from backfill.core.splits import basis_ends
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Reference
@@ -31,6 +32,8 @@ _KEEP_ALIAS: Final = """
     INSERT INTO symbol_aliases (symbol_id, ticker, valid_from, valid_until)
     VALUES ($1, $2, $3, $4)
 """
+# The provider's events change nothing of it any more.
+_NAMED_BY_HAND: Final = "UPDATE symbols SET names_manual = true WHERE id = $1"
 _DROP_ALIASES: Final = "DELETE FROM symbol_aliases WHERE symbol_id = $1"
 # A week or month that was fetched whole is rolled up from days from now on.
 _DERIVE: Final = """
@@ -89,28 +92,65 @@ async def note_names(
     coverage from ``listed_on`` on is to be fetched again. Returns how many bars left.
     """
     every = await _locked(connection, symbol)
-    held = (await universe.by_id(connection, symbol.id)).aliases
-    if not aliases or aliases == held:
+    held = await universe.by_id(connection, symbol.id)
+    if not aliases or aliases == held.aliases or held.names_manual:
         return 0
-    follows = held and aliases[: len(held)] == held
-    await connection.execute(_DROP_ALIASES, symbol.id)
-    for one in aliases:
-        await connection.execute(
-            _KEEP_ALIAS, symbol.id, one.ticker, one.valid_from, one.valid_until
-        )
-    change = aliases[-1].valid_until
+    return await _rename(connection, run_id, every, held, replace(held, aliases=aliases), listed_on)
+
+
+async def set_names(
+    connection: Connection,
+    run_id: UUID,
+    symbol: Symbol,
+    names: Callable[[Symbol], tuple[Alias, ...]],
+) -> int:
+    """Set the former names of a symbol by hand, with what `note_names` does, and count the bars.
+
+    ``names`` returns them for the symbol as it is known then.
+
+    Raises
+    ------
+    UsageError
+        If a run is working on the symbol.
+    """
+    rows = await connection.fetch(_LOCK_SERIES, symbol.id)
+    if any(row["held"] for row in rows):
+        raise UsageError(f"a run is working on {symbol.ticker}: try again when that has ended")
+    held = await universe.by_id(connection, symbol.id)
+    every = [Series(symbol, Timeframe(row["timeframe"])) for row in rows]
+    told = replace(held, aliases=names(held))
+    await connection.execute(_NAMED_BY_HAND, symbol.id)
+    return await _rename(connection, run_id, every, held, told, held.listed_on)
+
+
+async def _rename(
+    connection: Connection,
+    run_id: UUID,
+    every: list[Series],
+    held: Symbol,
+    told: Symbol,
+    listed_on: date | None,
+) -> int:
+    """Put right what was asked for under the wrong name, and return how many bars left."""
+    await connection.execute(_DROP_ALIASES, held.id)
+    for one in told.aliases:
+        await connection.execute(_KEEP_ALIAS, held.id, one.ticker, one.valid_from, one.valid_until)
+    if (days := renamed_days(held, told)) is None:
+        return 0
+    first, until = days
     expelled = 0
     for series in every:
-        start_ms = _begins(series, held[-1].valid_until) if follows else 0
+        start_ms = 0 if first == date.min else _begins(series, first)
         life_ms = _begins(series, listed_on) if listed_on else 0
         known = (await progress.load_progress(connection, [series]))[series.key]
-        wrong = Span(start_ms, basis_ends(series.timeframe, change, symbol.calendar))
-        expelled += await expel(connection, run_id, series, Span(start_ms, _begins(series, change)))
+        wrong = Span(start_ms, basis_ends(series.timeframe, until, held.calendar))
+        expelled += await expel(connection, run_id, series, Span(start_ms, _begins(series, until)))
         again = known.coverage & Spans.of((max(wrong.start_ms, life_ms), wrong.end_ms))
         await uncover(connection, series, wrong)
         await progress.invalidate(connection, series, again)
         await reopen(connection, series, Spans.of(wrong))
-    await connection.execute(_DERIVE, symbol.id)
+    if told.aliases:
+        await connection.execute(_DERIVE, held.id)
     return expelled
 
 

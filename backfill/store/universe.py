@@ -240,4 +240,5 @@ def _symbol(row: Mapping[str, Any]) -> Symbol:
         retired_on=row["retired_on"],
         set_aside=row["set_aside"],
         aliases=tuple(Alias(*alias) for alias in row["aliases"]),
+        names_manual=row["names_manual"],
     )

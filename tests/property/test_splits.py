@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backfill.core.splits import Listed, Status, fits, judge
+from backfill.core.splits import Claim, Listed, Status, Verdict, fits, judge, owner_of
 from backfill.core.wire import Response, Split
 from backfill.providers.massive import Massive
 from tests.conftest import _fresh
@@ -154,6 +155,77 @@ def test_shop_counts_once_also_where_no_price_tells_which_day_it_was() -> None:
     verdicts = judge(listed, date(2022, 7, 18))
     assert [verdict.status for verdict in verdicts] == [Status.duplicate, Status.applied]
     assert not any(verdict.tested for verdict in verdicts)
+
+
+@given(
+    st.sampled_from([(1, 2), (1, 10), (10, 1), (2, 3), (8, 1)]),
+    st.lists(st.floats(0.96, 1.04), min_size=12, max_size=12),
+    st.lists(st.tuples(st.integers(0, 11), st.booleans()), max_size=5),
+    st.booleans(),
+)
+def test_a_split_counts_once_however_often_under_whichever_names_and_for_which_days_it_is_listed(
+    counts: tuple[int, int], moves: list[float], others: list[tuple[int, bool]], named: bool
+) -> None:
+    # Twelve days from a Tuesday on, with a weekend in which nobody trades; split on the Monday.
+    old, new = counts
+    closes, price = {}, 100.0
+    for at, move in enumerate(moves):
+        if at == 6:
+            price *= old / new
+        price *= move
+        if at not in {4, 5, 11}:
+            closes[at] = price
+
+    def listed(at: int, named: bool) -> Listed:
+        before = [close for day, close in closes.items() if day < at]
+        after = [close for day, close in closes.items() if day >= at]
+        return Listed(
+            Split("AB"[named], date(2024, 6, 4) + timedelta(at), old, new),
+            before[-1] if before else None,
+            after[0] if after else None,
+            named=named,
+        )
+
+    every = sorted({(6, named), *others})
+    listings = [listed(at, whose) for at, whose in every]
+    verdicts = judge(listings, date(2024, 7, 1))
+
+    [applied] = [at for at, one in enumerate(verdicts) if one.status is Status.applied]
+    assert every[applied][0] in {4, 5, 6}  # all three lie between the same two closes
+    assert (
+        judge(
+            [replace(one, held=v) for one, v in zip(listings, verdicts, strict=True)],
+            date(2024, 7, 1),
+        )
+        == verdicts
+    )
+
+
+def test_what_was_set_by_hand_stands_whatever_prices_and_listings_say() -> None:
+    listed = [
+        Listed(Split("A", date(2024, 6, 7), 1, 4), 100.0, 25.0),
+        Listed(Split("A", date(2024, 6, 10), 1, 4), 25.0, 25.0, manual=True),
+        Listed(
+            Split("B", date(2024, 6, 7), 1, 4), 100.0, 25.0,
+            held=Verdict(Status.dropped, tested=True), manual=True,
+        ),
+    ]  # fmt: skip
+    verdicts = judge(listed, date(2024, 7, 1))
+    assert [one.status for one in verdicts] == [Status.duplicate, Status.applied, Status.dropped]
+
+
+def test_a_split_is_of_the_company_whose_prices_show_it_then_of_the_one_of_that_name() -> None:
+    proven, untested = Verdict(Status.applied, tested=True), Verdict(Status.applied, tested=False)
+    against = Verdict(Status.contradicted, tested=True)
+    nothing = Verdict(Status.unproven, tested=False)
+    for claims, owner in (
+        ([Claim(True, True, against), Claim(False, True, proven)], 1),
+        ([Claim(False, True, proven), Claim(True, True, proven)], 1),
+        ([Claim(False, False, nothing), Claim(True, False, untested)], 1),
+        ([Claim(True, False, untested), Claim(True, True, against)], 1),
+        ([Claim(False, True, nothing)], 0),
+    ):
+        assert owner_of(claims) == owner
 
 
 def test_two_splits_of_one_factor_years_apart_are_two() -> None:

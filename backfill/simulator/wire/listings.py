@@ -13,7 +13,7 @@ class Listing:
     ``price`` is the first price of its history on the share basis of today, ``volume`` that of an
     average day. ``traded`` is the share of regular minutes in which it trades. On the days of
     ``halted`` it does not trade at all; at the open of ``jump[0]`` its price is multiplied by
-    ``jump[1]`` for good.
+    ``jump[1]`` for good. ``told_list_date`` is what the reference tells where it is wrong.
     """
 
     ticker: str
@@ -28,6 +28,7 @@ class Listing:
     delisted_on: date | None = None
     halted: frozenset[date] = frozenset()
     jump: tuple[date, float] | None = None
+    told_list_date: date | None = None
 
     @property
     def figi(self) -> str:
@@ -123,6 +124,17 @@ _NAMED: Final = (
         "REUSE~", "First Owner Inc.", date(2011, 3, 1), 95.0, 2_500_000,
         delisted_on=date(2024, 6, 28),
     ),
+    Listing("STRR", "Renamed And Split Inc.", date(2012, 6, 1), 3.0, 900_000),
+    Listing("LATESP", "Split Listed Late Inc.", date(2004, 5, 3), 48.0, 2_000_000),
+    Listing("MPC", "Listed Next Day Corp", date(2011, 7, 1), 42.2, 6_000_000, exchange="XNYS"),
+    Listing(
+        "MPC~", "Gone The Day Before Corp", date(2011, 1, 3), 1.25, 400_000,
+        delisted_on=date(2011, 6, 30),
+    ),
+    Listing(
+        "SOXS", "Older Than Listed ETF", date(2010, 3, 11), 900.0, 9_000_000, type="ETF",
+        exchange="ARCX", told_list_date=date(2022, 3, 28),
+    ),
     Listing(
         "X:BTCUSD", "Bitcoin - United States Dollar", date(2017, 1, 1), 20_000.0, 9_000.0,
         market="crypto",
@@ -161,10 +173,18 @@ TENURES: Final = {
         Tenure("REUSE~", date(2011, 3, 1), date(2024, 6, 29)),
         Tenure("REUSE", date(2025, 1, 15)),
     ),
+    # The company of STRR was DRAD until 2021.
+    "DRAD": (Tenure("STRR", date(2012, 6, 1), date(2021, 1, 4)),),
+    "STRR": (Tenure("STRR", date(2021, 1, 4)),),
+    # Another company was listed under MPC on the day after the last of the one before.
+    "MPC": (
+        Tenure("MPC~", date(2011, 1, 3), date(2011, 7, 1)),
+        Tenure("MPC", date(2011, 7, 1)),
+    ),
 } | {
     listing.ticker: (Tenure(listing.ticker, listing.list_date),)
     for listing in LISTINGS.values()
-    if listing.ticker.rstrip("~") not in {"NEWNM", "REUSE"}
+    if listing.ticker.rstrip("~") not in {"NEWNM", "REUSE", "STRR", "MPC"}
 }
 """Who trades under each ticker, oldest first."""
 
@@ -176,6 +196,10 @@ SPLITS: Final = (
     Split("OLDNM", date(2024, 2, 12), 1, 2, announced=date(2024, 1, 22), company="NEWNM"),
     Split("REUSE", date(2024, 3, 11), 1, 4, announced=date(2024, 2, 20), company="REUSE~"),
     Split("REUSE", date(2025, 3, 10), 1, 5, announced=date(2025, 2, 18)),
+    # Under a name that the company took on later.
+    Split("STRR", date(2019, 6, 5), 10, 1, announced=date(2019, 5, 22)),
+    Split("LATESP", date(2024, 7, 1), 1, 4, announced=date(2024, 9, 17)),  # 78 days late
+    Split("SOXS", date(2022, 3, 28), 10, 1, announced=date(2022, 3, 10)),
     Split("TWICE", date(2024, 10, 9), 1, 10, announced=date(2024, 9, 20), happened=False),
     Split("TWICE", date(2024, 10, 16), 1, 10, announced=date(2024, 9, 20)),
 )

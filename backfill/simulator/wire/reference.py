@@ -64,7 +64,7 @@ def ticker_details(ask: Ask, ticker: str) -> Answer:
         ask.refuse(404, message="Ticker not found.")
     row = _ticker(ask, ticker, owner)
     del row["last_updated_utc"]
-    row["list_date"] = owner.list_date.isoformat()
+    row["list_date"] = (owner.told_list_date or owner.list_date).isoformat()
     return Answer(200, {"results": row, "status": "OK", "request_id": ask.request_id})
 
 
