@@ -16,6 +16,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from backfill.core.calendar import Night
 from backfill.core.terms import Quota, Terms
 from backfill.core.when import parse_since
 from backfill.errors import UsageError
@@ -92,6 +93,12 @@ class Settings(BaseSettings):
         alias="BACKFILL_DERIVE",
         description="`off` fetches every timeframe as the provider has it, instead of rolling some "
         "up",
+    )
+    night: Night = Field(
+        Night.keep,
+        alias="BACKFILL_NIGHT",
+        description="`keep` or `drop` the bars of the night, where a feed has them "
+        "([runbook.md](runbook.md#bars-of-the-night))",
     )
     ping_url: SecretStr | None = Field(
         None,

@@ -97,7 +97,7 @@ async def tracked_series(
     for name in sorted({one.symbol.calendar for one in found}):
         first = min([default, *since.values(), settings.terms.window_start(now.date())])
         calendars[name] = await load_calendar(
-            database, name, settings.provider.feed, first, now.date()
+            database, name, settings.provider.feed, first, now.date(), settings.night
         )
     return [
         Tracked(

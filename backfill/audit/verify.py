@@ -234,12 +234,14 @@ class Verifier:
         stored = await self._database.run(
             partial(stored_bars, series=chunk.series, spans=chunk.claims)
         )
+        calendar, timeframe = sample.tracked.calendar, chunk.series.timeframe
+        stored = stored.take(~calendar.drops(timeframe, stored.ts_ms))
         provided = chunk.bars.take(chunk.claims.holds(chunk.bars.ts_ms))
         found = compare(stored, provided, _rejected_slots(sample, chunk), precision)
         compared = self._result.compared
         compared[chunk.series] = compared.get(chunk.series, 0) + len(stored)
         if found:
-            grid = sample.tracked.calendar.grid(chunk.series.timeframe)
+            grid = calendar.grid(timeframe)
             slots = Spans.union(_to_ask_again(grid, one.ts_ms) for one in found)
             self._result.differences.setdefault(chunk.series, []).extend(found)
             self._result.differing[chunk.series] = (

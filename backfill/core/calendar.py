@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from enum import StrEnum
 from functools import lru_cache
 from typing import Final, NamedTuple, Self
 from zoneinfo import ZoneInfo
@@ -34,6 +35,15 @@ class Session(NamedTuple):
     close_ms: int
 
 
+class Night(StrEnum):
+    """What becomes of the bars of the night."""
+
+    keep = "keep"
+    """They are stored."""
+    drop = "drop"
+    """They are counted and not stored: the trading day begins when the night is over."""
+
+
 class Hours(NamedTuple):
     """The trading day of a feed, by the exchange's clock, for sessions from one day to another.
 
@@ -59,21 +69,24 @@ class Hours(NamedTuple):
 class Calendar:
     """The sessions of an exchange, one array element per session, all instants in epoch ms.
 
-    ``day_start_ms`` and ``day_end_ms`` bound the whole trading day of a feed, night and extended
-    hours included; a night ends at ``night_end_ms``, which is where the day starts that has none.
-    ``midnight_ms`` and ``next_midnight_ms`` bound the calendar day in the exchange's zone.
-    ``anchor_ms`` is where intraday slots are counted from: midnight by the clock that shows at the
-    open. Every trade date begins ``evening_ms`` before its midnight.
+    ``day_start_ms`` and ``day_end_ms`` bound the whole trading day of a feed, extended hours
+    included, and its night where that is kept. The night itself lies between ``night_start_ms`` and
+    ``night_end_ms``, which are the same for a session without one. ``midnight_ms`` and
+    ``next_midnight_ms`` bound the calendar day in the exchange's zone. ``anchor_ms`` is where
+    intraday slots are counted from: midnight by the clock that shows at the open. Every trade date
+    begins ``evening_ms`` before its midnight.
     """
 
     name: str
     zone: ZoneInfo
     evening_ms: int
+    night: Night
     day_ordinals: IntColumn
     open_ms: IntColumn
     close_ms: IntColumn
-    day_start_ms: IntColumn
+    night_start_ms: IntColumn
     night_end_ms: IntColumn
+    day_start_ms: IntColumn
     day_end_ms: IntColumn
     midnight_ms: IntColumn
     next_midnight_ms: IntColumn
@@ -81,7 +94,12 @@ class Calendar:
 
     @classmethod
     def of(
-        cls, name: str, zone: str, sessions: Iterable[Session], hours: Sequence[Hours] = ()
+        cls,
+        name: str,
+        zone: str,
+        sessions: Iterable[Session],
+        hours: Sequence[Hours] = (),
+        night: Night = Night.keep,
     ) -> Self:
         """Build a calendar from its sessions, sorted by day, without duplicates.
 
@@ -101,14 +119,14 @@ class Calendar:
                     day.toordinal(),
                     open_ms,
                     close_ms,
-                    *_trading_day(session, own, tz),
+                    *_trading_day(session, own, tz, night),
                     _local_ms(day, time(), tz),
                     _local_ms(day + timedelta(days=1), time(), tz),
                     anchor,
                 )
             )
-        columns = np.array(rows, np.int64).reshape(len(rows), 9).T
-        return cls(name, tz, EVENING_MS.get(name, 0), *columns)
+        columns = np.array(rows, np.int64).reshape(len(rows), 10).T
+        return cls(name, tz, EVENING_MS.get(name, 0), night, *columns)
 
     def __len__(self) -> int:
         return len(self.day_ordinals)
@@ -144,11 +162,25 @@ class Calendar:
         """Index of the last session whose trade date has begun at each instant; -1 for none."""
         return np.searchsorted(self.midnight_ms, ts_ms + self.evening_ms, side="right") - 1
 
-    def at_night(self, slots_ms: IntColumn) -> NDArray[np.bool_]:
-        """Whether each slot of an intraday grid is one of the night."""
-        sessions = self.session_of(slots_ms)
-        night: NDArray[np.bool_] = (sessions >= 0) & (slots_ms < self.night_end_ms[sessions])
+    def at_night(self, timeframe: Timeframe, ts_ms: IntColumn) -> NDArray[np.bool_]:
+        """Whether each stamp of an intraday bar is one of the night, and of no slot of the day."""
+        if not len(self):
+            return np.zeros(len(ts_ms), bool)
+        step, anchor = timeframe.length_ms, self.anchor_ms
+        starts, ends = (
+            anchor + (bound - anchor) // step * step
+            for bound in (self.night_start_ms, self.night_end_ms)
+        )
+        sessions = self.session_of(ts_ms)
+        within = (ts_ms >= starts[sessions]) & (ts_ms < ends[sessions])
+        night: NDArray[np.bool_] = (sessions >= 0) & (starts < ends)[sessions] & within
         return night
+
+    def drops(self, timeframe: Timeframe, ts_ms: IntColumn) -> NDArray[np.bool_]:
+        """Whether each stamp is of a bar that nobody keeps: one of a night that is dropped."""
+        if self.night is Night.keep or not timeframe.is_intraday:
+            return np.zeros(len(ts_ms), bool)
+        return self.at_night(timeframe, ts_ms)
 
     def canonical(self, timeframe: Timeframe, ts_ms: IntColumn) -> IntColumn:
         """Put a provider's stamps on the grid; what lies in no slot keeps its own stamp.
@@ -209,15 +241,17 @@ def _begins(midnight_ms: int, evening_ms: int, timeframe: Timeframe) -> int:
     return midnight_ms - evening_ms if timeframe.is_intraday else midnight_ms
 
 
-def _trading_day(session: Session, hours: Hours | None, zone: ZoneInfo) -> tuple[int, int, int]:
-    """Where the trading day of a session starts, its night ends, and the day itself ends."""
+def _trading_day(
+    session: Session, hours: Hours | None, zone: ZoneInfo, night: Night
+) -> tuple[int, int, int, int]:
+    """Where the night of a session starts and ends, then its trading day."""
     if hours is None:
-        return session.open_ms, session.open_ms, session.close_ms
+        return session.open_ms, session.open_ms, session.open_ms, session.close_ms
     opens, closes = (_local_ms(session.day, at, zone) for at in (hours.opens, hours.closes))
     if hours.night_opens is None:
-        return opens, opens, closes
-    evening = session.day - timedelta(days=1)
-    return _local_ms(evening, hours.night_opens, zone), opens, closes
+        return opens, opens, opens, closes
+    falls = _local_ms(session.day - timedelta(days=1), hours.night_opens, zone)
+    return falls, opens, falls if night is Night.keep else opens, closes
 
 
 @lru_cache(maxsize=4096)
@@ -230,14 +264,19 @@ def _grid(calendar: Calendar, timeframe: Timeframe, *, regular: bool) -> Grid:
     if timeframe.is_intraday:
         step = timeframe.length_ms
         start, end = calendar.day_start_ms, calendar.day_end_ms
+        begins = np.minimum(calendar.night_start_ms, start)
         if regular:
             start = np.maximum(start, calendar.open_ms)
             end = np.minimum(end, calendar.close_ms)
+            begins = start
         traded = start < end
-        start, end, anchor = start[traded], end[traded], calendar.anchor_ms[traded]
-        first = (start - anchor) // step
-        last = -((anchor - end) // step)
-        return Grid.of_blocks(anchor + first * step, np.full(len(anchor), step), last - first)
+        start, end, begins = start[traded], end[traded], begins[traded]
+        anchor = calendar.anchor_ms[traded]
+        first, last = (start - anchor) // step, -((anchor - end) // step)
+        lead = first - (begins - anchor) // step
+        return Grid.of_blocks(
+            anchor + first * step, np.full(len(anchor), step), last - first, lead * step
+        )
     if timeframe is Timeframe.d1:
         starts, ends = calendar.midnight_ms, calendar.next_midnight_ms
     else:

@@ -53,12 +53,14 @@ class Checked:
 
     ``reasons[i]`` says why ``rejected`` bar ``i`` was. ``edge_ms`` is the oldest stamp within the
     range that was asked for, rejected bars included; None for a page that has none there.
+    ``ignored`` counts the bars of the night, good or bad, where that is dropped.
     """
 
     bars: Bars
     rejected: Bars
     reasons: tuple[Reason, ...]
     edge_ms: int | None
+    ignored: int = 0
 
 
 def check_page(
@@ -72,7 +74,8 @@ def check_page(
     """Sort a page's bars into those to store and those to quarantine.
 
     ``asked`` is the range of whole slots that the request named; ``precision`` is what the table
-    can hold, if that is less than a provider may send.
+    can hold, if that is less than a provider may send. Where the calendar's night is dropped, its
+    bars are neither stored nor quarantined.
 
     Raises
     ------
@@ -87,16 +90,38 @@ def check_page(
     oldest_first = np.argsort(canonical, kind="stable")
     bars, canonical = bars.take(oldest_first), canonical[oldest_first]
     _refuse_coarser(calendar, timeframe, bars, canonical, asked)
+    within = (canonical >= asked.start_ms) & (canonical < asked.end_ms)
+    edge_ms = int(canonical[within][0]) if within.any() else None
+    dropped = calendar.drops(timeframe, canonical)
+    bars, canonical = bars.take(~dropped), canonical[~dropped]
+    kept, bad, reasons = _sorted_out(calendar, timeframe, bars, canonical, asked, now_ms, precision)
+    return Checked(
+        bars=replace(bars, ts_ms=canonical).take(kept),
+        rejected=bars.take(bad),
+        reasons=reasons,
+        edge_ms=edge_ms,
+        ignored=int(np.count_nonzero(dropped)),
+    )
+
+
+def _sorted_out(
+    calendar: Calendar,
+    timeframe: Timeframe,
+    bars: Bars,
+    canonical: IntColumn,
+    asked: Span,
+    now_ms: int,
+    precision: Precision,
+) -> tuple[NDArray[np.bool_], NDArray[np.intp], tuple[Reason, ...]]:
+    """Return which bars are good, one per slot, which are bad, and why each of those is."""
     grid = calendar.grid(timeframe)
     slots, inside = grid.floor(canonical)
-    on_grid = inside & (slots == canonical)
-    within = (canonical >= asked.start_ms) & (canonical < asked.end_ms)
     ended = grid.narrow((asked.start_ms, now_ms)) or Span(asked.start_ms, asked.start_ms)
     # The number of the first check that a bar fails, 0 for none.
     verdict = np.zeros(len(bars), np.int8)
     checks = (
-        (Reason.off_grid, ~on_grid),
-        (Reason.outside_range, ~within),
+        (Reason.off_grid, ~inside | (slots != canonical)),
+        (Reason.outside_range, (canonical < asked.start_ms) | (canonical >= asked.end_ms)),
         (Reason.forming, canonical >= ended.end_ms),
         *_bad_values(bars),
         (Reason.precision, precision.loses(bars)),
@@ -108,12 +133,7 @@ def check_page(
     good = np.flatnonzero(verdict == 0)
     kept = np.zeros(len(bars), bool)
     kept[good[np.diff(canonical[good], prepend=0) != 0]] = True
-    return Checked(
-        bars=replace(bars, ts_ms=canonical).take(kept),
-        rejected=bars.take(bad),
-        reasons=tuple(checks[number - 1][0] for number in verdict[bad].tolist()),
-        edge_ms=int(canonical[within][0]) if within.any() else None,
-    )
+    return kept, bad, tuple(checks[number - 1][0] for number in verdict[bad].tolist())
 
 
 def drop_repeated(calendar: Calendar, timeframe: Timeframe, bars: Bars, before: Bars) -> Bars:

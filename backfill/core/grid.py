@@ -18,6 +18,7 @@ class _Blocks(NamedTuple):
     steps: list[int]
     counts: list[int]
     first_index: list[int]
+    leads: list[int]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -26,19 +27,25 @@ class Grid:
 
     Slots come in blocks of ``counts[i]`` slots, ``steps[i]`` ms long, from ``starts[i]`` on: one
     block a session for an intraday timeframe, one a slot for d1, w1 and mn1. Memory does not grow
-    with the number of slots.
+    with the number of slots. ``leads[i]`` ms before a block belong to it without being slots: a
+    night that nobody keeps.
     """
 
     starts: IntColumn
     steps: IntColumn
     counts: IntColumn
     first_index: IntColumn
+    leads: IntColumn
     _blocks: _Blocks
 
     @classmethod
-    def of_blocks(cls, starts: IntColumn, steps: IntColumn, counts: IntColumn) -> Self:
+    def of_blocks(
+        cls, starts: IntColumn, steps: IntColumn, counts: IntColumn, leads: IntColumn | None = None
+    ) -> Self:
         """Build a grid from its blocks, which must be sorted and must not overlap."""
-        columns = starts, steps, counts, np.concatenate(([0], np.cumsum(counts)))[:-1]
+        if leads is None:
+            leads = np.zeros(len(starts), np.int64)
+        columns = starts, steps, counts, np.concatenate(([0], np.cumsum(counts)))[:-1], leads
         return cls(*columns, _Blocks(*(column.tolist() for column in columns)))
 
     def __len__(self) -> int:
@@ -46,7 +53,7 @@ class Grid:
 
     def index_from(self, ts_ms: int) -> int:
         """Index of the first slot that starts at ``ts_ms`` or later; ``len`` if there is none."""
-        starts, steps, counts, first_index = self._blocks
+        starts, steps, counts, first_index, _ = self._blocks
         block = bisect_right(starts, ts_ms) - 1
         if block < 0:
             return 0
@@ -55,13 +62,13 @@ class Grid:
 
     def start_of(self, index: int) -> int:
         """Start of the slot with this index, in epoch ms."""
-        starts, steps, _, first_index = self._blocks
+        starts, steps, _, first_index, _ = self._blocks
         block = bisect_right(first_index, index) - 1
         return starts[block] + (index - first_index[block]) * steps[block]
 
     def end_of(self, index: int) -> int:
         """End of the slot with this index, in epoch ms."""
-        starts, steps, _, first_index = self._blocks
+        starts, steps, _, first_index, _ = self._blocks
         block = bisect_right(first_index, index) - 1
         return starts[block] + (index + 1 - first_index[block]) * steps[block]
 
@@ -113,13 +120,19 @@ class Grid:
         return Span(start, end)
 
     def narrow(self, span: tuple[int, int]) -> Span | None:
-        """Shrink a span to the whole slots inside it; None if there is none."""
+        """Shrink a span to the whole slots inside it, and their lead; None if there is none."""
         first, last = self.index_from(span[0]), self.index_from(span[1]) - 1
         if last >= first and self.end_of(last) > span[1]:
             last -= 1
         if last < first:
             return None
-        return Span(self.start_of(first), self.end_of(last))
+        return Span(max(span[0], self._start_with_lead(first)), self.end_of(last))
+
+    def _start_with_lead(self, index: int) -> int:
+        starts, steps, _, first_index, leads = self._blocks
+        block = bisect_right(first_index, index) - 1
+        into = index - first_index[block]
+        return starts[block] + into * steps[block] - (0 if into else leads[block])
 
     def inside(self, spans: Spans) -> Spans:
         """Shrink every span to the whole slots inside it."""

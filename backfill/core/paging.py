@@ -37,8 +37,9 @@ class Chunk:
     """What one page brings to one series.
 
     ``claims`` is the range that it closes; ``rejected`` bars go to quarantine for their
-    ``reasons``, ``empty`` are the slots of the range that hold nothing. ``replaces`` is the other
-    source that the series may hold bars of, all of which leave with this page.
+    ``reasons``, ``ignored`` counts those that go nowhere, ``empty`` are the slots of the range that
+    hold nothing. ``replaces`` is the other source that the series may hold bars of, all of which
+    leave with this page.
     """
 
     series: Series
@@ -48,6 +49,7 @@ class Chunk:
     empty: list[EmptySlots] = field(default_factory=list)
     rejected: Bars = field(default_factory=Bars.empty)
     reasons: tuple[Reason, ...] = ()
+    ignored: int = 0
     replaces: Source | None = None
 
 
@@ -227,6 +229,7 @@ class Pages:
             ),
             rejected=checked.rejected,
             reasons=checked.reasons,
+            ignored=checked.ignored,
             replaces=target.replaces,
         )
 
@@ -300,5 +303,10 @@ class _RollUp:
             replaces=self._target.replaces,
         )
         if self._holds_rejected:
-            return replace(chunk, rejected=checked.rejected, reasons=checked.reasons)
+            return replace(
+                chunk,
+                rejected=checked.rejected,
+                reasons=checked.reasons,
+                ignored=checked.ignored,
+            )
         return chunk

@@ -34,6 +34,7 @@ def summary(result: Summary) -> None:
     out.print(
         f"bars: {bars.inserted:,} inserted, {bars.updated:,} updated, "
         f"{bars.unchanged:,} unchanged, {bars.rejected:,} rejected, {bars.withdrawn:,} withdrawn"
+        + (f", {bars.ignored:,} of the night ignored" if bars.ignored else "")
     )
     out.print(
         f"{result.calls} calls, {result.lookups} look-ups, {result.retries} retries, "

@@ -64,7 +64,7 @@ async def prepare(
 
     known = await database.run(load)
     calendars = {
-        name: await _calendar(database, name, rules.feed, entries, known, today)
+        name: await _calendar(database, settings, name, entries, known, today)
         for name in sorted({entry.symbol.calendar for entry in entries})
     }
     work = [
@@ -123,8 +123,8 @@ async def _entries(
 
 async def _calendar(
     database: Database,
+    settings: Settings,
     name: str,
-    feed: str,
     entries: list[Entry],
     known: progress.Known,
     today: date,
@@ -138,7 +138,9 @@ async def _calendar(
         held = known[key]
         starts = [held.wanted_from_ms, held.oldest_bar_ms, *(at for at, _ in held.invalidated)]
         depths += [to_time(at).date() for at in starts if at is not None]
-    return await load_calendar(database, name, feed, min(depths), today)
+    return await load_calendar(
+        database, name, settings.provider.feed, min(depths), today, settings.night
+    )
 
 
 def _unregistered(ticker: str) -> Symbol:

@@ -238,9 +238,11 @@ class _Watch:
             for timeframe in self._job.timeframes or entry.timeframes
         }
         today = began.date()
-        feed = self._settings.provider.feed
+        feed, night = self._settings.provider.feed, self._settings.night
         calendars = {
-            name: await self._stop.unless_set(load_calendar(database, name, feed, today, today))
+            name: await self._stop.unless_set(
+                load_calendar(database, name, feed, today, today, night)
+            )
             for name in sorted({name for name, _ in series})
         }
         settling = self._settings.terms.settling

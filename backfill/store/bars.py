@@ -48,13 +48,14 @@ _QUARANTINE: Final = """
 
 @dataclass(slots=True)
 class Counts:
-    """What became of bars: new, corrected, there already, quarantined, withdrawn."""
+    """What became of bars: new, corrected, there already, quarantined, withdrawn, ignored."""
 
     inserted: int = 0
     updated: int = 0
     unchanged: int = 0
     rejected: int = 0
     withdrawn: int = 0
+    ignored: int = 0
 
     def add(self, other: "Counts") -> None:
         """Add another's counts to these."""
@@ -63,6 +64,7 @@ class Counts:
         self.unchanged += other.unchanged
         self.rejected += other.rejected
         self.withdrawn += other.withdrawn
+        self.ignored += other.ignored
 
 
 async def write_chunks(
@@ -215,6 +217,7 @@ def _counts(chunk: Chunk, change: Change, expelled: int) -> Counts:
         unchanged=len(chunk.bars) - change.inserted - change.updated,
         rejected=len(chunk.rejected),
         withdrawn=change.withdrawn + expelled,
+        ignored=chunk.ignored,
     )
 
 

@@ -44,7 +44,8 @@ _FINISH: Final = """
         bars_withdrawn = $12,
         failures = $13::jsonb,
         error = $14,
-        exit_code = $15
+        exit_code = $15,
+        bars_ignored = $16
     WHERE run_id = $1
 """
 # The newest run that has ended, by the index on started_at, and when the last good one did.
@@ -109,6 +110,7 @@ async def finish_run(connection: Connection, run_id: UUID, end: RunEnd) -> None:
         json.dumps(end.failures),
         end.error,
         end.exit_code,
+        end.bars.ignored,
     )
 
 

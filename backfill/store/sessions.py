@@ -4,7 +4,7 @@ import warnings
 from datetime import date, timedelta
 from typing import Final
 
-from backfill.core.calendar import ZONES, Calendar, Hours, Session
+from backfill.core.calendar import ZONES, Calendar, Hours, Night, Session
 from backfill.store.pool import Connection, Database
 from backfill.store.times import to_ms
 
@@ -49,7 +49,12 @@ _FILL: Final = """
 
 
 async def load_calendar(
-    database: Database, name: str, feed: str, first: date, today: date
+    database: Database,
+    name: str,
+    feed: str,
+    first: date,
+    today: date,
+    night: Night = Night.keep,
 ) -> Calendar:
     """Return a feed's calendar, from a month before ``first`` to a month after ``today``.
 
@@ -68,6 +73,7 @@ async def load_calendar(
             ZONES[name],
             [Session(row[0], to_ms(row[1]), to_ms(row[2])) for row in rows],
             [Hours(*hours) for hours in known["hours"]],
+            night,
         )
 
     return await database.run(work)

@@ -147,6 +147,7 @@ def test_an_answer_that_is_not_what_was_asked_for_is_refused_whole_and_asked_for
         "unchanged": 0,
         "rejected": 0,
         "withdrawn": 0,
+        "ignored": 0,
     }
     assert all(not tables.coverage(database_url, ticker, "d1") for ticker in WRONG)
     assert tables.covered_bars(database_url, market) == 218

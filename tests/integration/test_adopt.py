@@ -164,6 +164,7 @@ def test_a_hundred_thousand_rows_are_adopted_and_kept_and_runs_go_on_in_their_ta
     again = run("run", "--symbol", "AAPL", "-t", "d1", *since, "--reload", *AS_OF, "--json")
     assert again.json["bars"] == {
         "inserted": 0, "updated": 0, "unchanged": len(truth), "rejected": 0, "withdrawn": 0,
+        "ignored": 0,
     }  # fmt: skip
     assert stored(theirs) == truth
     second = run("run", "--symbol", "AAPL", "-t", "d1", *since, *AS_OF, "--json")

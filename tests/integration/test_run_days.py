@@ -56,6 +56,7 @@ def test_a_day_later_the_new_day_is_fetched_and_nothing_else_and_on_a_weekend_no
         "unchanged": 0,
         "rejected": 0,
         "withdrawn": 0,
+        "ignored": 0,
     }
 
     assert incremental(friday)[1] == []

@@ -150,3 +150,33 @@ def test_the_night_before_a_split_is_on_its_basis(
     assert all(
         factor == pytest.approx(1.0 if ts_ms >= begins_ms else 10.0) for ts_ms, factor in rows
     )
+
+
+def test_a_night_that_is_dropped_is_counted_and_comes_with_a_reload(
+    backfill: Cli, by_night: Market, database_url: str
+) -> None:
+    query(database_url, OPEN, NIGHTS_FROM)
+    span = ("--from", "2024-10-29", "--to", "2024-10-31")
+    command = ("run", "--symbol", "AAPL", "-t", "m1", "-t", "h4", *span, *AS_OF)
+    bounds = date(2024, 10, 29), date(2024, 11, 1)
+    true = true_trade_dates(by_night, "AAPL", Timeframe.m1, *bounds)
+    by_day = [row[0] for row in true if not at_night(row[0])]
+
+    dropped = backfill(*command, BACKFILL_NIGHT="drop")
+
+    ignored = sum(at_night(ts) for ts, *_ in true)
+    assert dropped.code == 0, dropped.err
+    assert dropped.json["bars"]["ignored"] == ignored > 0
+    assert query(database_url, "SELECT bars_ignored, bars_rejected FROM backfill_runs") == [
+        (ignored, 0)
+    ]
+    assert [row[0] for row in stored_bars(database_url, "AAPL", Timeframe.m1)] == by_day
+    assert not any(at_night(row[0]) for row in stored_bars(database_url, "AAPL", Timeframe.h4))
+
+    kept = backfill(*command)
+    assert (kept.code, kept.json["calls"]) == (0, 0)
+    reloaded = backfill(*command, "--reload")
+    assert (reloaded.code, reloaded.json["bars"]["withdrawn"]) == (0, 0)
+    assert [row[:5] for row in stored_bars(database_url, "AAPL", Timeframe.m1)] == [
+        row[:5] for row in true
+    ]

@@ -23,7 +23,7 @@ def test_json_is_one_object_alone_on_stdout_with_the_keys_of_the_contract(
     assert ended.json.keys() == SUMMARY
     assert ended.json["series"].keys() == {"total", "complete", "partial", "failed", "skipped"}
     assert ended.json["bars"].keys() == {
-        "inserted", "updated", "unchanged", "rejected", "withdrawn",
+        "inserted", "updated", "unchanged", "rejected", "withdrawn", "ignored",
     }  # fmt: skip
     [failure] = ended.json["failures"]
     assert failure.keys() == {"symbol", "timeframe", "outcome", "message"}

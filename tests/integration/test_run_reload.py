@@ -37,6 +37,7 @@ def test_a_reload_fetches_again_and_touches_only_what_the_provider_changed(
         "unchanged": len(true),
         "rejected": 0,
         "withdrawn": 0,
+        "ignored": 0,
     }
     assert query(database_url, ROWS) == rows  # not one row was written again
 
@@ -68,6 +69,7 @@ def test_a_reload_fetches_again_and_touches_only_what_the_provider_changed(
         "unchanged": len(true) - 2,
         "rejected": 0,
         "withdrawn": 0,
+        "ignored": 0,
     }
     true[20] = (*corrected[:5], volume, *corrected[6:])
     assert_same(stored_bars(database_url, "AAPL", Timeframe.d1), true)

@@ -58,6 +58,7 @@ def test_a_correction_within_the_delay_arrives_by_itself_and_a_later_one_by_a_re
         "unchanged": 14,
         "rejected": 0,
         "withdrawn": 0,
+        "ignored": 0,
     }
     now = ELEVEN + timedelta(minutes=4)
     true = true_bars(market, "AAPL", Timeframe.m1, day, date(2024, 11, 13), now)

@@ -79,6 +79,7 @@ def test_the_refusal_names_both_sources_and_the_command_that_replaces_all(
         "unchanged": 0,
         "rejected": 0,
         "withdrawn": len(raw),
+        "ignored": 0,
     }
     assert set_aside(database_url) == [("SPLT", "d1", "source_changed", len(raw))]
     # Prices that the provider has adjusted are not adjusted again.

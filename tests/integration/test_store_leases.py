@@ -184,7 +184,9 @@ async def test_a_run_that_ended_keeps_its_own_account_when_its_lease_is_taken_ov
 ) -> None:
     run_id, series = await claimed(database)
     await start_run(database, run_id, "default", "massive")
-    end = RunEnd("partial", 1, 9, 2, 3, 4, Counts(5, 6, 7, 8, 9), [{"symbol": "AAPL"}], "why", 1)
+    end = RunEnd(
+        "partial", 1, 9, 2, 3, 4, Counts(5, 6, 7, 8, 9, 10), [{"symbol": "AAPL"}], "why", 1
+    )
     await database.run(lambda connection: finish_run(connection, run_id, end))
     await _expire(database, run_id)
     assert await claim(database, series, uuid4()) is None
@@ -196,8 +198,8 @@ async def test_a_run_that_ended_keeps_its_own_account_when_its_lease_is_taken_ov
     )
     numbers = ("symbols_processed", "calls", "lookups", "retries", "rate_limited")
     assert [row[name] for name in numbers] == [1, 9, 2, 3, 4]
-    kinds = ("inserted", "updated", "unchanged", "rejected", "withdrawn")
-    assert [row[f"bars_{kind}"] for kind in kinds] == [5, 6, 7, 8, 9]
+    kinds = ("inserted", "updated", "unchanged", "rejected", "withdrawn", "ignored")
+    assert [row[f"bars_{kind}"] for kind in kinds] == [5, 6, 7, 8, 9, 10]
 
 
 async def test_an_expired_lease_beside_a_live_one_is_not_taken_over(database: Database) -> None:

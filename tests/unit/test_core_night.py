@@ -6,7 +6,9 @@ from datetime import date, datetime, time, timedelta
 import numpy as np
 import pytest
 
-from backfill.core.calendar import Calendar, Hours
+from backfill.core.bars import Bars
+from backfill.core.calendar import Calendar, Hours, Night
+from backfill.core.checks import check_page
 from backfill.core.coverage import Span, Spans
 from backfill.core.plan import frontier_ms, wanted_span
 from backfill.core.planning import by_name
@@ -15,9 +17,10 @@ from backfill.core.splits import basis_ends
 from backfill.core.target import life_of
 from backfill.core.terms import Quota, Settling, Terms
 from backfill.core.timeframe import Timeframe
-from tests.calendars import EXTENDED, NIGHT, calendar, sessions
+from tests.calendars import EXTENDED, HOURS, NIGHT, calendar, sessions
 
 BY_NIGHT = calendar(NIGHT)
+DROPPED = Calendar.of("XNYS", "America/New_York", sessions(NIGHT), HOURS[NIGHT], Night.drop)
 INTRADAY = [timeframe for timeframe in Timeframe if timeframe.is_intraday]
 SYMBOL = Symbol(1, "AAPL", "stock", "XNYS")
 TERMS = Terms(
@@ -127,14 +130,14 @@ def test_a_night_is_no_part_of_what_can_be_a_gap(timeframe: Timeframe) -> None:
     by_night = BY_NIGHT.regular_grid(timeframe)
     assert np.array_equal(by_day.starts, by_night.starts)
     assert np.array_equal(by_day.counts, by_night.counts)
-    assert not BY_NIGHT.at_night(by_night.starts).any()
+    assert not BY_NIGHT.at_night(timeframe, by_night.starts).any()
 
 
 def test_night_slots_are_told_from_those_of_the_day() -> None:
     found = BY_NIGHT.grid(Timeframe.h1).slots(
         (new_york("2024-07-15 00:00"), new_york("2024-07-16 00:00"))
     )
-    night = [clock(at) for at in found[BY_NIGHT.at_night(found)].tolist()]
+    night = [clock(at) for at in found[BY_NIGHT.at_night(Timeframe.h1, found)].tolist()]
     assert [hour[-5:] for hour in night] == [
         *("00:00", "01:00", "02:00", "03:00"),
         *("21:00", "22:00", "23:00"),
@@ -190,3 +193,37 @@ def test_a_split_changes_the_basis_from_the_night_before_its_day_on() -> None:
         for timeframe in (Timeframe.m1, Timeframe.h4, Timeframe.d1)
     }
     assert list(ends.values()) == ["Tue 16 20:00", "Tue 16 20:00", "Wed 17 00:00"]
+
+
+@pytest.mark.parametrize("timeframe", INTRADAY)
+def test_a_night_that_is_dropped_is_no_part_of_the_grid_and_is_told_from_strays(
+    timeframe: Timeframe,
+) -> None:
+    by_day = calendar("XNYS").grid(timeframe)
+    assert np.array_equal(DROPPED.grid(timeframe).starts, by_day.starts)
+    assert np.array_equal(DROPPED.grid(timeframe).counts, by_day.counts)
+    by_night = BY_NIGHT.grid(timeframe)
+    slots = by_night.starts_of(np.arange(len(by_night), dtype=np.int64))
+    _, of_day = by_day.floor(slots)
+    assert np.array_equal(DROPPED.at_night(timeframe, slots), ~of_day)
+    closed = ["2024-07-03 21:00", "2024-07-13 12:00", "2024-07-15 20:59", "2024-07-19 21:00"]
+    hourly = timeframe not in {Timeframe.h4, Timeframe.h1}
+    strays = np.array([new_york(at) for at in closed if hourly or not at.endswith("59")])
+    assert not DROPPED.at_night(timeframe, strays).any()
+
+
+def test_bars_of_a_dropped_night_are_counted_good_or_bad_and_the_page_reaches_as_far_back() -> None:
+    hours = ["21:00", "22:00", "23:00"], ["03:00", "04:00", "10:00"]
+    stamps = [new_york(f"2024-07-{15 + day} {at}") for day in (0, 1) for at in hours[day]]
+    sound = (10.0, 11.0, 9.0, 10.5, 100.0, None, None)
+    prices = [sound, sound, (-1.0, *sound[1:]), sound, (-1.0, *sound[1:]), sound]
+    bars = Bars.of([(at, *values) for at, values in zip(stamps, prices, strict=True)])
+    asked = Span(new_york("2024-07-15 21:00"), new_york("2024-07-16 20:00"))
+    now = new_york("2024-07-20 12:00")
+
+    dropped = check_page(DROPPED, Timeframe.h1, bars, asked, now)
+    kept = check_page(BY_NIGHT, Timeframe.h1, bars, asked, now)
+
+    assert (len(dropped.bars), len(dropped.rejected), dropped.ignored) == (1, 1, 4)
+    assert (len(kept.bars), len(kept.rejected), kept.ignored) == (4, 2, 0)
+    assert dropped.edge_ms == kept.edge_ms == stamps[0]
