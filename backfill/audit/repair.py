@@ -32,9 +32,12 @@ class Findings:
 
     @property
     def exit_code(self) -> int:
-        """4 for a gap or a bar that differs; what kept a sample from being taken goes first."""
+        """4 for a gap or a bar that differs; what kept a sample from being taken goes first.
+
+        What the provider may be late with is no gap yet.
+        """
         code = self.verification.exit_code if self.verification else 0
-        return code or (4 if self.gaps else 0)
+        return code or (4 if any(one.alarms for one in self.gaps) else 0)
 
     @property
     def error(self) -> str | None:
@@ -56,12 +59,12 @@ class Repair:
 
     @property
     def exit_code(self) -> int:
-        """The run's or the verification's, or 4 if a gap is left that could be asked for."""
+        """The run's or the verification's, or 4 if a gap is left that is not confirmed."""
         if self.summary is not None and self.summary.exit_code:
             return self.summary.exit_code
         if self.found.verification and self.found.verification.exit_code not in {0, 4}:
             return self.found.verification.exit_code
-        return 4 if any(one.askable for one in self.left) else 0
+        return 4 if any(one.alarms for one in self.left) else 0
 
     @property
     def error(self) -> str | None:

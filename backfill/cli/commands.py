@@ -57,7 +57,7 @@ async def health(settings: Settings, as_of: datetime | None) -> Health:
         tracked = await tracked_series(database, settings, now)
         missing = {
             (one.series.symbol.ticker, str(one.series.timeframe)): sum(
-                gap.slots for gap in one.gaps
+                gap.slots for gap in one.gaps if gap.alarms
             )
             for one in await series_gaps(database, settings, now, tracked)
         }

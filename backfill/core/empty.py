@@ -1,8 +1,10 @@
-"""Known-empty slots: what a final answer covered and had no bar for."""
+"""Known-empty slots: what a final answer covered and had no bar for, and when that is believed."""
 
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
+from typing import Final
 
 import numpy as np
 
@@ -11,12 +13,25 @@ from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span, Spans
 from backfill.core.timeframe import Timeframe
 
+FOREVER_MS: Final = 2**62
+NEVER: Final = Spans()
+
+BELIEVED_AFTER: Final = timedelta(hours=12)
+"""How long after the first answer a second one confirms that slots are empty."""
+ALONE_AFTER: Final = timedelta(days=4)
+"""How long nothing must have become due for unconfirmed slots to be worth a call of their own."""
+_NEXT_DAY: Final = timedelta(days=1)
+_HELD: Final = timedelta(days=30)
+_NO_LONGER: Final = timedelta(days=365)
+
 
 class EmptyReason(StrEnum):
     """Why a slot that was asked for holds no bar."""
 
     no_trades = "no_trades"
-    """Its session has other bars: nobody traded in it. Never asked for again."""
+    """Between bars of an answer, or confirmed by a second one: nobody traded. Never asked again."""
+    unconfirmed = "unconfirmed"
+    """The provider may be late with it or have lost it. Asked again by requests that are due."""
     absent = "absent"
     """The provider has no bar of its whole session. Asked for again on another day."""
     quarantined = "quarantined"
@@ -25,11 +40,74 @@ class EmptyReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EmptySlots:
-    """Empty slots of one month (by its first day, in exchange time) and one reason."""
+    """Empty slots of one month (by its first day, in exchange time) and one reason.
+
+    ``is_final`` tells that the d1 of their sessions is final: an answer can confirm them by now.
+    """
 
     month: date
     reason: EmptyReason
     slots: Spans
+    is_final: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Empty slots as they are kept: since when, until when, and whether two answers agree.
+
+    ``asked_on`` is the day on which they were first asked for, of slots that nobody traded in the
+    first of the month. ``expires_at`` is when they may be asked for again, of unconfirmed ones
+    when a second answer is believed; None for never. ``confirmed_on`` is the day of the answer that
+    confirmed an absent session.
+    """
+
+    month: date
+    reason: EmptyReason
+    asked_on: date
+    slots: Spans
+    expires_at: datetime | None = None
+    confirmed_on: date | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Joint:
+    """Closed hours at an end of what an answer claims, and an instant of the slot beyond them.
+
+    If that slot is empty as well as the one on this side, both are one span over the hours.
+    """
+
+    hours: Span
+    beyond_ms: int
+
+
+def joints(calendar: Calendar, timeframe: Timeframe, claims: Spans) -> list[Joint]:
+    """Return the closed hours at the ends of claims."""
+    grid = calendar.regular_grid(timeframe)
+    found = []
+    for claim in claims:
+        for at, after in ((claim.start_ms, False), (claim.end_ms, True)):
+            following = grid.index_from(at)
+            if 0 < following < len(grid):
+                hours = Span(grid.end_of(following - 1), grid.start_of(following))
+                if hours.start_ms < hours.end_ms:
+                    found.append(Joint(hours, hours.end_ms if after else hours.start_ms - 1))
+    return found
+
+
+def late_from(calendar: Calendar, base: Timeframe, newest_ms: int | None, due_ms: int) -> int:
+    """Return from where on the provider may be late with what an answer lacks, in epoch ms.
+
+    ``newest_ms`` is the start of its newest bar, None if it has none: late may be what follows. If
+    a slot up to ``due_ms`` does, the newest bar itself may be of the minutes that had come so far.
+    """
+    if newest_ms is None:
+        return -FOREVER_MS
+    is_of_minutes = base.is_intraday and base is not Timeframe.m1
+    if is_of_minutes and calendar.grid(base).count((newest_ms + 1, due_ms)):
+        return newest_ms
+    regular = calendar.regular_grid(base)
+    following = regular.index_from(newest_ms + 1)
+    return regular.start_of(following) if following < len(regular) else FOREVER_MS
 
 
 def empty_slots(
@@ -38,34 +116,163 @@ def empty_slots(
     claims: Spans,
     present_ms: IntColumn,
     quarantined_ms: IntColumn,
+    *,
+    late: Spans = NEVER,
+    day_final_ms: int = FOREVER_MS,
+    parts: bool = False,
 ) -> list[EmptySlots]:
     """Return the slots of the regular session that an answer for ``claims`` left empty.
 
-    ``present_ms`` are the starts of the bars that came, ``quarantined_ms`` of those rejected, both
-    on the grid. Slots that follow one another are merged, over closed hours too.
+    ``present_ms`` are the starts of the bars that came or were there, ``quarantined_ms`` of those
+    rejected, both on the grid. The provider may be late with what touches ``late``: where bars have
+    ``parts``, also with a slot that holds a bar, of too few of them. Sessions are over whose day
+    ends by ``day_final_ms``: one without a bar is absent only then. Slots that follow one another
+    are merged, over closed hours too.
     """
     grid = calendar.regular_grid(timeframe)
     filled = np.concatenate((present_ms, quarantined_ms))
+    traded_in = np.zeros(len(calendar) + 1, bool)
+    traded_in[calendar.session_of(filled)] = True
     found: list[EmptySlots] = []
     for claim in claims:
-        slots = grid.slots(claim)
         offset = grid.index_from(claim.start_ms)
-        quarantined = np.flatnonzero(is_among(slots, quarantined_ms))
-        found += _by_month(calendar, timeframe, quarantined + offset, EmptyReason.quarantined)
-        unfilled = np.flatnonzero(~is_among(slots, filled))
-        if not len(unfilled):
+        slots = grid.slots(claim)
+        if not len(slots):
             continue
-        traded = is_among(calendar.session_of(slots[unfilled]), calendar.session_of(filled))
-        for reason, chosen in (
-            (EmptyReason.no_trades, unfilled[traded]),
-            (EmptyReason.absent, unfilled[~traded]),
-        ):
-            found += _by_month(calendar, timeframe, chosen + offset, reason)
+        sessions = calendar.session_of(slots)
+        traded = traded_in[sessions]
+        is_final = np.ones(len(slots), bool)
+        if timeframe.is_intraday:
+            is_final = calendar.next_midnight_ms[sessions] <= day_final_ms
+        quarantined = is_among(slots, quarantined_ms)
+        unfilled = ~is_among(slots, filled)
+        is_late = np.zeros(len(slots), bool)
+        for span in late & Spans.of(claim):
+            start, end = grid.widen(span)
+            is_late[grid.index_from(start) - offset : grid.index_from(end) - offset] = True
+        absent = unfilled & ~traded & is_final
+        unconfirmed = unfilled & (is_late | ~traded) & ~absent
+        if parts:
+            unconfirmed |= is_late & ~unfilled & ~quarantined
+        kinds = (
+            (EmptyReason.quarantined, quarantined, True),
+            (EmptyReason.absent, absent, True),
+            (EmptyReason.unconfirmed, unconfirmed & is_final, True),
+            (EmptyReason.unconfirmed, unconfirmed & ~is_final, False),
+            (EmptyReason.no_trades, unfilled & ~absent & ~unconfirmed, True),
+        )
+        for reason, chosen, final in kinds:
+            indices = np.flatnonzero(chosen) + offset
+            found += _by_month(calendar, timeframe, indices, reason, is_final=final)
     return found
 
 
+def entries(empty: Iterable[EmptySlots], before: Sequence[Entry], now: datetime) -> list[Entry]:
+    """Return what is to be kept of what an answer left empty, given what was kept of that before.
+
+    Of what nobody traded in ``before`` holds the closed hours that such a slot lies beyond.
+    A second answer confirms what is unconfirmed 12 hours after the first or later, once the day is
+    final. An absent session that is confirmed is asked for again after 30 days, and after twice as
+    long each time that it is still absent, but never after a year.
+    """
+    found: list[Entry] = []
+    for one in empty:
+        match one.reason:
+            case EmptyReason.no_trades:
+                found.append(_no_trades(one.month, one.slots, before))
+            case EmptyReason.quarantined:
+                found.append(Entry(one.month, one.reason, now.date(), one.slots, now + _HELD))
+            case EmptyReason.unconfirmed:
+                found += _unconfirmed(one, before, now)
+            case EmptyReason.absent:
+                found += _absent(one, before, now)
+    return found
+
+
+def _no_trades(month: date, slots: Spans, before: Sequence[Entry]) -> Entry:
+    """Return what nobody traded in, with the closed hours that part it from more of the kind."""
+    hours = (
+        span
+        for entry in before
+        if entry.reason is EmptyReason.no_trades and entry.month == month
+        for span in entry.slots
+    )
+    ends = {bound for span in slots for bound in span}
+    joined = (span for span in hours if ends & set(span))
+    return Entry(month, EmptyReason.no_trades, month, slots | Spans.union(joined))
+
+
+def _unconfirmed(one: EmptySlots, before: Sequence[Entry], now: datetime) -> list[Entry]:
+    found = []
+    left = one.slots
+    for entry in _of_month(one.month, before):
+        if entry.confirmed_on or not (known := left & entry.slots):
+            continue
+        left -= known
+        if one.is_final and now - _first_answer(entry) >= BELIEVED_AFTER:
+            found.append(_no_trades(one.month, known, before))
+        else:
+            expires_at = _first_answer(entry) + BELIEVED_AFTER
+            found.append(
+                Entry(one.month, EmptyReason.unconfirmed, entry.asked_on, known, expires_at)
+            )
+    if left:
+        expires_at = now + BELIEVED_AFTER
+        found.append(Entry(one.month, EmptyReason.unconfirmed, now.date(), left, expires_at))
+    return found
+
+
+def _absent(one: EmptySlots, before: Sequence[Entry], now: datetime) -> list[Entry]:
+    found = []
+    left = one.slots
+    for entry in _of_month(one.month, before):
+        if not (known := left & entry.slots):
+            continue
+        left -= known
+        kept = Entry(one.month, one.reason, entry.asked_on, known)
+        if entry.confirmed_on is not None:
+            if entry.expires_at is None or now < entry.expires_at:
+                kept = replace(entry, slots=known)
+            else:
+                again = 2 * (entry.expires_at.date() - entry.confirmed_on)
+                kept = _confirmed(kept, now, again)
+        elif now - _first_answer(entry) >= BELIEVED_AFTER:
+            kept = _confirmed(kept, now, _HELD)
+        else:
+            kept = replace(kept, expires_at=_first_answer(entry) + _NEXT_DAY)
+        found.append(kept)
+    if left:
+        found.append(Entry(one.month, one.reason, now.date(), left, now + _NEXT_DAY))
+    return found
+
+
+def _of_month(month: date, before: Sequence[Entry]) -> list[Entry]:
+    """Return what was held open of a month."""
+    return [one for one in before if one.month == month and one.reason is not EmptyReason.no_trades]
+
+
+def _confirmed(entry: Entry, now: datetime, again: timedelta) -> Entry:
+    """Hold an absent session for a while, for good once a year has passed by then."""
+    expires_at = now + again
+    ends = expires_at.date() - entry.asked_on > _NO_LONGER
+    return replace(entry, expires_at=None if ends else expires_at, confirmed_on=now.date())
+
+
+def _first_answer(entry: Entry) -> datetime:
+    """When the first answer came of an entry that no second one has confirmed."""
+    if entry.expires_at is None:
+        return datetime.combine(entry.asked_on, time(), UTC)
+    wait = BELIEVED_AFTER if entry.reason is EmptyReason.unconfirmed else _NEXT_DAY
+    return entry.expires_at - wait
+
+
 def _by_month(
-    calendar: Calendar, timeframe: Timeframe, indices: IntColumn, reason: EmptyReason
+    calendar: Calendar,
+    timeframe: Timeframe,
+    indices: IntColumn,
+    reason: EmptyReason,
+    *,
+    is_final: bool,
 ) -> list[EmptySlots]:
     """Merge runs of slot indices into spans, cut at the months' ends."""
     grid = calendar.regular_grid(timeframe)
@@ -83,4 +290,6 @@ def _by_month(
             span = Span(grid.start_of(at), grid.end_of(until - 1))
             months.setdefault(month, []).append(span)
             at = until
-    return [EmptySlots(month, reason, Spans.union(spans)) for month, spans in months.items()]
+    return [
+        EmptySlots(month, reason, Spans.union(spans), is_final) for month, spans in months.items()
+    ]

@@ -19,12 +19,15 @@ class Gap:
 
     ``span`` reaches from the first one's start to the last one's end, over closed hours too.
     ``reason`` is set where the provider was asked lately and had no good bar: asking again today
-    would be in vain.
+    would be in vain. Unconfirmed ones are asked for again at ``again_ms``, in ordinary runs; they
+    alarm nobody unless they ``alarm``: their session is suspect, or that is overdue.
     """
 
     span: Span
     slots: int
     reason: EmptyReason | None = None
+    again_ms: int | None = None
+    alarms: bool = True
 
 
 def with_extended_hours(calendar: Calendar, timeframe: Timeframe, spans: Spans) -> Spans:

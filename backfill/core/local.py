@@ -4,26 +4,34 @@ import numpy as np
 
 from backfill.core.bars import Bars, IntColumn, is_among
 from backfill.core.coverage import Span, Spans
-from backfill.core.empty import empty_slots
 from backfill.core.gaps import find_gaps
-from backfill.core.paging import Chunk
+from backfill.core.paging import Chunk, with_empty
 from backfill.core.rollup import roll_up
 from backfill.core.work import Target, Work
 
 
 def roll_up_stored(
-    work: Work, target: Target, span: Span, stored: Bars, settled: Spans, rejected_ms: IntColumn
+    work: Work,
+    target: Target,
+    span: Span,
+    stored: Bars,
+    settled: Spans,
+    unconfirmed: Spans,
+    rejected_ms: IntColumn,
 ) -> tuple[Chunk, Spans]:
     """Return what stored bars of the base say of a target within a span, and what they leave open.
 
     ``span`` is of whole slots of the target; ``stored`` are the bars of every day that it touches,
-    ``settled`` the slots of the base that are rightly empty, ``rejected_ms`` the stamps of its bars
-    that failed a check. A slot of the target stays open, to be fetched, where a slot of the base
-    should hold a bar and holds none: at night only a rejected one tells of that.
+    ``settled`` the slots of the base that are rightly empty, ``unconfirmed`` those that the
+    provider may be late with, ``rejected_ms`` the stamps of its bars that failed a check. What is
+    rolled up from unconfirmed slots is unconfirmed itself. A slot of the target stays open, to be
+    fetched, where a slot of the base should hold a bar and holds none: at night only a rejected one
+    tells of that.
     """
     calendar, timeframe = work.calendar, target.series.timeframe
     grid = calendar.grid(timeframe)
-    lacking = find_gaps(calendar.regular_grid(work.base), Spans.of(span), stored.ts_ms, settled, {})
+    regular = calendar.regular_grid(work.base)
+    lacking = find_gaps(regular, Spans.of(span), stored.ts_ms, settled | unconfirmed, {})
     rejected, inside = calendar.grid(work.base).floor(calendar.canonical(work.base, rejected_ms))
     rejected = rejected[inside & ~is_among(rejected, stored.ts_ms)]
     holes = (*(gap.span for gap in lacking), *(Span(ms, ms + 1) for ms in rejected.tolist()))
@@ -38,7 +46,6 @@ def roll_up_stored(
         source=target.source,
         bars=bars,
         claims=claims,
-        empty=empty_slots(calendar, timeframe, claims, present, nothing),
         replaces=target.replaces,
     )
-    return chunk, left
+    return with_empty(chunk, work, present, nothing, unconfirmed), left

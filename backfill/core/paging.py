@@ -17,10 +17,19 @@ from backfill.core.checks import (
     refuse_coarser_count,
 )
 from backfill.core.coverage import Span, Spans
-from backfill.core.empty import EmptySlots, empty_slots
-from backfill.core.plan import PlannedRange
+from backfill.core.empty import (
+    FOREVER_MS,
+    EmptyReason,
+    EmptySlots,
+    Joint,
+    empty_slots,
+    joints,
+    late_from,
+)
+from backfill.core.plan import PlannedRange, final_days_end
 from backfill.core.rollup import roll_up
 from backfill.core.series import Series, Source
+from backfill.core.suspect import Doubt
 from backfill.core.timeframe import DAY_MS, Timeframe
 from backfill.core.wire import Page
 from backfill.core.work import Target, Work
@@ -38,8 +47,10 @@ class Chunk:
 
     ``claims`` is the range that it closes; ``rejected`` bars go to quarantine for their
     ``reasons``, ``ignored`` counts those that go nowhere, ``empty`` are the slots of the range that
-    hold nothing. ``replaces`` is the other source that the series may hold bars of, all of which
-    leave with this page.
+    hold nothing, ``doubt`` is about sessions among them that may be suspect, ``joints`` are the
+    closed hours at its ends. ``provisional`` is the part of the claims whose day isn't final yet.
+    ``replaces`` is the other source that the series may hold bars of, all of which leave with this
+    page.
     """
 
     series: Series
@@ -51,6 +62,9 @@ class Chunk:
     reasons: tuple[Reason, ...] = ()
     ignored: int = 0
     replaces: Source | None = None
+    joints: list[Joint] = field(default_factory=list)
+    doubt: Doubt | None = None
+    provisional: Spans = field(default_factory=Spans)
 
 
 class Pages:
@@ -79,12 +93,15 @@ class Pages:
         self._edge = Bars.empty()
         self._before = Bars.empty()
         self._idle = 0
+        self._late_ms: int | None = None
         self._quarantined: IntColumn = np.empty(0, np.int64)
         follows = (
             newer is not None
             and planned.span.end_ms <= newer.start_ms
             and not self._grid.count((planned.span.end_ms, newer.start_ms))
         )
+        if newer and follows and newer.has_bars:
+            self._late_ms = FOREVER_MS  # the provider has had what is newer than all of this
         self.rollups: dict[Timeframe, _RollUp] = (
             newer.rollups
             if newer and follows
@@ -99,6 +116,11 @@ class Pages:
     def start_ms(self) -> int:
         """Where the range begins."""
         return self._planned.span.start_ms
+
+    @property
+    def has_bars(self) -> bool:
+        """Whether any page has brought a bar so far, or one of the range that follows had."""
+        return self._late_ms not in {None, -FOREVER_MS}
 
     def leaves_a_question(self, page: Page) -> bool:
         """Whether a page calls for the reference, to tell whose its bars are and since when.
@@ -166,6 +188,9 @@ class Pages:
         asked = Span(self._planned.span.start_ms, self.upto_ms)
         unseen = drop_repeated(work.calendar, work.base, page.bars, self._before)
         checked = check_page(work.calendar, work.base, unseen, asked, self._now_ms, work.precision)
+        if self._late_ms is None and (checked.edge_ms is not None or page.next is None):
+            newest_ms, due_ms = self._newest(checked, asked), min(asked.end_ms, final_ms)
+            self._late_ms = late_from(work.calendar, work.base, newest_ms, due_ms)
         claim = self._claim(asked, page, checked)
         self._edge, bars = Bars.concat([checked.bars, self._edge]).parted(claim.start_ms)
         if len(page.bars):
@@ -179,13 +204,25 @@ class Pages:
             proven = self._proven(target, claim, listed_ms, final_ms)
             rollup = self.rollups.get(target.series.timeframe)
             chunks.append(
-                rollup.chunk(proven.start_ms, final_ms, bars, self._edge, quarantined, checked)
+                rollup.chunk(
+                    proven.start_ms, final_ms, bars, self._edge, quarantined, checked, self._late
+                )
                 if rollup
                 else self._chunk(
                     target, proven, _kept(target, bars, final_ms), quarantined, checked
                 )
             )
         return chunks
+
+    @property
+    def _late(self) -> int:
+        return FOREVER_MS if self._late_ms is None else self._late_ms
+
+    def _newest(self, checked: Checked, asked: Span) -> int | None:
+        """The start of the newest slot that a page has a bar for, good or not."""
+        stamps = np.concatenate((checked.bars.ts_ms, self._slots_of(checked)))
+        stamps = stamps[(stamps >= asked.start_ms) & (stamps < asked.end_ms)]
+        return int(stamps.max()) if len(stamps) else None
 
     def _claim(self, asked: Span, page: Page, checked: Checked) -> Span:
         """Return what a page proves of the range that was left, and leave the rest."""
@@ -219,25 +256,76 @@ class Pages:
         claims = Spans.of(claim) & target.missing
         # The bar that waits at the edge says that its session traded.
         present = np.concatenate((bars.ts_ms, self._edge.ts_ms, target.stored_ms))
-        return Chunk(
+        chunk = Chunk(
             series=target.series,
             source=target.source,
             bars=bars,
             claims=claims,
-            empty=empty_slots(
-                self._work.calendar, target.series.timeframe, claims, present, quarantined
-            ),
             rejected=checked.rejected,
             reasons=checked.reasons,
             ignored=checked.ignored,
             replaces=target.replaces,
         )
+        late = _late(target, self._work, self._late)
+        return with_empty(chunk, self._work, present, quarantined, late)
 
     def _slots_of(self, checked: Checked) -> IntColumn:
         canonical = self._work.calendar.canonical(self._work.base, checked.rejected.ts_ms)
         slots, inside = self._grid.floor(canonical)
         slots = slots[inside]
         return slots[~is_among(slots, checked.bars.ts_ms)]
+
+
+def with_empty(
+    chunk: Chunk, work: Work, present_ms: IntColumn, quarantined_ms: IntColumn, late: Spans
+) -> Chunk:
+    """Return a chunk with what its answer leaves empty, and what of that is not believed yet.
+
+    ``present_ms`` are the starts of its bars, and of those that are known to be there;
+    ``quarantined_ms`` of those that were rejected. The provider may be ``late`` with some.
+    """
+    calendar, timeframe = work.calendar, chunk.series.timeframe
+    empty = empty_slots(
+        calendar,
+        timeframe,
+        chunk.claims,
+        present_ms,
+        quarantined_ms,
+        late=late,
+        day_final_ms=work.day_final_ms,
+        parts=timeframe is not work.base
+        or (timeframe.is_intraday and timeframe is not Timeframe.m1),
+    )
+    provisional = Spans()
+    if timeframe.is_intraday:
+        open_days = Spans.of((final_days_end(calendar, work.day_final_ms), FOREVER_MS))
+        provisional = chunk.claims & open_days
+    return replace(
+        chunk,
+        empty=empty,
+        joints=joints(calendar, timeframe, chunk.claims),
+        doubt=Doubt.about(
+            calendar,
+            timeframe,
+            Spans.union(
+                span for one in empty if one.reason is EmptyReason.no_trades for span in one.slots
+            ),
+            chunk.claims,
+            present_ms,
+            work.day_final_ms,
+        ),
+        provisional=provisional,
+    )
+
+
+def _late(target: Target, work: Work, late_ms: int) -> Spans:
+    """Return what an answer is too old for, but what comes before a stored bar of its session."""
+    late = Spans.of((late_ms, FOREVER_MS))
+    if late_ms == FOREVER_MS or not len(target.stored_ms):
+        return late
+    sessions = work.calendar.session_of(target.stored_ms)
+    began = work.calendar.midnight_ms[sessions]
+    return late - Spans.union(zip(began.tolist(), (target.stored_ms + 1).tolist(), strict=True))
 
 
 def _kept(target: Target, bars: Bars, final_ms: int) -> Bars:
@@ -251,7 +339,7 @@ class _RollUp:
 
     def __init__(self, target: Target, work: Work, end_ms: int) -> None:
         self._target = target
-        self._calendar = work.calendar
+        self._work = work
         self._grid = work.calendar.grid(target.series.timeframe)
         self._holds_rejected = work.base not in {one.series.timeframe for one in work.fed}
         # Closed hours hold no bar of the base: a week is whole when its Friday is.
@@ -269,6 +357,7 @@ class _RollUp:
         edge: Bars,
         quarantined: IntColumn,
         checked: Checked,
+        late_ms: int,
     ) -> Chunk:
         """Roll up the slots that the base is proven for by now, from ``proven_ms`` on."""
         base = Bars.concat([bars, self._waiting])
@@ -297,11 +386,10 @@ class _RollUp:
             source=self._target.source,
             bars=rolled,
             claims=claims,
-            empty=empty_slots(
-                self._calendar, self._target.series.timeframe, claims, present, spoiled
-            ),
             replaces=self._target.replaces,
         )
+        late = _late(self._target, self._work, late_ms)
+        chunk = with_empty(chunk, self._work, present, spoiled, late)
         if self._holds_rejected:
             return replace(
                 chunk,

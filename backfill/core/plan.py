@@ -88,6 +88,14 @@ def next_final_ms(
     return grid.end_of(nth) + delay
 
 
+def final_days_end(calendar: Calendar, day_final_ms: int) -> int:
+    """Return where the trading day after the last final one begins, night included, in epoch ms."""
+    following = bisect_right(calendar.next_midnight_ms, day_final_ms)
+    days = calendar.midnight_ms
+    ends = days[following] if following < len(days) else calendar.next_midnight_ms[-1]
+    return int(ends) - calendar.evening_ms
+
+
 def final_session(calendar: Calendar, settling: Settling, now_ms: int) -> date:
     """Return the newest session whose d1 is final."""
     frontier = frontier_ms(calendar, Timeframe.d1, settling, now_ms)
@@ -164,6 +172,33 @@ def _joined(pages: "_Pages", holes: tuple[Span, ...]) -> list[tuple[Span, ...]]:
     return groups
 
 
+def reach_back(
+    calendar: Calendar,
+    timeframe: Timeframe,
+    ranges: tuple[PlannedRange, ...],
+    again: Spans,
+    page_size: int,
+) -> tuple[PlannedRange, ...]:
+    """Return requests that go back over what is to be asked again, where that takes no call more.
+
+    What lies beyond their reach, or is newer than they are, is left for another day.
+    """
+    if not again or not ranges:
+        return ranges
+    pages = _Pages(calendar, timeframe, page_size)
+    return tuple(_reaching(pages, planned, again) for planned in ranges)
+
+
+def _reaching(pages: "_Pages", planned: PlannedRange, again: Spans) -> PlannedRange:
+    reach = Span(pages.earliest(planned), planned.span.end_ms)
+    holes = planned.claims | pages.grid.inside(again & Spans.of(reach))
+    if holes == planned.claims:
+        return planned
+    reaching = pages.request_for(holes.items)
+    same = (reaching.calls, reaching.calls_max) == (planned.calls, planned.calls_max)
+    return reaching if same else planned
+
+
 def one_page_spans(
     calendar: Calendar, timeframe: Timeframe, spans: Spans, page_size: int
 ) -> list[Span]:
@@ -205,6 +240,12 @@ class _Pages:
             return len(self.grid)
         fitting = self.grid.narrow((start_ms, self._all.start_of(last)))
         return self.grid.index_from(fitting.end_ms if fitting else start_ms)
+
+    def earliest(self, planned: PlannedRange) -> int:
+        """How far back a request may begin that takes as many pages as it does, in epoch ms."""
+        most = planned.calls_max * self._capacity - 1
+        first = max(0, self._all.index_from(planned.span.end_ms) - most)
+        return self._all.start_of(first)
 
     def request_for(self, holes: tuple[Span, ...]) -> PlannedRange:
         hull = (holes[0].start_ms, holes[-1].end_ms)

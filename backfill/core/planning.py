@@ -9,7 +9,7 @@ from typing import Final
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Spans
 from backfill.core.derive import choose_bases
-from backfill.core.plan import PlannedRange, plan_ranges
+from backfill.core.plan import PlannedRange, frontier_ms, plan_ranges, reach_back
 from backfill.core.series import Progress, Series, Source, Symbol, SymbolId
 from backfill.core.target import target_of
 from backfill.core.timeframe import Timeframe
@@ -18,6 +18,7 @@ from backfill.errors import SourceMismatch
 
 _FIRST_MS: Final = -(2**62)
 _LAST_MS: Final = 2**62
+NOTHING: Final = Spans()
 
 
 def plan_work(
@@ -79,14 +80,23 @@ def plan_piece(
             if demand.mode is not Mode.repair:
                 stored -= progress.invalidated
             target = replace(target, local=_local(target, calendar, base, stored))
+            if feeding is not None:
+                target = replace(target, again=_follow(target, calendar, feeding))
         targets.append(target)
+    ranges = requests(
+        symbol, calendar, base, to_fetch(targets), rules.page_size, asked_again(targets)
+    )
+    if not ranges:
+        alone = Spans.union(span for target in targets for span in target.alone)
+        ranges = requests(symbol, calendar, base, alone, rules.page_size)
     return Work(
         symbol,
         calendar,
         base,
-        tuple(targets),
-        requests(symbol, calendar, base, to_fetch(targets), rules.page_size),
+        tuple(_reached(target, calendar, ranges) for target in targets),
+        ranges,
         rules.precision,
+        frontier_ms(calendar, Timeframe.d1, rules.terms.settling, rules.now_ms),
     )
 
 
@@ -113,19 +123,52 @@ def calls_saved(work: Work, rules: Rules) -> int:
 
 
 def requests(
-    symbol: Symbol, calendar: Calendar, base: Timeframe, missing: Spans, page_size: int
+    symbol: Symbol,
+    calendar: Calendar,
+    base: Timeframe,
+    missing: Spans,
+    page_size: int,
+    again: Spans = NOTHING,
 ) -> tuple[PlannedRange, ...]:
-    """Return the requests for what is missing, newest first, none over a change of name."""
+    """Return the requests for what is missing, newest first, none over a change of name.
+
+    They go back over what is to be asked ``again`` where that takes no call more.
+    """
+    series = Series(symbol, base)
+    parts = zip(by_name(series, calendar, missing), by_name(series, calendar, again), strict=True)
     return tuple(
         planned
-        for part in by_name(Series(symbol, base), calendar, missing)
-        for planned in plan_ranges(calendar, base, part, page_size)
+        for part, late in parts
+        for planned in reach_back(
+            calendar, base, plan_ranges(calendar, base, part, page_size), late, page_size
+        )
     )
 
 
 def to_fetch(targets: Iterable[Target]) -> Spans:
     """Return what no stored bar answers for."""
     return Spans.union(span for target in targets for span in target.missing - target.local)
+
+
+def asked_again(targets: Iterable[Target]) -> Spans:
+    """Return what the provider may have been late with, for any of the targets."""
+    return Spans.union(span for target in targets for span in target.again)
+
+
+def _follow(target: Target, calendar: Calendar, feeding: Target) -> Spans:
+    """Return what is to be asked again of a target with the base that it is rolled up from."""
+    if target.wanted is None:
+        return target.again
+    grid = calendar.grid(target.series.timeframe)
+    wide = Spans.union(map(grid.widen, feeding.again))
+    return target.again | grid.inside(wide & Spans.of(target.wanted))
+
+
+def _reached(target: Target, calendar: Calendar, ranges: Iterable[PlannedRange]) -> Target:
+    """Count to the missing part of a target what the requests reach of what may be late."""
+    asked = Spans.union(planned.span for planned in ranges)
+    reached = calendar.grid(target.series.timeframe).inside(target.again & asked)
+    return replace(target, missing=target.missing | reached)
 
 
 def by_name(series: Series, calendar: Calendar, missing: Spans) -> list[Spans]:

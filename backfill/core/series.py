@@ -110,6 +110,8 @@ class Progress:
     ``wanted_from_ms`` is how deep its first load meant to go. ``denied`` is a range that the plan
     refused and that isn't asked again until the refusal expires. ``invalidated`` is what a reload
     or a repair took out of the coverage, ``expired`` what was found empty and may be asked again.
+    ``unconfirmed`` is what the provider may have been late with, and a second answer about
+    ``askable`` slots of it is believed; ``provisional`` what it answered before the day was final.
     ``base_coverage`` is what the series that it is derived from is covered for, on the same source.
     """
 
@@ -117,6 +119,9 @@ class Progress:
     coverage: Spans = field(default_factory=Spans)
     invalidated: Spans = field(default_factory=Spans)
     expired: Spans = field(default_factory=Spans)
+    unconfirmed: Spans = field(default_factory=Spans)
+    askable: Spans = field(default_factory=Spans)
+    provisional: Spans = field(default_factory=Spans)
     wanted_from_ms: int | None = None
     oldest_bar_ms: int | None = None
     newest_bar_ms: int | None = None

@@ -2,16 +2,26 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Final
 
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span, Spans
+from backfill.core.empty import ALONE_AFTER, FOREVER_MS
 from backfill.core.grid import Grid
-from backfill.core.plan import Limits, frontier_ms, missing_spans, wanted_span
+from backfill.core.plan import (
+    Limits,
+    final_days_end,
+    frontier_ms,
+    missing_spans,
+    wanted_span,
+)
 from backfill.core.series import Progress, Series, Source, Symbol
 from backfill.core.terms import Terms
 from backfill.core.timeframe import Timeframe
 from backfill.core.work import Demand, Mode, Rules, Target
 from backfill.errors import NotEntitled, SeriesError, SourceMismatch
+
+ALONE_AFTER_MS: Final = ALONE_AFTER // timedelta(milliseconds=1)
 
 
 def life_of(series: Series, calendar: Calendar, terms: Terms, now_ms: int) -> Limits:
@@ -81,7 +91,32 @@ def target_of(
     if allowed != missing:
         message = "the plan refused this range before; it is asked again after a day"
         target = replace(target, refusal=NotEntitled(message))
-    return replace(target, missing=allowed)
+    target = replace(target, missing=allowed)
+    if demand.mode not in {Mode.default, Mode.incremental} or target.replaces or not wanted:
+        return target
+    life = wanted_span(grid, 0, None, frontier, limits)
+    return _with_late(target, calendar, rules, known, Spans.of(wanted) - denied, life)
+
+
+def _with_late(
+    target: Target,
+    calendar: Calendar,
+    rules: Rules,
+    known: Progress,
+    reach: Spans,
+    life: Span | None,
+) -> Target:
+    """Tell a target what the provider may have been late with, within what can be asked for.
+
+    ``life`` is all that its series may ever hold by now: it is worth a call of its own only when
+    none of that became due for four days, and a second answer is believed.
+    """
+    day_final_ms = frontier_ms(calendar, Timeframe.d1, rules.terms.settling, rules.now_ms)
+    past = Spans.of((-FOREVER_MS, final_days_end(calendar, day_final_ms)))
+    again = (known.unconfirmed | (known.provisional & past)) & reach
+    ended = life is not None and life.end_ms + ALONE_AFTER_MS <= rules.now_ms
+    alone = (known.askable | (known.provisional & past)) & again if ended else Spans()
+    return replace(target, again=again, alone=alone)
 
 
 def _ended(symbol: Symbol) -> SeriesError | None:

@@ -10,6 +10,7 @@ import numpy as np
 from backfill.core.bars import IntColumn
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span, Spans
+from backfill.core.empty import FOREVER_MS
 from backfill.core.plan import PlannedRange
 from backfill.core.precision import EXACT, Precision
 from backfill.core.series import Series, Source, Symbol
@@ -76,7 +77,9 @@ class Target:
     ``missing`` cuts: they tell a slot that nobody traded from a session that isn't there. ``local``
     is the part of ``missing`` that stored bars of the base answer for.
     ``replaces`` is the other source whose bars all leave with the first page, if they do;
-    ``is_loaded`` tells that bars of its own source are stored.
+    ``is_loaded`` tells that bars of its own source are stored. ``again`` is what the provider may
+    have been late with: it is asked for with what is missing where that costs no call more.
+    ``alone`` is the part of it that is worth a call of its own if nothing is missing.
     """
 
     series: Series
@@ -86,6 +89,8 @@ class Target:
     refusal: SeriesError | None = None
     replaces: Source | None = None
     is_loaded: bool = False
+    again: Spans = field(default_factory=Spans)
+    alone: Spans = field(default_factory=Spans)
     local: Spans = field(default_factory=Spans)
     stored_ms: IntColumn = field(default_factory=lambda: np.empty(0, np.int64))
 
@@ -108,7 +113,7 @@ class Work:
 
     All targets are of one symbol, finest timeframe first, which is the order in which their rows
     are locked and counted; ``ranges`` come newest first, and none straddles a change of its name.
-    ``precision`` is what the table can hold.
+    ``precision`` is what the table can hold. Days that end by ``day_final_ms`` are final.
     """
 
     symbol: Symbol
@@ -117,6 +122,7 @@ class Work:
     targets: tuple[Target, ...]
     ranges: tuple[PlannedRange, ...]
     precision: Precision = EXACT
+    day_final_ms: int = FOREVER_MS
 
     @property
     def series(self) -> list[Series]:

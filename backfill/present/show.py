@@ -9,6 +9,7 @@ from backfill.audit.gaps import SeriesGaps
 from backfill.audit.status import SeriesStatus
 from backfill.audit.verify import Verification
 from backfill.core.compare import Difference
+from backfill.core.gaps import Gap
 from backfill.core.plain import one_line
 from backfill.present import markdown as md
 from backfill.present.tables import console, duration_text, table_of, time_text
@@ -131,11 +132,22 @@ def gaps(found: list[SeriesGaps]) -> None:
                 time_text(to_time(gap.span.start_ms)),
                 time_text(to_time(gap.span.end_ms)),
                 f"{gap.slots:,}",
-                f"asked for lately: {gap.reason}" if gap.reason else "",
+                _why(gap),
             )
     out.print(table)
-    slots = sum(gap.slots for one in found for gap in one.gaps)
-    out.print(f"{slots:,} bars missing in {len(found)} series")
+    slots = sum(gap.slots for one in found for gap in one.gaps if gap.alarms)
+    late = sum(gap.slots for one in found for gap in one.gaps if not gap.alarms)
+    out.print(
+        f"{slots:,} bars missing in {sum(one.alarms for one in found)} series"
+        + (f"; {late:,} slots may be late and are asked for again" if late else "")
+    )
+
+
+def _why(gap: Gap) -> str:
+    """Say why a gap is not asked for now, and when it is."""
+    if gap.again_ms is not None:
+        return f"{gap.reason}: asked for again from {time_text(to_time(gap.again_ms))} on"
+    return f"asked for lately: {gap.reason}" if gap.reason else ""
 
 
 def findings(found: Findings) -> None:

@@ -59,7 +59,8 @@ async def prepare(
     series = [Series(entry.symbol, one) for entry in entries for one in entry.timeframes]
 
     async def load(connection: Connection) -> progress.Known:
-        reopen_at = to_time(rules.now_ms) if job.mode is Mode.default else None
+        may_reopen = job.mode in {Mode.default, Mode.incremental}
+        reopen_at = to_time(rules.now_ms) if may_reopen else None
         return await progress.load_progress(connection, series, reopen_at)
 
     known = await database.run(load)

@@ -107,7 +107,7 @@ class Stream:
     @property
     def reopen_at(self) -> datetime | None:
         """Until when slots must have been known to be empty to be asked for again, if at all."""
-        if self.demand.mode is not Mode.default:
+        if self.demand.mode not in {Mode.default, Mode.incremental}:
             return None
         return to_time(self._context.rules.now_ms)
 
@@ -172,7 +172,9 @@ class Stream:
         now = to_time(self._context.rules.now_ms)
         empty = (await known_empty(connection, [base], now)).get(base.key, KnownEmpty())
         rejected = await rejected_ms(connection, base, days)
-        return roll_up_stored(work, target, span, stored, empty.settled, rejected)
+        return roll_up_stored(
+            work, target, span, stored, empty.settled, empty.unconfirmed, rejected
+        )
 
     async def _plan(self, connection: Connection) -> Work:
         """Plan the series by what is known now of them, and of their symbol."""

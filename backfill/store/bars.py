@@ -10,6 +10,7 @@ from uuid import UUID
 from backfill.core.bars import Bars, is_among
 from backfill.core.compare import held
 from backfill.core.coverage import Spans
+from backfill.core.empty import EmptySlots
 from backfill.core.paging import Chunk
 from backfill.core.precision import Precision
 from backfill.core.series import Progress, Series
@@ -25,6 +26,7 @@ from backfill.store.progress import Advance, Known, advance, lock_progress
 from backfill.store.read import stored_bars
 from backfill.store.shape import bars_shape
 from backfill.store.source import expel, start_anew
+from backfill.store.suspect import suspect_sessions
 from backfill.store.times import to_time
 
 # Fewer bars are merged in one statement sooner than copied, or compared before, in several.
@@ -95,9 +97,11 @@ async def write_chunks(
     await note_changes(connection, run_id, changes.values())
     for chunk in chunks:
         await _quarantine(connection, run_id, chunk)
-    await note_empty(
-        connection, [Answer(chunk.series, chunk.claims, chunk.empty) for chunk in chunks], now
-    )
+    empty = await _empty(connection, chunks, known)
+    answers = [
+        Answer(chunk.series, chunk.claims, empty[chunk.series], chunk.joints) for chunk in chunks
+    ]
+    await note_empty(connection, answers, now)
     await advance(connection, [_advance(chunk) for chunk in chunks], now)
     return [
         _counts(chunk, changes[chunk.series], expelled.get(chunk.series, 0)) for chunk in chunks
@@ -204,10 +208,28 @@ async def _quarantine(connection: Connection, run_id: UUID, chunk: Chunk) -> Non
         )
 
 
+async def _empty(
+    connection: Connection, chunks: Sequence[Chunk], known: Known
+) -> dict[Series, list[EmptySlots]]:
+    """Return what each chunk leaves empty; what suspect sessions lack may come yet."""
+    doubts = {
+        chunk.series: (chunk.doubt, known[chunk.series.key].coverage | chunk.claims)
+        for chunk in chunks
+        if chunk.doubt is not None
+    }
+    suspect = await suspect_sessions(connection, doubts)
+    return {
+        chunk.series: doubts[chunk.series][0].unconfirmed(chunk.empty, suspect[chunk.series])
+        if chunk.series in suspect
+        else chunk.empty
+        for chunk in chunks
+    }
+
+
 def _advance(chunk: Chunk) -> Advance:
     stamps = chunk.bars.ts_ms
     oldest, newest = (int(stamps[0]), int(stamps[-1])) if len(stamps) else (None, None)
-    return Advance(chunk.series, chunk.source, chunk.claims, oldest, newest)
+    return Advance(chunk.series, chunk.source, chunk.claims, chunk.provisional, oldest, newest)
 
 
 def _counts(chunk: Chunk, change: Change, expelled: int) -> Counts:

@@ -2,27 +2,35 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any, Final
 
 from backfill.core.coverage import Spans
-from backfill.core.empty import EmptyReason, EmptySlots
+from backfill.core.empty import ALONE_AFTER, EmptyReason, EmptySlots, Entry, Joint, entries
 from backfill.core.series import Series, SymbolId
 from backfill.core.timeframe import Timeframe
 from backfill.store.keys import key_of, keys_of
 from backfill.store.pool import Connection
-from backfill.store.times import from_ranges, to_text
+from backfill.store.times import from_ranges, to_text, to_time
 
-_UNCONFIRMED: Final = timedelta(days=1)
-_HELD: Final = timedelta(days=30)
-
-_ABSENT: Final = """
-    SELECT k.symbol_id, k.timeframe::text AS timeframe, k.month, k.slots, k.expires_at,
-        k.confirmed_on
+# What earlier answers left open of the claims: a second one may confirm it; and of the joints those
+# beyond which nobody traded, as such slots. By the primary key.
+_OPEN: Final = """
+    SELECT k.symbol_id, k.timeframe::text AS timeframe, k.month, k.reason, k.asked_on, k.slots,
+        k.expires_at, k.confirmed_on
     FROM unnest($1::symbol_id[], $2::text[], $3::text[]) AS c (symbol_id, timeframe, claims)
     JOIN known_empty AS k
         ON k.symbol_id = c.symbol_id AND k.timeframe = c.timeframe::timeframe
-    WHERE k.reason = 'absent' AND k.slots && c.claims::tstzmultirange
+    WHERE k.reason IN ('absent', 'unconfirmed') AND k.slots && c.claims::tstzmultirange
+    UNION ALL
+    SELECT k.symbol_id, k.timeframe::text, k.month, k.reason, k.asked_on, j.hours::tstzmultirange,
+        k.expires_at, k.confirmed_on
+    FROM unnest($4::symbol_id[], $5::text[], $6::text[], $7::timestamptz[])
+        AS j (symbol_id, timeframe, hours, beyond)
+    JOIN known_empty AS k
+        ON k.symbol_id = j.symbol_id AND k.timeframe = j.timeframe::timeframe
+    WHERE k.reason = 'no_trades' AND k.slots @> j.beyond
+    ORDER BY asked_on
 """
 # What the page answers for is known anew: old entries give way to what it says.
 _CLEAR: Final = """
@@ -32,24 +40,25 @@ _CLEAR: Final = """
     WHERE k.symbol_id = c.symbol_id AND k.timeframe = c.timeframe::timeframe
         AND k.slots && c.claims::tstzmultirange
 """
+# Which entries hold nothing any more, of the series of a page.
 _DROP: Final = """
     DELETE FROM known_empty AS k
     USING unnest($1::symbol_id[], $2::text[]) AS c (symbol_id, timeframe)
     WHERE k.symbol_id = c.symbol_id AND k.timeframe = c.timeframe::timeframe AND isempty(k.slots)
 """
-# One row holds a month's slots of one reason. Where confirmed slots meet unconfirmed ones, all are
-# unconfirmed and expire as those do: what is asked for once too often does no harm.
+# One row holds a month's slots of one reason and day. Where confirmed slots meet unconfirmed ones,
+# all are unconfirmed: what is asked for once too often does no harm.
 _NOTE: Final = """
     INSERT INTO known_empty AS k (
-        symbol_id, timeframe, month, reason, slots, expires_at, confirmed_on
+        symbol_id, timeframe, month, reason, asked_on, slots, expires_at, confirmed_on
     )
-    SELECT n.symbol_id, n.timeframe::timeframe, n.month, n.reason, n.slots::tstzmultirange,
-        n.expires_at, n.confirmed_on
+    SELECT n.symbol_id, n.timeframe::timeframe, n.month, n.reason, n.asked_on,
+        n.slots::tstzmultirange, n.expires_at, n.confirmed_on
     FROM unnest(
-        $1::symbol_id[], $2::text[], $3::date[], $4::text[], $5::text[], $6::timestamptz[],
-        $7::date[]
-    ) AS n (symbol_id, timeframe, month, reason, slots, expires_at, confirmed_on)
-    ON CONFLICT (symbol_id, timeframe, month, reason) DO UPDATE
+        $1::symbol_id[], $2::text[], $3::date[], $4::text[], $5::date[], $6::text[],
+        $7::timestamptz[], $8::date[]
+    ) AS n (symbol_id, timeframe, month, reason, asked_on, slots, expires_at, confirmed_on)
+    ON CONFLICT (symbol_id, timeframe, month, reason, asked_on) DO UPDATE
     SET slots = k.slots + excluded.slots,
         expires_at = CASE
             WHEN (k.confirmed_on IS NULL) = (excluded.confirmed_on IS NULL)
@@ -61,7 +70,7 @@ _NOTE: Final = """
             WHEN k.confirmed_on IS NOT NULL THEN excluded.confirmed_on
         END
 """
-# All series in one round trip, by the primary key.
+# All that is known to be empty of some series, in one round trip, by the primary key.
 _READ: Final = """
     SELECT k.symbol_id, k.timeframe::text AS timeframe, k.reason, k.slots, k.expires_at,
         k.confirmed_on
@@ -69,67 +78,98 @@ _READ: Final = """
     JOIN unnest($1::symbol_id[], $2::text[]) AS s (symbol_id, timeframe)
         ON k.symbol_id = s.symbol_id AND k.timeframe = s.timeframe::timeframe
 """
-_EXPIRED: Final = _READ + " WHERE k.expires_at <= $3"
+# What of it may be asked for again: now, or together with what is due.
+_AGAIN: Final = (
+    _READ
+    + """
+    WHERE k.reason = 'unconfirmed' OR k.expires_at <= $3
+        OR k.reason = 'absent' AND k.confirmed_on IS NULL
+"""
+)
 
 
 @dataclass(frozen=True, slots=True)
 class KnownEmpty:
     """Slots of a series that are known to hold no bar.
 
-    ``settled`` are rightly empty: nobody traded, or two answers on different days agree that their
-    session is absent. ``held`` were asked for lately, and are not asked for again before they
-    expire.
+    ``settled`` are rightly empty: nobody traded, or two answers agree that their session is absent.
+    ``held`` are those that are not confirmed, by reason, and not asked for before they expire. A
+    second answer about those of them in ``askable`` is believed, in ``overdue`` for days already.
     """
 
     settled: Spans = field(default_factory=Spans)
     held: dict[EmptyReason, Spans] = field(default_factory=dict)
+    askable: Spans = field(default_factory=Spans)
+    overdue: Spans = field(default_factory=Spans)
+
+    @property
+    def unconfirmed(self) -> Spans:
+        """What the provider may be late with."""
+        return self.held.get(EmptyReason.unconfirmed, Spans())
+
+
+@dataclass(frozen=True, slots=True)
+class AskAgain:
+    """Slots of a series that were found empty and may be asked for again.
+
+    ``expired`` are worth a call of their own in a run that fetches all that is missing.
+    ``unconfirmed`` are asked for with what is due, ``absent`` ones as far as nothing newer is
+    stored; a second answer about ``askable`` ones is believed.
+    """
+
+    expired: Spans
+    unconfirmed: Spans
+    absent: Spans
+    askable: Spans
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an answer closes of a series, and what of that it left empty."""
+    """What an answer closes of a series, what of that is empty, and what that may be joined to."""
 
     series: Series
     claims: Spans
     empty: Sequence[EmptySlots]
+    joints: Sequence[Joint] = ()
 
 
 async def note_empty(connection: Connection, answers: Sequence[Answer], now: datetime) -> None:
     """Note what answers left empty, in place of what was known of their claims; each series once.
 
-    An absent session is unconfirmed, and expires in a day, until an answer on a later day agrees;
-    then it holds for 30 days, and so does a slot whose bar is in quarantine.
+    ``now`` is the clock by which a second answer confirms a first, and slots expire.
     """
     closing = [answer for answer in answers if answer.claims]
     claims = (
         *keys_of(answer.series for answer in closing),
         [to_text(answer.claims) for answer in closing],
     )
-    absent = {
-        (row["symbol_id"], row["timeframe"], row["month"]): row
-        for row in await connection.fetch(_ABSENT, *claims)
-    }
+    ends = [(answer.series, joint) for answer in closing for joint in answer.joints]
+    before: dict[tuple[SymbolId, str], list[Entry]] = {}
+    for row in await connection.fetch(
+        _OPEN,
+        *claims,
+        *keys_of(series for series, _ in ends),
+        [to_text(Spans.of(joint.hours)) for _, joint in ends],
+        [to_time(joint.beyond_ms) for _, joint in ends],
+    ):
+        before.setdefault((row["symbol_id"], row["timeframe"]), []).append(_entry(row))
     await _clear(connection, claims)
     noted = [
-        (answer, month, reason, spans)
+        (answer.series, entry)
         for answer in closing
-        for (month, reason), spans in _by_month(answer.empty).items()
+        for entry in _merged(entries(answer.empty, before.get(key_of(answer.series), []), now))
     ]
-    if not noted:
-        return
-    held = [
-        _how_long(reason, spans, absent.get((*key_of(answer.series), month)), now)
-        for answer, month, reason, spans in noted
-    ]
-    await connection.execute(
-        _NOTE,
-        *keys_of(answer.series for answer, *_ in noted),
-        [month for _, month, _, _ in noted],
-        [str(reason) for _, _, reason, _ in noted],
-        [to_text(spans) for *_, spans in noted],
-        [expires_at for expires_at, _ in held],
-        [confirmed_on for _, confirmed_on in held],
-    )
+    if noted:
+        await connection.execute(
+            _NOTE,
+            *keys_of(series for series, _ in noted),
+            [entry.month for _, entry in noted],
+            [str(entry.reason) for _, entry in noted],
+            [entry.asked_on for _, entry in noted],
+            [to_text(entry.slots) for _, entry in noted],
+            [entry.expires_at for _, entry in noted],
+            [entry.confirmed_on for _, entry in noted],
+        )
 
 
 async def reopen(connection: Connection, series: Series, spans: Spans) -> None:
@@ -145,77 +185,100 @@ async def _clear(
         await connection.execute(_DROP, *claims[:2])
 
 
-def _by_month(empty: Sequence[EmptySlots]) -> dict[tuple[date, EmptyReason], Spans]:
-    found: dict[tuple[date, EmptyReason], Spans] = {}
-    for one in empty:
-        key = (one.month, one.reason)
-        found[key] = found.get(key, Spans()) | one.slots
-    return found
-
-
-def _how_long(
-    reason: EmptyReason, slots: Spans, before: Mapping[str, Any] | None, now: datetime
-) -> tuple[datetime | None, date | None]:
-    """Return when slots may be asked for again, and the day that confirmed them, if one did."""
-    if reason is EmptyReason.no_trades:
-        return None, None
-    if reason is EmptyReason.quarantined:
-        return now + _HELD, None
-    agrees = (
-        before is not None
-        and not slots - from_ranges(before["slots"])
-        and _was_seen_on_another_day(before["expires_at"], before["confirmed_on"], now)
+def _entry(row: Mapping[str, Any]) -> Entry:
+    return Entry(
+        row["month"],
+        EmptyReason(row["reason"]),
+        row["asked_on"],
+        from_ranges(row["slots"]),
+        row["expires_at"],
+        row["confirmed_on"],
     )
-    return now + (_HELD if agrees else _UNCONFIRMED), now.date() if agrees else None
+
+
+def _merged(found: Sequence[Entry]) -> list[Entry]:
+    """Merge entries of one row: a statement may touch a row only once.
+
+    The later expiry counts: what is believed too early would be lost.
+    """
+    rows: dict[tuple[date, EmptyReason, date], Entry] = {}
+    for entry in found:
+        key = (entry.month, entry.reason, entry.asked_on)
+        other = rows.get(key)
+        rows[key] = entry if other is None else _both(entry, other)
+    return list(rows.values())
+
+
+def _both(one: Entry, other: Entry) -> Entry:
+    if (one.confirmed_on is None) != (other.confirmed_on is None):
+        kept = one if one.confirmed_on is None else other
+    elif one.expires_at is None or other.expires_at is None:
+        kept = one if one.expires_at is not None else other
+    else:
+        kept = max(one, other, key=lambda entry: entry.expires_at or entry.asked_on)
+    return Entry(
+        one.month,
+        one.reason,
+        one.asked_on,
+        one.slots | other.slots,
+        kept.expires_at,
+        kept.confirmed_on,
+    )
 
 
 async def known_empty(
     connection: Connection, series: Sequence[Series], now: datetime
 ) -> dict[tuple[SymbolId, Timeframe], KnownEmpty]:
     """Return what is known to be empty of each series; one with nothing is missing."""
-    rows = await connection.fetch(
-        _READ,
-        *keys_of(series),
-    )
+    rows = await connection.fetch(_READ, *keys_of(series))
     settled: dict[tuple[SymbolId, Timeframe], list[Spans]] = {}
     held: dict[tuple[SymbolId, Timeframe], dict[EmptyReason, list[Spans]]] = {}
+    askable: dict[tuple[SymbolId, Timeframe], list[Spans]] = {}
+    overdue: dict[tuple[SymbolId, Timeframe], list[Spans]] = {}
     for row in rows:
         key = (row["symbol_id"], Timeframe(row["timeframe"]))
         spans, reason = from_ranges(row["slots"]), EmptyReason(row["reason"])
+        expired = row["expires_at"] is not None and row["expires_at"] <= now
         if reason is EmptyReason.no_trades or row["confirmed_on"] is not None:
             settled.setdefault(key, []).append(spans)
-        elif row["expires_at"] > now:
+        elif reason is EmptyReason.unconfirmed or not expired:
             held.setdefault(key, {}).setdefault(reason, []).append(spans)
+            if expired:
+                askable.setdefault(key, []).append(spans)
+            if expired and row["expires_at"] + ALONE_AFTER <= now:
+                overdue.setdefault(key, []).append(spans)
     return {
         key: KnownEmpty(
             _union(settled.get(key, [])),
             {reason: _union(parts) for reason, parts in held.get(key, {}).items()},
+            _union(askable.get(key, [])),
+            _union(overdue.get(key, [])),
         )
         for key in settled.keys() | held.keys()
     }
 
 
-async def expired_slots(
+async def ask_again(
     connection: Connection, series: Sequence[Series], now: datetime
-) -> dict[tuple[SymbolId, Timeframe], Spans]:
-    """Return the slots of each series that were known to be empty and may be asked for again."""
-    rows = await connection.fetch(
-        _EXPIRED,
-        *keys_of(series),
-        now,
-    )
-    found: dict[tuple[SymbolId, Timeframe], list[Spans]] = {}
-    for row in rows:
+) -> dict[tuple[SymbolId, Timeframe], AskAgain]:
+    """Return the slots of each series that were found empty and may be asked for again."""
+    found: dict[tuple[SymbolId, Timeframe], list[tuple[EmptyReason, bool, Spans]]] = {}
+    for row in await connection.fetch(_AGAIN, *keys_of(series), now):
         key = (row["symbol_id"], Timeframe(row["timeframe"]))
-        found.setdefault(key, []).append(from_ranges(row["slots"]))
-    return {key: _union(parts) for key, parts in found.items()}
-
-
-def _was_seen_on_another_day(
-    expires_at: datetime, confirmed_on: date | None, now: datetime
-) -> bool:
-    """Whether an absent entry was noted before today: unconfirmed, it expires a day after that."""
-    return confirmed_on is not None or (expires_at - _UNCONFIRMED).date() < now.date()
+        expired = row["expires_at"] is not None and row["expires_at"] <= now
+        found.setdefault(key, []).append(
+            (EmptyReason(row["reason"]), expired, from_ranges(row["slots"]))
+        )
+    late = EmptyReason.unconfirmed
+    return {
+        key: AskAgain(
+            expired=_union([spans for why, due, spans in rows if due and why is not late]),
+            unconfirmed=_union([spans for why, _, spans in rows if why is late]),
+            absent=_union([spans for why, _, spans in rows if why is EmptyReason.absent]),
+            askable=_union([spans for why, due, spans in rows if due and why is late]),
+        )
+        for key, rows in found.items()
+    }
 
 
 def _union(parts: list[Spans]) -> Spans:

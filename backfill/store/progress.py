@@ -7,10 +7,11 @@ from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from backfill.core.coverage import Span, Spans
+from backfill.core.empty import FOREVER_MS
 from backfill.core.series import Progress, Series, Source, SymbolId
 from backfill.core.timeframe import Timeframe
 from backfill.errors import LeaseLost
-from backfill.store.empty import expired_slots
+from backfill.store.empty import ask_again
 from backfill.store.keys import key_of, keys_of
 from backfill.store.pool import Connection, Database
 from backfill.store.times import from_ranges, to_ms, to_range, to_ranges, to_text, to_time
@@ -122,19 +123,20 @@ _ADVANCE: Final = """
         feed = n.feed,
         adjustment = n.adjustment,
         derived_from = n.derived_from::timeframe,
-        loaded_at = CASE WHEN p.provider IS NULL THEN $10 ELSE p.loaded_at END,
+        loaded_at = CASE WHEN p.provider IS NULL THEN $11 ELSE p.loaded_at END,
         coverage = p.coverage + n.claims::tstzmultirange,
         invalidated = p.invalidated - n.claims::tstzmultirange,
+        provisional = p.provisional - n.claims::tstzmultirange + n.provisional::tstzmultirange,
         oldest_bar = least(p.oldest_bar, n.oldest_bar),
         newest_bar = greatest(p.newest_bar, n.newest_bar),
-        claimed_until = now() + make_interval(secs => $11),
+        claimed_until = now() + make_interval(secs => $12),
         last_updated = now()
     FROM unnest(
         $1::symbol_id[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-        $8::timestamptz[], $9::timestamptz[]
+        $8::text[], $9::timestamptz[], $10::timestamptz[]
     ) AS n (
-        symbol_id, timeframe, provider, feed, adjustment, derived_from, claims, oldest_bar,
-        newest_bar
+        symbol_id, timeframe, provider, feed, adjustment, derived_from, claims, provisional,
+        oldest_bar, newest_bar
     )
     WHERE p.symbol_id = n.symbol_id AND p.timeframe = n.timeframe::timeframe
 """
@@ -162,13 +164,22 @@ async def load_progress(
 ) -> Known:
     """Return what is known of each series; one that was never seen is missing from the result.
 
-    Slots that were known to be empty until ``reopen_at`` or earlier count as expired.
+    Slots that were known to be empty until ``reopen_at`` or earlier count as expired; without it
+    nothing is told of what may be asked for again. An absent session after the newest bar counts as
+    unconfirmed, too: the provider may be late with it.
     """
     known = {_key(row): _progress(row) for row in await connection.fetch(_LOAD, *keys_of(series))}
     if reopen_at is not None:
-        for key, spans in (await expired_slots(connection, series, reopen_at)).items():
+        for key, again in (await ask_again(connection, series, reopen_at)).items():
             if key in known:
-                known[key] = replace(known[key], expired=spans)
+                newest_ms = known[key].newest_bar_ms
+                tail = Spans.of((-FOREVER_MS if newest_ms is None else newest_ms, FOREVER_MS))
+                known[key] = replace(
+                    known[key],
+                    expired=again.expired,
+                    unconfirmed=again.unconfirmed | (again.absent & tail),
+                    askable=again.askable,
+                )
     return known
 
 
@@ -265,11 +276,15 @@ async def invalidate(connection: Connection, series: Series, spans: Spans) -> No
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """What a page adds to the progress of a series: its source, its claims, its outermost bars."""
+    """What a page adds to the progress of a series: its source, its claims, its outermost bars.
+
+    ``provisional`` is the part of the claims whose day isn't final yet.
+    """
 
     series: Series
     source: Source
     claims: Spans
+    provisional: Spans
     oldest_bar_ms: int | None
     newest_bar_ms: int | None
 
@@ -288,6 +303,7 @@ async def advance(connection: Connection, advances: Sequence[Advance], now: date
         [source.adjustment for source in sources],
         [str(source.derived_from) if source.derived_from else None for source in sources],
         [to_text(one.claims) for one in advances],
+        [to_text(one.provisional) for one in advances],
         [_time(one.oldest_bar_ms) for one in advances],
         [_time(one.newest_bar_ms) for one in advances],
         now,
@@ -310,6 +326,7 @@ def _progress(row: Mapping[str, Any]) -> Progress:
         source=_source(row),
         coverage=from_ranges(row["coverage"]),
         invalidated=from_ranges(row["invalidated"]),
+        provisional=from_ranges(row["provisional"]),
         base_coverage=from_ranges(row["base_coverage"]),
         wanted_from_ms=_ms(row["wanted_from"]),
         oldest_bar_ms=_ms(row["oldest_bar"]),

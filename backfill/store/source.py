@@ -51,7 +51,7 @@ _UNCOVER: Final = """
 _START_ANEW: Final = """
     UPDATE backfill_progress
     SET provider = NULL, feed = NULL, adjustment = NULL, derived_from = NULL, loaded_at = NULL,
-        coverage = '{}', oldest_bar = NULL, newest_bar = NULL
+        coverage = '{}', provisional = '{}', oldest_bar = NULL, newest_bar = NULL
     WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
 """
 _FORGET_EMPTY: Final = """

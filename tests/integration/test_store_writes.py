@@ -13,7 +13,8 @@ import pytest
 from backfill.core.bars import Bars
 from backfill.core.checks import Reason
 from backfill.core.coverage import Span, Spans
-from backfill.core.empty import EmptyReason, empty_slots
+from backfill.core.empty import EmptyReason, empty_slots, joints
+from backfill.core.paging import Chunk
 from backfill.core.series import Progress, Series, Source
 from backfill.core.timeframe import MINUTE_MS, Timeframe
 from backfill.errors import DatabaseError, LeaseLost, SourceMismatch
@@ -535,6 +536,39 @@ async def test_slots_that_are_answered_again_are_known_by_the_new_answer_alone(
     await write(database, run_id, full, now=NOW + DAY)
     assert await _empties(database, series) == [
         (MONTH, "no_trades", [(second + 3 * hour, second + 4 * hour)], None)
+    ]
+
+
+async def test_slots_that_a_second_answer_confirms_join_those_of_their_month_over_closed_hours(
+    database: Database,
+) -> None:
+    run_id, (series,) = await claimed(database)
+    xnys = calendar("XNYS", date(2023, 11, 1), date(2023, 11, 30))
+    [(monday, _), (tuesday, _)] = xnys.regular_grid(Timeframe.m1).blocks(
+        (xnys.midnight(date(2023, 11, 13)), xnys.midnight(date(2023, 11, 15)))
+    )
+    end = (monday.end_ms - 2 * MINUTE_MS, monday.end_ms)
+    begin = (tuesday.start_ms, tuesday.start_ms + MINUTE_MS)
+
+    def answer(reason: EmptyReason, slots: tuple[int, int], day: Span) -> Chunk:
+        claims = Spans.of(day)
+        return chunk(
+            series,
+            claims=claims,
+            empty=[empty(MONTH, reason, slots)],
+            joints=joints(xnys, Timeframe.m1, claims),
+        )
+
+    late = answer(EmptyReason.unconfirmed, end, monday)
+    for hours, reason in ((0, "unconfirmed"), (11, "unconfirmed"), (12, "no_trades")):
+        await write(database, run_id, late, now=NOW + timedelta(hours=hours))
+        [(month, kept, spans, expires_at)] = await _empties(database, series)
+        assert (month, kept) == (MONTH, reason)
+        assert spans == [(end[0] / 1000, end[1] / 1000)]
+        assert expires_at == (NOW + timedelta(hours=12) if reason == "unconfirmed" else None)
+    await write(database, run_id, answer(EmptyReason.no_trades, begin, tuesday))
+    assert await _empties(database, series) == [
+        (MONTH, "no_trades", [(end[0] / 1000, begin[1] / 1000)], None)
     ]
 
 

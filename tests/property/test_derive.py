@@ -81,7 +81,7 @@ def test_a_bar_rejected_at_night_leaves_what_would_be_rolled_up_without_it_to_be
     work = Work(series.symbol, case.calendar, Timeframe.m1, (target,), ())
     for rejected, left in (([], Spans()), ([minutes[3]], Spans.of((night.start, night.end)))):
         stamps = np.array(rejected, np.int64)
-        chunk, found = roll_up_stored(work, target, span, stored, Spans(), stamps)
+        chunk, found = roll_up_stored(work, target, span, stored, Spans(), Spans(), stamps)
         assert found == left
         assert chunk.claims == Spans.of(span) - left
         assert chunk.bars.ts_ms.tolist() == ([] if left else [night.start])
