@@ -12,8 +12,8 @@ from backfill.core.calendar import Calendar, Session
 from backfill.store.pool import Database, savepoint
 from backfill.store.sessions import load_calendar
 from tests.calendars import sessions
-from tests.conftest import _fresh
-from tests.integration.store_kit import emptied, rows, value
+from tests.conftest import _fresh, _leave
+from tests.integration.store_kit import connection_to, database_name, emptied, rows, value
 
 FIRST = date(2024, 10, 1)
 TODAY = date(2024, 11, 12)
@@ -248,7 +248,27 @@ async def test_hours_in_which_a_bar_would_hold_two_trade_dates_are_refused(
 ) -> None:
     async def work(connection: Any) -> None:
         with pytest.raises(asyncpg.CheckViolationError):
-            async with connection.transaction():
+            async with savepoint(connection):
                 await connection.execute(f"INSERT INTO market_hours VALUES {row}")
 
     await database.run(work)
+
+
+async def test_where_nothing_can_be_written_a_calendar_is_the_one_that_would_be_stored(
+    database: Database, database_url: str, server: str
+) -> None:
+    opens, closes = datetime(2024, 11, 9, 15, tzinfo=UTC), datetime(2024, 11, 9, 18, tzinfo=UTC)
+    await rows(database, _MANUAL, MONDAY, None, None)
+    await rows(database, _MANUAL, date(2024, 11, 9), opens, closes)
+    name = database_name(database_url)
+    read_only = "default_transaction_read_only"
+    async with connection_to(server) as owner:
+        await owner.execute(f"ALTER DATABASE {name} SET {read_only} = on")
+        await _leave(server, name)
+        async with Database.connect(database_url) as reader:
+            read = await load_calendar(reader, "XNYS", "sip", FIRST, TODAY)
+        await owner.execute(f"ALTER DATABASE {name} RESET {read_only}")
+    await _leave(server, name)
+    stored = _sessions(await load_calendar(database, "XNYS", "sip", FIRST, TODAY))
+    assert _sessions(read) == stored
+    assert MONDAY not in {session.day for session in stored}
