@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from backfill import api
 from backfill.cli import commands
@@ -81,7 +82,9 @@ async def test_six_runs_at_once_where_serializable_is_the_default_give_the_table
     )
     simulator = simulate()
     settings = settings_of(database_url, simulator)
-    ended = await asyncio.gather(*(api.run(settings, JOB) for _ in range(6)))
+    with capture_logs() as logs:
+        ended = await asyncio.gather(*(api.run(settings, JOB) for _ in range(6)))
+    assert [entry for entry in logs if entry["event"] == "database.retry"] == []
     assert [one.exit_code for one in ended] == [0] * 6
     bars = "SELECT count(*), min(ts), max(ts) FROM ohlc_bars"
     [row] = await asyncio.to_thread(query, database_url, bars)
