@@ -87,7 +87,7 @@ def test_four_commands_at_once_make_one_schema_and_the_table_of_one_run(
     simulator = simulate()
     going = [first_run(simulator).start(*COMMAND) for _ in range(RUNS)]
     for one in going:
-        _, err = one.communicate(timeout=120)
+        _, err = one.communicate(timeout=600)
         assert one.returncode == 0, (attempt, err)
     assert of_one_run(empty_url)
 
