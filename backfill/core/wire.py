@@ -19,14 +19,16 @@ class Kind(StrEnum):
 class Request:
     """A GET to send: ``target`` is a path below the provider's base URL, or an absolute URL.
 
-    ``cost`` is what it takes from the quota. The key is not part of it: the fetcher adds the
-    provider's headers when it sends.
+    ``cost`` is what it takes from the quota; ``instead`` what to ask where the provider refuses
+    this or doesn't have it. The key is not part of it: the fetcher adds the provider's headers when
+    it sends.
     """
 
     target: str
     params: Mapping[str, str] = field(default_factory=dict)
     kind: Kind = Kind.bars
     cost: int = 1
+    instead: "Request | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,10 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Dividend:
-    """One cash dividend: ``cash_amount`` of ``currency`` per share of its ex-dividend date."""
+    """One cash dividend: ``cash_amount`` of ``currency`` per share of its ex-dividend date.
+
+    ``dividend_type`` tells in the provider's words how it recurs: ``recurring``, ``special`` …
+    """
 
     ticker: str
     ex_dividend_date: date

@@ -5,9 +5,9 @@ milliseconds, snapped outward by the service; ``limit`` counts base aggregates (
 and a page carries whole bars only (https://massive.com/blog/aggs-api-updates).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, timedelta
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import quote
 
 from backfill.core.calendar import Calendar
@@ -27,15 +27,14 @@ from backfill.core.wire import (
     Response,
     Split,
 )
-from backfill.errors import BadAnswer, UnknownSymbol
+from backfill.errors import BadAnswer, ProviderError, UnknownSymbol, UnreadableAnswer
 from backfill.providers.massive_bars import Envelope, read_grouped_day, read_page
-from backfill.providers.massive_errors import refusal_in, refuse_errors
+from backfill.providers.massive_errors import refusal_in, refuse_errors, refuse_said
 from backfill.providers.massive_lists import (
     dividends_in,
     names_in,
     owners_in,
     reference_in,
-    refuse_status,
     splits_in,
 )
 
@@ -46,6 +45,8 @@ _DELAY_MS: Final = 15 * MINUTE_MS
 _DELAYED: Final = Settling(intraday_ms=_DELAY_MS + MINUTE_MS, daily_ms=HOUR_MS)
 _END_OF_DAY: Final = Settling(intraday_ms=MINUTE_MS, daily_ms=HOUR_MS, end_of_day=True)
 _FAIR_USE: Final = Quota((Window(100, 1.0),))
+
+_Value = TypeVar("_Value")
 
 _RANGE: Final = {
     Timeframe.m1: (1, "minute"),
@@ -129,8 +130,7 @@ class Massive:
             If it holds another ticker's bars, or bars of another adjustment.
         """
         refuse_errors(response)
-        answer, bars = read_page(response.body)
-        refuse_status(answer.status)
+        answer, bars = _read(response, read_page)
         if answer.ticker != wire_ticker(symbol.ticker):
             raise BadAnswer(f"bars of {answer.ticker[:40]!r} came for {symbol.ticker}")
         _refuse_other_adjustment(answer, adjustment)
@@ -159,8 +159,7 @@ class Massive:
             If it holds bars of another adjustment.
         """
         refuse_errors(response)
-        answer, tickers, bars = read_grouped_day(response.body)
-        refuse_status(answer.status)
+        answer, tickers, bars = _read(response, read_grouped_day)
         _refuse_other_adjustment(answer, adjustment)
         return GroupedDay(tickers, bars, _delayed_ms(answer))
 
@@ -181,7 +180,7 @@ class Massive:
         if response.status == 404 and refusal_in(response).status == "NOT_FOUND":
             raise UnknownSymbol("the provider doesn't know this ticker (they are case-sensitive)")
         refuse_errors(response)
-        reference = reference_in(response.body)
+        reference = _read(response, reference_in)
         if reference.ticker != wire_ticker(symbol.ticker):
             raise BadAnswer(f"the reference of {reference.ticker[:40]!r} came for {symbol.ticker}")
         return reference
@@ -205,7 +204,7 @@ class Massive:
         if response.status == 404:
             raise UnknownSymbol("the provider tells of no former names of this ticker")
         refuse_errors(response)
-        return names_in(response.body)
+        return _read(response, names_in)
 
     def owners(self, first: str, last: str) -> Request:
         """Ask for the active stock tickers from one to another, a thousand a page."""
@@ -226,36 +225,37 @@ class Massive:
     def read_owners(self, response: Response) -> tuple[list[Owner], Request | None]:
         """Read a page of tickers with their FIGIs, and the request for the next page."""
         refuse_errors(response)
-        owners, following = owners_in(response.body)
+        owners, following = _read(response, owners_in)
         return owners, Request(following, kind=Kind.lookup) if following else None
 
     def splits(self, since: date) -> Request:
-        """Ask for every ticker's splits since a day, a thousand a page."""
-        return Request(
-            "/v3/reference/splits",
-            {"execution_date.gte": since.isoformat(), "order": "asc", "limit": "1000"},
-            kind=Kind.lookup,
-        )
+        """Ask for every ticker's splits since a day."""
+        return _listed_since(since, "splits", "execution_date")
 
     def read_splits(self, response: Response) -> tuple[list[Split], Request | None]:
         """Read a page of splits, as listed, and the request for the next page."""
         refuse_errors(response)
-        splits, following = splits_in(response.body)
+        splits, following = _read(response, splits_in)
         return splits, Request(following, kind=Kind.lookup) if following else None
 
     def dividends(self, since: date) -> Request:
-        """Ask for every ticker's cash dividends since an ex-dividend date, a thousand a page."""
-        return Request(
-            "/v3/reference/dividends",
-            {"ex_dividend_date.gte": since.isoformat(), "order": "asc", "limit": "1000"},
-            kind=Kind.lookup,
-        )
+        """Ask for every ticker's cash dividends since an ex-dividend date."""
+        return _listed_since(since, "dividends", "ex_dividend_date")
 
     def read_dividends(self, response: Response) -> tuple[list[Dividend], Request | None]:
         """Read a page of dividends, as listed, and the request for the next page."""
         refuse_errors(response)
-        dividends, following = dividends_in(response.body)
+        dividends, following = _read(response, dividends_in)
         return dividends, Request(following, kind=Kind.lookup) if following else None
+
+
+def _read(response: Response, read: Callable[[bytes], _Value]) -> _Value:
+    """Read a body, unless it says that it is an error for all its status of 200."""
+    try:
+        return read(response.body)
+    except (ProviderError, UnreadableAnswer):
+        refuse_said(response)
+        raise
 
 
 def wire_ticker(ticker: str) -> str:
@@ -265,6 +265,25 @@ def wire_ticker(ticker: str) -> str:
 
 def _on_the_wire(ticker: str) -> str:
     return quote(wire_ticker(ticker), safe=":.")
+
+
+def _listed_since(since: date, kind: str, day: str) -> Request:
+    """Ask for a list of everybody's, oldest first: five thousand a page, or one of the old lists.
+
+    The old ones are deprecated, without a date. They hold a thousand a page.
+    """
+    from_day = {f"{day}.gte": since.isoformat()}
+    old = Request(
+        f"/v3/reference/{kind}",
+        {**from_day, "sort": day, "order": "asc", "limit": "1000"},
+        kind=Kind.lookup,
+    )
+    return Request(
+        f"/stocks/v1/{kind}",
+        {**from_day, "sort": f"{day}.asc", "limit": "5000"},
+        kind=Kind.lookup,
+        instead=old,
+    )
 
 
 def _adjusted(adjustment: str) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from backfill.core.bars import NO_COUNT, Bars
 from backfill.errors import UnreadableAnswer
+from backfill.providers.massive_errors import refuse_status
 
 _NULL: Final = msgspec.Raw(b"null")
 _IMPOSSIBLE_COUNT: Final = NO_COUNT - 1
@@ -87,11 +88,11 @@ class PageEnvelope(Envelope, kw_only=True):
 
 
 class _Page(PageEnvelope):
-    results: msgspec.Raw = msgspec.Raw(b"[]")
+    results: msgspec.Raw = _NULL
 
 
 class _LoosePage(PageEnvelope):
-    results: list[_LooseBar] = []
+    results: list[_LooseBar] | None = None
 
 
 class _Ticker(msgspec.Struct):
@@ -103,12 +104,12 @@ class _LooseGroupedBar(_LooseBar, kw_only=True):
 
 
 class _GroupedDay(Envelope):
-    results: msgspec.Raw = msgspec.Raw(b"[]")
+    results: msgspec.Raw = _NULL
     ticker: None = None  # an answer that names one is another
 
 
 class _LooseGroupedDay(Envelope):
-    results: list[_LooseGroupedBar] = []
+    results: list[_LooseGroupedBar] | None = None
     ticker: None = None
 
 
@@ -137,13 +138,14 @@ def read_page(body: bytes) -> tuple[PageEnvelope, Bars]:
 
     def strictly() -> tuple[PageEnvelope, Bars]:
         page = _PAGE.decode(body)
-        return page, _columns(page.results)
+        return page, _columns(_array(page.results))
 
     def loosely() -> tuple[PageEnvelope, Bars]:
         page = _LOOSE_PAGE.decode(body)
-        return page, _loose_columns(page.results)
+        return page, _loose_columns(page.results or [])
 
     page, bars = _either(strictly, loosely)
+    refuse_status(page.status)
     _refuse_missing(page, bars)
     return page, bars
 
@@ -159,13 +161,16 @@ def read_grouped_day(body: bytes) -> tuple[Envelope, list[str], Bars]:
 
     def strictly() -> tuple[Envelope, list[str], Bars]:
         day = _GROUPED_DAY.decode(body)
-        return day, [row.T for row in _TICKERS.decode(day.results)], _columns(day.results)
+        rows = _array(day.results)
+        return day, [row.T for row in _TICKERS.decode(rows)], _columns(rows)
 
     def loosely() -> tuple[Envelope, list[str], Bars]:
         day = _LOOSE_GROUPED_DAY.decode(body)
-        return day, [row.T for row in day.results], _loose_columns(day.results)
+        rows = day.results or []
+        return day, [row.T for row in rows], _loose_columns(rows)
 
     day, tickers, bars = _either(strictly, loosely)
+    refuse_status(day.status)
     _refuse_missing(day, bars)
     return day, tickers, bars
 
@@ -184,6 +189,11 @@ def _either(strictly: Callable[[], _Read], loosely: Callable[[], _Read]) -> _Rea
 def _refuse_missing(answer: Envelope, bars: Bars) -> None:
     if answer.resultsCount and not len(bars):
         raise UnreadableAnswer(f"the answer counts {answer.resultsCount} bars and holds none")
+
+
+def _array(results: msgspec.Raw) -> msgspec.Raw:
+    """Return the array of results; none and null are an empty one."""
+    return msgspec.Raw(b"[]") if results == _NULL else results
 
 
 def _pieces(results: bytes) -> Iterator[bytes]:

@@ -1,5 +1,6 @@
 """Massive's refusals: the outcome that an answer without data names."""
 
+import re
 from typing import Final
 
 import msgspec
@@ -24,6 +25,11 @@ class Refusal(msgspec.Struct):
 
 
 _REFUSAL: Final = msgspec.json.Decoder(Refusal)
+_DATA: Final = {"OK", "DELAYED"}
+_SLOW_DOWN: Final = re.compile(
+    r"maximum requests|rate.?limit|too many requests|requests per (second|minute|hour|day)", re.I
+)
+_KEY: Final = re.compile(r"\bapi.?key\b", re.I)
 
 
 def refusal_in(response: Response) -> Refusal:
@@ -39,9 +45,7 @@ def refuse_errors(response: Response) -> None:
     status = response.status
     if status == 200:
         return
-    refusal = refusal_in(response)
-    said = (refusal.message or refusal.error).strip()[:200]
-    detail = f": {said}" if said else ""
+    detail = _detail(refusal_in(response))
     if status == 401:
         raise Unauthorised(f"the provider refused the key in MASSIVE_API_KEY (401){detail}")
     if status == 403:
@@ -52,3 +56,39 @@ def refuse_errors(response: Response) -> None:
     if status in {408, 425} or status >= 500:
         raise ProviderUnavailable(f"the provider answered {status}{detail}", wait_s)
     raise ProviderError(f"the provider answered {status}{detail}")
+
+
+def refuse_status(status: str) -> None:
+    """Refuse an answer that says in its body that it is none.
+
+    Raises
+    ------
+    ProviderError
+        If its status is neither OK nor DELAYED.
+    """
+    if status not in _DATA:
+        raise ProviderError(f"the provider answered with status {status[:40]!r}")
+
+
+def refuse_said(response: Response) -> None:
+    """Raise the outcome that the body of an answer with status 200 names, if it names one.
+
+    Its words decide, as the HTTP status would have: seen were rate limits and refusals.
+    """
+    refusal = refusal_in(response)
+    if refusal.status in {*_DATA, ""}:
+        return
+    detail = _detail(refusal)
+    if _SLOW_DOWN.search(detail):
+        wait_s = retry_after_s(response.headers)
+        raise RateLimited(f"the provider asked to slow down (in a 200){detail}", wait_s)
+    if refusal.status == "NOT_AUTHORIZED":
+        raise NotEntitled(f"the plan doesn't include this data (in a 200){detail}")
+    if _KEY.search(detail):
+        raise Unauthorised(f"the provider refused the key in MASSIVE_API_KEY (in a 200){detail}")
+    raise ProviderError(f"the provider answered with status {refusal.status[:40]!r}{detail}")
+
+
+def _detail(refusal: Refusal) -> str:
+    said = (refusal.message or refusal.error).strip()[:200]
+    return f": {said}" if said else ""

@@ -6,7 +6,8 @@ from typing import Final, TypeVar
 import msgspec
 
 from backfill.core.wire import DatedName, Dividend, Names, Owner, Reference, Split
-from backfill.errors import ProviderError, UnreadableAnswer
+from backfill.errors import UnreadableAnswer
+from backfill.providers.massive_errors import refuse_status
 
 
 class _Ticker(msgspec.Struct):
@@ -28,8 +29,9 @@ class _Listed(msgspec.Struct):
 
 class _Tickers(msgspec.Struct):
     status: str
-    results: list[_Listed]
+    results: list[_Listed] | None
     next_url: str | None = None
+    count: int = 0
 
 
 class _Named(msgspec.Struct):
@@ -52,6 +54,8 @@ class _Events(msgspec.Struct):
 
 
 class _Split(msgspec.Struct):
+    """A stock dividend is one, too: it comes with its ratio, and an ``adjustment_type``."""
+
     ticker: str
     execution_date: date
     split_from: float
@@ -60,23 +64,32 @@ class _Split(msgspec.Struct):
 
 class _Splits(msgspec.Struct):
     status: str
-    results: list[_Split] = []
+    results: list[_Split] | None = None
     next_url: str | None = None
+    count: int = 0
 
 
 class _Dividend(msgspec.Struct):
+    """``dividend_type`` is the older lists' word for what is ``distribution_type`` now."""
+
     ticker: str
     ex_dividend_date: date
     cash_amount: float
-    dividend_type: str
+    distribution_type: str = ""
+    dividend_type: str = "unknown"
     currency: str = "USD"
     pay_date: date | None = None
 
 
 class _Dividends(msgspec.Struct):
     status: str
-    results: list[_Dividend] = []
+    results: list[_Dividend] | None = None
     next_url: str | None = None
+    count: int = 0
+
+
+_TYPES: Final = {"CD": "recurring", "SC": "special"}
+"""What the older list's types are called now; capital gains (LT, ST) keep their names."""
 
 
 _T = TypeVar("_T")
@@ -116,17 +129,16 @@ def names_in(body: bytes) -> Names:
 def owners_in(body: bytes) -> tuple[list[Owner], str | None]:
     """Return a page of the list of tickers, and the address of the next page."""
     answer = _decoded(_TICKERS, body)
-    refuse_status(answer.status)
-    return [Owner(row.ticker, row.composite_figi) for row in answer.results], answer.next_url
+    rows = _rows(answer.status, answer.count, answer.results)
+    return [Owner(row.ticker, row.composite_figi) for row in rows], answer.next_url
 
 
 def splits_in(body: bytes) -> tuple[list[Split], str | None]:
     """Return a page of splits, as listed, and the address of the next page."""
     answer = _decoded(_SPLITS, body)
-    refuse_status(answer.status)
     splits = [
         Split(row.ticker, row.execution_date, row.split_from, row.split_to)
-        for row in answer.results
+        for row in _rows(answer.status, answer.count, answer.results)
     ]
     return splits, answer.next_url
 
@@ -134,31 +146,26 @@ def splits_in(body: bytes) -> tuple[list[Split], str | None]:
 def dividends_in(body: bytes) -> tuple[list[Dividend], str | None]:
     """Return a page of dividends, as listed, and the address of the next page."""
     answer = _decoded(_DIVIDENDS, body)
-    refuse_status(answer.status)
     dividends = [
         Dividend(
             row.ticker,
             row.ex_dividend_date,
             row.cash_amount,
-            row.dividend_type,
+            row.distribution_type or _TYPES.get(row.dividend_type, row.dividend_type),
             row.currency,
             row.pay_date,
         )
-        for row in answer.results
+        for row in _rows(answer.status, answer.count, answer.results)
     ]
     return dividends, answer.next_url
 
 
-def refuse_status(status: str) -> None:
-    """Refuse an answer that says in its body that it is none.
-
-    Raises
-    ------
-    ProviderError
-        If its status is neither OK nor DELAYED.
-    """
-    if status not in {"OK", "DELAYED"}:
-        raise ProviderError(f"the provider answered with status {status[:40]!r}")
+def _rows(status: str, count: int, rows: list[_T] | None) -> list[_T]:
+    """Return the rows of a list; null is none of them, where none is counted."""
+    refuse_status(status)
+    if count and not rows:
+        raise UnreadableAnswer(f"the answer counts {count} rows and holds none")
+    return rows or []
 
 
 def _decoded(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:

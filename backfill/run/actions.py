@@ -13,7 +13,16 @@ from backfill.core.calendar import Calendar
 from backfill.core.plan import final_session
 from backfill.core.splits import usable
 from backfill.core.wire import Dividend, Request, Response, Split
-from backfill.errors import BadAnswer, DatabaseError, SeriesError, SharedFault, Stopped
+from backfill.errors import (
+    BadAnswer,
+    DatabaseError,
+    NotEntitled,
+    ProviderError,
+    ProviderUnavailable,
+    SeriesError,
+    SharedFault,
+    Stopped,
+)
 from backfill.run.stream import Context
 from backfill.store import actions as store
 from backfill.store.bars import Counts
@@ -137,7 +146,7 @@ class ActionsDesk:
         asked: set[str] = set()
         while request is not None and len(asked) < self._most_pages():
             asked.add(request.target)
-            page, following = await context.client.fetch(request, kind.read, asker=kind.name)
+            page, following = await self._fetch(kind, request)
             if following is not None and following.target in asked:
                 raise BadAnswer("the provider names the same next page twice")
             reached = max((kind.day_of(one) for one in page), default=since)
@@ -149,6 +158,18 @@ class ActionsDesk:
             newest = kind.ask(self._today - kind.newest)
             page, _ = await context.client.fetch(newest, kind.read, asker=kind.name)
             await context.database.run(lambda connection: kind.keep(connection, page))
+
+    async def _fetch(
+        self, kind: _Kind[_Action], request: Request
+    ) -> tuple[list[_Action], Request | None]:
+        """Ask for a page, or for what the provider has instead where it refuses the request."""
+        client = self._context.client
+        try:
+            return await client.fetch(request, kind.read, asker=kind.name)
+        except (NotEntitled, ProviderError) as error:
+            if request.instead is None or isinstance(error, ProviderUnavailable):
+                raise
+            return await client.fetch(request.instead, kind.read, asker=kind.name)
 
     async def _write(
         self,

@@ -208,7 +208,7 @@ def test_a_listing_without_room_under_max_calls_is_left_to_the_next_run(
 def test_a_listing_that_is_refused_costs_no_series_and_waits_for_another_session(
     simulator: Simulator, run: Run, database_url: str
 ) -> None:
-    simulator.inject(Fault(action=Action.STATUS, status=403, path="/v3/reference/splits"))
+    simulator.inject(Fault(action=Action.STATUS, status=403, path="/splits"))
     first = run("2024-06-12", "SPLT")
     assert (first.code, first.json["status"], first.json["failures"]) == (0, "ok", [])
     [warning] = [event for event in first.events if event["event"] == "actions.not_listed"]
@@ -224,6 +224,17 @@ def test_a_listing_that_is_refused_costs_no_series_and_waits_for_another_session
     assert statuses(database_url, "SPLT") == [("2024-06-10", "applied")]
 
 
+@pytest.mark.parametrize("status", [403, 404])
+def test_where_the_newer_list_is_refused_or_absent_the_older_one_is_read(
+    simulator: Simulator, run: Run, database_url: str, status: int
+) -> None:
+    simulator.inject(Fault(action=Action.STATUS, status=status, path="/stocks/v1/"))
+    first = run("2024-06-12", "SPLT", "--from", "2024-06-03")
+    assert (first.code, first.json["failures"]) == (0, [])
+    assert lookups(simulator) == ["splits", "splits", "dividends", "dividends"]
+    assert statuses(database_url, "SPLT") == [("2024-06-10", "applied")]
+
+
 def listing(*splits: tuple[str, str]) -> Fault:
     """A whole listing of ten-for-one splits, in place of the true one."""
     rows = [
@@ -231,7 +242,7 @@ def listing(*splits: tuple[str, str]) -> Fault:
         for ticker, day in splits
     ]
     body = json.dumps({"status": "OK", "results": rows})
-    return Fault(action=Action.STATUS, status=200, body=body, path="/v3/reference/splits")
+    return Fault(action=Action.STATUS, status=200, body=body, path="/splits")
 
 
 def test_a_split_that_a_whole_listing_no_longer_names_is_applied_no_longer(

@@ -328,8 +328,8 @@ def test_the_newest_day_of_a_thousand_symbols_is_one_call_and_two_days_are_two(
         assert ended.json["bars"]["inserted"] == 1000 * len(days)
         looked_up = [call.path for call in simulator.calls[sent:] if call.kind == "lookup"]
         assert set(looked_up) <= {
-            "/v3/reference/splits",
-            "/v3/reference/dividends",
+            "/stocks/v1/splits",
+            "/stocks/v1/dividends",
             "/v3/reference/tickers",
         }
     for ticker in everybody[::25]:

@@ -172,8 +172,8 @@ def test_a_series_begins_at_its_listing_after_one_look_up_of_that_and_one_of_its
     assert [call.path for call in simulator.calls if call.kind == "lookup"] == [
         "/v3/reference/tickers/NEWCO",
         "/vX/reference/tickers/NEWCO/events",
-        "/v3/reference/splits",
-        "/v3/reference/dividends",
+        "/stocks/v1/splits",
+        "/stocks/v1/dividends",
     ]
     for timeframe in (Timeframe.d1, Timeframe.h1):
         rows = stored_bars(database_url, "NEWCO", timeframe)

@@ -443,3 +443,58 @@ def test_a_grouped_day_that_the_plan_does_not_include_is_not_entitled() -> None:
     refusal = {"status": "NOT_AUTHORIZED", "message": "upgrade"}
     with pytest.raises(NotEntitled, match="upgrade"):
         MASSIVE.read_grouped(Response(403, {}, json.dumps(refusal).encode()), "raw")
+
+
+@pytest.mark.parametrize("results", [{}, {"results": None}, {"results": []}])
+def test_null_where_nothing_is_counted_is_an_empty_answer(results: dict[str, Any]) -> None:
+    assert len(read(EMPTY | results).bars) == 0
+    grouped = Response(200, {}, json.dumps(GROUPED | results).encode())
+    assert len(MASSIVE.read_grouped(grouped, "raw").bars) == 0
+    listing = Response(200, {}, json.dumps({"status": "OK", "count": 0} | results).encode())
+    assert MASSIVE.read_splits(listing) == ([], None)
+    assert MASSIVE.read_dividends(listing) == ([], None)
+
+
+def test_null_where_something_is_counted_is_none() -> None:
+    for body in (EMPTY | {"resultsCount": 2, "results": None},):
+        with pytest.raises(UnreadableAnswer, match="counts 2 bars"):
+            read(body)
+    listing = Response(200, {}, b'{"status": "OK", "count": 2, "results": null}')
+    for list_of in (MASSIVE.read_splits, MASSIVE.read_dividends, MASSIVE.read_owners):
+        with pytest.raises(UnreadableAnswer, match="counts 2 rows"):
+            list_of(listing)
+
+
+EXCEEDED: Final = "You've exceeded the maximum requests per minute, please wait"
+
+
+@pytest.mark.parametrize(
+    ("said", "outcome", "words"),
+    [
+        ({"status": "ERROR", "error": "Backend timeout"}, ProviderError, "Backend timeout"),
+        ({"status": "ERROR", "message": "Sorry"}, ProviderError, "'ERROR': Sorry"),
+        ({"status": "ERROR"}, ProviderError, "'ERROR'"),
+        ({"status": "ERROR", "error": EXCEEDED}, RateLimited, "exceeded the maximum"),
+        ({"status": "ERROR", "error": "Rate limit reached"}, RateLimited, "Rate limit"),
+        ({"status": "NOT_AUTHORIZED", "message": "Upgrade"}, NotEntitled, "Upgrade"),
+        ({"status": "ERROR", "error": "Unknown API Key"}, Unauthorised, "Unknown API Key"),
+    ],
+)
+@pytest.mark.parametrize("rest", [{}, EMPTY, {"results": None}, {"results": [BAR]}])
+def test_a_200_that_says_it_is_an_error_is_one_in_the_provider_s_words(
+    said: dict[str, Any], outcome: type[Exception], words: str, rest: dict[str, Any]
+) -> None:
+    response = Response(200, {"retry-after": "7"}, json.dumps(rest | said).encode())
+    for answered in (
+        lambda: MASSIVE.read_bars(response, AAPL, "raw"),
+        lambda: MASSIVE.read_grouped(response, "raw"),
+        lambda: MASSIVE.read_splits(response),
+        lambda: MASSIVE.read_dividends(response),
+        lambda: MASSIVE.read_owners(response),
+        lambda: MASSIVE.read_reference(response, AAPL),
+        lambda: MASSIVE.read_names(response),
+    ):
+        with pytest.raises(outcome, match=words) as refused:
+            answered()
+        assert type(refused.value) is outcome
+        assert getattr(refused.value, "retry_after_s", 7) == 7

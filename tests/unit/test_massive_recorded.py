@@ -16,6 +16,7 @@ from backfill.core.series import Alias, Symbol, aliases_of
 from backfill.core.timeframe import DAY_MS, Timeframe
 from backfill.core.wire import (
     DatedName,
+    Dividend,
     GroupedDay,
     Kind,
     Names,
@@ -51,7 +52,11 @@ def recorded(name: str) -> bytes:
 
 def published() -> Iterator[tuple[str, bytes]]:
     """The path and the body of every example in the provider's own description."""
-    for path, methods in json.loads(recorded("openapi-subset.json"))["paths"].items():
+    described = [
+        json.loads(recorded(name))["paths"]
+        for name in ("openapi-subset.json", "openapi-2026-04-subset.json")
+    ]
+    for path, methods in (described[0] | described[1]).items():
         for media, content in methods["get"]["responses"]["200"]["content"].items():
             example = content.get("example", content.get("schema", {}).get("example"))
             if example is not None:
@@ -65,6 +70,10 @@ def split_bars(body: bytes, symbol: Symbol = AAPL) -> Page:
 
 def splits(body: bytes) -> tuple[list[Split], Request | None]:
     return MASSIVE.read_splits(Response(200, {}, body))
+
+
+def dividends(body: bytes) -> tuple[list[Dividend], Request | None]:
+    return MASSIVE.read_dividends(Response(200, {}, body))
 
 
 def reference(body: bytes) -> Reference:
@@ -86,6 +95,7 @@ def owners(body: bytes) -> tuple[list[Owner], Request | None]:
 READERS: Final[dict[str, Callable[[bytes], Any]]] = {
     "bars": split_bars,
     "splits": splits,
+    "dividends": dividends,
     "reference": reference,
     "names": names,
     "owners": owners,
@@ -95,11 +105,12 @@ READ_BY: Final = {
     "aggs-AAPL-day-2005-04-01-2005-04-04.json": "bars",
     "splits.json": "splits",
     "ticker-AAPL.json": "reference",
-    "dividends.json": None,
+    "dividends.json": "dividends",
     "events-META.json": "names",
     "grouped-stocks.json": "grouped",
     "tickers-page1.json": "owners",
     "openapi-subset.json": None,
+    "openapi-2026-04-subset.json": None,
 }
 
 
@@ -214,6 +225,9 @@ OWN_READER: Final = {
     "/v2/aggs/grouped/locale/us/market/stocks/{date} application/json": "grouped",
     "/v2/aggs/grouped/locale/global/market/crypto/{date} application/json": "crypto grouped",
     "/v3/reference/splits application/json": "splits",
+    "/stocks/v1/splits application/json": "splits",
+    "/v3/reference/dividends application/json": "dividends",
+    "/stocks/v1/dividends application/json": "dividends",
     "/v3/reference/tickers/{ticker} application/json": "reference",
 }
 
@@ -277,6 +291,20 @@ def test_the_published_page_of_splits_asks_for_the_next_one_as_a_look_up() -> No
     assert following is not None
     assert following.target.startswith("https://api.massive.com/v3/splits/AAPL?cursor=")
     assert following.kind is Kind.lookup
+
+
+def test_the_newer_lists_are_read_as_they_are_published() -> None:
+    assert splits(PUBLISHED["/stocks/v1/splits application/json"]) == (
+        [Split("AAPL", date(2005, 2, 28), 1.0, 2.0)],
+        None,
+    )
+    paid = Dividend("AAPL", date(2025, 8, 11), 0.26, "recurring", "USD", date(2025, 8, 14))
+    assert dividends(PUBLISHED["/stocks/v1/dividends application/json"]) == ([paid], None)
+
+
+def test_both_lists_of_dividends_tell_in_one_word_how_they_recur() -> None:
+    listed, _ = dividends(recorded("dividends.json"))
+    assert {one.dividend_type for one in listed} == {"recurring"}
 
 
 def test_the_published_reference_tells_the_listing_date() -> None:

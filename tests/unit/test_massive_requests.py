@@ -127,8 +127,29 @@ def test_look_ups_are_counted_apart_from_bars() -> None:
     assert MASSIVE.reference(stock()).kind is Kind.lookup
     splits = MASSIVE.splits(date(2024, 7, 3))
     assert splits.kind is Kind.lookup
-    assert splits.target == "/v3/reference/splits"
-    assert splits.params == {"execution_date.gte": "2024-07-03", "order": "asc", "limit": "1000"}
+    assert splits.target == "/stocks/v1/splits"
+    assert splits.params == {
+        "execution_date.gte": "2024-07-03", "sort": "execution_date.asc", "limit": "5000",
+    }  # fmt: skip
+    dividends = MASSIVE.dividends(date(2024, 7, 3))
+    assert (dividends.kind, dividends.target) == (Kind.lookup, "/stocks/v1/dividends")
+    assert dividends.params == {
+        "ex_dividend_date.gte": "2024-07-03", "sort": "ex_dividend_date.asc", "limit": "5000",
+    }  # fmt: skip
+
+
+def test_where_the_newer_lists_are_refused_the_older_ones_are_asked() -> None:
+    for request, name, day in (
+        (MASSIVE.splits(date(2024, 7, 3)), "splits", "execution_date"),
+        (MASSIVE.dividends(date(2024, 7, 3)), "dividends", "ex_dividend_date"),
+    ):
+        older = request.instead
+        assert older is not None
+        assert (older.kind, older.target) == (Kind.lookup, f"/v3/reference/{name}")
+        assert older.params == {
+            f"{day}.gte": "2024-07-03", "sort": day, "order": "asc", "limit": "1000",
+        }  # fmt: skip
+        assert older.instead is None
 
 
 def test_the_key_is_in_a_header_and_nowhere_else() -> None:

@@ -288,6 +288,9 @@ def test_the_free_plan_counts_two_years_from_a_leap_day() -> None:
         "/v3/reference/splits?limit=1001",
         "/v3/reference/splits?execution_date.gte=soon",
         "/v3/reference/splits?sort=split_to",
+        "/stocks/v1/splits?limit=5001",
+        "/stocks/v1/splits?sort=execution_date.up",
+        "/stocks/v1/dividends?sort=cash_amount.asc",
         "/v2/aggs/grouped/locale/us/market/stocks/today",
     ],
 )
@@ -359,6 +362,21 @@ def test_splits_are_filtered_sorted_and_paged() -> None:
     }
     assert get("/v3/reference/splits?execution_date.lt=2019-06-05")["results"] == []
     assert len(get("/v3/reference/splits?execution_date=2024-06-10")["results"]) == 1
+
+
+def test_the_newer_lists_hold_the_same_under_other_names_and_in_other_orders() -> None:
+    def rows(url: str) -> list[dict[str, Any]]:
+        return [row for page in pages(url) for row in page["results"]]
+
+    newer, older = rows("/stocks/v1/splits?limit=2"), rows("/v3/reference/splits?limit=1000")
+    assert [{name: row[name] for name in older[0]} for row in newer] == older
+    assert {row["adjustment_type"] for row in newer} == {"forward_split", "reverse_split"}
+    ascending = rows("/stocks/v1/splits?sort=execution_date.asc&limit=5000")
+    assert ascending == sorted(newer, key=lambda row: (row["execution_date"], row["ticker"]))
+    paid = rows("/stocks/v1/dividends?limit=3")
+    assert [row["ticker"] for row in paid] == sorted(row["ticker"] for row in paid)
+    assert {row["distribution_type"] for row in paid} == {"recurring"}
+    assert len(paid) == len(rows("/v3/reference/dividends"))
 
 
 def test_a_split_is_listed_from_its_announcement_on() -> None:

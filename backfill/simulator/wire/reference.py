@@ -12,6 +12,7 @@ from backfill.simulator.wire.protocol import Answer, Ask, day_in
 Row = dict[str, Any]
 
 _MOST: Final = 1000
+_MOST_OF_STOCKS: Final = 5000
 _COMPARE: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "": eq,
     ".gte": ge,
@@ -29,18 +30,44 @@ _DATES: Final = {
 
 
 def splits(ask: Ask) -> Answer:
-    """Answer ``/v3/reference/splits``: a split is listed from its announcement on."""
-    rows = [_split(split) for split in ask.market.splits() if split.announced <= _today(ask)]
+    """Answer ``/stocks/v1/splits``: a split is listed from its announcement on."""
+    rows = [
+        _split(split)
+        | {
+            "adjustment_type": (
+                "forward_split" if split.split_to > split.split_from else "reverse_split"
+            ),
+            "historical_adjustment_factor": split.split_from / split.split_to,
+            "id": f"E{split.ticker}{split.execution_date}",
+        }
+        for split in _announced(ask)
+    ]
+    return _page_of_stocks(ask, rows, ("execution_date", "ticker"), "execution_date.desc")
+
+
+def old_splits(ask: Ask) -> Answer:
+    """Answer the deprecated ``/v3/reference/splits``."""
+    rows = [_split(split) for split in _announced(ask)]
     return _listed(ask, rows, ("ticker", "execution_date"), "execution_date", "desc", 10)
 
 
 def dividends(ask: Ask) -> Answer:
-    """Answer ``/v3/reference/dividends``: a dividend is listed from its declaration on."""
+    """Answer ``/stocks/v1/dividends``: a dividend is listed from its declaration on."""
     rows = [
         _dividend(dividend)
-        for dividend in ask.market.dividends()
-        if dividend.declaration_date <= _today(ask)
+        | {
+            "currency": "USD",
+            "distribution_type": "recurring",
+            "id": f"E{dividend.ticker}{dividend.ex_dividend_date}",
+        }
+        for dividend in _declared(ask)
     ]
+    return _page_of_stocks(ask, rows, ("ticker", "ex_dividend_date"), "ticker.asc")
+
+
+def old_dividends(ask: Ask) -> Answer:
+    """Answer the deprecated ``/v3/reference/dividends``."""
+    rows = [_dividend(dividend) | {"dividend_type": "CD"} for dividend in _declared(ask)]
     fields = ("ticker", "ex_dividend_date", "record_date", "declaration_date", "pay_date")
     return _listed(ask, rows, fields, "ex_dividend_date", "desc", 10)
 
@@ -84,10 +111,27 @@ def ticker_events(ask: Ask, ticker: str) -> Answer:
 def _listed(
     ask: Ask, rows: list[Row], fields: Iterable[str], sort: str, order: str, limit: int
 ) -> Answer:
-    """Answer with one page of the rows that the query's filters leave."""
+    """Answer with one page of a list of the reference."""
     parameters = ask.parameters()
     size = ask.page_size(parameters, limit, _MOST)
     sort, order = parameters.get("sort", sort), parameters.get("order", order)
+    body = _page(ask, rows, fields, sort, order, size)
+    return Answer(200, body | {"count": len(body["results"])})
+
+
+def _page_of_stocks(ask: Ask, rows: list[Row], fields: Iterable[str], sort: str) -> Answer:
+    """Answer with one page of a list below ``/stocks/v1``, sorted by one column."""
+    parameters = ask.parameters()
+    size = ask.page_size(parameters, 100, _MOST_OF_STOCKS)
+    column, _, order = parameters.get("sort", sort).partition(".")
+    return Answer(200, _page(ask, rows, fields, column, order, size))
+
+
+def _page(
+    ask: Ask, rows: list[Row], fields: Iterable[str], sort: str, order: str, size: int
+) -> Row:
+    """Return one page of the rows that the query's filters leave, with the next one's address."""
+    parameters = ask.parameters()
     if order not in {"asc", "desc"} or sort not in fields:
         ask.refuse(400, error=f"rows can't be sorted by {sort} {order}")
     for name in fields:
@@ -102,10 +146,19 @@ def _listed(
     rows.sort(key=itemgetter(sort), reverse=order == "desc")
     start = int(parameters.get("start", "0"))
     page = rows[start : start + size]
-    body: Row = {"results": page, "status": "OK", "request_id": ask.request_id, "count": len(page)}
+    body: Row = {"results": page, "status": "OK", "request_id": ask.request_id}
     if start + size < len(rows):
         body["next_url"] = ask.next_url(ask.path, parameters | {"start": start + size})
-    return Answer(200, body)
+    return body
+
+
+def _announced(ask: Ask) -> list[Split]:
+    return [split for split in ask.market.splits() if split.announced <= _today(ask)]
+
+
+def _declared(ask: Ask) -> list[Dividend]:
+    dividends = ask.market.dividends()
+    return [dividend for dividend in dividends if dividend.declaration_date <= _today(ask)]
 
 
 def _split(split: Split) -> Row:
@@ -121,7 +174,6 @@ def _dividend(dividend: Dividend) -> Row:
     return {
         "cash_amount": dividend.cash_amount,
         "declaration_date": dividend.declaration_date.isoformat(),
-        "dividend_type": "CD",
         "ex_dividend_date": dividend.ex_dividend_date.isoformat(),
         "frequency": dividend.frequency,
         "pay_date": dividend.pay_date.isoformat(),

@@ -8,6 +8,8 @@ from backfill.simulator.wire.aggregates import aggregates, grouped
 from backfill.simulator.wire.protocol import Answer, Ask, Refused, refusal
 from backfill.simulator.wire.reference import (
     dividends,
+    old_dividends,
+    old_splits,
     splits,
     ticker_details,
     ticker_events,
@@ -20,8 +22,10 @@ _ROUTES: Final[tuple[tuple[re.Pattern[str], Callable[..., Answer]], ...]] = tupl
         (r"/v2/aggs/ticker/([^/]+)/range/([^/]+)/([^/]+)/([^/]+)/([^/]+)", aggregates),
         (r"/v2/aggs/grouped/locale/us/market/(stocks)/([^/]+)", grouped),
         (r"/v2/aggs/grouped/locale/global/market/(crypto)/([^/]+)", grouped),
-        (r"/v3/reference/splits", splits),
-        (r"/v3/reference/dividends", dividends),
+        (r"/stocks/v1/splits", splits),
+        (r"/stocks/v1/dividends", dividends),
+        (r"/v3/reference/splits", old_splits),
+        (r"/v3/reference/dividends", old_dividends),
         (r"/v3/reference/tickers", tickers),
         (r"/v3/reference/tickers/([^/]+)", ticker_details),
         (r"/vX/reference/tickers/([^/]+)/events", ticker_events),
