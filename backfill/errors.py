@@ -21,7 +21,9 @@
     │   ├── BadAnswer
     │   │   └── UnreadableAnswer   retried: a body that is no JSON of the expected shape
     │   ├── SourceMismatch
-    │   └── RowsDropped
+    │   ├── RowsDropped
+    │   └── NotKept                what is written of it in the tables can't be meant
+    │       └── NoCalendar
     ├── LeaseLost                  the series is another run's now: skipped, nothing failed
     └── Stopped                    the run ends early and can be resumed
         ├── LimitReached           exit 5   --deadline or --max-calls
@@ -146,6 +148,16 @@ class RowsDropped(SeriesError):
     """The table of bars has a rule of its own by which it didn't keep what was written."""
 
     outcome = "database_error"
+
+
+class NotKept(SeriesError):
+    """What the tables say of a series can't be meant: a depth, a calendar, a timeframe."""
+
+    outcome = "database_error"
+
+
+class NoCalendar(NotKept):
+    """A symbol's calendar isn't one that is kept, or has no session."""
 
 
 class LeaseLost(BackfillError):

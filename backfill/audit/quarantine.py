@@ -7,18 +7,22 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
+import structlog
 
 from backfill.core.bars import IntColumn
 from backfill.core.coverage import Spans
 from backfill.core.grid import Grid
 from backfill.core.series import Series
 from backfill.core.timeframe import Timeframe
+from backfill.errors import NoCalendar
 from backfill.store import progress, status, universe
 from backfill.store.empty import reopen
 from backfill.store.pool import Connection, Database
 from backfill.store.quarantine import Choice, QuarantinedBar, quarantined_bars
 from backfill.store.sessions import load_calendar
 from backfill.store.times import to_ms
+
+log = structlog.stdlib.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,10 @@ async def retry(database: Database, choice: Choice, feed: str, today: date) -> l
     lacking = [bar for bar in bars if not bar.stored and "@" not in bar.symbol]
     found: list[Reopened] = []
     for ticker, group in groupby(lacking, key=lambda bar: bar.symbol):
-        found += await _retry(database, ticker, list(group), feed, today)
+        try:
+            found += await _retry(database, ticker, list(group), feed, today)
+        except NoCalendar as error:
+            log.warning("series.left_out", symbol=ticker, message=str(error))
     return found
 
 

@@ -3,21 +3,25 @@
 from dataclasses import dataclass
 from datetime import date, datetime
 
+import structlog
+
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span
 from backfill.core.plan import frontier_ms, wanted_span
-from backfill.core.series import Progress, Series, SymbolId
+from backfill.core.series import Progress, Series, Symbol, SymbolId
 from backfill.core.target import life_of
 from backfill.core.terms import Terms
 from backfill.core.timeframe import Timeframe
-from backfill.core.when import parse_since
-from backfill.errors import UsageError
+from backfill.errors import NoCalendar, NotKept, UsageError
 from backfill.run.job import EVERYTHING, Scope
 from backfill.settings import Settings
 from backfill.store import progress, status, universe
 from backfill.store.pool import Connection, Database
 from backfill.store.sessions import load_calendar
 from backfill.store.times import to_ms
+from backfill.store.universe import WatchEntry
+
+log = structlog.stdlib.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +75,14 @@ async def tracked_series(
             if symbol.retired_on is None
         }
         watchlist = await universe.watched(connection)
+        since: dict[SymbolId, date] = {}
         for entry in watchlist:
-            if entry.paused:
+            if entry.paused or not _noted(entry, now.date(), since):
                 symbols.pop(entry.symbol.id, None)
         keys = {(entry.symbol.id, one) for entry in watchlist for one in entry.timeframes}
         keys.update(await status.claimed_series(connection))
         kept = [Series(symbols[key], one) for key, one in keys if key in symbols]
-        found = [one for one in kept if scope.holds(one)]
-        since = {
-            entry.symbol.id: parse_since(entry.since, now.date())
-            for entry in watchlist
-            if entry.since
-        }
+        found = [one for one in kept if scope.holds(one) and _can_be_meant(one.symbol)]
         return found, since, await progress.load_progress(connection, found)
 
     found, since, known = await database.run(load)
@@ -93,12 +93,15 @@ async def tracked_series(
         )
     order = list(Timeframe)
     found.sort(key=lambda one: (one.symbol.ticker, order.index(one.timeframe)))
-    calendars = {}
+    calendars: dict[str, Calendar] = {}
     for name in sorted({one.symbol.calendar for one in found}):
         first = min([default, *since.values(), settings.terms.window_start(now.date())])
-        calendars[name] = await load_calendar(
-            database, name, settings.provider.feed, first, now.date(), settings.night
-        )
+        try:
+            calendars[name] = await load_calendar(
+                database, name, settings.provider.feed, first, now.date(), settings.night
+            )
+        except NoCalendar as error:
+            log.warning("series.left_out", calendar=name, message=str(error))
     return [
         Tracked(
             one,
@@ -108,4 +111,23 @@ async def tracked_series(
             scope,
         )
         for one in found
+        if one.symbol.calendar in calendars
     ]
+
+
+def _noted(entry: WatchEntry, today: date, since: dict[SymbolId, date]) -> bool:
+    """Note how deep an entry is kept; whether that is a depth at all."""
+    try:
+        day = entry.since_day(today)
+    except NotKept as error:
+        log.warning("series.left_out", symbol=entry.symbol.ticker, message=str(error))
+        return False
+    if day is not None:
+        since[entry.symbol.id] = day
+    return True
+
+
+def _can_be_meant(symbol: Symbol) -> bool:
+    if symbol.doubt is not None:
+        log.warning("series.left_out", symbol=symbol.ticker, message=symbol.doubt)
+    return symbol.doubt is None

@@ -5,7 +5,7 @@ from typing import Final
 from backfill.core.checks import Reason
 from backfill.core.series import spelling, ticker_traits
 from backfill.core.timeframe import Timeframe
-from backfill.core.when import parse_bound, parse_instant
+from backfill.core.when import parse_bound, parse_clock
 from backfill.core.work import Mode
 from backfill.errors import UsageError
 from backfill.run.job import Job, Scope
@@ -59,7 +59,7 @@ def job(
         mode=modes.get((incremental, reload), Mode.default),
         first=parse_bound(first) if first is not None else None,
         last=parse_bound(last) if last is not None else None,
-        as_of=parse_instant(as_of) if as_of is not None else None,
+        as_of=parse_clock(as_of) if as_of is not None else None,
         max_calls=max_calls,
         deadline_s=deadline_s,
     )

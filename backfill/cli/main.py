@@ -238,11 +238,11 @@ def status(
     shape = arguments.status_format(form, as_json=as_json)
     settings = _settings()
     from backfill.cli import commands
-    from backfill.core.when import parse_instant
+    from backfill.core.when import parse_clock
     from backfill.present import prometheus as metrics
     from backfill.present import show
 
-    now = parse_instant(as_of) if as_of else None
+    now = parse_clock(as_of) if as_of else None
     if shape == "prometheus":
         health = asyncio.run(commands.health(settings, now))
         series = health.series
@@ -323,10 +323,10 @@ def gaps(
     scope = arguments.scope(symbol, timeframe, first, last)
     settings = _settings()
     from backfill.cli import foreground
-    from backfill.core.when import parse_instant
+    from backfill.core.when import parse_clock
     from backfill.present import show
 
-    now = parse_instant(as_of) if as_of else None
+    now = parse_clock(as_of) if as_of else None
     calls = max_calls if verify else None
     if repair:
         done = foreground.repair(settings, now, scope, calls)

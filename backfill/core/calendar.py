@@ -227,14 +227,14 @@ class Calendar:
 
 def day_begins(name: str, day: date, timeframe: Timeframe) -> int:
     """Where a day of a calendar begins for bars of a timeframe, as `Calendar.begins` says."""
-    midnight_ms = _local_ms(day, time(), ZoneInfo(ZONES[name]))
+    midnight_ms = _local_ms(day, time(), ZoneInfo(ZONES.get(name, "UTC")))
     return _begins(midnight_ms, EVENING_MS.get(name, 0), timeframe)
 
 
 def trade_date(name: str, ts_ms: int) -> date:
     """Return the trade date of a bar of a calendar, as `Calendar.trade_date` does."""
     at_ms = ts_ms + EVENING_MS.get(name, 0)
-    return datetime.fromtimestamp(at_ms / 1000, ZoneInfo(ZONES[name])).date()
+    return datetime.fromtimestamp(at_ms / 1000, ZoneInfo(ZONES.get(name, "UTC"))).date()
 
 
 def _begins(midnight_ms: int, evening_ms: int, timeframe: Timeframe) -> int:

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Final, NamedTuple, Self, TypeAlias
 from uuid import UUID
 
-from backfill.core.calendar import ALWAYS_OPEN
+from backfill.core.calendar import ALWAYS_OPEN, ZONES
 from backfill.core.coverage import Span, Spans
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import DatedName
@@ -63,6 +63,15 @@ class Symbol:
     def identity(self) -> tuple[object, ...]:
         """What decides under which tickers its bars are asked for, and whether at all."""
         return self.aliases, self.successor_figi, self.retired_on
+
+    @property
+    def doubt(self) -> str | None:
+        """What its row says that can't be meant, in one line; None if there is nothing."""
+        if self.calendar not in ZONES:
+            return f"its calendar is {self.calendar!r}, which is none of {', '.join(ZONES)}"
+        if {self.listed_on, self.delisted_on} & {date.min, date.max}:
+            return "it is listed or delisted at infinity: without a date the column is null"
+        return None
 
     def on(self, day: date) -> Self:
         """Return the symbol under the ticker that it had on a day."""

@@ -9,6 +9,8 @@ from backfill.errors import UsageError
 
 _WINDOW = re.compile(r"(\d+)/(\d+(?:\.\d+)?)([smhd])")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_MOST_CALLS = 1_000_000
+_LONGEST_S = 366 * 86400
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Quota:
         windows = []
         for part in text.split(","):
             match = _WINDOW.fullmatch(part.strip())
-            if match is None or int(match[1]) < 1 or float(match[2]) <= 0:
+            if match is None or not _is_window(int(match[1]), float(match[2]), match[3]):
                 raise UsageError(
                     f"quota {text!r} is not a list of calls/period like 5/60s or 8/60s,800/1d, "
                     "nor 'unlimited'"
@@ -65,6 +67,11 @@ class Quota:
     def seconds_per_call(self) -> float:
         """The fastest lasting pace that every window allows, in seconds per call."""
         return max((window.period_s / window.limit for window in self.windows), default=0.0)
+
+
+def _is_window(limit: int, length: float, unit: str) -> bool:
+    """Whether it allows a call, and no more than a ledger can hold for as long as it lasts."""
+    return 1 <= limit <= _MOST_CALLS and 0 < length * _UNIT_S[unit] <= _LONGEST_S
 
 
 @dataclass(frozen=True, slots=True)

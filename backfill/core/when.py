@@ -9,6 +9,11 @@ from backfill.core.calendar import Calendar
 from backfill.core.timeframe import Timeframe
 from backfill.errors import UsageError
 
+EARLIEST_DAY: Final = date(1900, 1, 1)
+"""The first day that a range, a depth or a clock may name: no calendar is kept from before."""
+LATEST_DAY: Final = date(2199, 12, 31)
+"""The last day that a clock may show."""
+
 _LENGTH: Final = re.compile(r"(\d+)\s*(d|w|mo|y)")
 _LAST_DAY: Final = date.max - timedelta(days=1)
 _DAYS: Final = {"d": 1, "w": 7, "mo": 31, "y": 365}
@@ -16,9 +21,19 @@ _DAYS: Final = {"d": 1, "w": 7, "mo": 31, "y": 365}
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """One end of a range: a date names a session, an aware datetime an instant."""
+    """One end of a range: a date names a session, an aware datetime an instant.
+
+    Raises
+    ------
+    UsageError
+        If it lies before all that calendars know. A range may end as late as it likes.
+    """
 
     at: date | datetime
+
+    def __post_init__(self) -> None:
+        """See that it can be meant."""
+        _refuse_before_all(self.day, str(self.at))
 
     @property
     def day(self) -> date:
@@ -95,23 +110,56 @@ def parse_instant(text: str) -> datetime:
     raise UsageError(f"{text!r} has no time zone; write 2024-07-03T13:30:00Z")
 
 
+def parse_clock(text: str) -> datetime:
+    """Read an instant that a clock may show, as `parse_instant` does.
+
+    Raises
+    ------
+    UsageError
+        If it is none, or in a year that no calendar is kept for.
+    """
+    return checked_clock(parse_instant(text))
+
+
+def checked_clock(at: datetime) -> datetime:
+    """Return what a clock shows, if a calendar is kept for its year.
+
+    Raises
+    ------
+    UsageError
+        If none is.
+    """
+    _refuse_before_all(at.date(), str(at))
+    if at.date() > LATEST_DAY:
+        raise UsageError(f"'{at}' is after {LATEST_DAY}, where the calendars end")
+    return at
+
+
 def parse_since(text: str, today: date) -> date:
     """Read how deep to go: a date, or a length back from today such as ``2y``, ``6mo``, ``30d``.
 
     Raises
     ------
     UsageError
-        If it is neither.
+        If it is neither, or before all that calendars know.
     """
     match = _LENGTH.fullmatch(text.strip())
     try:
         if match:
-            return today - timedelta(days=int(match[1]) * _DAYS[match[2]])
-        return date.fromisoformat(text.strip())
+            day = today - timedelta(days=int(match[1]) * _DAYS[match[2]])
+        else:
+            day = date.fromisoformat(text.strip())
     except (ValueError, OverflowError):
         raise UsageError(
             f"{text!r} is not a date (2020-01-01) or a length (2y, 6mo, 30d)"
         ) from None
+    _refuse_before_all(day, text)
+    return day
+
+
+def _refuse_before_all(day: date, text: str) -> None:
+    if day < EARLIEST_DAY:
+        raise UsageError(f"{text!r} is before {EARLIEST_DAY}, where the calendars begin")
 
 
 def _ms(at: datetime) -> int:

@@ -12,6 +12,7 @@ import structlog
 
 from backfill.core.calendar import ALWAYS_OPEN
 from backfill.core.planning import calls_saved
+from backfill.core.when import checked_clock
 from backfill.core.work import Demand, Rules, Work
 from backfill.errors import DatabaseError, LimitReached, UnknownSymbol, UsageError
 from backfill.fetch.stop import StopSignal
@@ -34,6 +35,7 @@ from backfill.store.shape import bars_shape
 from backfill.store.times import to_ms
 
 _FINISH_S = 3.0
+_LONGEST_S = 1e8  # three years; a timer can't be set to much more
 
 log = structlog.stdlib.get_logger()
 
@@ -152,6 +154,8 @@ class _Run:
     async def _fetch(self, prepared: Prepared, rules: Rules, outcomes: Outcomes) -> None:
         settings = self._settings
         due = []
+        for series, error in prepared.refused.items():
+            outcomes.fail(series, error)
         for work, demand in prepared.work:
             for target in work.targets:
                 if target.refusal is not None:
@@ -247,6 +251,10 @@ def check(job: Job) -> None:
     """
     if job.symbols is not None and not job.symbols:
         raise UsageError("no symbol is named")
+    if job.as_of is not None:
+        checked_clock(job.as_of)
+    if job.deadline_s is not None and not 0 <= job.deadline_s <= _LONGEST_S:
+        raise UsageError(f"--deadline {job.deadline_s:g} is not a time from 0 to {_LONGEST_S:g} s")
     if job.first is not None and job.last is not None and job.first.is_after(job.last):
         raise UsageError(f"--from {job.first.at} is after --to {job.last.at}")
 
@@ -255,7 +263,7 @@ def _plan(prepared: Prepared, rules: Rules, settings: Settings) -> Plan:
     work = [work for work, _ in prepared.work]
     grouped = grouping(settings.provider, rules, prepared.work)
     saved = sum(calls_saved(one, rules) for one in work)
-    return Plan.of(work, settings.quota, saved, grouped)
+    return Plan.of(work, settings.quota, saved, grouped, prepared.refused)
 
 
 async def _rules(database: Database, settings: Settings, job: Job) -> tuple[Rules, date]:

@@ -1,6 +1,6 @@
 """The result of a run: the summary, its status and its exit code."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Self
@@ -12,7 +12,7 @@ from backfill.core.terms import Quota
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Split
 from backfill.core.work import Target, Work
-from backfill.errors import BackfillError, SharedFault, Stopped
+from backfill.errors import BackfillError, NotKept, SharedFault, Stopped
 from backfill.fetch.tally import Tally
 from backfill.store.bars import Counts
 from backfill.store.runs import RunEnd
@@ -129,14 +129,22 @@ class Plan:
     series: list[PlannedSeries]
 
     @classmethod
-    def of(cls, work: Sequence[Work], quota: Quota, calls_saved: int, grouping: Grouping) -> Self:
-        """Sum up pieces of work, some of which grouped calls close."""
+    def of(
+        cls,
+        work: Sequence[Work],
+        quota: Quota,
+        calls_saved: int,
+        grouping: Grouping,
+        refused: Mapping[Series, NotKept],
+    ) -> Self:
+        """Sum up pieces of work, some of which grouped calls close, and what can't be kept."""
         grouped, closed = len(grouping.sessions), set(grouping.work)
         series = [
             _planned(piece, target, pays=target is piece.targets[0], grouped=piece in closed)
             for piece in work
             for target in piece.targets
         ]
+        series += [_refused(one, error) for one, error in refused.items()]
         calls = sum(one.calls for one in series) + grouped
         return cls(
             calls=calls,
@@ -170,6 +178,20 @@ def _planned(work: Work, target: Target, *, pays: bool, grouped: bool) -> Planne
         last=_iso(hull.end_ms) if hull else None,
         derived_from=str(derived) if (derived := target.source.derived_from) else None,
         refusal=target.refusal.outcome if target.refusal else None,
+    )
+
+
+def _refused(series: Series, error: NotKept) -> PlannedSeries:
+    return PlannedSeries(
+        symbol=series.symbol.ticker,
+        timeframe=str(series.timeframe),
+        calls=0,
+        calls_max=0,
+        bars=0,
+        first=None,
+        last=None,
+        derived_from=None,
+        refusal=error.outcome,
     )
 
 

@@ -8,9 +8,8 @@ from backfill.core.calendar import Calendar
 from backfill.core.planning import plan_work
 from backfill.core.series import Series, Symbol, spelling, ticker_traits
 from backfill.core.timeframe import Timeframe
-from backfill.core.when import parse_since
 from backfill.core.work import Demand, Mode, Rules, Work
-from backfill.errors import EmptyWatchlist
+from backfill.errors import EmptyWatchlist, NoCalendar, NotKept
 from backfill.run.job import Job
 from backfill.settings import Settings
 from backfill.store import progress, universe
@@ -32,14 +31,18 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Everything a run will do, before it makes a call: each piece of work with its demand."""
+    """Everything a run will do, before it makes a call: each piece of work with its demand.
+
+    ``refused`` are the series of which the tables say what can't be meant, and what that is.
+    """
 
     work: list[tuple[Work, Demand]]
+    refused: dict[Series, NotKept]
 
     @property
     def series(self) -> list[Series]:
         """Every series of the run."""
-        return [series for work, _ in self.work for series in work.series]
+        return [*(series for work, _ in self.work for series in work.series), *self.refused]
 
 
 async def prepare(
@@ -55,7 +58,7 @@ async def prepare(
     EmptyWatchlist
         If the watchlist has no entry to run.
     """
-    entries = await _entries(database, settings, job, today, register=register)
+    entries, refused = await _entries(database, settings, job, today, register=register)
     series = [Series(entry.symbol, one) for entry in entries for one in entry.timeframes]
 
     async def load(connection: Connection) -> progress.Known:
@@ -64,13 +67,16 @@ async def prepare(
         return await progress.load_progress(connection, series, reopen_at)
 
     known = await database.run(load)
-    calendars = {
-        name: await _calendar(database, settings, name, entries, known, today)
-        for name in sorted({entry.symbol.calendar for entry in entries})
-    }
+    calendars: dict[str, Calendar] = {}
+    for name in sorted({entry.symbol.calendar for entry in entries}):
+        try:
+            calendars[name] = await _calendar(database, settings, name, entries, known, today)
+        except NoCalendar as error:
+            refused |= {one: error for one in series if one.symbol.calendar == name}
     work = [
         (piece, entry.demand)
         for entry in entries
+        if entry.symbol.calendar in calendars
         for piece in plan_work(
             entry.symbol,
             entry.timeframes,
@@ -82,12 +88,12 @@ async def prepare(
     ]
     if job.mode is Mode.repair:
         work = [(piece, demand) for piece, demand in work if piece.due]
-    return Prepared(work)
+    return Prepared(work, refused)
 
 
 async def _entries(
     database: Database, settings: Settings, job: Job, today: date, *, register: bool
-) -> list[Entry]:
+) -> tuple[list[Entry], dict[Series, NotKept]]:
     tickers = list(dict.fromkeys(job.symbols or ()))
 
     async def load(connection: Connection) -> tuple[list[Symbol], list[universe.WatchEntry]]:
@@ -108,18 +114,30 @@ async def _entries(
             )
     watched = {entry.symbol.ticker: entry for entry in watchlist}
     default_since = settings.since_day(today)
-    entries = []
+    entries: list[Entry] = []
+    refused: dict[Series, NotKept] = {}
     for symbol in symbols:
         entry = watched.get(symbol.ticker)
         own = entry.timeframes if entry else (Timeframe.d1,)
         asked = dict.fromkeys(job.timeframes or own)
         kept = [one for one in asked if one in own or not job.as_watched]
-        since = parse_since(entry.since, today) if entry and entry.since else default_since
+        try:
+            since = _depth(symbol, entry, today) or default_since
+        except NotKept as error:
+            refused |= {Series(symbol, one): error for one in kept}
+            continue
         priority = entry.priority if entry else 0
         demand = Demand(since, job.mode, job.first, job.last, priority)
         if kept:
             entries.append(Entry(symbol, kept, demand))
-    return entries
+    return entries, refused
+
+
+def _depth(symbol: Symbol, entry: universe.WatchEntry | None, today: date) -> date | None:
+    """Return how deep a symbol is kept, unless its rows say what can't be meant."""
+    if symbol.doubt is not None:
+        raise NotKept(symbol.doubt)
+    return entry.since_day(today) if entry else None
 
 
 async def _calendar(

@@ -235,6 +235,7 @@ class _Watch:
         series = {
             (entry.symbol.calendar, timeframe)
             for entry in entries
+            if entry.symbol.doubt is None
             for timeframe in self._job.timeframes or entry.timeframes
         }
         today = began.date()

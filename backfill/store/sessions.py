@@ -1,15 +1,19 @@
 """The calendar in the database: sessions, filled from exchange_calendars, and feeds' hours."""
 
-import warnings
 from collections.abc import Sequence
-from datetime import date, datetime, timedelta
-from typing import Any, Final, TypeAlias
+from datetime import date, timedelta
+from typing import Any, Final
+
+import structlog
 
 from backfill.core.calendar import ZONES, Calendar, Hours, Night, Session
+from backfill.core.when import EARLIEST_DAY
+from backfill.errors import NoCalendar
+from backfill.store.exchange import Listing, Row, list_sessions
 from backfill.store.pool import Connection, Database
 from backfill.store.times import to_ms
 
-_Row: TypeAlias = "tuple[date, datetime, datetime]"
+log = structlog.stdlib.get_logger()
 
 _EARLIEST: Final = date(2003, 1, 1)
 _AHEAD: Final = timedelta(days=60)
@@ -70,24 +74,40 @@ async def load_calendar(
     """Return a feed's calendar, from a month before ``first`` to a month after ``today``.
 
     Days that the table lacks are filled from exchange_calendars first, which takes a second; where
-    nothing can be written, they are only read from there.
+    nothing can be written, they are only read from there. Where the library doesn't reach, what the
+    table has is what there is.
+
+    Raises
+    ------
+    NoCalendar
+        If there is no such calendar, or not one session of it.
     """
+    if name not in ZONES:
+        raise NoCalendar(f"there is no calendar {name!r}: a symbol's is one of {', '.join(ZONES)}")
+    first = max(first, EARLIEST_DAY)
     start, end = min(first, _EARLIEST) - _MARGIN, today + _MARGIN
 
     async def work(connection: Connection) -> Calendar:
         known = (await connection.fetch(_KNOWN, name, feed))[0]
         filled = known["first"] is not None
-        listed: list[_Row] = []
+        listed: list[Row] = []
         shown = first - _MARGIN
         if not filled or known["first"] > start + _MARGIN / 2 or known["last"] < end - _MARGIN / 2:
-            listed = _listed(name, start, today + _AHEAD)
-            if not known["read_only"]:
-                await _fill(connection, name, start, today + _AHEAD, listed)
-        if listed and known["read_only"]:
-            by_hand = await connection.fetch(_BY_HAND, name, shown, end)
-            rows = _with([row for row in listed if shown <= row[0] <= end], by_hand)
-        else:
-            rows = await connection.fetch(_SESSIONS, name, shown, end)
+            listing = list_sessions(name, start, today + _AHEAD)
+            if listing.problem is not None:
+                log.warning("calendar.short", calendar=name, message=listing.problem)
+            if known["read_only"]:
+                listed = [row for row in listing.rows if shown <= row[0] <= end]
+            else:
+                await _fill(connection, name, listing)
+        rows = await connection.fetch(_SESSIONS, name, shown, end)
+        if listed:
+            rows = _with([*rows, *listed], await connection.fetch(_BY_HAND, name, shown, end))
+        if not rows:
+            raise NoCalendar(
+                f"the calendar {name} has no session from {first} on: add those of the exchange to "
+                "market_sessions, marked manual"
+            )
         return Calendar.of(
             name,
             ZONES[name],
@@ -99,33 +119,16 @@ async def load_calendar(
     return await database.run(work)
 
 
-def _listed(name: str, first: date, last: date) -> list[_Row]:
-    """Return the days that the library lists, with when they open and close."""
-    import exchange_calendars
-
-    with warnings.catch_warnings():
-        # exchange_calendars 4.13 reads Series.values, which pandas 3.1 deprecates.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        schedule = exchange_calendars.get_calendar(name, start=first, end=last).schedule
-    return [
-        (day.date(), opens_at.to_pydatetime(), closes_at.to_pydatetime())
-        for day, opens_at, closes_at in zip(
-            schedule.index, schedule["open"], schedule["close"], strict=True
-        )
-    ]
+async def _fill(connection: Connection, name: str, listing: Listing) -> None:
+    """Bring the table to what the library lists, as far as that reaches."""
+    if listing.reach is not None:
+        days = [day for day, _, _ in listing.rows]
+        await connection.execute(_REMOVE, name, *listing.reach, [*days, *listing.lost])
+        opens, closes = ([row[at] for row in listing.rows] for at in (1, 2))
+        await connection.execute(_FILL, name, days, opens, closes)
 
 
-async def _fill(
-    connection: Connection, name: str, first: date, last: date, listed: Sequence[_Row]
-) -> None:
-    days = [row[0] for row in listed]
-    await connection.execute(_REMOVE, name, first, last, days)
-    await connection.execute(
-        _FILL, name, days, [row[1] for row in listed], [row[2] for row in listed]
-    )
-
-
-def _with(listed: Sequence[_Row], by_hand: Sequence[Sequence[Any]]) -> list[_Row]:
+def _with(listed: Sequence[Sequence[Any]], by_hand: Sequence[Sequence[Any]]) -> list[Any]:
     """Return sessions as the table would have them: what was set by hand before what is listed."""
     sessions: dict[date, Any] = {row[0]: tuple(row) for row in (*listed, *by_hand)}
     return [sessions[day] for day in sorted(sessions) if sessions[day][1] is not None]

@@ -11,6 +11,8 @@ from backfill.core.coverage import Span, Spans
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MS: Final = timedelta(milliseconds=1)
+_FIRST: Final = datetime.min.replace(tzinfo=UTC)
+_LAST: Final = datetime.max.replace(tzinfo=UTC)
 POSTGRES_EPOCH_MS: Final = 946_684_800_000
 """2000-01-01Z in epoch ms: a binary timestamptz counts microseconds from there."""
 
@@ -42,8 +44,8 @@ def to_text(spans: Spans) -> str:
 
 
 def from_ranges(ranges: list[asyncpg.Range]) -> Spans:
-    """Return the spans of a tstzmultirange, whose bounds are finite."""
-    return Spans.union((to_ms(item.lower), to_ms(item.upper)) for item in ranges)
+    """Return the spans of a tstzmultirange; one without a bound reaches as far as time does."""
+    return Spans.union((to_ms(item.lower or _FIRST), to_ms(item.upper or _LAST)) for item in ranges)
 
 
 def stamps_to_ms(stamps: bytes) -> IntColumn:

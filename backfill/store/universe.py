@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Final
 
 from backfill.core.series import Alias, Symbol, SymbolId, spelling, ticker_traits
 from backfill.core.timeframe import Timeframe
+from backfill.core.when import parse_since
 from backfill.core.wire import Reference
-from backfill.errors import UsageError
+from backfill.errors import NotKept, UsageError
 from backfill.store.pool import Connection
 
 WATCHLIST_CHANNEL: Final = "backfill_watchlist"
@@ -106,6 +108,19 @@ class WatchEntry:
     paused: bool
     priority: int
 
+    def since_day(self, today: date) -> date | None:
+        """Return how deep it is kept; None for as deep as the default.
+
+        Raises
+        ------
+        NotKept
+            If what the table says is no depth.
+        """
+        try:
+            return parse_since(self.since, today) if self.since else None
+        except UsageError as error:
+            raise NotKept(f"its depth on the watchlist: {error}") from None
+
 
 async def register(connection: Connection, tickers: Iterable[str]) -> list[Symbol]:
     """Return the symbols of tickers, in their order, adding those that are new.
@@ -159,7 +174,7 @@ async def watched(connection: Connection) -> list[WatchEntry]:
     return [
         WatchEntry(
             symbol=_symbol(row),
-            timeframes=tuple(Timeframe(name) for name in row["watched_timeframes"]),
+            timeframes=tuple(Timeframe(name) for name in row["watched_timeframes"] if name),
             since=row["since"],
             paused=row["paused"],
             priority=row["priority"],

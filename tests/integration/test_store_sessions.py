@@ -7,10 +7,15 @@ from typing import Any
 import asyncpg
 import exchange_calendars
 import pytest
+import structlog
 
 from backfill.core.calendar import Calendar, Session
+from backfill.errors import NoCalendar
+from backfill.store import sessions as filling
+from backfill.store.exchange import Listing
 from backfill.store.pool import Database, savepoint
 from backfill.store.sessions import load_calendar
+from backfill.store.times import to_time
 from tests.calendars import sessions
 from tests.conftest import _fresh, _leave
 from tests.integration.store_kit import connection_to, database_name, emptied, rows, value
@@ -272,3 +277,56 @@ async def test_where_nothing_can_be_written_a_calendar_is_the_one_that_would_be_
     stored = _sessions(await load_calendar(database, "XNYS", "sip", FIRST, TODAY))
     assert _sessions(read) == stored
     assert MONDAY not in {session.day for session in stored}
+
+
+def _library(monkeypatch: pytest.MonkeyPatch, listing: Listing) -> None:
+    monkeypatch.setattr(filling, "list_sessions", lambda *_: listing)
+
+
+async def test_a_library_that_reaches_less_far_takes_nothing_away_and_is_told_of(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = await _days(database)
+    await _make_stale(database)
+    hours = [datetime(2024, 12, 20, hour, tzinfo=UTC) for hour in (15, 17)]
+    await rows(database, _MANUAL, date(2024, 12, 20), *hours)
+    _library(monkeypatch, Listing(problem="it can't build XNYS: not today"))
+
+    with structlog.testing.capture_logs() as told:
+        days = await _days(database)
+
+    left = [day for day in before if day <= date(2024, 12, 1)]
+    assert days == [*left, date(2024, 12, 20)]
+    assert [(one["event"], one["message"]) for one in told] == [
+        ("calendar.short", "it can't build XNYS: not today")
+    ]
+
+
+async def test_what_the_library_lists_of_a_part_is_filled_in_and_the_rest_stays(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = await _days(database)
+    await _make_stale(database)
+    reach = date(2024, 11, 11), date(2024, 12, 2)
+    true = sessions("XNYS", date(2024, 11, 12), date(2024, 12, 2))
+    listed = [one for one in true if one.day != BLACK_FRIDAY]
+    listing = Listing(
+        reach=reach,
+        rows=[(one.day, to_time(one.open_ms), to_time(one.close_ms)) for one in listed],
+        lost=[BLACK_FRIDAY],
+        problem="it loses a day",
+    )
+    _library(monkeypatch, listing)
+    days = await _days(database)
+    # The 11th is no longer listed; the day that the library only lost is kept.
+    assert days == [day for day in before if day <= date(2024, 12, 2) and day != MONDAY]
+
+
+async def test_a_calendar_without_a_session_is_an_error_that_says_what_to_do(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _library(monkeypatch, Listing(problem="it can't build XNYS"))
+    with pytest.raises(NoCalendar, match="market_sessions, marked manual"):
+        await load_calendar(database, "XNYS", "sip", FIRST, TODAY)
+    with pytest.raises(NoCalendar, match="no calendar 'XBOM'"):
+        await load_calendar(database, "XBOM", "sip", FIRST, TODAY)

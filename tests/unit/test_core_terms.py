@@ -50,6 +50,9 @@ def test_a_quota_is_read_as_it_is_written(text: str, windows: tuple[Window, ...]
         "unlimited,5/60s",
         "5/60s\n8/1d",
         "five/60s",
+        "1000001/1d",
+        "1/367d",
+        "1/99999999999999999999d",
     ],
 )
 def test_what_is_no_quota_is_refused_with_the_form_it_should_have(text: str) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from backfill.core.calendar import Calendar
 from backfill.core.timeframe import Timeframe
-from backfill.core.when import Bound, parse_bound, parse_instant, parse_since
+from backfill.core.when import Bound, parse_bound, parse_clock, parse_instant, parse_since
 from backfill.errors import UsageError
 
 NEW_YORK: Final = Calendar.of("XNYS", "America/New_York", [])
@@ -165,3 +165,23 @@ def test_how_deep_is_a_date_or_a_length_back_from_today(text: str, day: date) ->
 def test_what_is_neither_a_date_nor_a_length_is_a_usage_error(text: str) -> None:
     with pytest.raises(UsageError, match="2y, 6mo, 30d"):
         parse_since(text, date(2024, 3, 1))
+
+
+@pytest.mark.parametrize("text", ["1600-01-01", "1899-12-31", "0001-01-01T00:00:00Z"])
+def test_what_is_before_all_calendars_is_a_usage_error(text: str) -> None:
+    for parse in (parse_bound, parse_clock):
+        with pytest.raises(UsageError, match="before 1900-01-01"):
+            parse(text)
+
+
+@pytest.mark.parametrize("text", ["1600-01-01", "1000y", "130y"])
+def test_a_depth_before_all_calendars_is_a_usage_error(text: str) -> None:
+    with pytest.raises(UsageError, match="before 1900-01-01"):
+        parse_since(text, date(2026, 1, 1))
+
+
+def test_a_clock_has_an_end_and_a_range_has_none() -> None:
+    assert parse_bound("9999-12-31").at == date(9999, 12, 31)
+    with pytest.raises(UsageError, match="after 2199-12-31"):
+        parse_clock("2200-01-01")
+    assert parse_clock("2199-12-31").year == 2199
