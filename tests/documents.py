@@ -17,7 +17,6 @@ from backfill.core.series import Progress, Symbol, SymbolId
 from backfill.core.terms import Terms
 from backfill.core.timeframe import Timeframe
 from backfill.core.work import Demand, Mode, Rules, Target
-from backfill.fetch.quota import spacing_s
 from backfill.present.tables import duration_text
 from backfill.providers import provider_named
 from backfill.run.grouped import grouping
@@ -110,7 +109,7 @@ That is {day:,} calls a day. For **{SYMBOLS} US stocks**, run every six hours:
 Look-ups are counted apart: everybody's splits and dividends, once a session, and one for a ticker
 whose answer leaves a question.
 
-## A paid plan: `developer`, ten years deep, paced at {_pace(paid)}
+## A paid plan: `developer`, ten years deep, at most {_pace(paid)}
 
 Intraday bars are due within the day there: each run brings what is new since the one before.
 
@@ -129,7 +128,7 @@ def _cost(terms: Terms, kept: str) -> str:
         f"{first[0]:,}",
         duration_text(first[1]),
         f"{sum(days):,}",
-        f"{busiest:,}, {duration_text(busiest * terms.quota.seconds_per_call)}",
+        f"{busiest:,}, {duration_text(terms.quota.seconds_for(busiest))}",
     )
     return f"| {' | '.join(cells)} |"
 
@@ -191,10 +190,11 @@ def _fetched(before: Progress, target: Target) -> Progress:
 
 
 def _in_deadline(terms: Terms) -> int:
-    """How many calls fit into the deadline of the workflow, at the pace that keeps the quota."""
-    pace = terms.quota.pace
-    assert pace is not None
-    return int(DEADLINE_S // spacing_s(pace))
+    """How many calls fit into the deadline of the workflow."""
+    calls = 1
+    while terms.quota.seconds_for(calls + 1) < DEADLINE_S:
+        calls += 1
+    return calls
 
 
 def _pace(terms: Terms) -> str:

@@ -5,8 +5,8 @@ import functools
 import itertools
 import re
 import selectors
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, ParamSpec
@@ -15,11 +15,12 @@ from aiohttp import ClientResponse
 from aioresponses import CallbackResult, aioresponses
 from yarl import URL
 
-from backfill.core.terms import Quota
+from backfill.core.terms import Quota, Taken
 from backfill.fetch.client import Client, Patience
 from backfill.fetch.quota import Pacer
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Tally
+from tests.ledger import SECOND, Ledger
 
 BASE = "https://provider.test"
 KEY = "k3y-of-the-test"
@@ -80,42 +81,63 @@ class WrittenLedger:
     """The slot ledger of `SlotLedger`, in memory, on the loop's clock.
 
     ``there`` and ``back`` give the seconds that each question to it is under way before and after
-    it is dealt with.
+    it is dealt with. Every `WrittenLedger` of one ``shared`` is another process that uses the key.
     """
 
     def __init__(
         self,
-        spacing_s: float = 0.0,
+        quota: Quota | None = None,
+        shared: Ledger | None = None,
         there: Iterator[float] | None = None,
         back: Iterator[float] | None = None,
+        process: int = 1,
     ) -> None:
-        self.spacing_s = spacing_s
-        self.next_at = 0.0
-        self.paused_until = 0.0
+        self.shared = shared or Ledger()
         self.pauses: list[float] = []
         self.taken: list[int] = []
+        self.trips = 0
+        self.process = process
+        self._windows = [
+            (window.limit, round(window.held_s * SECOND)) for window in (quota or Quota()).windows
+        ]
         self._there = there or itertools.repeat(0.0)
         self._back = back or itertools.repeat(0.0)
+        self._next = process * 10**9
 
-    async def take(self, cost: int) -> float:
-        await asyncio.sleep(next(self._there))
-        self.taken.append(cost)
-        at = max(now(), self.next_at, self.paused_until)
-        self.next_at = at + self.spacing_s * cost
-        wait_s = at - now()
-        await asyncio.sleep(next(self._back))
-        return wait_s
+    def clock_us(self) -> int:
+        """What its clock says."""
+        return round(asyncio.get_running_loop().time() * SECOND)
 
-    async def confirm(self, late_s: float) -> float:
+    async def take(self, costs: Sequence[int]) -> Taken:
+        self.trips += 1
+        first, self._next = self._next, self._next + len(costs)
         await asyncio.sleep(next(self._there))
-        self.next_at += late_s
-        paused_s = max(0.0, self.paused_until - now())
+        at = self.clock_us()
+        granted, told = self.shared.take(at, self.process, first, costs, self._windows)
+        self.taken += costs[:granted]
         await asyncio.sleep(next(self._back))
-        return paused_s
+        wait_s = (told - at) / SECOND if told is not None else 0.0
+        return Taken(tuple(range(first, first + granted)), wait_s, at / SECOND)
+
+    async def note(
+        self,
+        answered: Sequence[tuple[int, float]],
+        unwritten: Sequence[int],
+        *,
+        leaving: bool = False,
+    ) -> None:
+        self.trips += 1
+        await asyncio.sleep(next(self._there))
+        ago = [(call, int(ago_s * SECOND)) for call, ago_s in answered]
+        self.shared.note(self.clock_us(), ago, unwritten, self.process if leaving else -1)
+        await asyncio.sleep(next(self._back))
 
     async def pause(self, seconds: float) -> None:
         self.pauses.append(seconds)
-        self.paused_until = max(self.paused_until, now() + seconds)
+        self.shared.pause(self.clock_us(), round(seconds * SECOND))
+
+    async def doubt(self, pause_s: float) -> None:
+        self.shared.doubt(self.clock_us(), round(pause_s * SECOND))
 
 
 @dataclass(frozen=True)
@@ -184,7 +206,8 @@ class WrittenProvider:
 QUICK = Patience(backoff_s=0.5, backoff_max_s=15.0, attempts=4)
 
 
-def client(
+@asynccontextmanager
+async def client(
     ledger: WrittenLedger,
     *,
     tally: Tally | None = None,
@@ -193,14 +216,19 @@ def client(
     base_url: str = BASE,
     quota: Quota | None = None,
     now_ms: int = 0,
-) -> Client:
+    clock: Callable[[], float] | None = None,
+) -> AsyncIterator[Client]:
     """A client with the key of the test, unlimited unless a quota is given."""
-    return Client(
-        base_url,
-        {"Authorization": f"Bearer {KEY}"},
-        Pacer(quota or Quota(), ledger),
-        tally or Tally(),
-        stop or StopSignal(),
-        now_ms=now_ms,
-        patience=patience,
-    )
+    async with (
+        Pacer(quota or Quota(), ledger, clock or asyncio.get_running_loop().time) as pacer,
+        Client(
+            base_url,
+            {"Authorization": f"Bearer {KEY}"},
+            pacer,
+            tally or Tally(),
+            stop or StopSignal(),
+            now_ms=now_ms,
+            patience=patience,
+        ) as opened,
+    ):
+        yield opened

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Self
+from typing import Final, Self
 
 from backfill.errors import UsageError
 
@@ -12,6 +12,9 @@ _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _MOST_CALLS = 1_000_000
 _LONGEST_S = 366 * 86400
 
+CLOCK_ALLOWANCE: Final = 0.001
+"""By how much of a time two clocks may tell it differently: twice what each is steered by."""
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -19,6 +22,14 @@ class Window:
 
     limit: int
     period_s: float
+
+    @property
+    def held_s(self) -> float:
+        """How long a call counts on a clock that may be the faster one, in seconds."""
+        return self.period_s * (1 + CLOCK_ALLOWANCE)
+
+    def __str__(self) -> str:
+        return f"{self.limit}/{self.period_s:g}s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +64,43 @@ class Quota:
             windows.append(Window(int(match[1]), float(match[2]) * _UNIT_S[match[3]]))
         return cls(tuple(windows))
 
-    @property
-    def pace(self) -> Window | None:
-        """The shortest window: calls are spread evenly over it. None for no window."""
-        return min(self.windows, key=lambda window: window.period_s, default=None)
+    def __str__(self) -> str:
+        return ",".join(map(str, self.windows)) or "unlimited"
 
     @property
-    def longer(self) -> tuple[Window, ...]:
-        """The other windows: each bounds how many calls its period holds, however they fall."""
-        return tuple(window for window in self.windows if window is not self.pace)
+    def burst(self) -> int | None:
+        """What may go at once on a key that has rested; None for no bound."""
+        return min((window.limit for window in self.windows), default=None)
+
+    def check(self, cost: int) -> None:
+        """See that a call of some cost can ever be sent.
+
+        Raises
+        ------
+        UsageError
+            If it costs more than a window holds.
+        """
+        for window in self.windows:
+            if cost > window.limit:
+                raise UsageError(
+                    f"a request costs {cost}, more than the quota {window} ever holds: "
+                    "set one that holds it (BACKFILL_QUOTA)"
+                )
+
+    def seconds_for(self, calls: int) -> float:
+        """Return how long so many calls take on a key that has rested, each answered at once.
+
+        What a window holds goes out at once, and again when the window has passed.
+
+        >>> [Quota.parse("5/60s").seconds_for(calls) for calls in (0, 5, 6, 50)]
+        [0.0, 0.0, 60.0, 540.0]
+        """
+        nested_s, alone_s, left = 0.0, 0.0, max(calls - 1, 0)
+        for window in sorted(self.windows, key=lambda window: -window.period_s):
+            alone_s = max(alone_s, max(calls - 1, 0) // window.limit * window.period_s)
+            full, left = divmod(left, window.limit)
+            nested_s += full * window.period_s
+        return max(nested_s, alone_s)
 
     @property
     def seconds_per_call(self) -> float:
@@ -72,6 +111,20 @@ class Quota:
 def _is_window(limit: int, length: float, unit: str) -> bool:
     """Whether it allows a call, and no more than a ledger can hold for as long as it lasts."""
     return 1 <= limit <= _MOST_CALLS and 0 < length * _UNIT_S[unit] <= _LONGEST_S
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What the quota's ledger answered to a process that asked for slots.
+
+    ``calls`` are the granted ones, by their numbers in the ledger; ``wait_s`` is how long to wait
+    before the others are asked for again, 0 where there are none; ``at_s`` what the ledger's clock
+    said, in epoch seconds.
+    """
+
+    calls: tuple[int, ...]
+    wait_s: float
+    at_s: float
 
 
 @dataclass(frozen=True, slots=True)

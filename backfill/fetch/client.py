@@ -5,7 +5,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from email.utils import formatdate
-from types import SimpleNamespace, TracebackType
+from functools import partial
+from types import TracebackType
 from typing import Final, Self, TypeVar
 
 import aiohttp
@@ -25,7 +26,8 @@ from backfill.errors import (
 from backfill.fetch.body import ACCEPTED, refusal_unpacked, too_long, unpacked
 from backfill.fetch.breaker import Breaker
 from backfill.fetch.clock import check_clock
-from backfill.fetch.quota import Pacer
+from backfill.fetch.quota import GATEWAYS, Pacer, Slot
+from backfill.fetch.sending import Late, OneRequest, Sending, aborting_socket, once
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Tally
 
@@ -42,7 +44,7 @@ class Patience:
     its series fails; such a wait costs no attempt. ``body_limit`` is in bytes, decompressed.
     """
 
-    connect_s: float = 10.0
+    connect_s: float = 5.0
     read_s: float = 20.0
     total_s: float = 60.0
     attempts: int = 4
@@ -104,8 +106,10 @@ class Client:
                 total=patience.total_s, sock_connect=patience.connect_s, sock_read=patience.read_s
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
-            middlewares=[_once],
-            trace_configs=[self._trace()],
+            # A call that waited for a connection would hold its slot meanwhile.
+            connector=aiohttp.TCPConnector(limit=0, socket_factory=aborting_socket),
+            request_class=OneRequest,
+            middlewares=[once],
         )
 
     async def __aenter__(self) -> Self:
@@ -174,10 +178,16 @@ class Client:
             except RateLimited as error:
                 self._breaker.refused(asker)
                 self._tally.rate_limited += 1
+                self._tally.rate_limited_by_others += self._pacer.proven
                 pause_s = _UNSAID_PAUSE_S if error.retry_after_s is None else error.retry_after_s
                 if loop.time() - began + pause_s > self._patience.rate_limited_s:
                     raise
-                log.warning("quota.throttled", pause_s=pause_s, message=str(error))
+                log.warning(
+                    "quota.throttled",
+                    pause_s=pause_s,
+                    message=str(error),
+                    by_others=self._pacer.proven,  # every run of this database keeps the quota
+                )
                 await self._pacer.pause(pause_s)
                 self._tally.retries += 1
             except (ProviderUnavailable, UnreadableAnswer):
@@ -228,26 +238,48 @@ class Client:
                 self._all_answered.set()
 
     async def _exchange(self, request: Request, url: URL) -> Response:
-        slot = await self._stop.unless_set(self._pacer.slot(request.cost))
-        self._tally.count(request.kind)
-        try:
-            async with self._session.get(
-                url,
-                params=dict(request.params) or None,
-                allow_redirects=False,
-                trace_request_ctx=slot,
-            ) as answer:
-                self._tally.answers += 1
-                check_clock(self._now_ms, answer.headers.get("Date"))
-                body = await (
-                    self._body(answer) if answer.status == 200 else self._refusal_body(answer)
+        """Send a request in a slot, the last thing to be waited for; in another if that is late."""
+        while True:
+            slot = await self._stop.unless_set(self._pacer.slot(request.cost, request.kind))
+            sending = Sending(partial(self._pacer.late, slot))
+            self._tally.count(request.kind)
+            try:
+                answer = await self._head(request, url, slot, sending)
+            except Late:
+                self._tally.uncount(request.kind)
+                continue
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                raise _no_answer(error) from None
+            finally:
+                if not sending.written:
+                    self._pacer.unwritten(slot)
+            try:
+                async with answer:
+                    return await self._body_of(answer)
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                raise _no_answer(error) from None
+
+    async def _head(
+        self, request: Request, url: URL, slot: Slot, sending: Sending
+    ) -> aiohttp.ClientResponse:
+        """Return an answer of which the head has come, and tell the ledger of it."""
+        with sending.under_way():
+            async with asyncio.timeout(self._pacer.head_s(slot)):
+                answer = await self._session.get(
+                    url, params=dict(request.params) or None, allow_redirects=False
                 )
-                headers = {name.lower(): value for name, value in answer.headers.items()}
-                headers.setdefault("date", formatdate(usegmt=True))
-                return Response(answer.status, headers, body)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise ProviderUnavailable(f"no answer from the provider: {reason}") from None
+        sending.written = True
+        if answer.status not in GATEWAYS:
+            self._pacer.answered(slot)
+        return answer
+
+    async def _body_of(self, answer: aiohttp.ClientResponse) -> Response:
+        self._tally.answers += 1
+        check_clock(self._now_ms, answer.headers.get("Date"))
+        body = await (self._body(answer) if answer.status == 200 else self._refusal_body(answer))
+        headers = {name.lower(): value for name, value in answer.headers.items()}
+        headers.setdefault("date", formatdate(usegmt=True))
+        return Response(answer.status, headers, body)
 
     async def _read(self, read: Callable[[Response], _T], packed: Response) -> _T:
         """Unpack and read an answer; a long one apart, so that other calls leave in their slots."""
@@ -268,20 +300,6 @@ class Client:
         There is one: several would take as long, and hold as much memory each.
         """
         return await asyncio.get_running_loop().run_in_executor(self._reader, work)
-
-    def _trace(self) -> aiohttp.TraceConfig:
-        """Have the pacer told when a request has really left."""
-
-        async def left(
-            _session: aiohttp.ClientSession,
-            context: SimpleNamespace,
-            _params: aiohttp.TraceRequestHeadersSentParams,
-        ) -> None:
-            await self._pacer.sent(context.trace_request_ctx)
-
-        trace = aiohttp.TraceConfig()
-        trace.on_request_headers_sent.append(left)
-        return trace
 
     async def _body(self, answer: aiohttp.ClientResponse) -> bytes:
         """Read a body as it was sent, of no more bytes than the limit."""
@@ -323,17 +341,9 @@ def _origin(url: URL) -> tuple[str, str | None, int | None, str | None, str | No
     return url.scheme, url.host, url.port, url.user, url.password
 
 
-async def _once(
-    request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
-) -> aiohttp.ClientResponse:
-    """Keep aiohttp (3.14) from sending a GET again by itself when its connection drops.
-
-    That second request would be one that no slot was taken for and nobody counted.
-    """
-    try:
-        return await send(request)
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise ProviderUnavailable(f"no answer from the provider: {error}") from None
+def _no_answer(error: Exception) -> ProviderUnavailable:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return ProviderUnavailable(f"no answer from the provider: {reason}")
 
 
 def _worth_a_retry(error: BaseException) -> bool:

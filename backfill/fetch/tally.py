@@ -11,7 +11,8 @@ class Tally:
     """What was sent so far: every request counts once, as ``calls`` or as ``lookups``.
 
     ``limit`` bounds their sum; None for no bound. ``reserved`` counts those that queue for a slot
-    too, so that the last ones go to who asked first.
+    too, so that the last ones go to who asked first. ``rate_limited_by_others`` are the 429s that
+    came although every run which shares the database kept the quota.
     """
 
     limit: int | None = None
@@ -20,6 +21,7 @@ class Tally:
     lookups: int = 0
     retries: int = 0
     rate_limited: int = 0
+    rate_limited_by_others: int = 0
     answers: int = 0
 
     def reserve(self) -> None:
@@ -40,3 +42,10 @@ class Tally:
             self.calls += 1
         else:
             self.lookups += 1
+
+    def uncount(self, kind: Kind) -> None:
+        """Take back a request that was not written after all."""
+        if kind is Kind.bars:
+            self.calls -= 1
+        else:
+            self.lookups -= 1

@@ -71,6 +71,8 @@ def markdown(summary: "Summary") -> str:
     ]
     if summary.error:
         lines += [f"**{text(summary.error)}**", ""]
+    if summary.notice:
+        lines += [text(summary.notice), ""]
     lines += [*head(*_HEAD), *map(_counts, summary.timeframes), ""]
     if summary.failures:
         lines += ["### What failed", "", *head("symbol", "timeframe", "outcome", "why", "to do")]

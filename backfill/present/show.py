@@ -41,6 +41,8 @@ def summary(result: Summary) -> None:
         f"{result.calls} calls, {result.lookups} look-ups, {result.retries} retries, "
         f"{result.rate_limited} times rate-limited, in {result.duration_s:.1f} s"
     )
+    if result.notice:
+        out.print(result.notice)
     if result.failures:
         table = table_of("symbol", "timeframe", "outcome", "why")
         for failure in result.failures:

@@ -1,6 +1,5 @@
 """Corporate actions in a run: asked for once a session, then held against the stored prices."""
 
-import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -23,6 +22,7 @@ from backfill.errors import (
     SharedFault,
     Stopped,
 )
+from backfill.run.listings import Pages
 from backfill.run.stream import Context
 from backfill.store import actions as store
 from backfill.store.bars import Counts
@@ -35,8 +35,6 @@ _DIVIDENDS_AGAIN: Final = timedelta(days=7)
 # Decades of splits, or two years of everybody's dividends, may be a hundred pages: twenty minutes
 # of the smallest quota. So what one session may cost is bounded, and the next goes on; until then
 # no total return is told, and of the splits the newest are asked for apart.
-_PAGES: Final = 2
-_PAGES_S: Final = 10.0
 _NEWEST: Final = timedelta(days=60)
 
 _Action = TypeVar("_Action", Split, Dividend)
@@ -71,8 +69,9 @@ class ActionsDesk:
     the next session.
     """
 
-    def __init__(self, context: Context, calendar: Calendar) -> None:
+    def __init__(self, context: Context, calendar: Calendar, pages: Pages) -> None:
         self._context = context
+        self._pages = pages
         self._calendar = calendar
         self._now = to_time(context.rules.now_ms)
         self._today = calendar.day_of(context.rules.now_ms)
@@ -106,16 +105,11 @@ class ActionsDesk:
             self._finish_dividends,
             again=_DIVIDENDS_AGAIN,
         )
-        await self._list(splits)
+        await self._list(splits, lists=3)
         await self._decide()
-        await self._list(dividends)
+        await self._list(dividends, lists=2)
 
-    def _most_pages(self) -> float:
-        """How many pages of a listing one session may cost: two, or ten seconds of the quota."""
-        per_call_s = self._context.rules.terms.quota.seconds_per_call
-        return max(_PAGES, _PAGES_S / per_call_s if per_call_s else math.inf)
-
-    async def _list(self, kind: _Kind[_Action]) -> None:
+    async def _list(self, kind: _Kind[_Action], lists: int) -> None:
         context = self._context
         session = final_session(self._calendar, context.rules.terms.settling, context.rules.now_ms)
         key = (context.provider.name, kind.name)
@@ -125,7 +119,7 @@ class ActionsDesk:
         if listing is None:
             return
         try:
-            await self._pages(kind, listing)
+            await self._read(kind, listing, self._pages.share(lists))
         except Stopped:
             await context.database.run(partial(store.give_back, provider=key[0], kind=key[1]))
         except DatabaseError:
@@ -135,7 +129,7 @@ class ActionsDesk:
                 "actions.not_listed", kind=kind.name, outcome=error.outcome, message=str(error)
             )
 
-    async def _pages(self, kind: _Kind[_Action], listing: store.Listing) -> None:
+    async def _read(self, kind: _Kind[_Action], listing: store.Listing, most_pages: float) -> None:
         """Follow the pages, each kept with how far it brings the listing."""
         context = self._context
         if listing.listed_since is None or self._since < listing.listed_since:
@@ -144,7 +138,8 @@ class ActionsDesk:
         since = listing.next_from or self._since
         request: Request | None = kind.ask(since)
         asked: set[str] = set()
-        while request is not None and len(asked) < self._most_pages():
+        while request is not None and len(asked) < most_pages:
+            self._pages.left -= 1
             asked.add(request.target)
             page, following = await self._fetch(kind, request)
             if following is not None and following.target in asked:
@@ -155,6 +150,7 @@ class ActionsDesk:
             await context.database.run(partial(self._write, kind, page, listing, began))
             request = following
         if request is not None and kind.newest is not None:
+            self._pages.left -= 1
             newest = kind.ask(self._today - kind.newest)
             page, _ = await context.client.fetch(newest, kind.read, asker=kind.name)
             await context.database.run(lambda connection: kind.keep(connection, page))

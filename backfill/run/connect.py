@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from backfill.fetch.quota import Pacer, spacing_s
+from backfill.fetch.quota import Pacer
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Tally
 from backfill.settings import Settings
@@ -65,16 +65,17 @@ async def open_client(
     from backfill.fetch.client import Client
 
     key, quota = settings.api_key(), settings.quota
-    spacing = spacing_s(quota.pace) if quota.pace else 0.0
-    slots = DatabaseSlots(database, settings.provider.name, key, quota, spacing)
-    await slots.open()
-    async with Client(
-        settings.base_url,
-        settings.provider.headers(key),
-        Pacer(quota, slots),
-        tally,
-        stop,
-        now_ms=now_ms,
-        symbols=symbols,
-    ) as client:
+    slots = DatabaseSlots(database, settings.provider.name, key, quota)
+    async with (
+        Pacer(quota, slots) as pacer,
+        Client(
+            settings.base_url,
+            settings.provider.headers(key),
+            pacer,
+            tally,
+            stop,
+            now_ms=now_ms,
+            symbols=symbols,
+        ) as client,
+    ):
         yield client

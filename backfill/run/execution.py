@@ -21,6 +21,7 @@ from backfill.run.actions import ActionsDesk
 from backfill.run.connect import open_client, open_database
 from backfill.run.grouped import grouping
 from backfill.run.job import Job
+from backfill.run.listings import Pages
 from backfill.run.orchestrator import Orchestrator
 from backfill.run.outcomes import Outcomes, Plan, Summary
 from backfill.run.owners import OwnersDesk
@@ -202,9 +203,10 @@ class _Run:
         if not calendars or not self._tally.calls or self._stop.reason is not None:
             return
         try:
-            await ActionsDesk(context, calendars[0]).sync()
+            pages = Pages.of(self._settings.quota)
+            await ActionsDesk(context, calendars[0], pages).sync()
             if self._stop.reason is None:
-                await OwnersDesk(context, calendars[0], reference).sync()
+                await OwnersDesk(context, calendars[0], reference, pages).sync()
         except DatabaseError as error:
             context.outcomes.fault = context.outcomes.fault or error
 

@@ -53,7 +53,8 @@ class Summary:
     """What a run did: the last event of its log, the ``--json`` object and its ledger row.
 
     ``error`` is the cause that ended the whole run, if one did, ``timeframes`` the same counts by
-    timeframe: people are told of both.
+    timeframe: people are told of both. ``rate_limited_by_others`` of the 429s came although every
+    run that uses the database kept the quota.
     """
 
     run_id: str
@@ -71,6 +72,18 @@ class Summary:
     failures: list[Failure]
     timeframes: list[TimeframeCounts]
     error: str | None = None
+    rate_limited_by_others: int = 0
+
+    @property
+    def notice(self) -> str | None:
+        """What else the user should know of the run."""
+        if not self.rate_limited_by_others:
+            return None
+        return (
+            f"{self.rate_limited_by_others} call(s) were answered 429 although every run that uses "
+            "this database kept the quota: somebody else uses the key, or its plan allows less "
+            "than BACKFILL_PLAN or BACKFILL_QUOTA say"
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the contract names, as JSON's own types."""
@@ -152,7 +165,7 @@ class Plan:
             calls_saved=calls_saved,
             calls_grouped=grouped,
             bars=sum(one.bars for one in series),
-            seconds=round(calls * quota.seconds_per_call, 1),
+            seconds=round(quota.seconds_for(calls), 1),
             series=series,
         )
 
@@ -262,6 +275,7 @@ class Outcomes:
             failures=self._failures(),
             timeframes=self._timeframes(),
             error=str(error) if error else None,
+            rate_limited_by_others=tally.rate_limited_by_others,
         )
 
     def _failures(self) -> list[Failure]:

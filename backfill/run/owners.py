@@ -1,8 +1,6 @@
 """New owners of tickers: noticed in the list of all tickers, once in thirty days."""
 
-import math
 from functools import partial
-from typing import Final
 
 import structlog
 
@@ -11,14 +9,12 @@ from backfill.core.plan import final_session
 from backfill.core.series import Symbol
 from backfill.core.wire import Owner
 from backfill.errors import DatabaseError, SeriesError, SharedFault, Stopped
+from backfill.run.listings import Pages
 from backfill.run.reference import ReferenceDesk
 from backfill.run.stream import Context
 from backfill.store import actions, universe
 from backfill.store import owners as store
 from backfill.store.times import to_time
-
-_PAGES: Final = 2
-_PAGES_S: Final = 10.0
 
 log = structlog.stdlib.get_logger()
 
@@ -32,10 +28,13 @@ class OwnersDesk:
     never fails a series.
     """
 
-    def __init__(self, context: Context, calendar: Calendar, reference: ReferenceDesk) -> None:
+    def __init__(
+        self, context: Context, calendar: Calendar, reference: ReferenceDesk, pages: Pages
+    ) -> None:
         rules = context.rules
         self._context = context
         self._reference = reference
+        self._pages = pages
         self._now = to_time(rules.now_ms)
         self._session = final_session(calendar, rules.terms.settling, rules.now_ms)
 
@@ -73,27 +72,23 @@ class OwnersDesk:
             and symbol.successor_figi is None
         }
         left = sorted(ticker for ticker in kept if sweep.reached is None or ticker > sweep.reached)
-        pages = 0
-        while left and pages < self._most_pages():
+        read = False
+        while left and self._pages.left >= 1:
+            self._pages.left -= 1
             owners, following = await context.client.fetch(
                 context.provider.owners(left[0], left[-1]),
                 context.provider.read_owners,
                 asker="tickers",
             )
-            pages += 1
+            read = True
             for owner in owners:
                 if owner.ticker in kept:
                     await self._compare(kept[owner.ticker], owner)
             reached = owners[-1].ticker if owners and following else left[-1]
             left = [ticker for ticker in left[1:] if ticker > reached]
             await self._note(reached if left else None)
-        if not pages:
+        if not read and not left:
             await self._note(None)
-
-    def _most_pages(self) -> float:
-        """How many pages one session may cost: two, or ten seconds of the quota."""
-        per_call_s = self._context.rules.terms.quota.seconds_per_call
-        return max(_PAGES, _PAGES_S / per_call_s if per_call_s else math.inf)
 
     async def _compare(self, symbol: Symbol, owner: Owner) -> None:
         if owner.figi is None or owner.figi == symbol.figi:

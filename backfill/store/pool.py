@@ -130,6 +130,42 @@ class Database:
 
         return await self.run(work)
 
+    async def row_at_once(self, query: str) -> list[str]:
+        """Run one statement that carries its values and return its only row, as text.
+
+        It takes one round trip, where one with parameters takes two.
+
+        Raises
+        ------
+        DatabaseError
+            As `run` does.
+        """
+
+        async def work() -> bytes:
+            parts: list[bytes] = []
+
+            async def collect(part: bytes) -> None:
+                parts.append(part)
+
+            await self._left_at_once(self._pool.copy_from_query(query, output=collect))
+            return b"".join(parts)
+
+        return (await self._retried(work)).decode().rstrip("\n").split("\t")
+
+    async def execute_at_once(self, query: str) -> None:
+        """Run one statement that carries its values, in one round trip.
+
+        Raises
+        ------
+        DatabaseError
+            As `run` does.
+        """
+
+        async def work() -> None:
+            await self._left_at_once(self._pool.execute(query))
+
+        await self._retried(work)
+
     @asynccontextmanager
     async def listening(self, channel: str) -> AsyncIterator[asyncio.Event]:
         """Yield an event that each empty notice on a channel sets, on a connection of its own.

@@ -1,85 +1,65 @@
-"""The quota's slots on the database's clock, shared by every process that uses one key (R13)."""
+"""The quota's ledger on the database's clock, shared by every process that uses one key (R13).
+
+The migration's functions hold what it does; these statements carry their values, so that each is
+one round trip.
+"""
 
 import hashlib
+import secrets
+from collections.abc import Sequence
 from typing import Final
 
-from backfill.core.terms import Quota
+from backfill.core.terms import Quota, Taken
+from backfill.store import quote
 from backfill.store.pool import Database
 
-# Each statement reads and writes one row, found by its primary key; a second process waits for the
-# row and then works on what the first one left.
-_ENSURE: Final = """
-    INSERT INTO provider_quota (provider, key_id) VALUES ($1, $2)
-    ON CONFLICT DO NOTHING
-    RETURNING next_at
-"""
-# $3 spacing of the pace in seconds for this call; $4, $5 limits and periods of the longer windows,
-# in calls less this call's cost plus one and in seconds; $6 cost; $7 how many slots to remember.
+# Which of these calls may go, when the others should be asked for again, and what the clock says?
 _TAKE: Final = """
+    SELECT granted, wait_us, at_us
+    FROM quota_take({provider}, {key}, {process}, {first}, {costs}, {limits}, {periods})
+"""
+# Calls that were answered some time ago, and those of which nothing was written. The row is found
+# by its key; a second process waits for it and then works on what the first one left.
+_NOTE: Final = """
     UPDATE provider_quota AS q
-    SET (next_at, recent) = (
-        SELECT
-            slot.at + make_interval(secs => $3),
-            CASE
-                WHEN $7 = 0 THEN '{}'
-                ELSE (q.recent || array_fill(slot.at, ARRAY[$6::integer]))[
-                    greatest(1, cardinality(q.recent) + $6 - $7 + 1):
-                ]
-            END
-        FROM (
-            SELECT greatest(
-                clock_timestamp(),
-                q.next_at,
-                q.paused_until,
-                (
-                    SELECT max(
-                        q.recent[cardinality(q.recent) - w.nth + 1]
-                        + make_interval(secs => w.period)
-                    )
-                    FROM unnest($4::integer[], $5::double precision[]) AS w (nth, period)
-                )
-            ) AS at
-        ) AS slot
-    )
-    WHERE provider = $1 AND key_id = $2
-    RETURNING extract(
-        epoch FROM next_at - make_interval(secs => $3) - clock_timestamp()
-    )::double precision AS wait_s
-"""
-# Before PostgreSQL 17 nothing can be subtracted from -infinity, which is "never paused".
-_CONFIRM: Final = """
-    SELECT extract(
-        epoch FROM greatest(paused_until, clock_timestamp()) - clock_timestamp()
-    )::double precision AS paused_s
-    FROM provider_quota
-    WHERE provider = $1 AND key_id = $2
-"""
-# A call that is sent $3 seconds after its slot counts from now on in the longer windows too; $4 is
-# how much earlier than that the slot can lie, seen from here. Slots still to come stay.
-_CONFIRM_LATE: Final = """
-    UPDATE provider_quota
-    SET next_at = next_at + make_interval(secs => $3),
-        recent = ARRAY(
+    SET calls = ARRAY(
             SELECT CASE
-                WHEN r.at < clock_timestamp() - make_interval(secs => $3 + $4) THEN r.at
-                ELSE greatest(r.at, clock_timestamp())
+                WHEN n.id IS NULL THEN c
+                ELSE ROW(
+                    c.id, c.cost, least(c.latest, clock_timestamp() - n.ago), false
+                )::quota_call
             END
-            FROM unnest(recent) WITH ORDINALITY AS r (at, nth)
-            ORDER BY r.nth
-        )
-    WHERE provider = $1 AND key_id = $2
-    RETURNING extract(
-        epoch FROM greatest(paused_until, clock_timestamp()) - clock_timestamp()
-    )::double precision AS paused_s
+            FROM unnest(q.calls) AS c
+            LEFT JOIN unnest({answered}, {ago}) AS n (id, ago) ON n.id = c.id
+            WHERE c.id IS NULL OR c.id <> ALL ({unwritten})
+        ),
+        tickets = ARRAY(SELECT t FROM unnest(q.tickets) AS t WHERE t.process <> {leaving})
+    WHERE provider = {provider} AND key_id = {key}
 """
+# Nobody sends for a while; where nobody has used the key before, its row is new.
 _PAUSE: Final = """
-    UPDATE provider_quota
-    SET paused_until = greatest(paused_until, clock_timestamp() + make_interval(secs => $3))
-    WHERE provider = $1 AND key_id = $2
-    RETURNING paused_until
+    INSERT INTO provider_quota AS q (provider, key_id, paused_until)
+    VALUES ({provider}, {key}, clock_timestamp() + {pause})
+    ON CONFLICT (provider, key_id) DO UPDATE
+    SET paused_until = greatest(q.paused_until, clock_timestamp() + {pause})
 """
-
-_LATENCY_S: Final = 0.25
+# The stamps are of a clock that was moved: every call counts anew, an open one until its head is
+# due, and nobody sends for a while.
+_DOUBT: Final = """
+    UPDATE provider_quota AS q
+    SET calls = ARRAY(
+            SELECT ROW(
+                c.id,
+                c.cost,
+                clock_timestamp() + CASE WHEN c.open THEN interval '30 seconds' ELSE '0' END,
+                c.open
+            )::quota_call
+            FROM unnest(q.calls) AS c
+        ),
+        tickets = '{{}}',
+        paused_until = clock_timestamp() + {pause}
+    WHERE provider = {provider} AND key_id = {key}
+"""
 
 
 def key_id(provider: str, key: str) -> str:
@@ -88,47 +68,78 @@ def key_id(provider: str, key: str) -> str:
 
 
 class DatabaseSlots:
-    """The slot ledger in ``provider_quota``: one row per provider and key.
+    """The ledger in ``provider_quota``: one row per provider and key.
 
-    The shortest window's calls are spread evenly, ``spacing_s`` apart; each longer window looks at
-    when the call that must have left it was made. The row remembers as many slots as the largest of
-    those windows holds, and none where there is just one window.
+    Parameters
+    ----------
+    database
+        Where it is.
+    provider, key
+        Whose quota it is; of the key a digest is stored.
+    quota
+        The windows that hold.
     """
 
-    def __init__(
-        self, database: Database, provider: str, key: str, quota: Quota, spacing_s: float
-    ) -> None:
+    def __init__(self, database: Database, provider: str, key: str, quota: Quota) -> None:
         self._database = database
-        self._row = (provider, key_id(provider, key))
-        self._spacing_s = spacing_s
-        self._longer = quota.longer
+        self._row = {
+            "provider": quote.text(provider),
+            "key": quote.text(key_id(provider, key)),
+        }
+        self._windows = {
+            "limits": quote.integers((window.limit for window in quota.windows), "integer"),
+            "periods": quote.intervals(window.held_s for window in quota.windows),
+        }
+        self._process = secrets.randbits(62)
+        self._next = secrets.randbits(62)
+        self._unsure: list[int] = []
 
-    async def open(self) -> None:
-        """Create the row where it is missing."""
-        await self._database.fetch_row(_ENSURE, *self._row)
+    async def take(self, costs: Sequence[int]) -> Taken:
+        """Take slots for calls of these costs, the first of them first."""
+        calls = range(self._next, self._next + len(costs))
+        self._next = calls.stop
+        try:
+            granted, wait_us, at_us = await self._database.row_at_once(
+                _TAKE.format(
+                    **self._row,
+                    **self._windows,
+                    process=self._process,
+                    first=calls.start,
+                    costs=quote.integers(costs, "integer"),
+                )
+            )
+        except BaseException:
+            self._unsure += calls  # the statement may have arrived
+            raise
+        return Taken(tuple(calls[: int(granted)]), int(wait_us) / 1e6, int(at_us) / 1e6)
 
-    async def take(self, cost: int) -> float:
-        """Reserve the next slot for a call of this cost and return the seconds until it."""
-        row = await self._database.fetch_row(
-            _TAKE,
-            *self._row,
-            self._spacing_s * cost,
-            [window.limit - cost + 1 for window in self._longer],
-            [window.period_s * 1.02 for window in self._longer],
-            cost,
-            max((window.limit for window in self._longer), default=0),
+    async def note(
+        self,
+        answered: Sequence[tuple[int, float]],
+        unwritten: Sequence[int],
+        *,
+        leaving: bool = False,
+    ) -> None:
+        """Note answers, each with the seconds since its head came, and give slots back."""
+        unsure, self._unsure = self._unsure, []
+        await self._database.execute_at_once(
+            _NOTE.format(
+                **self._row,
+                answered=quote.integers(call for call, _ in answered),
+                ago=quote.intervals(ago_s for _, ago_s in answered),
+                unwritten=quote.integers([*unwritten, *unsure]),
+                leaving=self._process if leaving else -1,
+            )
         )
-        return float(row["wait_s"])
-
-    async def confirm(self, late_s: float) -> float:
-        """Return the seconds that calls are still paused for; move later slots by ``late_s``."""
-        row = (
-            await self._database.fetch_row(_CONFIRM_LATE, *self._row, late_s, _LATENCY_S)
-            if late_s > 0
-            else await self._database.fetch_row(_CONFIRM, *self._row)
-        )
-        return max(0.0, float(row["paused_s"]))
 
     async def pause(self, seconds: float) -> None:
         """Let nobody send for so many seconds from now."""
-        await self._database.fetch_row(_PAUSE, *self._row, seconds)
+        await self._database.execute_at_once(
+            _PAUSE.format(**self._row, pause=quote.interval(seconds))
+        )
+
+    async def doubt(self, pause_s: float) -> None:
+        """Count every call anew from now on, and let nobody send for so many seconds."""
+        await self._database.execute_at_once(
+            _DOUBT.format(**self._row, pause=quote.interval(pause_s))
+        )

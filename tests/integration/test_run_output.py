@@ -10,7 +10,7 @@ from tests.conftest import NOW, Cli, query
 AS_OF = ("--as-of", NOW.isoformat())
 SUMMARY = {
     "run_id", "status", "exit_code", "mode", "provider", "calls", "lookups", "retries",
-    "rate_limited", "duration_s", "series", "bars", "failures",
+    "rate_limited", "duration_s", "series", "bars", "failures", "rate_limited_by_others",
 }  # fmt: skip
 
 

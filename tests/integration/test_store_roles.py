@@ -157,9 +157,10 @@ async def test_a_run_as_a_member_of_the_runner_role_does_all_that_a_run_does(
         await ensure_schema(database)
         run_id = uuid4()
         await start_run(database, run_id, "default", "massive")
-        slots = DatabaseSlots(database, "massive", "key", Quota.parse("5/1s"), 0.2)
-        await slots.open()
-        await slots.take(1)
+        slots = DatabaseSlots(database, "massive", "key", Quota.parse("5/1s"))
+        taken = await slots.take([1, 1])
+        await slots.note([(taken.calls[0], 0.1)], taken.calls[1:], leaving=True)
+        await slots.pause(0.1)
         (series,) = await new_series(database, "AAPL")
         assert await claim(database, [series], run_id) is None
         page = chunk(

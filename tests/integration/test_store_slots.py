@@ -1,20 +1,26 @@
-"""The quota's slots: no sliding window is exceeded, whoever asks (R13), and pauses hold (R14)."""
+"""The quota's ledger in the database grants what the model does, and never twice (R13, R14)."""
 
-import asyncio
-import time
+import json
 from collections.abc import Iterator
-from datetime import timedelta
-from itertools import pairwise
+from dataclasses import astuple
+from datetime import UTC, datetime
+from typing import Any, Final
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from backfill.core.terms import Quota
+from backfill.store import quota as store
+from backfill.store import quote
 from backfill.store.pool import Database
-from backfill.store.quota import DatabaseSlots, key_id
-from tests.conftest import _fresh
-from tests.integration.store_kit import emptied, rows, value
+from backfill.store.quota import DatabaseSlots
+from tests.conftest import _fresh, blocking
+from tests.integration.store_kit import connection_to, emptied
+from tests.ledger import SECOND, Ledger, Windows
 
-SECRET = "sk-live-12345678"
+SECRET: Final = "sk-live-12345678"
+EPOCH: Final = datetime(2024, 11, 12, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
@@ -29,255 +35,161 @@ def database_url(shared_url: str) -> str:
     return emptied(shared_url)
 
 
-async def _slots(
-    database: Database, quota: str, spacing_s: float, key: str = SECRET
-) -> DatabaseSlots:
-    slots = DatabaseSlots(database, "massive", key, Quota.parse(quota), spacing_s)
-    await slots.open()
-    return slots
+def slots_of(database: Database, quota: str, key: str = SECRET) -> DatabaseSlots:
+    return DatabaseSlots(database, "massive", key, Quota.parse(quota))
 
 
-async def _take(database: Database, slots: DatabaseSlots, spacing_s: float, cost: int = 1) -> float:
-    """Take a slot and return when it is, in epoch seconds by the database's clock."""
-    await slots.take(cost)
-    return await _next_at(database) - spacing_s * cost
+# The ledger's own functions, held against the model.
 
-
-async def _next_at(database: Database) -> float:
-    return float(await value(database, "SELECT extract(epoch FROM next_at) FROM provider_quota"))
-
-
-async def _remembered(database: Database) -> list[float]:
-    found = await rows(
-        database, "SELECT extract(epoch FROM unnest(recent))::float8 FROM provider_quota"
+_TURN: Final = """
+    WITH turn AS (
+        SELECT t.*
+        FROM provider_quota AS q
+        CROSS JOIN quota_turn(q, {at}, {process}, {first}, {costs}, {limits}, {periods}) AS t
     )
-    return [row[0] for row in found]
+    UPDATE provider_quota
+    SET calls = (held).calls, tickets = (held).tickets, longest = (held).longest
+    FROM turn
+    RETURNING granted, (extract(epoch FROM told - {epoch}) * 1000000)::bigint AS told
+"""
+_ROW: Final = """
+    SELECT
+        ARRAY(
+            SELECT json_build_array(
+                id, cost, (extract(epoch FROM latest - {epoch}) * 1000000)::bigint, open
+            )::text
+            FROM unnest(calls)
+        ) AS calls,
+        ARRAY(
+            SELECT json_build_array(
+                process, cost, waiting,
+                (extract(epoch FROM since - {epoch}) * 1000000)::bigint,
+                (extract(epoch FROM told - {epoch}) * 1000000)::bigint
+            )::text
+            FROM unnest(tickets)
+        ) AS tickets
+    FROM provider_quota
+"""
+_AT_EPOCH: Final = "'2024-11-12 00:00Z'::timestamptz"
 
 
-def _most_in_any(period_s: float, calls: list[float]) -> int:
-    """Return the most calls that any sliding window of a period holds."""
-    return max(sum(at <= other < at + period_s for other in calls) for at in calls)
+def _at(us: int) -> str:
+    return f"({_AT_EPOCH} + interval '{us} microseconds')"
 
 
-async def test_takers_at_the_same_time_get_slots_that_are_spaced_apart(
-    database: Database, database_url: str
-) -> None:
-    spacing_s = 0.05
-    # The second window never binds; it is there so that the row remembers every slot.
-    quota = "20/1s,1000/1d"
-    async with Database.connect(database_url) as second:
-        takers = [await _slots(one, quota, spacing_s) for one in (database, second)]
-
-        async def sends_at(slots: DatabaseSlots) -> float:
-            wait_s = await slots.take(1)
-            return time.time() + wait_s
-
-        sends = sorted(await asyncio.gather(*(sends_at(takers[n % 2]) for n in range(50))))
-    slots = await _remembered(database)
-    assert len(slots) == 50
-    gaps = [later - earlier for earlier, later in pairwise(slots)]
-    assert min(gaps) >= spacing_s - 1e-6
-    # Who sleeps as long as told never sends before the slot.
-    assert all(sent >= slot - 1e-3 for sent, slot in zip(sends, slots, strict=True))
-
-
-async def test_slots_in_a_row_waste_none_of_the_pace(database: Database) -> None:
-    slots = await _slots(database, "10/1s", 0.1)
-    taken = [await _take(database, slots, 0.1) for _ in range(20)]
-    assert taken[-1] - taken[0] == pytest.approx(19 * 0.1, abs=1e-3)
-
-
-async def test_a_slot_is_never_in_the_past(database: Database) -> None:
-    slots = await _slots(database, "10/1s", 0.1)
-    await slots.take(1)
-    await rows(database, "UPDATE provider_quota SET next_at = next_at - interval '1 hour'")
-    before = time.time()
-    assert await _take(database, slots, 0.1) >= before - 1e-3
-    assert await slots.take(1) > 0
-
-
-@pytest.mark.parametrize(
-    ("quota", "spacing_s"),
+WINDOWS: Final = st.sampled_from(
     [
-        ("3/1s,5/10s", 0.36),
-        ("5/10s,3/1s", 0.36),
-        ("4/1s,10/5s,30/1m", 0.26),
-        ("2/1s,2/10s", 0.51),
-        ("3/1s,1/5s", 0.36),
-    ],
+        [(3, SECOND)],
+        [(5, 60 * SECOND)],
+        [(2, SECOND), (7, 20 * SECOND)],
+        [(250, 2 * SECOND)],
+        [(4, SECOND), (400, 3600 * SECOND)],
+        [],
+    ]
 )
-async def test_no_sliding_window_of_several_is_exceeded_and_the_tightest_is_used(
-    database: Database, quota: str, spacing_s: float
+STEP: Final = st.one_of(
+    st.tuples(
+        st.just("take"), st.integers(1, 4), st.lists(st.integers(1, 3), max_size=6), st.booleans()
+    ),
+    st.tuples(st.just("answer"), st.integers(0, 9), st.integers(0, SECOND), st.booleans()),
+    st.tuples(st.just("give back"), st.integers(0, 9), st.integers(1, 4), st.booleans()),
+    st.tuples(st.just("pause"), st.integers(0, 3 * SECOND), st.none(), st.booleans()),
+)
+WAIT: Final = st.one_of(
+    st.integers(0, SECOND // 2), st.integers(0, 3 * SECOND), st.integers(0, 90 * SECOND)
+)
+
+
+class _Both:
+    """The database's row and the model, taken through the same steps."""
+
+    def __init__(self, connection: Any, windows: Windows) -> None:
+        self.model = Ledger()
+        self._connection = connection
+        self._windows = windows
+        self._next = 1000
+
+    async def step(self, at: int, step: Any) -> None:
+        kind, one, two, told = step
+        open_ids = sorted(call.id for call in self.model.calls if call.id is not None)
+        if kind == "take":
+            await self._take(at, one, two)
+        elif kind == "pause":
+            self.model.pause(at, one)
+            await self._connection.execute(
+                "UPDATE provider_quota SET paused_until = "
+                f"greatest(paused_until, {_at(at)} + interval '{one} microseconds')"
+            )
+        elif open_ids:
+            chosen = open_ids[one % len(open_ids)]
+            answered = [(chosen, two)] if kind == "answer" else []
+            unwritten = [chosen] if kind == "give back" else []
+            leaving = two if kind == "give back" and told else -1
+            self.model.note(at, answered, unwritten, leaving)
+            await self._note(at, answered, unwritten, leaving)
+        await self._compare()
+
+    async def _take(self, at: int, process: int, costs: list[int]) -> None:
+        limit = min((calls for calls, _ in self._windows), default=9)
+        costs = [min(cost, limit) for cost in costs]
+        first, self._next = self._next, self._next + len(costs)
+        expected = self.model.take(at, process, first, costs, self._windows)
+        row = await self._connection.fetchrow(
+            _TURN.format(
+                at=_at(at),
+                process=process,
+                first=first,
+                costs=quote.integers(costs, "integer"),
+                limits=quote.integers((calls for calls, _ in self._windows), "integer"),
+                periods=quote.intervals(period / SECOND for _, period in self._windows),
+                epoch=_AT_EPOCH,
+            )
+        )
+        assert tuple(row) == expected
+
+    async def _note(
+        self, at: int, answered: list[tuple[int, int]], unwritten: list[int], leaving: int
+    ) -> None:
+        await self._connection.execute(
+            store._NOTE.replace("clock_timestamp()", _at(at)).format(
+                answered=quote.integers(call for call, _ in answered),
+                ago=quote.intervals(ago / SECOND for _, ago in answered),
+                unwritten=quote.integers(unwritten),
+                leaving=leaving,
+                provider="'p'",
+                key="'k'",
+            )
+        )
+
+    async def _compare(self) -> None:
+        row = await self._connection.fetchrow(_ROW.format(epoch=_AT_EPOCH))
+        assert sorted(row["calls"]) == sorted(map(_written, self.model.calls))
+        assert sorted(row["tickets"]) == sorted(map(_written, self.model.tickets))
+
+
+def _written(one: Any) -> str:
+    return json.dumps(astuple(one))
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(windows=WINDOWS, steps=st.lists(st.tuples(WAIT, STEP), min_size=4, max_size=25))
+def test_the_databases_ledger_does_what_the_model_does(
+    shared_url: str, windows: Windows, steps: list[Any]
 ) -> None:
-    slots = await _slots(database, quota, spacing_s)
-    taken = [await _take(database, slots, spacing_s) for _ in range(61)]
-    windows = Quota.parse(quota).windows
-    for window in windows:
-        assert _most_in_any(window.period_s, taken) <= window.limit, window
-    tightest = max(windows, key=lambda window: window.period_s / window.limit)
-    fewest_s = 60 / tightest.limit * tightest.period_s
-    assert taken[-1] - taken[0] <= 1.05 * fewest_s
+    async def play() -> None:
+        async with connection_to(shared_url) as connection:
+            trial = connection.transaction()
+            await trial.start()
+            await connection.execute("TRUNCATE provider_quota")
+            await connection.execute(
+                "INSERT INTO provider_quota (provider, key_id) VALUES ('p', 'k')"
+            )
+            both, at = _Both(connection, windows), SECOND
+            for wait, step in steps:
+                at += wait
+                await both.step(at, step)
+            await trial.rollback()
 
-
-@pytest.mark.parametrize("costs", [[2] * 20, [1, 3, 2, 1, 5, 1, 1, 4] * 3], ids=str)
-async def test_a_call_that_costs_more_takes_that_much_of_every_window(
-    database: Database, costs: list[int]
-) -> None:
-    spacing_s = 0.36
-    slots = await _slots(database, "3/1s,5/10s", spacing_s)
-    taken: list[float] = []
-    for cost in costs:
-        taken += [await _take(database, slots, spacing_s, cost)] * cost
-    assert _most_in_any(10, taken) <= 5
-    starts = sorted(set(taken))
-    weights = [taken.count(at) for at in starts]
-    for at, weight, later in zip(starts, weights, starts[1:], strict=False):
-        assert later - at >= weight * spacing_s - 1e-3
-
-
-async def test_a_run_after_a_run_and_another_connection_go_on_where_the_last_call_was(
-    database_url: str,
-) -> None:
-    quota, spacing_s = "3/1s,5/10s", 0.36
-    async with Database.connect(database_url) as database:
-        slots = await _slots(database, quota, spacing_s)
-        taken = [await _take(database, slots, spacing_s) for _ in range(5)]
-    async with Database.connect(database_url) as database:
-        slots = await _slots(database, quota, spacing_s)
-        taken += [await _take(database, slots, spacing_s) for _ in range(6)]
-    assert _most_in_any(1, taken) <= 3
-    assert _most_in_any(10, taken) <= 5
-
-
-async def test_only_as_many_slots_are_remembered_as_the_largest_longer_window_holds(
-    database: Database,
-) -> None:
-    slots = await _slots(database, "10/1s,7/2s,12/10s", 0.1)
-    for cost in (1, 2, 3) * 8:
-        await slots.take(cost)
-        assert len(await _remembered(database)) <= 12
-    assert len(await _remembered(database)) == 12
-
-
-async def test_one_window_alone_remembers_no_slot(database: Database) -> None:
-    slots = await _slots(database, "10/1s", 0.1)
-    for _ in range(5):
-        await slots.take(1)
-    assert await _remembered(database) == []
-
-
-async def test_a_pause_holds_back_those_who_take_and_those_who_are_about_to_send(
-    database: Database, database_url: str
-) -> None:
-    slots = await _slots(database, "10/1s", 0.1)
-    assert await slots.confirm(0.0) == 0
-    async with Database.connect(database_url) as other_process:
-        await (await _slots(other_process, "10/1s", 0.1)).pause(30)
-    assert 29 < await slots.confirm(0.0) <= 30
-    assert 29 < await slots.confirm(0.01) <= 30
-    assert 29 < await slots.take(1) <= 30
-    paused_until = await value(
-        database, "SELECT extract(epoch FROM paused_until)::float8 FROM provider_quota"
-    )
-    assert await _next_at(database) - 0.1 == pytest.approx(paused_until, abs=1e-5)
-
-
-async def test_a_shorter_pause_does_not_end_a_longer_one(database: Database) -> None:
-    slots = await _slots(database, "10/1s", 0.1)
-    await slots.pause(30)
-    await slots.pause(1)
-    assert await slots.confirm(0.0) > 29
-    await slots.pause(60)
-    assert await slots.confirm(0.0) > 59
-
-
-async def test_a_pause_is_honoured_where_calls_are_unlimited(database: Database) -> None:
-    slots = await _slots(database, "unlimited", 0.0)
-    await slots.pause(30)
-    assert 29 < await slots.confirm(0.0) <= 30
-
-
-async def test_a_pause_or_a_slot_of_one_key_or_provider_is_no_matter_of_another(
-    database: Database,
-) -> None:
-    first = await _slots(database, "10/1s", 0.1)
-    second = await _slots(database, "10/1s", 0.1, key="another")
-    third = DatabaseSlots(database, "other", SECRET, Quota.parse("10/1s"), 0.1)
-    await third.open()
-    await first.pause(30)
-    for _ in range(50):
-        await first.take(1)
-    for slots in (second, third):
-        assert await slots.confirm(0.0) == 0
-        assert await slots.take(1) <= 0
-
-
-async def test_a_call_that_is_sent_late_moves_the_slots_after_it(database: Database) -> None:
-    slots = await _slots(database, "10/1s", 0.1)
-    await slots.take(1)
-    before = await _next_at(database)
-    await slots.confirm(0.0)
-    assert await _next_at(database) == before
-    await slots.confirm(0.75)
-    assert await _next_at(database) == pytest.approx(before + 0.75, abs=1e-6)
-
-
-async def test_a_call_that_is_sent_late_counts_from_then_on_in_the_longer_windows_too(
-    database: Database,
-) -> None:
-    slots = await _slots(database, "100/1s,5/10s", 0.0102)
-    for _ in range(5):
-        await slots.take(1)
-    # Three seconds pass: the process that holds the slots stood still, and sends only now.
-    await rows(
-        database,
-        """
-        UPDATE provider_quota
-        SET next_at = next_at - $1::interval,
-            recent = ARRAY(SELECT at - $1::interval FROM unnest(recent) AS at ORDER BY at)
-        """,
-        timedelta(seconds=3),
-    )
-    sent = time.time()
-    await slots.confirm(3.0)
-    assert await _take(database, slots, 0.0102) >= sent + 10
-
-
-async def test_calls_sent_in_time_are_not_counted_later_for_one_that_is_late(
-    database: Database,
-) -> None:
-    slots = await _slots(database, "100/1s,5/10s", 0.0102)
-    for _ in range(5):
-        await slots.take(1)
-    before = await _remembered(database)
-    await rows(
-        database,
-        """
-        UPDATE provider_quota
-        SET recent = ARRAY(
-            SELECT at - interval '6 s' FROM unnest(recent[:4]) AS at ORDER BY at
-        ) || recent[5:]
-        """,
-    )
-    await slots.confirm(0.5)
-    after = await _remembered(database)
-    assert after[:4] == pytest.approx([at - 6 for at in before[:4]], abs=1e-5)
-    assert len(after) == 5
-
-
-async def test_opening_a_second_time_keeps_what_the_row_holds(database: Database) -> None:
-    slots = await _slots(database, "10/1s,100/1d", 0.1)
-    await slots.take(1)
-    await slots.pause(30)
-    before = await rows(database, "SELECT * FROM provider_quota")
-    await slots.open()
-    assert await rows(database, "SELECT * FROM provider_quota") == before
-
-
-async def test_the_row_of_a_key_does_not_give_the_key_away(database: Database) -> None:
-    await _slots(database, "10/1s", 0.1)
-    row = await value(database, "SELECT q::text FROM provider_quota AS q")
-    assert SECRET not in row
-    assert not any(SECRET[n : n + 5] in row for n in range(len(SECRET) - 4))
-    assert key_id("massive", SECRET) in row
-    assert len({key_id(*pair) for pair in (("a", "k"), ("b", "k"), ("a", "l"))}) == 3
+    blocking(play())

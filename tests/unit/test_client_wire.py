@@ -2,19 +2,18 @@
 
 import asyncio
 import gzip
-import time
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backfill.core.terms import Quota, Window
+from backfill.core.terms import Quota, Taken
 from backfill.core.wire import Request, Response
 from backfill.errors import (
     ClockAhead,
@@ -363,22 +362,157 @@ async def test_a_port_where_nobody_listens_is_no_answer() -> None:
     assert KEY not in str(failed.value)
 
 
-async def test_a_request_that_leaves_late_is_told_to_the_ledger() -> None:
-    class Ledger(WrittenLedger):
-        late_s: ClassVar[list[float]] = []
+QUOTA: Final = Quota.parse("5/60s")
 
-        async def confirm(self, late_s: float) -> float:
-            self.late_s.append(late_s)
-            if len(self.late_s) == 1:
-                asyncio.get_running_loop().call_soon(time.sleep, 0.2)
-            return 0.0
 
-    quota = Quota((Window(5, 0.1),))
+class Noted(WrittenLedger):
+    """A ledger that remembers what it is told of calls."""
+
+    def __init__(self) -> None:
+        super().__init__(QUOTA)
+        self.answered: list[int] = []
+        self.unwritten: list[int] = []
+        self.told = asyncio.Event()
+
+    async def note(
+        self,
+        answered: Sequence[tuple[int, float]],
+        unwritten: Sequence[int],
+        *,
+        leaving: bool = False,
+    ) -> None:
+        self.answered += [call for call, _ in answered]
+        self.unwritten += unwritten
+        self.told.set()
+        await super().note(answered, unwritten, leaving=leaving)
+
+
+async def test_an_answer_is_noted_when_its_head_has_come_and_not_awaited_by_its_body() -> None:
+    ledger, rest = Noted(), asyncio.Event()
+
+    async def head_then_body(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n")
+        await rest.wait()
+        writer.write(b'{"status": "OK"}')
+
     async with (
-        listening(say(b'{"status": "OK"}')) as (url, _),
-        client(Ledger(), base_url=url, patience=ONCE, quota=quota) as sender,
+        listening(head_then_body) as (url, _),
+        client(ledger, base_url=url, patience=ONCE, quota=QUOTA) as sender,
     ):
+        fetching = asyncio.ensure_future(sender.fetch(Request("/bars"), read, "A d1"))
+        async with asyncio.timeout(5):
+            await ledger.told.wait()
+        assert not fetching.done()
+        rest.set()
+        await fetching
+    assert ledger.unwritten == []
+
+
+@pytest.mark.parametrize("status", ["408 X", "502 X", "503 X", "504 X", "522 X"])
+async def test_an_answer_that_may_be_a_gateways_leaves_its_call_open(status: str) -> None:
+    ledger = Noted()
+    async with listening(say(b"", status=status)) as (url, _):
+        with pytest.raises(SeriesError):
+            await _fetch_noted(ledger, url)
+    assert (ledger.answered, ledger.unwritten) == ([], [])
+    assert [call.open for call in ledger.shared.calls] == [True]
+
+
+@pytest.mark.parametrize("speak", [blurt(b""), blurt(b"HTTP/1.1 200 OK\r\nContent-Le")], ids=[0, 1])
+async def test_a_call_without_an_answer_stays_open_and_is_not_sent_again_in_its_slot(
+    speak: Speak,
+) -> None:
+    ledger = Noted()
+    async with listening(speak) as (url, heard):
+        with pytest.raises(ProviderUnavailable):
+            await _fetch_noted(ledger, url)
+    assert len(heard) == 1
+    assert (ledger.answered, ledger.unwritten) == ([], [])
+    assert [call.open for call in ledger.shared.calls] == [True]
+
+
+async def test_a_connection_that_drops_when_it_is_used_again_has_nothing_sent_a_second_time() -> (
+    None
+):
+    """The library would send the request again on a new connection, in no slot."""
+    ledger, heard = Noted(), 0
+
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal heard
+        for answer in (b"HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n" + b'{"status": "OK"}', b""):
+            await reader.readuntil(b"\r\n\r\n")
+            heard += 1
+            writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_server(once, "127.0.0.1")
+    host, port = server.sockets[0].getsockname()
+    url = f"http://{host}:{port}"
+    async with server, client(ledger, base_url=url, patience=ONCE, quota=QUOTA) as sender:
         await sender.fetch(Request("/bars"), read, "A d1")
-    [before, after] = Ledger.late_s
-    assert before == 0.0
-    assert after > 0.1
+        with pytest.raises(ProviderUnavailable):
+            await sender.fetch(Request("/bars"), read, "A d1")
+    assert heard == 2
+    assert len(ledger.taken) == 2
+
+
+async def test_a_call_of_which_nothing_was_written_gives_its_slot_back() -> None:
+    async with listening(blurt(b"")) as (url, _):
+        pass
+    ledger = Noted()
+    with pytest.raises(ProviderUnavailable):
+        await _fetch_noted(ledger, url)
+    assert len(ledger.unwritten) == 1
+    assert ledger.shared.calls == []
+
+
+async def test_a_call_that_would_be_written_late_asks_for_another_slot() -> None:
+    """Between its asking and its writing the machine sleeps for six seconds, once."""
+    ledger, tally, slept_s = Noted(), Tally(), [0.0]
+
+    class Asleep(Noted):
+        async def take(self, costs: Sequence[int]) -> Taken:
+            taken = await super().take(costs)
+            slept_s[0] += 6.0 * (len(self.taken) == 1)
+            return taken
+
+    ledger = Asleep()
+    async with (
+        listening(say(b'{"status": "OK"}')) as (url, heard),
+        client(
+            ledger, base_url=url, patience=ONCE, quota=QUOTA, tally=tally,
+            clock=lambda: asyncio.get_running_loop().time() + slept_s[0],
+        ) as sender,
+    ):  # fmt: skip
+        await sender.fetch(Request("/bars"), read, "A d1")
+        await ledger.told.wait()
+    assert len(heard) == 1
+    assert len(ledger.taken) == 2
+    assert len(ledger.unwritten) == 1
+    assert (tally.calls, tally.retries) == (1, 0)
+
+
+async def test_a_connection_that_is_given_up_is_reset_and_not_closed() -> None:
+    ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+
+    async def listen(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        try:
+            await reader.read()
+            ended.set_result(None)
+        except ConnectionResetError as error:
+            ended.set_result(error)
+
+    server = await asyncio.start_server(listen, "127.0.0.1")
+    host, port = server.sockets[0].getsockname()
+    patience = Patience(attempts=1, read_s=0.1)
+    async with server:
+        with pytest.raises(ProviderUnavailable):
+            await _fetch_noted(Noted(), f"http://{host}:{port}", patience)
+        async with asyncio.timeout(5):
+            assert isinstance(await ended, ConnectionResetError)
+
+
+async def _fetch_noted(ledger: Noted, url: str, patience: Patience = ONCE) -> bytes:
+    async with client(ledger, base_url=url, patience=patience, quota=QUOTA) as sender:
+        return await sender.fetch(Request("/bars"), read, "A d1")
