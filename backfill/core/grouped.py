@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -67,7 +67,8 @@ def read_day(
         if mine and one.targets[0].missing.covers(*session):
             bars = day.bars.take(np.array(mine))
             if _is_of(one, session, bars):
-                chunks.append(_chunk(one, session, bars, now_ms, final_ms))
+                chunk = _chunk(one, session, bars, now_ms, final_ms)
+                chunks.append(replace(chunk, oddities=day.oddities))
     return chunks
 
 

@@ -27,6 +27,7 @@ from backfill.core.empty import (
     late_from,
 )
 from backfill.core.plan import PlannedRange, final_days_end
+from backfill.core.raw import Oddities
 from backfill.core.rollup import roll_up
 from backfill.core.series import Series, Source
 from backfill.core.suspect import Doubt
@@ -50,7 +51,7 @@ class Chunk:
     hold nothing, ``doubt`` is about sessions among them that may be suspect, ``joints`` are the
     closed hours at its ends. ``provisional`` is the part of the claims whose day isn't final yet.
     ``replaces`` is the other source that the series may hold bars of, all of which leave with this
-    page.
+    page. ``oddities`` tells what came where a bar holds something else than numbers.
     """
 
     series: Series
@@ -59,6 +60,7 @@ class Chunk:
     claims: Spans
     empty: list[EmptySlots] = field(default_factory=list)
     rejected: Bars = field(default_factory=Bars.empty)
+    oddities: Oddities = field(default_factory=dict)
     reasons: tuple[Reason, ...] = ()
     ignored: int = 0
     replaces: Source | None = None
@@ -212,7 +214,7 @@ class Pages:
                     target, proven, _kept(target, bars, final_ms), quarantined, checked
                 )
             )
-        return chunks
+        return [replace(chunk, oddities=page.oddities) for chunk in chunks]
 
     @property
     def _late(self) -> int:

@@ -6,6 +6,7 @@ from datetime import date
 from enum import StrEnum
 
 from backfill.core.bars import Bars
+from backfill.core.raw import Oddities
 
 
 class Kind(StrEnum):
@@ -49,13 +50,15 @@ class Page:
 
     ``next`` asks for the page after it; None when the provider says that this was the last.
     ``delayed_ms`` is how far behind the clock the provider holds its newest bars back;
-    ``base_count`` how many base aggregates (minutes, or days) it says that the page was made of.
+    ``base_count`` how many base aggregates (minutes, or days) it says that the page was made of;
+    ``oddities`` what came where a bar holds something else than numbers.
     """
 
     bars: Bars
     next: Request | None
     delayed_ms: int = 0
     base_count: int | None = None
+    oddities: Oddities = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class GroupedDay:
     tickers: Sequence[str]
     bars: Bars
     delayed_ms: int = 0
+    oddities: Oddities = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,7 +130,7 @@ class Massive:
             If it holds another ticker's bars, or bars of another adjustment.
         """
         refuse_errors(response)
-        answer, bars = _read(response, read_page)
+        answer, bars, oddities = _read(response, read_page)
         if answer.ticker != wire_ticker(symbol.ticker):
             raise BadAnswer(f"bars of {answer.ticker[:40]!r} came for {symbol.ticker}")
         _refuse_other_adjustment(answer, adjustment)
@@ -139,6 +139,7 @@ class Massive:
             next=Request(answer.next_url) if answer.next_url else None,
             delayed_ms=_delayed_ms(answer),
             base_count=answer.queryCount,
+            oddities=oddities,
         )
 
     def grouped(self, day: date, adjustment: str) -> Request:
@@ -159,9 +160,9 @@ class Massive:
             If it holds bars of another adjustment.
         """
         refuse_errors(response)
-        answer, tickers, bars = _read(response, read_grouped_day)
+        answer, tickers, bars, oddities = _read(response, read_grouped_day)
         _refuse_other_adjustment(answer, adjustment)
-        return GroupedDay(tickers, bars, _delayed_ms(answer))
+        return GroupedDay(tickers, bars, _delayed_ms(answer), oddities)
 
     def reference(self, symbol: Symbol) -> Request:
         """Ask for a ticker's details: whether it exists, and since when it trades."""

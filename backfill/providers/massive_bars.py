@@ -1,5 +1,6 @@
 """Massive's aggregates, a page or a grouped day, from the body to columns."""
 
+import json
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,11 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backfill.core.bars import NO_COUNT, Bars
+from backfill.core.raw import VALUES, Oddities, raw_values
 from backfill.errors import UnreadableAnswer
 from backfill.providers.massive_errors import refuse_status
 
 _NULL: Final = msgspec.Raw(b"null")
 _IMPOSSIBLE_COUNT: Final = NO_COUNT - 1
+_LONGEST: Final = 200
+"""Of what came in place of a number so many characters are kept."""
 
 _Read = TypeVar("_Read")
 
@@ -29,7 +33,7 @@ class _Bar(msgspec.Struct, gc=False):
     c: float
     v: float
     vw: float = np.nan
-    n: float = float(NO_COUNT)  # whole numbers take fewer bytes in `_rows`
+    n: float = np.nan  # whole numbers take fewer bytes in `_rows`
 
 
 def _row_type() -> np.dtype[np.void]:
@@ -123,8 +127,8 @@ _LOOSE_GROUPED_DAY: Final = msgspec.json.Decoder(_LooseGroupedDay)
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError)
 
 
-def read_page(body: bytes) -> tuple[PageEnvelope, Bars]:
-    """Read a page.
+def read_page(body: bytes) -> tuple[PageEnvelope, Bars, Oddities]:
+    """Read a page, and what came where a bar holds something else than numbers.
 
     A price that is no number, or too large for one, becomes NaN or infinite, so that the checks
     set that bar aside and keep its neighbours (R11).
@@ -136,22 +140,22 @@ def read_page(body: bytes) -> tuple[PageEnvelope, Bars]:
         than it counts.
     """
 
-    def strictly() -> tuple[PageEnvelope, Bars]:
+    def strictly() -> tuple[PageEnvelope, Bars, Oddities]:
         page = _PAGE.decode(body)
-        return page, _columns(_array(page.results))
+        return page, _columns(_array(page.results)), {}
 
-    def loosely() -> tuple[PageEnvelope, Bars]:
+    def loosely() -> tuple[PageEnvelope, Bars, Oddities]:
         page = _LOOSE_PAGE.decode(body)
-        return page, _loose_columns(page.results or [])
+        return page, *_loose_columns(page.results or [])
 
-    page, bars = _either(strictly, loosely)
+    page, bars, oddities = _either(strictly, loosely)
     refuse_status(page.status)
     _refuse_missing(page, bars)
-    return page, bars
+    return page, bars, oddities
 
 
-def read_grouped_day(body: bytes) -> tuple[Envelope, list[str], Bars]:
-    """Read the bars of one session, and the ticker that each is of.
+def read_grouped_day(body: bytes) -> tuple[Envelope, list[str], Bars, Oddities]:
+    """Read the bars of one session, the ticker that each is of, and what came that is no number.
 
     Raises
     ------
@@ -159,20 +163,20 @@ def read_grouped_day(body: bytes) -> tuple[Envelope, list[str], Bars]:
         As `read_page` does, or if a bar has no ticker.
     """
 
-    def strictly() -> tuple[Envelope, list[str], Bars]:
+    def strictly() -> tuple[Envelope, list[str], Bars, Oddities]:
         day = _GROUPED_DAY.decode(body)
         rows = _array(day.results)
-        return day, [row.T for row in _TICKERS.decode(rows)], _columns(rows)
+        return day, [row.T for row in _TICKERS.decode(rows)], _columns(rows), {}
 
-    def loosely() -> tuple[Envelope, list[str], Bars]:
+    def loosely() -> tuple[Envelope, list[str], Bars, Oddities]:
         day = _LOOSE_GROUPED_DAY.decode(body)
         rows = day.results or []
-        return day, [row.T for row in rows], _loose_columns(rows)
+        return day, [row.T for row in rows], *_loose_columns(rows)
 
-    day, tickers, bars = _either(strictly, loosely)
+    day, tickers, bars, oddities = _either(strictly, loosely)
     refuse_status(day.status)
     _refuse_missing(day, bars)
-    return day, tickers, bars
+    return day, tickers, bars, oddities
 
 
 def _either(strictly: Callable[[], _Read], loosely: Callable[[], _Read]) -> _Read:
@@ -223,6 +227,9 @@ def _columns(results: bytes) -> Bars:
         [np.empty(0, _ROW), *(_rows(_BARS.decode(piece)) for piece in _pieces(results))]
     )
     t, o, h, l, c, v, vw, n = (rows[name].astype(np.float64) for name in rows.dtype.names or ())  # noqa: E741  # the wire's own names
+    if (n < 0).any():
+        raise msgspec.ValidationError("a count is negative")
+    n[np.isnan(n)] = NO_COUNT  # not given: JSON has no NaN
     for whole in (t, n):
         if not ((whole == np.trunc(whole)) & (np.abs(whole) < _MOST)).all():
             raise msgspec.ValidationError("a time stamp or a count is no whole number")
@@ -240,8 +247,8 @@ def _rows(bars: Sequence[_Bar]) -> NDArray[np.void]:
     return np.frombuffer(packed, _ROW, offset=len(packed) - len(bars) * _ROW.itemsize)
 
 
-def _loose_columns(rows: Sequence[_LooseBar]) -> Bars:
-    return Bars.of(
+def _loose_columns(rows: Sequence[_LooseBar]) -> tuple[Bars, Oddities]:
+    bars = Bars.of(
         [
             (
                 row.t,
@@ -252,6 +259,25 @@ def _loose_columns(rows: Sequence[_LooseBar]) -> Bars:
             for row in rows
         ]
     )
+    given = [(row.o, row.h, row.l, row.c, row.v, row.vw, row.n) for row in rows]
+    oddities = {
+        json.dumps(read): dict(zip(VALUES, map(_came, values), strict=True))
+        for read, values in zip(raw_values(bars), given, strict=True)
+        # Spelled out is what became NaN or infinite; a count that can't be one has a mark.
+        if any(isinstance(read[name], str) for name in VALUES)
+        or read["trade_count"] == _IMPOSSIBLE_COUNT
+    }
+    return bars, oddities
+
+
+def _came(raw: msgspec.Raw) -> float | str | None:
+    """Return a value as it came, or its text where JSON's own values or Postgres can't hold it."""
+    text = bytes(raw).decode(errors="replace")[:_LONGEST]
+    try:
+        value = msgspec.json.decode(text, type=float | int | str | None)
+    except (msgspec.DecodeError, ValueError):
+        return text
+    return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) else value
 
 
 def _number(raw: msgspec.Raw, otherwise: float = np.nan) -> float:

@@ -1,10 +1,9 @@
 """Writing a page: its bars, the coverage they prove, and what stayed empty, in one transaction."""
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from backfill.core.bars import Bars, is_among
@@ -13,11 +12,11 @@ from backfill.core.coverage import Spans
 from backfill.core.empty import EmptySlots
 from backfill.core.paging import Chunk
 from backfill.core.precision import Precision
+from backfill.core.raw import spelled
 from backfill.core.series import Progress, Series
 from backfill.core.timeframe import Timeframe
 from backfill.errors import SourceMismatch
 from backfill.store.changes import Change, note_changes
-from backfill.store.columns import given_counts, given_vwaps
 from backfill.store.copy import copy_bars
 from backfill.store.empty import Answer, note_empty
 from backfill.store.merge import merge_bars, withdraw_bars
@@ -203,7 +202,7 @@ async def _quarantine(connection: Connection, run_id: UUID, chunk: Chunk) -> Non
             str(chunk.series.timeframe),
             [to_time(ms) for ms in chunk.rejected.ts_ms.tolist()],
             list(chunk.reasons),
-            [json.dumps(values) for values in _raw(chunk.rejected)],
+            spelled(chunk.rejected, chunk.oddities),
             run_id,
         )
 
@@ -241,20 +240,3 @@ def _counts(chunk: Chunk, change: Change, expelled: int) -> Counts:
         withdrawn=change.withdrawn + expelled,
         ignored=chunk.ignored,
     )
-
-
-def _raw(bars: Bars) -> Iterator[dict[str, Any]]:
-    """Values of rejected bars as they came; what JSON can't hold is spelled out."""
-    names = ("open", "high", "low", "close", "volume", "vwap", "trade_count")
-    for stamp, *values in zip(
-        bars.ts_ms.tolist(),
-        *(getattr(bars, name).tolist() for name in names[:5]),
-        given_vwaps(bars),
-        given_counts(bars),
-        strict=True,
-    ):
-        yield {"ts_ms": stamp, **dict(zip(names, map(_spelled, values), strict=True))}
-
-
-def _spelled(value: float | None) -> float | str | None:
-    return value if value is None or abs(value) < float("inf") else str(value)

@@ -13,6 +13,7 @@ from backfill.core.bars import NO_COUNT
 from backfill.core.calendar import Calendar, Session
 from backfill.core.checks import Reason, check_page
 from backfill.core.coverage import Span
+from backfill.core.raw import VALUES, spelled
 from backfill.core.series import Symbol
 from backfill.core.timeframe import DAY_MS, Timeframe
 from backfill.core.wire import DatedName, GroupedDay, Names, Reference, Request, Response
@@ -498,3 +499,32 @@ def test_a_200_that_says_it_is_an_error_is_one_in_the_provider_s_words(
             answered()
         assert type(refused.value) is outcome
         assert getattr(refused.value, "retry_after_s", 7) == 7
+
+
+@pytest.mark.parametrize(
+    ("changes", "came"),
+    [
+        ({"n": -1}, {"trade_count": -1}),
+        ({"n": -7}, {"trade_count": -7}),
+        ({"n": 1.5}, {"trade_count": 1.5}),
+        ({"c": None}, {"close": None}),
+        ({"c": "n/a", "v": -1.0}, {"close": "n/a", "volume": -1.0}),
+        ({"o": "a\0b"}, {"open": "a\N{REPLACEMENT CHARACTER}b"}),
+        ({"vw": "high"}, {"vwap": "high"}),
+        ({"h": {"is": [4]}}, {"high": '{"is": [4]}'}),
+    ],
+)
+def test_quarantine_keeps_a_bar_as_it_came(changes: dict[str, Any], came: dict[str, Any]) -> None:
+    found = read(page(BAR, BAR | {"t": BAR["t"] + 60_000} | changes))
+    first, second = (json.loads(line) for line in spelled(found.bars, found.oddities))
+    names = dict(zip(VALUES, "ohlcv", strict=False))
+    assert first == {"ts_ms": BAR["t"], "vwap": None, "trade_count": None} | {
+        name: BAR[key] for name, key in names.items()
+    }
+    assert second == first | {"ts_ms": BAR["t"] + 60_000} | came
+    day = read_grouped(BAR | {"T": "AAPL"} | changes)
+    assert json.loads(spelled(day.bars, day.oddities)[0]) == first | came
+
+
+def test_a_negative_count_is_no_count_that_is_absent() -> None:
+    assert read(page(BAR | {"n": -1})).bars.trade_count.tolist() == [NO_COUNT - 1]
