@@ -60,6 +60,22 @@ class Settings(BaseSettings):
         alias="BACKFILL_PROVIDER_URL",
         description="where the provider is; unset: its public address",
     )
+    massive_url: str | None = Field(
+        None,
+        alias="MASSIVE_URL",
+        description="where Massive is; before `BACKFILL_PROVIDER_URL`",
+    )
+    massive_plan: str | None = Field(
+        None,
+        alias="MASSIVE_PLAN",
+        description="the plan at Massive, before `BACKFILL_PLAN`: one word for all, or a plan per "
+        "asset class as `stocks:starter,currencies:free`",
+    )
+    massive_quota: str | None = Field(
+        None,
+        alias="MASSIVE_QUOTA",
+        description="another quota than the plan's at Massive; before `BACKFILL_QUOTA`",
+    )
     massive_key: SecretStr | None = Field(
         None,
         validation_alias=AliasChoices("MASSIVE_API_KEY", "POLYGON_API_KEY"),
@@ -149,25 +165,29 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _check(self) -> Self:
         """See that the values fit together; what they mean is computed where it is asked for."""
-        if self.plan not in self.provider.terms:
-            plans = ", ".join(self.provider.terms)
-            raise UsageError(
-                f"BACKFILL_PLAN {self.plan!r} is not a plan of {self.provider.name}: "
-                f"choose from {plans}"
-            )
+        try:
+            terms_of(self.provider, self.massive_plan or self.plan)
+        except UsageError as error:
+            variable = "MASSIVE_PLAN" if self.massive_plan else "BACKFILL_PLAN"
+            raise UsageError(f"{variable} {error}") from None
         if self.adjustment not in self.provider.adjustments:
             raise UsageError(
                 f"BACKFILL_ADJUSTMENT {self.adjustment!r} is not offered by "
                 f"{self.provider.name}: choose from "
                 f"{', '.join(self.provider.adjustments)}"
             )
-        if self.quota_override is not None:
-            try:
-                Quota.parse(self.quota_override)
-            except UsageError as error:
-                raise UsageError(f"BACKFILL_QUOTA: {error}") from None
+        for variable, quota in (
+            ("BACKFILL_QUOTA", self.quota_override),
+            ("MASSIVE_QUOTA", self.massive_quota),
+        ):
+            if quota is not None:
+                try:
+                    Quota.parse(quota)
+                except UsageError as error:
+                    raise UsageError(f"{variable}: {error}") from None
         if not _is_base_url(self.base_url):
-            raise UsageError("BACKFILL_PROVIDER_URL must be a URL like https://api.massive.com")
+            variable = "MASSIVE_URL" if self.massive_url else "BACKFILL_PROVIDER_URL"
+            raise UsageError(f"{variable} must be a URL like https://api.massive.com")
         if self.ping_url is not None and not _is_web_url(self.ping_url.get_secret_value()):
             raise UsageError("BACKFILL_PING_URL must be a URL like https://hc-ping.com/<uuid>")
         if self.since is not None:
@@ -184,20 +204,19 @@ class Settings(BaseSettings):
 
     @property
     def terms(self) -> Terms:
-        """The terms of the provider's plan."""
-        return self.provider.terms[self.plan]
+        """The terms of the provider's plan, or plans: ``MASSIVE_PLAN``, or ``BACKFILL_PLAN``."""
+        return terms_of(self.provider, self.massive_plan or self.plan)
 
     @property
     def quota(self) -> Quota:
-        """``BACKFILL_QUOTA``, or the plan's."""
-        if self.quota_override is not None:
-            return Quota.parse(self.quota_override)
-        return self.terms.quota
+        """``MASSIVE_QUOTA``, or ``BACKFILL_QUOTA``, or the plan's."""
+        override = self.massive_quota or self.quota_override
+        return self.terms.quota if override is None else Quota.parse(override)
 
     @property
     def base_url(self) -> str:
-        """Where the provider is."""
-        return self.provider_url or self.provider.base_url
+        """Where the provider is: ``MASSIVE_URL``, or ``BACKFILL_PROVIDER_URL``."""
+        return self.massive_url or self.provider_url or self.provider.base_url
 
     @property
     def adjustment(self) -> str:
@@ -262,6 +281,40 @@ class Settings(BaseSettings):
             url = self.ping_url.get_secret_value()
             values += [url, *_long_parts(url)]
         return [value for value in values if value]
+
+
+def terms_of(provider: Provider, plan: str) -> Terms:
+    """Return the terms of a plan: one word, or a plan per asset class, ``free`` where none is said.
+
+    Raises
+    ------
+    UsageError
+        If the provider has no such plan or class; the message begins with the plan.
+    """
+    if ":" not in plan:
+        return _plan_named(provider, plan)
+    chosen = dict.fromkeys(provider.plan_classes, "free")
+    for part in plan.split(","):
+        name, _, word = (text.strip() for text in part.partition(":"))
+        if name not in chosen:
+            classes = ", ".join(chosen)
+            raise UsageError(
+                f"{plan!r} names the class {name!r}, which {provider.name} has no bars of here: "
+                f"choose from {classes}"
+            )
+        chosen[name] = word
+    first, *others = chosen
+    return Terms.joined(
+        _plan_named(provider, chosen[first]),
+        {provider.plan_classes[name]: _plan_named(provider, chosen[name]) for name in others},
+    )
+
+
+def _plan_named(provider: Provider, plan: str) -> Terms:
+    if plan not in provider.terms:
+        plans = ", ".join(provider.terms)
+        raise UsageError(f"{plan!r} is not a plan of {provider.name}: choose from {plans}")
+    return provider.terms[plan]
 
 
 _VARIABLES: Final = tuple(

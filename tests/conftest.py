@@ -149,6 +149,7 @@ def simulate(market: Market) -> Iterator[Callable[..., Simulator]]:
 
 _NOT_INHERITED = {
     *("DATABASE_URL", "MASSIVE_API_KEY", "POLYGON_API_KEY", "CI", "GITHUB_ACTIONS"),
+    *("MASSIVE_URL", "MASSIVE_PLAN", "MASSIVE_QUOTA"),
     "PYTHONDONTWRITEBYTECODE",  # compiling anew takes an eighth of a command's time
 }
 

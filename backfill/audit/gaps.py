@@ -92,7 +92,8 @@ async def series_gaps(
                 gaps = find_gaps(grid, looked_at, stored, known.settled, known.held)
                 if not gaps:
                     continue
-                again_ms = _asked_again(kept[one], settings.terms.settling, to_ms(now))
+                settling = settings.terms.of(one.symbol.asset_type).settling
+                again_ms = _asked_again(kept[one], settling, to_ms(now))
                 alarming = known.overdue | suspect.get(one, Spans())
                 gaps = [_judged(gap, again_ms, alarming) for gap in gaps]
                 askable = Spans.union(gap.span for gap in gaps if gap.reason is None)

@@ -37,6 +37,7 @@ class Tracked:
     def due(self, terms: Terms, now: datetime) -> Span | None:
         """Return what of the scope the series should hold by now, in whole final slots, if any."""
         timeframe = self.series.timeframe
+        terms = terms.of(self.series.symbol.asset_type)
         now_ms = to_ms(now)
         start = self.known.wanted_from_ms
         if start is None:

@@ -223,7 +223,8 @@ class Verifier:
                 asker=f"{series.symbol.ticker} {sample.base}",
             )
             now_ms = self._now_ms - page.delayed_ms
-            final = frontier_ms(calendar, sample.base, settings.terms.settling, now_ms)
+            settling = settings.terms.of(symbol.asset_type).settling
+            final = frontier_ms(calendar, sample.base, settling, now_ms)
             for chunk in pages.read(page, None, final):
                 await self._note(sample, chunk, precision)
             if page.next is None:

@@ -285,4 +285,4 @@ def _at(now: datetime) -> list[str]:
 
 
 def _is_ours(name: str) -> bool:
-    return name.startswith("BACKFILL_") or name in {"MASSIVE_API_KEY", "POLYGON_API_KEY"}
+    return name.startswith(("BACKFILL_", "MASSIVE_")) or name == "POLYGON_API_KEY"

@@ -96,7 +96,9 @@ def plan_piece(
         tuple(_reached(target, calendar, ranges) for target in targets),
         ranges,
         rules.precision,
-        frontier_ms(calendar, Timeframe.d1, rules.terms.settling, rules.now_ms),
+        frontier_ms(
+            calendar, Timeframe.d1, rules.terms.of(symbol.asset_type).settling, rules.now_ms
+        ),
     )
 
 

@@ -54,10 +54,11 @@ def target_of(
         derived_from=None if base is timeframe else base,
     )
     grid = calendar.grid(timeframe)
-    frontier = frontier_ms(calendar, timeframe, rules.terms.settling, rules.now_ms)
+    terms = rules.terms.of(symbol.asset_type)
+    frontier = frontier_ms(calendar, timeframe, terms.settling, rules.now_ms)
     start = _start_ms(calendar, timeframe, demand, known)
     end = demand.last.end_ms(calendar, timeframe) if demand.last else None
-    limits = life_of(series, calendar, rules.terms, rules.now_ms)
+    limits = life_of(series, calendar, terms, rules.now_ms)
     wanted = wanted_span(grid, start, end, frontier, limits)
     is_loaded = known.source == source and known.newest_bar_ms is not None
     target = Target(series, source, wanted, Spans(), is_loaded=is_loaded)
@@ -111,7 +112,8 @@ def _with_late(
     ``life`` is all that its series may ever hold by now: it is worth a call of its own only when
     none of that became due for four days, and a second answer is believed.
     """
-    day_final_ms = frontier_ms(calendar, Timeframe.d1, rules.terms.settling, rules.now_ms)
+    settling = rules.terms.of(target.series.symbol.asset_type).settling
+    day_final_ms = frontier_ms(calendar, Timeframe.d1, settling, rules.now_ms)
     past = Spans.of((-FOREVER_MS, final_days_end(calendar, day_final_ms)))
     again = (known.unconfirmed | (known.provisional & past)) & reach
     ended = life is not None and life.end_ms + ALONE_AFTER_MS <= rules.now_ms

@@ -1,7 +1,8 @@
 """What a provider's plan allows: how often it may be asked, how deep, and when bars are final."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import Final, Self
 
@@ -144,7 +145,8 @@ class Terms:
     """A provider's plan: its quota, when its bars are final, and how deep it may be read.
 
     ``depth`` is the length of history before today that the plan may read, None for all of it;
-    ``earliest`` the day on which the provider's own history begins.
+    ``earliest`` the day on which the provider's own history begins. ``classes`` are the terms of
+    asset types that have a plan of their own.
     """
 
     name: str
@@ -152,6 +154,29 @@ class Terms:
     settling: Settling
     depth: timedelta | None
     earliest: date
+    classes: Mapping[str, "Terms"] = field(default_factory=dict)
+
+    @classmethod
+    def joined(cls, terms: "Terms", classes: Mapping[str, "Terms"]) -> "Terms":
+        """Return the terms of an account whose asset types have plans of their own.
+
+        Calls can't be told apart before they are planned, so the strictest quota holds for all. As
+        a whole it reaches as deep as any of its plans; `of` tells what holds for a symbol.
+        """
+        every = [terms, *classes.values()]
+        depths = [one.depth for one in every if one.depth is not None]
+        return replace(
+            terms,
+            name=",".join(one.name for one in every),
+            quota=max(every, key=lambda one: one.quota.seconds_per_call).quota,
+            depth=max(depths) if len(depths) == len(every) else None,
+            earliest=min(one.earliest for one in every),
+            classes={"": terms, **classes},
+        )
+
+    def of(self, asset_type: str) -> "Terms":
+        """Return what holds for the symbols of an asset type."""
+        return self.classes.get(asset_type, self.classes.get("", self))
 
     def window_start(self, today: date) -> date:
         """Return the first day that may be read; a day's margin, since the window recedes daily."""

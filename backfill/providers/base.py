@@ -37,6 +37,8 @@ class Provider(Protocol):
     """Adjustments that bars can be asked for, the default first."""
     terms: Mapping[str, Terms]
     """Its plans by name; every provider has ``free`` and ``unlimited``."""
+    plan_classes: Mapping[str, str]
+    """The classes that have plans of their own, and the asset type that each is; none: one plan."""
     page_size: int
     """The most base aggregates (minutes, or days) that one page holds."""
     key_variables: tuple[str, ...]

@@ -77,6 +77,7 @@ class Massive:
         "advanced": Terms("advanced", _FAIR_USE, _SETTLED, None, _EARLIEST),
         "unlimited": Terms("unlimited", Quota(), _SETTLED, None, _EARLIEST),
     }
+    plan_classes: Mapping[str, str] = {"stocks": "stock", "currencies": "crypto"}
 
     def headers(self, key: str) -> dict[str, str]:
         """Return the ``Authorization`` header: the key never travels in a URL."""

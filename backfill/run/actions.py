@@ -75,7 +75,8 @@ class ActionsDesk:
         self._calendar = calendar
         self._now = to_time(context.rules.now_ms)
         self._today = calendar.day_of(context.rules.now_ms)
-        self._since = context.rules.terms.window_start(self._today)
+        self._terms = context.rules.terms.of("stock")
+        self._since = self._terms.window_start(self._today)
         self._listed: set[store.ActionKey] = set()
 
     async def sync(self) -> None:
@@ -111,7 +112,7 @@ class ActionsDesk:
 
     async def _list(self, kind: _Kind[_Action], lists: int) -> None:
         context = self._context
-        session = final_session(self._calendar, context.rules.terms.settling, context.rules.now_ms)
+        session = final_session(self._calendar, self._terms.settling, context.rules.now_ms)
         key = (context.provider.name, kind.name)
         listing = await context.database.run(
             partial(store.claim_session, provider=key[0], kind=key[1], session=session)

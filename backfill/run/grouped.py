@@ -130,7 +130,8 @@ class GroupedPart:
     def _final_ms(self, work: Work, day: GroupedDay) -> int:
         rules = self._context.rules
         now_ms = rules.now_ms - day.delayed_ms
-        return frontier_ms(work.calendar, Timeframe.d1, rules.terms.settling, now_ms)
+        settling = rules.terms.of(work.symbol.asset_type).settling
+        return frontier_ms(work.calendar, Timeframe.d1, settling, now_ms)
 
     async def _write(self, chunks: list[Chunk], work: tuple[Work, ...]) -> None:
         context = self._context

@@ -36,7 +36,7 @@ class OwnersDesk:
         self._reference = reference
         self._pages = pages
         self._now = to_time(rules.now_ms)
-        self._session = final_session(calendar, rules.terms.settling, rules.now_ms)
+        self._session = final_session(calendar, rules.terms.of("stock").settling, rules.now_ms)
 
     async def sync(self) -> None:
         """Read on in the list, if that is due.

@@ -232,8 +232,9 @@ class _Watch:
         self, database: Database, began: datetime, entries: list[WatchEntry]
     ) -> datetime | None:
         """Return when the next bar of any watched series becomes final."""
+        terms = self._settings.terms
         series = {
-            (entry.symbol.calendar, timeframe)
+            (entry.symbol.calendar, timeframe, terms.of(entry.symbol.asset_type).settling)
             for entry in entries
             if entry.symbol.doubt is None
             for timeframe in self._job.timeframes or entry.timeframes
@@ -244,11 +245,10 @@ class _Watch:
             name: await self._stop.unless_set(
                 load_calendar(database, name, feed, today, today, night)
             )
-            for name in sorted({name for name, _ in series})
+            for name in sorted({name for name, _, _ in series})
         }
-        settling = self._settings.terms.settling
         due = [
             next_final_ms(calendars[name], timeframe, settling, to_ms(began))
-            for name, timeframe in series
+            for name, timeframe, settling in series
         ]
         return min((to_time(ms) for ms in due if ms is not None), default=None)

@@ -326,7 +326,8 @@ class Stream:
         """Up to where an answer is final: earlier if the provider holds back its newest bars."""
         rules = self._context.rules
         now_ms = rules.now_ms - page.delayed_ms
-        return frontier_ms(self.work.calendar, self.work.base, rules.terms.settling, now_ms)
+        settling = rules.terms.of(self.work.symbol.asset_type).settling
+        return frontier_ms(self.work.calendar, self.work.base, settling, now_ms)
 
     async def _write(self, chunks_of: Callable[[Connection], Awaitable[list[Chunk]]]) -> None:
         context, symbol = self._context, self.work.symbol

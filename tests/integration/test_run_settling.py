@@ -75,3 +75,23 @@ def test_a_correction_within_the_delay_arrives_by_itself_and_a_later_one_by_a_re
     assert (reload.json["bars"]["inserted"], reload.json["bars"]["updated"]) == (0, 1)
     stored = {bar[0]: bar[5] for bar in stored_bars(database_url, "AAPL", Timeframe.m1)}
     assert stored[at] == true[row][5] + 100
+
+
+def test_each_asset_class_is_read_and_final_as_its_own_plan_has_it(
+    simulate: Callable[..., Simulator], cli: Callable[..., Cli], database_url: str
+) -> None:
+    simulator = simulate(plan="unlimited", now=ELEVEN)
+    command = cli(simulator, MASSIVE_PLAN="stocks:advanced,currencies:free")
+    ended = command(
+        *("run", "--symbols", "AAPL,X:BTCUSD", "-t", "h1", "--from", "2024-11-11"),
+        *("--as-of", ELEVEN.isoformat(), "--json"),
+    )
+    assert ended.code == 0, ended.err
+    newest = {
+        ticker: stored_bars(database_url, ticker, Timeframe.h1)[-1][0]
+        for ticker in ("AAPL", "X:BTCUSD")
+    }
+    hour_ms = 60 * MINUTE_MS
+    noon_ms = round(ELEVEN.timestamp() * 1000)
+    assert newest["AAPL"] == noon_ms - 2 * hour_ms  # the hour before isn't a minute old
+    assert newest["X:BTCUSD"] == noon_ms - noon_ms % (24 * hour_ms) - hour_ms  # yesterday's last

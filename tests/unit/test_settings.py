@@ -22,6 +22,9 @@ VARIABLES: Final = (
     "POLYGON_API_KEY",
     "BACKFILL_PLAN",
     "BACKFILL_QUOTA",
+    "MASSIVE_URL",
+    "MASSIVE_PLAN",
+    "MASSIVE_QUOTA",
     "BACKFILL_SINCE",
     "BACKFILL_ADJUSTMENT",
     "BACKFILL_NIGHT",
@@ -143,6 +146,13 @@ def test_a_flag_goes_before_the_environment(load: Load) -> None:
         ("BACKFILL_PLAN", "vip", "free, starter, developer, advanced, unlimited"),
         ("BACKFILL_PLAN", "Free", "free, starter"),
         ("BACKFILL_ADJUSTMENT", "all", "raw, split"),
+        ("MASSIVE_PLAN", "vip", "free, starter"),
+        ("MASSIVE_PLAN", "stocks:vip", "free, starter"),
+        ("MASSIVE_PLAN", "stocks:", "free, starter"),
+        ("MASSIVE_PLAN", "indices:free", "stocks, currencies"),
+        ("MASSIVE_PLAN", "stocks:free,starter", "stocks, currencies"),
+        ("MASSIVE_QUOTA", "5", "5/60s"),
+        ("MASSIVE_URL", "api.massive.com", "https://api.massive.com"),
         ("BACKFILL_QUOTA", "5", "5/60s"),
         ("BACKFILL_QUOTA", "0/60s", "5/60s"),
         ("BACKFILL_QUOTA", "none", "unlimited"),
@@ -180,6 +190,42 @@ def test_the_quota_of_the_environment_goes_before_the_plan_s(load: Load) -> None
     assert load(BACKFILL_QUOTA="unlimited").quota == Quota()
     assert load(BACKFILL_PLAN="unlimited").quota == Quota()
     assert load(BACKFILL_PLAN="unlimited", BACKFILL_QUOTA="5/1s").quota.windows != ()
+
+
+def test_what_is_massive_s_own_goes_before_what_is_the_default_provider_s(load: Load) -> None:
+    settings = load(
+        MASSIVE_URL="http://127.0.0.1:1",
+        BACKFILL_PROVIDER_URL="http://127.0.0.1:2",
+        MASSIVE_PLAN="starter",
+        BACKFILL_PLAN="free",
+        MASSIVE_QUOTA="7/1s",
+        BACKFILL_QUOTA="5/60s",
+    )
+    assert settings.base_url == "http://127.0.0.1:1"
+    assert settings.terms.name == "starter"
+    assert settings.quota == Quota((Window(7, 1.0),))
+
+
+@pytest.mark.parametrize("variable", ["MASSIVE_PLAN", "BACKFILL_PLAN"])
+def test_asset_classes_have_plans_of_their_own(load: Load, variable: str) -> None:
+    today = date(2026, 3, 2)
+    terms = load(**{variable: "stocks:starter, currencies:advanced"}).terms
+    assert (terms.of("stock").name, terms.of("crypto").name) == ("starter", "advanced")
+    assert terms.window_start(today) == date(2003, 9, 10)
+    assert terms.of("stock").window_start(today) == date(2021, 3, 4)
+    assert terms.quota == Quota((Window(100, 1.0),))
+
+
+def test_a_class_that_isn_t_named_is_on_the_free_plan_and_the_strictest_quota_holds(
+    load: Load,
+) -> None:
+    settings = load(MASSIVE_PLAN="stocks:unlimited")
+    assert settings.terms.of("stock").name == "unlimited"
+    assert settings.terms.of("crypto").name == "free"
+    assert settings.quota == Quota((Window(5, 60.0),))
+    assert settings.since_day(date(2026, 3, 2)) == date(2003, 9, 10)
+    one = load(MASSIVE_PLAN="starter").terms
+    assert one.of("stock") is one.of("crypto") is one
 
 
 def test_how_deep_to_go_may_be_a_length_and_is_the_plan_s_by_default(load: Load) -> None:
