@@ -75,13 +75,13 @@ class Doubt:
 
     @property
     def days(self) -> list[Span]:
-        """The calendar day of each session, in exchange time."""
+        """The trade date of each session, from where its night would begin."""
         calendar = self.calendar
         starts = calendar.regular_grid(self.timeframe).starts[self.sessions]
         sessions = calendar.session_of(starts)
-        midnights = calendar.midnight_ms[sessions].tolist()
-        ends = calendar.next_midnight_ms[sessions].tolist()
-        return [Span(*day) for day in zip(midnights, ends, strict=True)]
+        begins = calendar.midnight_ms[sessions] - calendar.evening_ms
+        ends = calendar.next_midnight_ms[sessions] - calendar.evening_ms
+        return [Span(*day) for day in zip(begins.tolist(), ends.tolist(), strict=True)]
 
     def suspect(
         self, covered: Spans, bars: IntColumn, volume: FloatColumn, day_volume: FloatColumn

@@ -26,14 +26,14 @@ _HELD: Final = """
             SELECT sum(b.volume)
             FROM ohlc_bars AS b
             WHERE b.symbol_id = s.symbol_id AND b.timeframe = s.timeframe::timeframe
-                AND b.ts >= s.midnight AND b.ts < s.next_midnight
+                AND b.ts >= s.day_begins AND b.ts < s.day_ends
         ) END AS volume,
         d.volume AS day_volume
     FROM unnest(
         $1::symbol_id[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[],
         $6::timestamptz[], $7::boolean[]
     ) WITH ORDINALITY AS s (
-        symbol_id, timeframe, starts, ends, midnight, next_midnight, emptied, number
+        symbol_id, timeframe, starts, ends, day_begins, day_ends, emptied, number
     )
     LEFT JOIN backfill_progress AS p
         ON p.symbol_id = s.symbol_id AND p.timeframe = s.timeframe::timeframe
@@ -41,7 +41,8 @@ _HELD: Final = """
         ON s.emptied AND q.symbol_id = s.symbol_id AND q.timeframe = 'd1'
         AND (q.provider, q.feed, q.adjustment) = (p.provider, p.feed, p.adjustment)
     LEFT JOIN ohlc_bars AS d
-        ON d.symbol_id = q.symbol_id AND d.timeframe = q.timeframe AND d.ts = s.midnight
+        ON d.symbol_id = q.symbol_id AND d.timeframe = q.timeframe AND d.ts >= s.day_begins
+        AND d.ts < s.day_ends
     ORDER BY s.number
 """
 

@@ -121,6 +121,13 @@ def test_before_the_date_in_the_table_each_bar_of_the_night_goes_to_quarantine(
     stored = [row[0] for row in stored_bars(database_url, "AAPL", Timeframe.m1)]
     assert stored == [ts for ts, *_ in true if not at_night(ts) or ts >= opened_ms]
 
+    query(database_url, OPEN, NIGHTS_FROM)
+    assert backfill("quarantine", "retry", "--all").code == 0
+    late = backfill("run", "--symbol", "AAPL", "-t", "m1", *span, *AS_OF)
+    assert (late.code, late.json["bars"]["rejected"]) == (0, 0), late.err
+    stored = [row[0] for row in stored_bars(database_url, "AAPL", Timeframe.m1)]
+    assert set(off) <= set(stored)
+
 
 def test_the_night_before_a_split_is_on_its_basis(
     cli: Callable[..., Cli], simulate: Callable[..., Simulator], database_url: str
