@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 
 from backfill.core.bars import Bars, IntColumn, is_among
+from backfill.core.calendar import Calendar
 from backfill.core.checks import (
     EARLIEST_MS,
     LATEST_MS,
@@ -51,7 +52,8 @@ class Chunk:
     hold nothing, ``doubt`` is about sessions among them that may be suspect, ``joints`` are the
     closed hours at its ends. ``provisional`` is the part of the claims whose day isn't final yet.
     ``replaces`` is the other source that the series may hold bars of, all of which leave with this
-    page. ``oddities`` tells what came where a bar holds something else than numbers.
+    page. ``is_all`` tells that a stored bar within the range has to go where ``bars`` has none.
+    ``oddities`` tells what came where a bar holds something else than numbers.
     """
 
     series: Series
@@ -67,6 +69,7 @@ class Chunk:
     joints: list[Joint] = field(default_factory=list)
     doubt: Doubt | None = None
     provisional: Spans = field(default_factory=Spans)
+    is_all: bool = False
 
 
 class Pages:
@@ -269,7 +272,7 @@ class Pages:
             replaces=target.replaces,
         )
         late = _late(target, self._work, self._late)
-        return with_empty(chunk, self._work, present, quarantined, late)
+        return _with_empty(chunk, self._work, present, quarantined, late)
 
     def _slots_of(self, checked: Checked) -> IntColumn:
         canonical = self._work.calendar.canonical(self._work.base, checked.rejected.ts_ms)
@@ -278,15 +281,37 @@ class Pages:
         return slots[~is_among(slots, checked.bars.ts_ms)]
 
 
-def with_empty(
+def _with_empty(
     chunk: Chunk, work: Work, present_ms: IntColumn, quarantined_ms: IntColumn, late: Spans
+) -> Chunk:
+    return with_empty(
+        chunk,
+        work.calendar,
+        work.base,
+        work.day_final_ms,
+        present_ms,
+        quarantined_ms=quarantined_ms,
+        late=late,
+    )
+
+
+def with_empty(
+    chunk: Chunk,
+    calendar: Calendar,
+    base: Timeframe,
+    day_final_ms: int,
+    present_ms: IntColumn,
+    *,
+    quarantined_ms: IntColumn,
+    late: Spans,
 ) -> Chunk:
     """Return a chunk with what its answer leaves empty, and what of that is not believed yet.
 
+    ``base`` is what its bars are made of, ``day_final_ms`` up to where days are final.
     ``present_ms`` are the starts of its bars, and of those that are known to be there;
     ``quarantined_ms`` of those that were rejected. The provider may be ``late`` with some.
     """
-    calendar, timeframe = work.calendar, chunk.series.timeframe
+    timeframe = chunk.series.timeframe
     empty = empty_slots(
         calendar,
         timeframe,
@@ -294,13 +319,12 @@ def with_empty(
         present_ms,
         quarantined_ms,
         late=late,
-        day_final_ms=work.day_final_ms,
-        parts=timeframe is not work.base
-        or (timeframe.is_intraday and timeframe is not Timeframe.m1),
+        day_final_ms=day_final_ms,
+        parts=timeframe is not base or (timeframe.is_intraday and timeframe is not Timeframe.m1),
     )
     provisional = Spans()
     if timeframe.is_intraday:
-        open_days = Spans.of((final_days_end(calendar, work.day_final_ms), FOREVER_MS))
+        open_days = Spans.of((final_days_end(calendar, day_final_ms), FOREVER_MS))
         provisional = chunk.claims & open_days
     return replace(
         chunk,
@@ -314,7 +338,7 @@ def with_empty(
             ),
             chunk.claims,
             present_ms,
-            work.day_final_ms,
+            day_final_ms,
         ),
         provisional=provisional,
     )
@@ -391,7 +415,7 @@ class _RollUp:
             replaces=self._target.replaces,
         )
         late = _late(self._target, self._work, late_ms)
-        chunk = with_empty(chunk, self._work, present, spoiled, late)
+        chunk = _with_empty(chunk, self._work, present, spoiled, late)
         if self._holds_rejected:
             return replace(
                 chunk,

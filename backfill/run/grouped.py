@@ -150,12 +150,14 @@ class GroupedPart:
                 if known[chunk.series.symbol.id].identity == by_series[chunk.series].symbol.identity
             ]
             now = to_time(context.rules.now_ms)
-            counts = await write_chunks(connection, context.run_id, same, now)
-            return list(zip(same, counts, strict=True))
+            return await write_chunks(
+                connection, context.run_id, same, work[0].calendar, now, work[0].day_final_ms
+            )
 
         total = Counts()
         for chunk, counts in await context.database.run(write):
-            self._answered[by_series[chunk.series]] |= chunk.claims
+            if (piece := by_series.get(chunk.series)) is not None:
+                self._answered[piece] |= chunk.claims
             context.outcomes.count(chunk.series, counts)
             total.add(counts)
             if counts.rejected:

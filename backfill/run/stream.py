@@ -17,7 +17,6 @@ from backfill.core.paging import Chunk, Pages
 from backfill.core.plan import frontier_ms, one_page_spans
 from backfill.core.planning import plan_piece, requests, to_fetch
 from backfill.core.series import Series, Symbol
-from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Page, Request
 from backfill.core.work import Demand, Mode, Rules, Target, Work
 from backfill.errors import BadAnswer, UnknownSymbol
@@ -25,12 +24,10 @@ from backfill.providers.base import Provider
 from backfill.run.outcomes import Outcomes
 from backfill.store import progress, universe
 from backfill.store.bars import Counts, write_chunks
-from backfill.store.empty import KnownEmpty, known_empty
+from backfill.store.derived import stored_bases
 from backfill.store.gaps import stored_ms
 from backfill.store.pool import Connection, Database
 from backfill.store.progress import Lease
-from backfill.store.quarantine import rejected_ms
-from backfill.store.read import stored_bars
 from backfill.store.times import to_time
 
 if TYPE_CHECKING:
@@ -163,18 +160,22 @@ class Stream:
     ) -> tuple[Chunk, Spans]:
         """Roll up a span in the transaction that writes it, from what its base holds then."""
         work, base = self.work, Series(self.work.symbol, self.work.base)
-        held = (await progress.load_progress(connection, [base])).get(base.key)
-        grid = work.calendar.grid(work.base)
-        if held is None or any(map(grid.count, Spans.of(span) - held.coverage)):
+        known = await progress.load_progress(connection, [base])
+        if base.key not in known:
             return Chunk(target.series, target.source, Bars.empty(), Spans()), Spans.of(span)
-        days = work.calendar.grid(Timeframe.d1).widen(span)
-        stored = await stored_bars(connection, base, Spans.of(days))
-        now = to_time(self._context.rules.now_ms)
-        empty = (await known_empty(connection, [base], now)).get(base.key, KnownEmpty())
-        rejected = await rejected_ms(connection, base, days)
-        return roll_up_stored(
-            work, target, span, stored, empty.settled, empty.unconfirmed, rejected
+        slots, wanted = Spans.of(span), {target.series: (base, Spans.of(span))}
+        [stored] = (await stored_bases(connection, work.calendar, wanted, known)).values()
+        chunk, left = roll_up_stored(
+            work.calendar,
+            target.series,
+            target.source,
+            slots,
+            stored,
+            work.day_final_ms,
+            target.stored_ms,
+            every_hour=self.demand.mode is Mode.repair,
         )
+        return replace(chunk, replaces=target.replaces), left
 
     async def _plan(self, connection: Connection) -> Work:
         """Plan the series by what is known now of them, and of their symbol."""
@@ -344,8 +345,14 @@ class Stream:
                 await universe.confirm(connection, symbol.id)
             now = to_time(context.rules.now_ms)
             chunks = await chunks_of(connection)
-            counts = await write_chunks(connection, context.run_id, chunks, now)
-            return list(zip(chunks, counts, strict=True))
+            return await write_chunks(
+                connection,
+                context.run_id,
+                chunks,
+                self.work.calendar,
+                now,
+                self.work.day_final_ms,
+            )
 
         async with context.writers:
             written = await context.database.run(write)

@@ -1,28 +1,29 @@
 """Writing a page: its bars, the coverage they prove, and what stayed empty, in one transaction."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 from backfill.core.bars import Bars, is_among
+from backfill.core.calendar import Calendar
 from backfill.core.compare import held
 from backfill.core.coverage import Spans
 from backfill.core.empty import EmptySlots
 from backfill.core.paging import Chunk
-from backfill.core.precision import Precision
 from backfill.core.raw import spelled
 from backfill.core.series import Progress, Series
 from backfill.core.timeframe import Timeframe
 from backfill.errors import SourceMismatch
 from backfill.store.changes import Change, note_changes
 from backfill.store.copy import copy_bars
+from backfill.store.derived import outdated_series, rolled_up_again
 from backfill.store.empty import Answer, note_empty
 from backfill.store.merge import merge_bars, withdraw_bars
 from backfill.store.pool import Connection
-from backfill.store.progress import Advance, Known, advance, lock_progress
-from backfill.store.read import stored_bars
+from backfill.store.progress import Advance, Known, advance, lock_progress, uncover
+from backfill.store.read import bars_of_each
 from backfill.store.shape import bars_shape
 from backfill.store.source import expel, start_anew
 from backfill.store.suspect import suspect_sessions
@@ -69,12 +70,20 @@ class Counts:
 
 
 async def write_chunks(
-    connection: Connection, run_id: UUID, chunks: Sequence[Chunk], now: datetime
-) -> list[Counts]:
+    connection: Connection,
+    run_id: UUID,
+    chunks: Sequence[Chunk],
+    calendar: Calendar,
+    now: datetime,
+    day_final_ms: int,
+) -> list[tuple[Chunk, Counts]]:
     """Write what one page brings, to one series or several; all of it or nothing.
 
-    Each series is named once. Returns the counts of each chunk, in their order. ``now`` is the
-    clock by which known-empty slots expire.
+    Each series is named once; all trade on one calendar. What is rolled up from a series follows
+    its bars in the same transaction, asked for or not: it is made again from what is stored then,
+    or taken out of the coverage where that can't tell. Returns the chunks with their counts, in
+    their order, and after them those of what followed. ``now`` is the clock by which known-empty
+    slots expire, ``day_final_ms`` up to where days are final.
 
     Raises
     ------
@@ -84,6 +93,23 @@ async def write_chunks(
         If a series holds bars of another source that its chunk does not replace.
     """
     known = await lock_progress(connection, [chunk.series for chunk in chunks], run_id)
+    written: list[tuple[Chunk, Counts]] = []
+    following: Sequence[Chunk] = chunks
+    while following:
+        counts, changes = await _write(connection, run_id, following, known, now)
+        written += zip(following, counts, strict=True)
+        outdated = outdated_series(calendar, following, changes, known)
+        known = _advanced(known, following)
+        following, left = await rolled_up_again(connection, calendar, day_final_ms, outdated, known)
+        if left:
+            await uncover(connection, left)
+    return written
+
+
+async def _write(
+    connection: Connection, run_id: UUID, chunks: Sequence[Chunk], known: Known, now: datetime
+) -> tuple[list[Counts], dict[Series, Change]]:
+    """Write chunks of series that are locked; return what became of each, and of which bars."""
     changes = {chunk.series: Change(chunk.series) for chunk in chunks}
     expelled: dict[Series, int] = {}
     for chunk in chunks:
@@ -101,10 +127,11 @@ async def write_chunks(
         Answer(chunk.series, chunk.claims, empty[chunk.series], chunk.joints) for chunk in chunks
     ]
     await note_empty(connection, answers, now)
-    await advance(connection, [_advance(chunk) for chunk in chunks], now)
-    return [
+    await advance(connection, run_id, [_advance(chunk) for chunk in chunks], now)
+    counts = [
         _counts(chunk, changes[chunk.series], expelled.get(chunk.series, 0)) for chunk in chunks
     ]
+    return counts, changes
 
 
 async def _replace_source(
@@ -131,34 +158,55 @@ async def _write_bars(
     """
     shape = await bars_shape(connection)
     order = list(Timeframe)
-    fresh, merged = [], []
-    for chunk in sorted(
+    ordered = sorted(
         chunks, key=lambda one: (str(one.series.symbol.id), order.index(one.series.timeframe))
-    ):
-        progress, change = known[chunk.series.key], changes[chunk.series]
-        beyond, within = _beyond(chunk.bars, progress)
-        withdrawable = progress.invalidated & chunk.claims
-        if withdrawable or len(within) >= _MANY:
-            within = await _not_stored(
-                connection, run_id, chunk, within, withdrawable, change, shape.precision
-            )
-        fresh.append((chunk.series, beyond))
-        merged.append((chunk.series, within))
+    )
+    parts = {one.series: _beyond(one.bars, known[one.series.key]) for one in ordered}
+    compared = _to_compare(ordered, parts, known)
+    stored = await bars_of_each(connection, compared) if compared else {}
+    for chunk in ordered:
+        if (held_bars := stored.get(chunk.series)) is not None:
+            beyond, within = parts[chunk.series]
+            withdrawable = _withdrawable(chunk, known)
+            change = changes[chunk.series]
+            await _withdraw(connection, run_id, chunk, held_bars, withdrawable, change)
+            parts[chunk.series] = beyond, within.take(~held(within, held_bars, shape.precision))
+    fresh = [(series, beyond) for series, (beyond, _) in parts.items()]
+    merged = [(series, within) for series, (_, within) in parts.items()]
     if sum(len(bars) for _, bars in fresh) >= _MANY and await copy_bars(connection, fresh, shape):
         for series, bars in fresh:
-            if len(bars):
-                changes[series].inserted = len(bars)
-                changes[series].reach(to_time(int(bars.ts_ms[0])), to_time(int(bars.ts_ms[-1])))
+            changes[series].note(bars.ts_ms, inserted=len(bars))
     else:
-        merged = [
-            (series, Bars.concat([one, other]))
-            for (series, one), (_, other) in zip(fresh, merged, strict=True)
-        ]
+        merged = [(series, Bars.concat(list(both))) for series, both in parts.items()]
     provider = chunks[0].source.provider if chunks else ""
     for series, written in (await merge_bars(connection, merged, shape, provider)).items():
-        changes[series].inserted += written.inserted
-        changes[series].updated = written.updated
-        changes[series].reach(written.first, written.last)
+        changes[series].note(written.ts_ms, inserted=written.inserted, updated=written.updated)
+
+
+def _to_compare(
+    chunks: Sequence[Chunk], parts: Mapping[Series, tuple[Bars, Bars]], known: Known
+) -> dict[Series, Spans]:
+    """Return of which series the stored bars are read before they are written, and within what.
+
+    Reading a page's worth of rows as columns costs half of what finding them one by one does.
+    """
+    followed = {(one.series.symbol.id, one.source.derived_from) for one in chunks}
+    compared = {}
+    for chunk in chunks:
+        _, within = parts[chunk.series]
+        spans = _withdrawable(chunk, known)
+        if chunk.series.key in followed:
+            spans |= chunk.claims & _hull(known[chunk.series.key])
+        if len(within) >= _MANY or (spans and len(within)):
+            spans |= Spans.of((int(within.ts_ms[0]), int(within.ts_ms[-1]) + 1))
+        if spans:
+            compared[chunk.series] = spans
+    return compared
+
+
+def _withdrawable(chunk: Chunk, known: Known) -> Spans:
+    """Return where a stored bar that a chunk lacks has to go."""
+    return chunk.claims if chunk.is_all else known[chunk.series.key].invalidated & chunk.claims
 
 
 def _beyond(bars: Bars, known: Progress) -> tuple[Bars, Bars]:
@@ -169,29 +217,29 @@ def _beyond(bars: Bars, known: Progress) -> tuple[Bars, Bars]:
     return bars.take(outside), bars.take(~outside)
 
 
-async def _not_stored(
+def _hull(known: Progress) -> Spans:
+    """Return the span of the starts of a series' stored bars."""
+    if known.oldest_bar_ms is None or known.newest_bar_ms is None:
+        return Spans()
+    return Spans.of((known.oldest_bar_ms, known.newest_bar_ms + 1))
+
+
+async def _withdraw(
     connection: Connection,
     run_id: UUID,
     chunk: Chunk,
-    bars: Bars,
+    stored: Bars,
     withdrawable: Spans,
     change: Change,
-    precision: Precision,
-) -> Bars:
-    """Return the bars that are not stored as they are, and take out what a reload no longer brings.
-
-    Reading a page's worth of rows as columns costs half of what finding them one by one does.
-    """
-    reach = Spans.of((int(bars.ts_ms[0]), int(bars.ts_ms[-1]) + 1)) if len(bars) else Spans()
-    stored = await stored_bars(connection, chunk.series, reach | withdrawable)
-    gone = stored.ts_ms[withdrawable.holds(stored.ts_ms)]
-    gone = gone[~is_among(gone, chunk.bars.ts_ms)]
-    if len(gone):
-        starts = [to_time(ms) for ms in gone.tolist()]
+) -> None:
+    """Take out the stored bars that a chunk should have and lacks; note those that stay."""
+    lacking = stored.ts_ms[~is_among(stored.ts_ms, chunk.bars.ts_ms)]
+    goes = withdrawable.holds(lacking)
+    change.apart_ms = lacking[~goes]
+    if goes.any():
+        starts = [to_time(ms) for ms in lacking[goes].tolist()]
         await withdraw_bars(connection, run_id, chunk.series, starts)
-        change.withdrawn = len(starts)
-        change.reach(starts[0], starts[-1])
-    return bars.take(~held(bars, stored, precision))
+        change.note(lacking[goes], withdrawn=len(starts))
 
 
 async def _quarantine(connection: Connection, run_id: UUID, chunk: Chunk) -> None:
@@ -223,6 +271,24 @@ async def _empty(
         else chunk.empty
         for chunk in chunks
     }
+
+
+def _advanced(known: Known, chunks: Sequence[Chunk]) -> Known:
+    """Return what is known of series once chunks are written."""
+    advanced = dict(known)
+    for chunk in chunks:
+        before, stamps = known[chunk.series.key], chunk.bars.ts_ms.tolist()
+        oldest = [one for one in (before.oldest_bar_ms, *stamps[:1]) if one is not None]
+        newest = [one for one in (before.newest_bar_ms, *stamps[-1:]) if one is not None]
+        advanced[chunk.series.key] = replace(
+            before,
+            source=chunk.source,
+            coverage=before.coverage | chunk.claims,
+            invalidated=before.invalidated - chunk.claims,
+            oldest_bar_ms=min(oldest, default=None),
+            newest_bar_ms=max(newest, default=None),
+        )
+    return advanced
 
 
 def _advance(chunk: Chunk) -> Advance:

@@ -1,13 +1,17 @@
 """What each run has changed of a series, for whoever computes from it (`backfill_changes`)."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+import numpy as np
+
+from backfill.core.bars import IntColumn
 from backfill.core.series import Series
 from backfill.store.pool import Connection
+from backfill.store.times import to_time
 
 _NOTE_CHANGES: Final = """
     INSERT INTO backfill_changes AS c (
@@ -29,7 +33,11 @@ _NOTE_CHANGES: Final = """
 
 @dataclass(slots=True)
 class Change:
-    """Bars of a series that changed, and the starts of the first and the last of them."""
+    """Bars of a series that changed, and the starts of the first and the last of them.
+
+    ``changed_ms`` are the starts of all of them, ``apart_ms`` of stored bars that an answer for
+    their time no longer had, and that stay.
+    """
 
     series: Series
     inserted: int = 0
@@ -37,6 +45,19 @@ class Change:
     withdrawn: int = 0
     first: datetime | None = None
     last: datetime | None = None
+    changed_ms: IntColumn = field(default_factory=lambda: np.empty(0, np.int64))
+    apart_ms: IntColumn = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def note(
+        self, ts_ms: IntColumn, *, inserted: int = 0, updated: int = 0, withdrawn: int = 0
+    ) -> None:
+        """Add bars that start at ``ts_ms``, in order, and how many of them became what."""
+        self.inserted += inserted
+        self.updated += updated
+        self.withdrawn += withdrawn
+        if len(ts_ms):
+            self.changed_ms = np.concatenate((self.changed_ms, ts_ms))
+            self.reach(to_time(int(ts_ms[0])), to_time(int(ts_ms[-1])))
 
     def reach(self, *starts: datetime | None) -> None:
         """Widen the range to the starts of bars that changed."""

@@ -9,13 +9,14 @@ from uuid import UUID
 
 import numpy as np
 
-from backfill.core.bars import Bars
+from backfill.core.bars import Bars, IntColumn
 from backfill.core.checks import Reason
 from backfill.core.series import Series
 from backfill.store.columns import given_counts, given_vwaps
 from backfill.store.keys import key_of, keys_of
 from backfill.store.pool import Connection
 from backfill.store.shape import VALUES, Shape, rows_dropped, rows_told
+from backfill.store.times import stamps_to_ms
 
 # One statement for the bars of all series. Each is looked up by the primary key (OFFSET keeps the
 # planner from anything else, whatever it believes of a table that was never analysed), and only
@@ -64,7 +65,11 @@ _MERGE: Final = """
         GROUP BY symbol_id, timeframe
     ),
     kept AS (
-        SELECT symbol_id, timeframe, count(*) AS bars, min(ts) AS first, max(ts) AS last
+        SELECT
+            symbol_id,
+            timeframe,
+            count(*) AS bars,
+            string_agg(timestamptz_send(ts), ''::bytea ORDER BY ts) AS stamps
         FROM written
         GROUP BY symbol_id, timeframe
     )
@@ -75,8 +80,7 @@ _MERGE: Final = """
         coalesce(k.bars, 0) AS kept,
         m.inserted,
         m.updated,
-        k.first,
-        k.last
+        k.stamps
     FROM meant AS m
     LEFT JOIN kept AS k USING (symbol_id, timeframe)
 """
@@ -94,12 +98,11 @@ _WITHDRAW: Final = """
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """How many bars of a series were new and how many changed, and the starts of the outermost."""
+    """How many bars of a series were new and how many changed, and their starts in order."""
 
-    inserted: int = 0
-    updated: int = 0
-    first: datetime | None = None
-    last: datetime | None = None
+    inserted: int
+    updated: int
+    ts_ms: IntColumn
 
 
 async def merge_bars(
@@ -173,4 +176,4 @@ def _merge(shape: Shape) -> str:
 
 
 def _written(row: Any) -> Written:
-    return Written(row["inserted"], row["updated"], row["first"], row["last"])
+    return Written(row["inserted"], row["updated"], stamps_to_ms(row["stamps"]))

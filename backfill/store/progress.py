@@ -45,6 +45,27 @@ _LOCK: Final = (
     FOR UPDATE OF p
 """
 )
+# With the series all that is rolled up from them, directly or not, in the same order. What is
+# found on the way names its symbol by its place in the array: a recursive query refuses domains.
+_LOCK_WITH_DERIVED: Final = """
+    WITH RECURSIVE found (place, timeframe) AS (
+        SELECT place::integer, named::timeframe
+        FROM unnest($2::text[]) WITH ORDINALITY AS n (named, place)
+        UNION
+        SELECT f.place, d.timeframe
+        FROM found AS f
+        JOIN backfill_progress AS d
+            ON d.symbol_id = ($1::symbol_id[])[f.place] AND d.derived_from = f.timeframe
+    )
+    SELECT p.*, p.timeframe::text AS timeframe_name, p.derived_from::text AS derived_from_name,
+        '{}'::tstzmultirange AS base_coverage
+    FROM backfill_progress AS p
+    WHERE (p.symbol_id, p.timeframe) IN (
+        SELECT ($1::symbol_id[])[place], timeframe FROM found
+    )
+    ORDER BY p.symbol_id, p.timeframe
+    FOR UPDATE OF p
+"""
 _CLAIM: Final = """
     UPDATE backfill_progress
     SET claimed_by = $3, claimed_until = now() + make_interval(secs => $4)
@@ -129,7 +150,9 @@ _ADVANCE: Final = """
         provisional = p.provisional - n.claims::tstzmultirange + n.provisional::tstzmultirange,
         oldest_bar = least(p.oldest_bar, n.oldest_bar),
         newest_bar = greatest(p.newest_bar, n.newest_bar),
-        claimed_until = now() + make_interval(secs => $12),
+        claimed_until = CASE
+            WHEN p.claimed_by = $12 THEN now() + make_interval(secs => $13) ELSE p.claimed_until
+        END,
         last_updated = now()
     FROM unnest(
         $1::symbol_id[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
@@ -139,6 +162,13 @@ _ADVANCE: Final = """
         oldest_bar, newest_bar
     )
     WHERE p.symbol_id = n.symbol_id AND p.timeframe = n.timeframe::timeframe
+"""
+# What no longer follows from its base is to be rolled up or fetched again.
+_UNCOVER: Final = """
+    UPDATE backfill_progress AS p
+    SET coverage = p.coverage - k.spans::tstzmultirange
+    FROM unnest($1::symbol_id[], $2::text[], $3::text[]) AS k (symbol_id, timeframe, spans)
+    WHERE p.symbol_id = k.symbol_id AND p.timeframe = k.timeframe::timeframe
 """
 _DENY: Final = """
     UPDATE backfill_progress
@@ -232,13 +262,16 @@ async def _take(
 async def lock_progress(connection: Connection, series: list[Series], run_id: UUID) -> Known:
     """Lock series that a run has leased, until the transaction ends, and return their progress.
 
+    What is rolled up from them is locked with them, whoever has leased it, and in the result.
+
     Raises
     ------
     LeaseLost
         If another run has taken one of them over.
     """
-    rows = await connection.fetch(_LOCK, *keys_of(series))
-    if len(rows) < len(series) or any(row["claimed_by"] != run_id for row in rows):
+    rows = await connection.fetch(_LOCK_WITH_DERIVED, *keys_of(series))
+    mine = {_key(row) for row in rows if row["claimed_by"] == run_id}
+    if not mine.issuperset(one.key for one in series):
         raise LeaseLost("another run has taken the series over")
     return {_key(row): _progress(row) for row in rows}
 
@@ -289,8 +322,10 @@ class Advance:
     newest_bar_ms: int | None
 
 
-async def advance(connection: Connection, advances: Sequence[Advance], now: datetime) -> None:
-    """Add what a page proves to the progress of its series, and renew their leases.
+async def advance(
+    connection: Connection, run_id: UUID, advances: Sequence[Advance], now: datetime
+) -> None:
+    """Add what a page proves to the progress of its series, and renew the run's leases of them.
 
     ``now`` is the run's clock; a series' first page is noted by it.
     """
@@ -307,8 +342,15 @@ async def advance(connection: Connection, advances: Sequence[Advance], now: date
         [_time(one.oldest_bar_ms) for one in advances],
         [_time(one.newest_bar_ms) for one in advances],
         now,
+        run_id,
         LEASE_S,
     )
+
+
+async def uncover(connection: Connection, spans: Mapping[Series, Spans]) -> None:
+    """Take spans out of the coverage of series that are derived, so that they are made again."""
+    texts = [to_text(each) for each in spans.values()]
+    await connection.execute(_UNCOVER, *keys_of(spans), texts)
 
 
 async def deny(connection: Connection, series: Series, span: Span, until: datetime) -> None:

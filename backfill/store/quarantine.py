@@ -1,7 +1,7 @@
 """The bars that failed a check: listed, and marked once somebody has looked at them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -14,6 +14,7 @@ from backfill.core.checks import Reason
 from backfill.core.coverage import Span
 from backfill.core.series import Series, spelling
 from backfill.core.timeframe import Timeframe
+from backfill.store.keys import keys_of
 from backfill.store.pool import Connection
 from backfill.store.times import to_ms, to_time
 
@@ -33,12 +34,16 @@ _LIST: Final = """
         AND ($4 OR q.accepted_at IS NULL)
     ORDER BY s.ticker, q.timeframe, q.ts, q.id
 """
-# What failed a check, not what left the table later.
+# What failed a check of each series within a span, not what left the table later.
 _REJECTED: Final = """
-    SELECT DISTINCT ts
-    FROM quarantined_bars
-    WHERE symbol_id = $1 AND timeframe = $2::text::timeframe AND ts >= $3 AND ts < $4
-        AND reason <> ALL ($5::text[])
+    SELECT DISTINCT k.number, q.ts
+    FROM unnest(
+        $1::symbol_id[], $2::text[]::timeframe[], $3::timestamptz[], $4::timestamptz[]
+    ) WITH ORDINALITY AS k (symbol_id, timeframe, starts, ends, number)
+    JOIN quarantined_bars AS q
+        ON q.symbol_id = k.symbol_id AND q.timeframe = k.timeframe
+        AND q.ts >= k.starts AND q.ts < k.ends
+    WHERE q.reason <> ALL ($5::text[])
 """
 _ACCEPT: Final = """
     UPDATE quarantined_bars AS q
@@ -114,17 +119,21 @@ async def quarantined_bars(
     ]
 
 
-async def rejected_ms(connection: Connection, series: Series, span: Span) -> IntColumn:
-    """Return the stamps, in epoch ms, of a series' bars within a span that failed a check."""
+async def rejected_ms(
+    connection: Connection, within: Mapping[Series, Span]
+) -> dict[Series, IntColumn]:
+    """Return the stamps, in epoch ms, of each series' bars within a span that failed a check."""
     rows = await connection.fetch(
         _REJECTED,
-        series.symbol.id,
-        str(series.timeframe),
-        to_time(span.start_ms),
-        to_time(span.end_ms),
+        *keys_of(within),
+        [to_time(span.start_ms) for span in within.values()],
+        [to_time(span.end_ms) for span in within.values()],
         [str(Reason.withdrawn), str(Reason.source_changed)],
     )
-    return np.array([to_ms(row["ts"]) for row in rows], np.int64)
+    stamps: list[list[int]] = [[] for _ in within]
+    for number, ts in rows:
+        stamps[number - 1].append(to_ms(ts))
+    return {series: np.array(found, np.int64) for series, found in zip(within, stamps, strict=True)}
 
 
 async def accept(connection: Connection, choice: Choice) -> int:

@@ -1,5 +1,6 @@
 """Stored bars as columns."""
 
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -7,40 +8,54 @@ import numpy as np
 from backfill.core.bars import NO_COUNT, Bars
 from backfill.core.coverage import Spans
 from backfill.core.series import Series
+from backfill.store.keys import keys_of
 from backfill.store.pool import Connection
-from backfill.store.times import stamps_to_ms, to_time
+from backfill.store.times import stamps_to_ms, to_text
 
-# Each column comes as one value, and no Python object is made for a bar.
+# The bars of each series within its spans, by the primary key. Each column comes as one value, and
+# no Python object is made for a bar.
 _BARS: Final = """
-    SELECT
-        string_agg(timestamptz_send(ts), ''::bytea) AS ts,
-        string_agg(float8send(open::double precision), ''::bytea) AS open,
-        string_agg(float8send(high::double precision), ''::bytea) AS high,
-        string_agg(float8send(low::double precision), ''::bytea) AS low,
-        string_agg(float8send(close::double precision), ''::bytea) AS close,
-        string_agg(float8send(volume::double precision), ''::bytea) AS volume,
-        string_agg(float8send(coalesce(vwap, 'NaN')), ''::bytea) AS vwap,
-        string_agg(int8send(coalesce(trade_count, $5)), ''::bytea) AS trade_count
-    FROM (
-        SELECT b.*
-        FROM unnest($3::timestamptz[], $4::timestamptz[]) AS s (starts, ends)
-        JOIN ohlc_bars AS b ON b.ts >= s.starts AND b.ts < s.ends
-        WHERE b.symbol_id = $1 AND b.timeframe = $2::text::timeframe
-        ORDER BY b.ts
+    SELECT bars.*
+    FROM unnest($1::symbol_id[], $2::text[]::timeframe[], $3::text[])
+        WITH ORDINALITY AS k (symbol_id, timeframe, spans, number)
+    CROSS JOIN LATERAL (
+        SELECT
+            string_agg(timestamptz_send(ts), ''::bytea) AS ts,
+            string_agg(float8send(open::double precision), ''::bytea) AS open,
+            string_agg(float8send(high::double precision), ''::bytea) AS high,
+            string_agg(float8send(low::double precision), ''::bytea) AS low,
+            string_agg(float8send(close::double precision), ''::bytea) AS close,
+            string_agg(float8send(volume::double precision), ''::bytea) AS volume,
+            string_agg(float8send(coalesce(vwap, 'NaN')), ''::bytea) AS vwap,
+            string_agg(int8send(coalesce(trade_count, $4)), ''::bytea) AS trade_count
+        FROM (
+            SELECT b.*
+            FROM unnest(k.spans::tstzmultirange) AS s (span)
+            JOIN ohlc_bars AS b ON b.ts >= lower(s.span) AND b.ts < upper(s.span)
+            WHERE b.symbol_id = k.symbol_id AND b.timeframe = k.timeframe
+            ORDER BY b.ts
+        ) AS ordered
     ) AS bars
+    ORDER BY k.number
 """
 
 
 async def stored_bars(connection: Connection, series: Series, spans: Spans) -> Bars:
     """Return a series' bars within spans, oldest first."""
-    row = await connection.fetchrow(
-        _BARS,
-        series.symbol.id,
-        str(series.timeframe),
-        [to_time(span.start_ms) for span in spans],
-        [to_time(span.end_ms) for span in spans],
-        NO_COUNT,
+    return (await bars_of_each(connection, {series: spans}))[series]
+
+
+async def bars_of_each(
+    connection: Connection, wanted: Mapping[Series, Spans]
+) -> dict[Series, Bars]:
+    """Return the bars of several series, each within its spans, oldest first."""
+    rows = await connection.fetch(
+        _BARS, *keys_of(wanted), [to_text(spans) for spans in wanted.values()], NO_COUNT
     )
+    return {series: _bars(row) for series, row in zip(wanted, rows, strict=True)}
+
+
+def _bars(row: Mapping[str, bytes | None]) -> Bars:
     columns = {name: value or b"" for name, value in row.items()}
     prices = {
         name: np.frombuffer(columns[name], ">f8").astype(np.float64)

@@ -16,7 +16,7 @@ import numpy as np
 from backfill.core.bars import Bars
 from backfill.core.checks import Reason
 from backfill.core.coverage import Spans
-from backfill.core.empty import EmptyReason, EmptySlots
+from backfill.core.empty import FOREVER_MS, EmptyReason, EmptySlots
 from backfill.core.paging import Chunk
 from backfill.core.series import Progress, Series, Source, Symbol
 from backfill.core.timeframe import HOUR_MS, MINUTE_MS, Timeframe
@@ -24,6 +24,7 @@ from backfill.store import progress
 from backfill.store.bars import Counts, write_chunks
 from backfill.store.pool import Database
 from backfill.store.universe import register
+from tests.calendars import calendar
 from tests.conftest import blocking
 
 _T = TypeVar("_T")
@@ -33,6 +34,7 @@ START: Final = 1_700_000_040_000
 MONTH: Final = date(2023, 11, 1)
 NOW: Final = datetime(2024, 11, 12, 12, tzinfo=UTC)
 SOURCE: Final = Source("massive", "sip", "raw")
+CALENDAR: Final = calendar("XNYS")
 MIGRATION: Final = next(
     Path(__file__).resolve().parents[2].joinpath("migrations").glob("*_initial.sql")
 )
@@ -113,10 +115,11 @@ async def claimed(
 async def write(
     database: Database, run_id: UUID, *chunks: Chunk, now: datetime = NOW
 ) -> list[Counts]:
-    """Write chunks in one transaction."""
-    return await database.run(
-        lambda connection: write_chunks(connection, run_id, list(chunks), now)
+    """Write chunks in one transaction; return the counts of each, and of what followed them."""
+    written = await database.run(
+        lambda connection: write_chunks(connection, run_id, list(chunks), CALENDAR, now, FOREVER_MS)
     )
+    return [counts for _, counts in written]
 
 
 async def known(database: Database, series: Series) -> Progress:

@@ -14,6 +14,7 @@ import tenacity
 from structlog.testing import capture_logs
 
 from backfill.core.coverage import Spans
+from backfill.core.empty import FOREVER_MS
 from backfill.errors import DatabaseError, LoginRefused, UsageError
 from backfill.store import pool
 from backfill.store.bars import Counts, write_chunks
@@ -22,6 +23,7 @@ from backfill.store.pool import CONNECTIONS, Connection, Database, savepoint
 from tests.conftest import _leave, blocking
 from tests.faults.proxy import Proxy
 from tests.integration.store_kit import (
+    CALENDAR,
     NOW,
     as_user,
     bar,
@@ -172,11 +174,13 @@ async def test_work_that_loses_its_connection_half_way_is_done_again_and_once_on
     backends: list[int] = []
 
     async def page(connection: Any) -> list[Counts]:
-        counts = await write_chunks(connection, run_id, [chunk(series, bars)], NOW)
+        written = await write_chunks(
+            connection, run_id, [chunk(series, bars)], CALENDAR, NOW, FOREVER_MS
+        )
         backends.append(await connection.fetchval("SELECT pg_backend_pid()"))
         if len(backends) < 3:
             await _terminate(server, backends[-1])
-        return counts
+        return [counts for _, counts in written]
 
     with capture_logs() as logs:
         assert await database.run(page) == [Counts(inserted=100)]

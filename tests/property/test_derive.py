@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backfill.core.bars import Bars
-from backfill.core.coverage import Span, Spans
+from backfill.core.coverage import Spans
 from backfill.core.derive import choose_bases
-from backfill.core.local import roll_up_stored
+from backfill.core.empty import FOREVER_MS
+from backfill.core.local import Base, roll_up_stored
 from backfill.core.series import Progress, Series, Source, Symbol
 from backfill.core.timeframe import MINUTE_MS, Timeframe
-from backfill.core.work import Target, Work
 from tests.property.oracle import Case
 
 SOURCE = Source("massive", "sip", "raw")
@@ -76,14 +76,12 @@ def test_a_bar_rejected_at_night_leaves_what_would_be_rolled_up_without_it_to_be
         [(ms, 1.0, 1.0, 1.0, 1.0, 1.0, None, None) for ms in minutes if ms != minutes[3]]
     )
     series = Series(Symbol(1, "AAPL", "stock", "XNYS"), Timeframe.m5)
-    span = Span(night.start, case.slots[1].end)
-    target = Target(series, SOURCE, span, Spans.of(span), local=Spans.of(span))
-    work = Work(series.symbol, case.calendar, Timeframe.m1, (target,), ())
+    slots = Spans.of((night.start, case.slots[1].end))
     for rejected, left in (([], Spans()), ([minutes[3]], Spans.of((night.start, night.end)))):
-        stamps = np.array(rejected, np.int64)
-        chunk, found = roll_up_stored(work, target, span, stored, Spans(), Spans(), stamps)
+        base = Base(Timeframe.m1, slots, stored, rejected_ms=np.array(rejected, np.int64))
+        chunk, found = roll_up_stored(case.calendar, series, SOURCE, slots, base, FOREVER_MS)
         assert found == left
-        assert chunk.claims == Spans.of(span) - left
+        assert chunk.claims == slots - left
         assert chunk.bars.ts_ms.tolist() == ([] if left else [night.start])
 
 
