@@ -227,3 +227,14 @@ def test_bars_of_a_dropped_night_are_counted_good_or_bad_and_the_page_reaches_as
     assert (len(dropped.bars), len(dropped.rejected), dropped.ignored) == (1, 1, 4)
     assert (len(kept.bars), len(kept.rejected), kept.ignored) == (4, 2, 0)
     assert dropped.edge_ms == kept.edge_ms == stamps[0]
+
+
+def test_the_time_of_a_dropped_night_is_answered_for_with_its_day() -> None:
+    tuesday = new_york("2024-07-15 21:00"), new_york("2024-07-16 20:00")
+    for asked in (tuesday, (tuesday[0] - 3_600_000, tuesday[1])):
+        assert DROPPED.grid(Timeframe.m1).narrow(asked) == tuesday
+    later = new_york("2024-07-15 23:00"), tuesday[1]
+    assert DROPPED.grid(Timeframe.m1).narrow(later) == later
+    assert DROPPED.grid(Timeframe.m1).count(tuesday) == 16 * 60
+    ten = new_york("2024-07-16 10:00"), tuesday[1]
+    assert DROPPED.grid(Timeframe.m1).narrow(ten) == ten
