@@ -363,9 +363,9 @@ class Pacer:
     def _doubt_s(self) -> float:
         """Return how long a key is paused whose ledger's clock was moved.
 
-        As long as the longest window, so that calls which left the ledger too early leave the
-        provider's as well. A window of more than a quarter of an hour is not waited for: it has
-        all the calls that the ledger still knew count anew.
+        Calls that left the ledger too early must leave the provider's longest window as well, and
+        those that were open may arrive until their heads are due. A window of more than a quarter
+        of an hour is not waited for: it has all the calls that the ledger still knew count anew.
         """
-        held_s = [window.held_s for window in self._quota.windows]
+        held_s = [HEAD_S + window.held_s for window in self._quota.windows]
         return max((one for one in held_s if one <= PATIENCE_S), default=PATIENCE_S)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import _fresh
+from tests.faults.proxy import Proxy
 
 _COMMANDS = (
     *("test_run_", "test_commands_", "test_quarantine", "test_views", "test_validation"),
@@ -18,3 +19,10 @@ def database_url(request: pytest.FixtureRequest, server: str, template: str) -> 
     if request.module.__name__.rpartition(".")[2].startswith(_COMMANDS):
         template = request.getfixturevalue("with_calendars")
     yield from _fresh(server, template)
+
+
+@pytest.fixture
+def proxy(server: str) -> Iterator[Proxy]:
+    """A proxy in front of the tests' Postgres."""
+    with Proxy.before(server) as running:
+        yield running
