@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from email.utils import formatdate
 from functools import partial
 from types import TracebackType
@@ -14,8 +14,10 @@ import structlog
 import tenacity
 from yarl import URL
 
+from backfill.core.plain import one_line
 from backfill.core.wire import Request, Response
 from backfill.errors import (
+    BackfillError,
     BadAnswer,
     LimitReached,
     ProviderUnavailable,
@@ -59,6 +61,9 @@ _CHUNK: Final = 256 * 1024
 _SHORT: Final = 16 * 1024
 """A packed body of fewer bytes is read at once: it grows to some hundred bars."""
 _UNSAID_PAUSE_S: Final = 5.0
+_READ: Final = 10_000
+_TOLD: Final = 300
+"""How many characters of an answer's words are read, and told."""
 
 
 class Client:
@@ -85,7 +90,7 @@ class Client:
     ) -> None:
         self._base_url = base_url.rstrip("/")
         self._origin = _origin(URL(self._base_url))
-        self._keys = tuple(value.rpartition(" ")[2].encode() for value in headers.values())
+        self._keys = tuple(value.rpartition(" ")[2] for value in headers.values())
         self._pacer = pacer
         self._tally = tally
         self._now_ms = now_ms
@@ -285,10 +290,12 @@ class Client:
         """Unpack and read an answer; a long one apart, so that other calls leave in their slots."""
 
         def unpack_and_read() -> _T:
-            if packed.status == 200:
-                return read(unpacked(packed, self._patience.body_limit))
-            refusal = refusal_unpacked(packed, self._patience.body_limit)
-            return read(replace(refusal, body=self._without_keys(refusal.body)))
+            unpack = unpacked if packed.status == 200 else refusal_unpacked
+            try:
+                return read(unpack(packed, self._patience.body_limit))
+            except BackfillError as error:
+                error.args = (self._told(str(error)), *error.args[1:])
+                raise
 
         if len(packed.body) < _SHORT:
             return unpack_and_read()
@@ -318,11 +325,15 @@ class Client:
         except (aiohttp.ClientError, TimeoutError, OSError, UnreadableAnswer):
             return b""
 
-    def _without_keys(self, refusal: bytes) -> bytes:
-        """Blot the key out of a refusal that repeats it: its text goes into logs and the ledger."""
+    def _told(self, text: str) -> str:
+        """Return what an answer says as it may go into logs and the ledger: short, without keys.
+
+        It is shortened last: half a key would be found by nobody.
+        """
+        text = text[:_READ]
         for key in self._keys:
-            refusal = refusal.replace(key, b"***")
-        return refusal
+            text = text.replace(key, "***")
+        return one_line(text)[:_TOLD]
 
     def _url_of(self, request: Request) -> URL:
         target = request.target

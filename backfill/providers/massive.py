@@ -133,7 +133,7 @@ class Massive:
         refuse_errors(response)
         answer, bars, oddities = _read(response, read_page)
         if answer.ticker != wire_ticker(symbol.ticker):
-            raise BadAnswer(f"bars of {answer.ticker[:40]!r} came for {symbol.ticker}")
+            raise BadAnswer(f"bars of {answer.ticker!r} came for {symbol.ticker}")
         _refuse_other_adjustment(answer, adjustment)
         return Page(
             bars=bars,
@@ -184,7 +184,7 @@ class Massive:
         refuse_errors(response)
         reference = _read(response, reference_in)
         if reference.ticker != wire_ticker(symbol.ticker):
-            raise BadAnswer(f"the reference of {reference.ticker[:40]!r} came for {symbol.ticker}")
+            raise BadAnswer(f"the reference of {reference.ticker!r} came for {symbol.ticker}")
         return reference
 
     def names(self, symbol: Symbol) -> Request:

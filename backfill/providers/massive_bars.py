@@ -187,7 +187,7 @@ def _either(strictly: Callable[[], _Read], loosely: Callable[[], _Read]) -> _Rea
         try:
             return loosely()
         except _UNREADABLE as error:
-            raise UnreadableAnswer(f"the answer can't be read: {str(error)[:120]}") from None
+            raise UnreadableAnswer(f"the answer can't be read: {error!s}") from None
 
 
 def _refuse_missing(answer: Envelope, bars: Bars) -> None:

@@ -67,7 +67,7 @@ def refuse_status(status: str) -> None:
         If its status is neither OK nor DELAYED.
     """
     if status not in _DATA:
-        raise ProviderError(f"the provider answered with status {status[:40]!r}")
+        raise ProviderError(f"the provider answered with status {status!r}")
 
 
 def refuse_said(response: Response) -> None:
@@ -86,9 +86,9 @@ def refuse_said(response: Response) -> None:
         raise NotEntitled(f"the plan doesn't include this data (in a 200){detail}")
     if _KEY.search(detail):
         raise Unauthorised(f"the provider refused the key in MASSIVE_API_KEY (in a 200){detail}")
-    raise ProviderError(f"the provider answered with status {refusal.status[:40]!r}{detail}")
+    raise ProviderError(f"the provider answered with status {refusal.status!r}{detail}")
 
 
 def _detail(refusal: Refusal) -> str:
-    said = (refusal.message or refusal.error).strip()[:200]
+    said = (refusal.message or refusal.error).strip()
     return f": {said}" if said else ""

@@ -109,7 +109,7 @@ def reference_in(body: bytes) -> Reference:
         ticker=ticker.ticker,
         listed_on=ticker.list_date,
         delisted_on=_day(delisted) if delisted else None,
-        figi=ticker.composite_figi,
+        figi=_printable(ticker.composite_figi),
     )
 
 
@@ -117,11 +117,11 @@ def names_in(body: bytes) -> Names:
     """Return the names of a company; an event that is no change of name tells of none."""
     company = _decoded(_EVENTS, body).results
     return Names(
-        company.composite_figi,
+        _printable(company.composite_figi),
         tuple(
             DatedName(event.ticker_change.ticker, event.date)
             for event in company.events
-            if event.ticker_change is not None
+            if event.ticker_change is not None and event.ticker_change.ticker.isprintable()
         ),
     )
 
@@ -130,15 +130,24 @@ def owners_in(body: bytes) -> tuple[list[Owner], str | None]:
     """Return a page of the list of tickers, and the address of the next page."""
     answer = _decoded(_TICKERS, body)
     rows = _rows(answer.status, answer.count, answer.results)
-    return [Owner(row.ticker, row.composite_figi) for row in rows], answer.next_url
+    owners = [
+        Owner(row.ticker, _printable(row.composite_figi))
+        for row in rows
+        if row.ticker.isprintable()
+    ]
+    return owners, answer.next_url
 
 
 def splits_in(body: bytes) -> tuple[list[Split], str | None]:
-    """Return a page of splits, as listed, and the address of the next page."""
+    """Return a page of splits, as listed, and the address of the next page.
+
+    A ticker that can't be printed is nobody's: no symbol has it, and Postgres holds no NUL.
+    """
     answer = _decoded(_SPLITS, body)
     splits = [
         Split(row.ticker, row.execution_date, row.split_from, row.split_to)
         for row in _rows(answer.status, answer.count, answer.results)
+        if row.ticker.isprintable()
     ]
     return splits, answer.next_url
 
@@ -156,8 +165,13 @@ def dividends_in(body: bytes) -> tuple[list[Dividend], str | None]:
             row.pay_date,
         )
         for row in _rows(answer.status, answer.count, answer.results)
+        if f"{row.ticker}{row.distribution_type}{row.dividend_type}{row.currency}".isprintable()
     ]
     return dividends, answer.next_url
+
+
+def _printable(text: str | None) -> str | None:
+    return text if text is not None and text.isprintable() else None
 
 
 def _rows(status: str, count: int, rows: list[_T] | None) -> list[_T]:
@@ -172,11 +186,11 @@ def _decoded(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
     try:
         return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UnreadableAnswer(f"the answer can't be read: {str(error)[:120]}") from None
+        raise UnreadableAnswer(f"the answer can't be read: {error!s}") from None
 
 
 def _day(stamp: str) -> date:
     try:
         return date.fromisoformat(stamp[:10])
     except ValueError:
-        raise UnreadableAnswer(f"{stamp[:40]!r} is not a date") from None
+        raise UnreadableAnswer(f"{stamp!r} is not a date") from None

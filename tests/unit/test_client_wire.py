@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import json
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from backfill.core.terms import Quota, Taken
 from backfill.core.wire import Request, Response
 from backfill.errors import (
+    BackfillError,
     ClockAhead,
     ProviderError,
     ProviderUnavailable,
@@ -516,3 +518,33 @@ async def test_a_connection_that_is_given_up_is_reset_and_not_closed() -> None:
 async def _fetch_noted(ledger: Noted, url: str, patience: Patience = ONCE) -> bytes:
     async with client(ledger, base_url=url, patience=patience, quota=QUOTA) as sender:
         return await sender.fetch(Request("/bars"), read, "A d1")
+
+
+@pytest.mark.parametrize(
+    "spoken",
+    [
+        say(json.dumps({"status": "ERROR", "error": f"no such key {KEY}"}).encode()),
+        say(f'{{"status": "ERROR", "error": "{KEY[:3]}\\u{ord(KEY[3]):04x}{KEY[4:]}"}}'.encode()),
+        say(json.dumps({"error": "." * 290 + KEY}).encode(), status="400 Bad Request"),
+        say(json.dumps({"status": f"E{KEY}"}).encode()),
+        say(json.dumps({"status": "OK", "results": [{"ticker": KEY}]}).encode()),
+    ],
+    ids=["in-a-200", "escaped", "at-the-cut", "as-a-status", "in-the-data"],
+)
+async def test_a_key_that_an_answer_repeats_is_told_to_nobody_whole_or_in_half(
+    spoken: Speak,
+) -> None:
+    async with listening(spoken) as (url, _):
+        with pytest.raises(BackfillError) as failed:
+            await fetch(url)
+    assert KEY[:4] not in str(failed.value)
+
+
+async def test_what_an_answer_says_is_told_on_one_short_line_without_control_characters() -> None:
+    words = "a\0b\x1b[31m\n::error::c" + "d" * 5_000
+    spoken = say(json.dumps({"error": words}).encode(), status="400 Bad Request")
+    async with listening(spoken) as (url, _):
+        with pytest.raises(ProviderError, match="a b") as failed:
+            await fetch(url)
+    assert str(failed.value).isprintable()
+    assert len(str(failed.value)) <= 300

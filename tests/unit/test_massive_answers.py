@@ -293,13 +293,6 @@ def test_a_status_names_its_outcome_to_every_reader_whatever_the_body(
         assert ("said so" in str(refused.value)) == (b"said so" in body)
 
 
-def test_what_a_refusal_says_is_cut_short() -> None:
-    body = json.dumps({"status": "NOT_AUTHORIZED", "message": "x" * 100_000}).encode()
-    with pytest.raises(NotEntitled) as refused:
-        MASSIVE.read_bars(Response(403, {}, body), AAPL, "raw")
-    assert len(str(refused.value)) < 300
-
-
 def test_only_the_reference_says_that_a_ticker_is_unknown() -> None:
     body = b'{"status":"NOT_FOUND","request_id":"x","message":"Ticker not found."}'
     with pytest.raises(UnknownSymbol):
@@ -528,3 +521,17 @@ def test_quarantine_keeps_a_bar_as_it_came(changes: dict[str, Any], came: dict[s
 
 def test_a_negative_count_is_no_count_that_is_absent() -> None:
     assert read(page(BAR | {"n": -1})).bars.trade_count.tolist() == [NO_COUNT - 1]
+
+
+def test_what_no_database_can_hold_is_in_no_list() -> None:
+    def listed(*rows: dict[str, Any]) -> Response:
+        return Response(200, {}, json.dumps({"status": "OK", "results": list(rows)}).encode())
+
+    split = {"ticker": "A", "execution_date": "2024-07-03", "split_from": 1, "split_to": 2}
+    assert len(MASSIVE.read_splits(listed(split, split | {"ticker": "A\0"}))[0]) == 1
+    paid = {"ticker": "A", "ex_dividend_date": "2024-07-03", "cash_amount": 1}
+    odd = [paid | {name: "\0"} for name in ("ticker", "distribution_type", "currency")]
+    assert len(MASSIVE.read_dividends(listed(paid, *odd))[0]) == 1
+    owner = {"ticker": "A", "active": True, "composite_figi": "F\0"}
+    owners, _ = MASSIVE.read_owners(listed(owner, owner | {"ticker": "\0"}))
+    assert [(one.ticker, one.figi) for one in owners] == [("A", None)]
