@@ -155,8 +155,7 @@ async def repair(
 
         await database.run(invalidate)
     job = Job(
-        symbols=tuple(dict.fromkeys(series.symbol.ticker for series in asked)),
-        timeframes=tuple(dict.fromkeys(series.timeframe for series in asked)),
+        series=tuple((series.symbol.ticker, series.timeframe) for series in asked),
         mode=Mode.repair,
         as_of=as_of,
     )

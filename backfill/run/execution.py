@@ -251,7 +251,7 @@ def check(job: Job) -> None:
     UsageError
         If it doesn't.
     """
-    if job.symbols is not None and not job.symbols:
+    if job.tickers is not None and not job.tickers:
         raise UsageError("no symbol is named")
     if job.as_of is not None:
         checked_clock(job.as_of)

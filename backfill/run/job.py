@@ -23,6 +23,9 @@ class Job:
         Timeframes, or None for a watched symbol's own, otherwise d1.
     as_watched
         Of ``timeframes`` only those that a symbol is watched in.
+    series
+        Tickers with a timeframe each, in place of ``symbols`` and ``timeframes``: just these, where
+        what one symbol lacks says nothing of another.
     mode
         All that is missing, only what is new, or all again.
     first, last
@@ -39,12 +42,26 @@ class Job:
     symbols: tuple[str, ...] | None = None
     timeframes: tuple[Timeframe, ...] | None = None
     as_watched: bool = False
+    series: tuple[tuple[str, Timeframe], ...] | None = None
     mode: Mode = Mode.default
     first: Bound | None = None
     last: Bound | None = None
     as_of: datetime | None = None
     max_calls: int | None = None
     deadline_s: float | None = None
+
+    @property
+    def tickers(self) -> tuple[str, ...] | None:
+        """The tickers that are named, each once; None for the watchlist's."""
+        named = self.symbols if self.series is None else [ticker for ticker, _ in self.series]
+        return None if named is None else tuple(dict.fromkeys(named))
+
+    def timeframes_of(self, ticker: str, own: Sequence[Timeframe]) -> list[Timeframe]:
+        """Return which timeframes are asked of a ticker that has ``own`` where none are named."""
+        if self.series is not None:
+            return [timeframe for name, timeframe in self.series if name == ticker]
+        asked = dict.fromkeys(self.timeframes or own)
+        return [one for one in asked if one in own or not self.as_watched]
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ async def prepare(
 async def _entries(
     database: Database, settings: Settings, job: Job, today: date, *, register: bool
 ) -> tuple[list[Entry], dict[Series, NotKept]]:
-    tickers = list(dict.fromkeys(job.symbols or ()))
+    tickers = list(job.tickers or ())
 
     async def load(connection: Connection) -> tuple[list[Symbol], list[universe.WatchEntry]]:
         watchlist = await universe.watched(connection)
@@ -106,7 +106,7 @@ async def _entries(
         return symbols, watchlist
 
     symbols, watchlist = await database.run(load)
-    if job.symbols is None:
+    if job.tickers is None:
         symbols = [entry.symbol for entry in watchlist if not entry.paused]
         if not symbols:
             raise EmptyWatchlist(
@@ -119,8 +119,7 @@ async def _entries(
     for symbol in symbols:
         entry = watched.get(symbol.ticker)
         own = entry.timeframes if entry else (Timeframe.d1,)
-        asked = dict.fromkeys(job.timeframes or own)
-        kept = [one for one in asked if one in own or not job.as_watched]
+        kept = job.timeframes_of(symbol.ticker, own)
         try:
             since = _depth(symbol, entry, today) or default_since
         except NotKept as error:
