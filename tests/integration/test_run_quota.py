@@ -22,7 +22,7 @@ from backfill.fetch.tally import Tally
 from backfill.simulator import Action, Fault, Market, Simulator
 from backfill.store.pool import Database
 from backfill.store.quota import DatabaseSlots
-from tests.conftest import KEY, NOW, Cli, query
+from tests.conftest import KEY, NOW, Cli, blocking, query
 from tests.faults import tables
 from tests.faults.command import eventually
 from tests.faults.proxy import Proxy
@@ -186,10 +186,11 @@ def test_late_calls_of_several_runs_never_exceed_the_quota(
 
 
 @pytest.mark.soak
-async def test_late_calls_of_two_clients_use_what_the_quota_promises(
-    strict: Simulator, database_url: str, proxy: Proxy
+def test_late_calls_of_two_clients_use_what_the_quota_promises(
+    simulate: Callable[..., Simulator], database_url: str, proxy: Proxy
 ) -> None:
     """Their calls are all they do, and one of them has its database 60 ms away."""
+    strict = simulate(quota=QUOTA)
     strict.inject(Fault(action=Action.LATE, in_s=(0.0, 1.5)))
     tables.execute(database_url, _RECORD)
     proxy.slow(0.03)
@@ -213,8 +214,10 @@ async def test_late_calls_of_two_clients_use_what_the_quota_promises(
 
                 await asyncio.gather(*(worker() for _ in range(12)))
 
-    await asyncio.gather(calls(database_url, 190), calls(proxy.url(database_url), 190))
+    async def both() -> None:
+        await asyncio.gather(calls(database_url, 190), calls(proxy.url(database_url), 190))
 
+    blocking(both())
     assert_strict(strict, LIMIT, WINDOW_S)
     assert used(database_url, LIMIT, WINDOW_S) >= 0.97
 
