@@ -42,12 +42,14 @@ class Kept:
         url: str,
         ticker: str,
         *timeframes: Timeframe,
+        first: date = DAY,
         **environment: Any,
     ) -> None:
         self.simulator = simulator
         self._url = url
         self._ticker = ticker
         self._timeframes = timeframes
+        self._first = first
         self._settings = Settings(
             DATABASE_URL=SecretStr(url),
             BACKFILL_PROVIDER_URL=simulator.url,
@@ -63,7 +65,7 @@ class Kept:
             symbols=(self._ticker,),
             timeframes=self._timeframes,
             mode=mode,
-            first=Bound(DAY),
+            first=Bound(self._first),
             as_of=at,
         )
         summary = blocking(api.run(self._settings, job))
@@ -244,3 +246,22 @@ def test_a_suspect_session_alarms_until_a_second_answer_settles_it(
     assert len(simulator.calls) == calls
     assert kept.repair(new_york("16 14:30")).exit_code == 0
     kept.holds_the_market_of(market, new_york("16 14:30"))
+
+
+def test_the_month_s_last_day_that_comes_on_saturday_is_in_its_week_and_its_month(
+    market: Market, simulate: Simulate, database_url: str
+) -> None:
+    simulator = simulate()
+    frames = (Timeframe.d1, Timeframe.w1, Timeframe.mn1)
+    kept = Kept(simulator, database_url, "JPM", *frames, first=date(2024, 11, 1))
+    friday = (ms(new_york("29 00:00")), ms(new_york("30 00:00")))
+    simulator.inject(Fault(action=Action.LACKING, span_ms=friday, until=new_york("30 12:00")))
+    for at in ("28 02:00", "30 02:00"):
+        kept.run(new_york(at), Mode.incremental)
+    assert len(stored_bars(database_url, "JPM", Timeframe.d1)) == 19
+    last = new_york("30 02:00") + timedelta(days=2)
+    kept.run(last, Mode.incremental)
+    for timeframe in frames:
+        true = true_bars(market, "JPM", timeframe, date(2024, 11, 1), date(2024, 12, 1), last)
+        rows = stored_bars(database_url, "JPM", timeframe)
+        assert_same(rows[-len(true) :], true, rolled_up=timeframe is not Timeframe.d1)

@@ -28,6 +28,7 @@ from tests.calendars import calendar
 
 FIRST: Final = date(2024, 11, 11)
 """A Monday; the second week after it has a holiday and a half day."""
+LAST: Final = date(2024, 12, 13)
 MARKETS: Final = {
     "XNYS": Symbol(1, "FMC", "stock", "XNYS"),
     "24/7": Symbol(2, "BTC", "crypto", "24/7"),
@@ -42,7 +43,7 @@ Serve = Callable[[IntColumn, int], IntColumn]
 
 def minutes(market: str, share: float) -> IntColumn:
     """Return the minutes that traded: a share of the regular ones, a fifth of it of the others."""
-    days = calendar(market, FIRST, date(2024, 12, 13))
+    days = calendar(market, FIRST, LAST)
     grid, regular = days.grid(Timeframe.m1), days.regular_grid(Timeframe.m1)
     slots = grid.slots((0, FOREVER_MS))
     chance = np.where(is_among(slots, regular.slots((0, FOREVER_MS))), share, share / 5)
@@ -51,7 +52,7 @@ def minutes(market: str, share: float) -> IntColumn:
 
 def bars_of(market: str, timeframe: Timeframe, traded: IntColumn, span: Span) -> Bars:
     """Return the bars that minutes make; the volume of each counts them."""
-    grid = calendar(market, FIRST, date(2024, 12, 13)).grid(timeframe)
+    grid = calendar(market, FIRST, LAST).grid(timeframe)
     slots, inside = grid.floor(traded)
     starts, counts = np.unique(slots[inside], return_counts=True)
     chosen = (starts >= span.start_ms) & (starts < span.end_ms)
@@ -107,7 +108,7 @@ class Ledger:
             symbol,
             self.timeframes,
             self.base,
-            calendar=calendar(self.market, FIRST, date(2024, 12, 13)),
+            calendar=calendar(self.market, FIRST, LAST),
             rules=self._rules(now_ms),
             demand=Demand(FIRST, mode),
             known={key: self._known(key, one, now_ms) for key, one in self.progress.items()},
@@ -190,7 +191,7 @@ def ms(text: str) -> int:
 
 def due(ledger: Ledger, timeframe: Timeframe, traded: IntColumn, now_ms: int) -> dict[int, float]:
     """Return the bars that a series should hold by now."""
-    days = calendar(ledger.market, FIRST, date(2024, 12, 13))
+    days = calendar(ledger.market, FIRST, LAST)
     upto = frontier_ms(days, timeframe, ledger.settling, now_ms)
     whole = days.grid(timeframe).narrow((days.midnight(FIRST), upto))
     true = bars_of(ledger.market, timeframe, traded, whole or Span(0, 0))
@@ -274,6 +275,26 @@ def test_what_is_late_in_extended_hours_arrives_with_the_first_request_after_the
     assert after.start_ms > now_ms - 10 * MINUTE_MS
 
 
+@pytest.mark.parametrize("mode", [Mode.default, Mode.incremental])
+@pytest.mark.parametrize("market", MARKETS)
+def test_a_day_s_bar_that_comes_hours_late_comes_with_the_next_day_s(
+    market: str, mode: Mode
+) -> None:
+    traded = minutes(market, 0.5)
+    for late in (date(2024, 11, 12), date(2024, 11, 15)):  # a Tuesday, a Friday
+        ledger, calm = (Ledger(market, Timeframe.d1, (Timeframe.d1,)) for _ in range(2))
+        begins = calendar(market, FIRST, LAST).midnight(late)
+        serve = lacking(Span(begins, begins + DAY_MS), begins + 40 * HOUR_MS)
+        for now_ms in every(6, begins - 24 * HOUR_MS, begins + 6 * DAY_MS):
+            ledger.run(now_ms, serve, traded, mode)
+            calm.run(now_ms, always, traded, mode)
+            if begins + 30 * HOUR_MS < now_ms < begins + 40 * HOUR_MS:
+                assert begins not in ledger.bars[Timeframe.d1]
+        assert ledger.bars == calm.bars
+        own = mode is Mode.default  # an absent session is worth a call of its own after a day
+        assert len(calm.asked) <= len(ledger.asked) <= len(calm.asked) + own
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     st.sampled_from(tuple(MARKETS)),
@@ -285,7 +306,7 @@ def test_an_empty_slot_is_believed_between_bars_or_after_twelve_hours_and_the_da
 ) -> None:
     traded = minutes(market, share)
     ledger = Ledger(market, Timeframe.m1, (Timeframe.m1,))
-    days = calendar(market, FIRST, date(2024, 12, 13))
+    days = calendar(market, FIRST, LAST)
     grid = days.regular_grid(Timeframe.m1)
     first: dict[int, int] = {}
     believed: set[int] = set()
@@ -324,7 +345,7 @@ def test_unconfirmed_slots_of_an_ended_series_cost_one_call_of_their_own_after_f
 def test_an_absent_session_is_asked_for_ever_less_often_and_never_after_a_year() -> None:
     ledger = Ledger("XNYS", Timeframe.d1, (Timeframe.d1,))
     # Long ago is as good as now: the calendar of the test ends with the year.
-    days = calendar("XNYS", FIRST, date(2024, 12, 13))
+    days = calendar("XNYS", FIRST, LAST)
     traded = minutes("XNYS", 0.2)
     gone = traded[
         (traded < days.midnight(date(2024, 11, 13))) | (traded >= days.midnight(date(2024, 11, 14)))
