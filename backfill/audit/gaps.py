@@ -15,7 +15,6 @@ from backfill.core.plan import next_final_ms
 from backfill.core.series import Series
 from backfill.core.suspect import Doubt
 from backfill.core.terms import Settling
-from backfill.core.timeframe import Timeframe
 from backfill.settings import Settings
 from backfill.store.empty import KnownEmpty, known_empty
 from backfill.store.gaps import Question, incomplete
@@ -75,53 +74,81 @@ async def series_gaps(
 
     async def find(connection: Connection) -> list[SeriesGaps]:
         empty = await known_empty(connection, list(due), now)
-        found = []
+        found: list[SeriesGaps] = []
         for batch in _batches(due, calendars):
-            lacking = await incomplete(connection, batch)
+            looks = [
+                _Look(kept[one], due[one], lacking, held, empty.get(one.key, KnownEmpty()))
+                for one, (lacking, held) in (await incomplete(connection, batch)).items()
+            ]
             doubts = {
-                one: (doubt, kept[one].known.coverage)
-                for one, (spans, stored) in lacking.items()
-                if one.key in empty
-                and (doubt := _doubt(kept[one], empty[one.key], spans, stored)) is not None
+                look.series: (doubt, look.tracked.known.coverage)
+                for look in looks
+                if (doubt := look.doubt()) is not None
             }
             suspect = await suspect_sessions(connection, doubts)
-            for one, (spans, stored) in lacking.items():
-                grid = calendars[one].regular_grid(one.timeframe)
-                known = empty.get(one.key, KnownEmpty())
-                looked_at = spans & Spans.of(due[one])
-                gaps = find_gaps(grid, looked_at, stored, known.settled, known.held)
-                if not gaps:
-                    continue
-                settling = settings.terms.of(one.symbol.asset_type).settling
-                again_ms = _asked_again(kept[one], settling, to_ms(now))
-                alarming = known.overdue | suspect.get(one, Spans())
-                gaps = [_judged(gap, again_ms, alarming) for gap in gaps]
-                askable = Spans.union(gap.span for gap in gaps if gap.reason is None)
-                askable |= known.askable & Spans.union(gap.span for gap in gaps)
-                askable = _to_ask(calendars[one], one.timeframe, askable) & Spans.of(due[one])
-                found.append(SeriesGaps(one, gaps, askable))
+            for look in looks:
+                settling = settings.terms.of(look.series.symbol.asset_type).settling
+                again_ms = _asked_again(look.tracked, settling, to_ms(now))
+                gaps = look.gaps(again_ms, suspect.get(look.series, Spans()))
+                if gaps:
+                    found.append(SeriesGaps(look.series, gaps, look.askable(gaps)))
         order = {one: index for index, one in enumerate(due)}
         return sorted(found, key=lambda one: order[one.series])
 
     return await database.run(find)
 
 
-def _doubt(one: Tracked, empty: KnownEmpty, lacking: Spans, stored_ms: IntColumn) -> Doubt | None:
-    """Return the doubt about sessions with unconfirmed slots; ``lacking`` are all that lack bars.
+@dataclass(frozen=True, eq=False, slots=True)
+class _Look:
+    """What is there of a series that is due, in the sessions that are ``lacking`` a bar.
 
     ``stored_ms`` are the bars that those do hold.
     """
-    series, calendar = one.series, one.calendar
-    grid = calendar.regular_grid(series.timeframe)
-    asked = Spans.union(session for span in empty.unconfirmed for session, _ in grid.blocks(span))
-    return Doubt.about(calendar, series.timeframe, empty.unconfirmed, asked & lacking, stored_ms)
 
+    tracked: Tracked
+    due: Span
+    lacking: Spans
+    stored_ms: IntColumn
+    known: KnownEmpty
 
-def _judged(gap: Gap, again_ms: int, alarming: Spans) -> Gap:
-    """Tell of an unconfirmed gap when it is asked for again, and whether it alarms."""
-    if gap.reason is not EmptyReason.unconfirmed:
-        return gap
-    return replace(gap, again_ms=again_ms, alarms=bool(Spans.of(gap.span) & alarming))
+    @property
+    def series(self) -> Series:
+        return self.tracked.series
+
+    @property
+    def _grid(self) -> "Grid":
+        return self.tracked.calendar.regular_grid(self.series.timeframe)
+
+    def doubt(self) -> Doubt | None:
+        """Return the doubt about sessions with unconfirmed slots, if there is one."""
+        late = self.known.unconfirmed
+        sessions = Spans.union(session for span in late for session, _ in self._grid.blocks(span))
+        calendar, timeframe = self.tracked.calendar, self.series.timeframe
+        return Doubt.about(calendar, timeframe, late, sessions & self.lacking, self.stored_ms)
+
+    def gaps(self, again_ms: int, suspect: Spans) -> list[Gap]:
+        """Return the gaps; unconfirmed ones tell when they are asked for, and whether they alarm.
+
+        They do in ``suspect`` sessions, and where a second answer is overdue.
+        """
+        within = self.lacking & Spans.of(self.due)
+        known = self.known
+        found = find_gaps(self._grid, within, self.stored_ms, known.settled, known.held)
+        alarming = known.overdue | suspect
+        return [
+            replace(gap, again_ms=again_ms, alarms=bool(Spans.of(gap.span) & alarming))
+            if gap.reason is EmptyReason.unconfirmed
+            else gap
+            for gap in found
+        ]
+
+    def askable(self, gaps: Sequence[Gap]) -> Spans:
+        """Return what to ask for: what no entry holds, and what a second answer settles."""
+        spans = Spans.union(gap.span for gap in gaps if gap.reason is None)
+        spans |= self.known.askable & Spans.union(gap.span for gap in gaps)
+        if self.series.timeframe.is_intraday:
+            spans = with_extended_hours(self.tracked.calendar, self.series.timeframe, spans)
+        return spans & Spans.of(self.due)
 
 
 def _asked_again(tracked: Tracked, settling: Settling, now_ms: int) -> int:
@@ -134,10 +161,6 @@ def _asked_again(tracked: Tracked, settling: Settling, now_ms: int) -> int:
     covered = tracked.known.coverage.hull
     ended_ms = covered.end_ms if covered else now_ms
     return max(now_ms, ended_ms + ALONE_AFTER // timedelta(milliseconds=1))
-
-
-def _to_ask(calendar: Calendar, timeframe: Timeframe, spans: Spans) -> Spans:
-    return with_extended_hours(calendar, timeframe, spans) if timeframe.is_intraday else spans
 
 
 def _batches(
