@@ -203,7 +203,8 @@ def every(hours: float, first_ms: int, last_ms: int) -> range:
 
 
 BASES: Final = [
-    *((one, (one,)) for one in INTRADAY),
+    *((one, (one,)) for one in (Timeframe.m1, Timeframe.m5, Timeframe.h1, Timeframe.h4)),
+    *(pytest.param(one, (one,), marks=pytest.mark.soak) for one in (Timeframe.m15, Timeframe.m30)),
     (Timeframe.m1, INTRADAY),
     (Timeframe.m1, (Timeframe.m5,)),
     (Timeframe.h1, (Timeframe.h4,)),
