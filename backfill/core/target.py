@@ -96,7 +96,9 @@ def target_of(
     if demand.mode not in {Mode.default, Mode.incremental} or target.replaces or not wanted:
         return target
     life = wanted_span(grid, 0, None, frontier, limits)
-    return _with_late(target, calendar, rules, known, Spans.of(wanted) - denied, life)
+    has_ended = life is not None and life.end_ms + ALONE_AFTER_MS <= frontier
+    reach = Spans.of(wanted) - denied
+    return _with_late(target, calendar, rules, known, reach, has_ended=has_ended)
 
 
 def _with_late(
@@ -105,19 +107,19 @@ def _with_late(
     rules: Rules,
     known: Progress,
     reach: Spans,
-    life: Span | None,
+    *,
+    has_ended: bool,
 ) -> Target:
     """Tell a target what the provider may have been late with, within what can be asked for.
 
-    ``life`` is all that its series may ever hold by now: it is worth a call of its own only when
-    none of that became due for four days, and a second answer is believed.
+    That is worth a call of its own only if the series ``has_ended``, since nothing of it became due
+    for four days, and a second answer is believed.
     """
     settling = rules.terms.of(target.series.symbol.asset_type).settling
     day_final_ms = frontier_ms(calendar, Timeframe.d1, settling, rules.now_ms)
     past = Spans.of((-FOREVER_MS, final_days_end(calendar, day_final_ms)))
     again = (known.unconfirmed | (known.provisional & past)) & reach
-    ended = life is not None and life.end_ms + ALONE_AFTER_MS <= rules.now_ms
-    alone = (known.askable | (known.provisional & past)) & again if ended else Spans()
+    alone = (known.askable | (known.provisional & past)) & again if has_ended else Spans()
     return replace(target, again=again, alone=alone)
 
 
