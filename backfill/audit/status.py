@@ -1,14 +1,18 @@
 """What there is of each series, and whether it is fresh by its calendar (R24)."""
 
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from backfill.audit.tracked import Tracked, tracked_series
+from backfill.core.calendar import trade_date
+from backfill.core.series import Series, SymbolId
+from backfill.core.splits import Ratio, looks_like
+from backfill.core.timeframe import Timeframe
 from backfill.settings import Settings
 from backfill.store import status
 from backfill.store.pool import Connection, Database
-from backfill.store.times import to_time
+from backfill.store.times import to_ms, to_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +20,8 @@ class SeriesStatus:
     """One series: what is stored, what is covered, and how far it is behind.
 
     ``due_until`` is the end of the last bar that was due; ``behind`` counts the due bars after the
-    coverage. A series without bars is never fresh.
+    coverage. A series without bars is never fresh. ``unlisted_splits`` are the days on which raw
+    closes of a d1 jump as with a split that nobody lists, with the ratio that it would have.
     """
 
     symbol: str
@@ -30,12 +35,16 @@ class SeriesStatus:
     fresh: bool
     quarantined: int
     source: str | None
+    unlisted_splits: list[tuple[date, Ratio]]
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON's own types."""
         values = asdict(self)
         for name in ("oldest", "newest", "due_until"):
             values[name] = _iso(values[name])
+        values["unlisted_splits"] = [
+            {"date": day.isoformat(), "ratio": str(ratio)} for day, ratio in self.unlisted_splits
+        ]
         values["coverage"] = [[_iso(start), _iso(end)] for start, end in self.coverage]
         return values
 
@@ -47,24 +56,43 @@ async def series_status(
     now = as_of or datetime.now(UTC)
     tracked = await tracked_series(database, settings, now)
 
-    async def load(connection: Connection) -> tuple[status.Holdings, status.Counts]:
-        return await status.holdings(connection), await status.quarantined(connection)
+    async def load(connection: Connection) -> _Held:
+        return _Held(
+            await status.holdings(connection),
+            await status.quarantined(connection),
+            await status.jumps(connection),
+        )
 
-    held, quarantined = await database.run(load)
-    return [
-        _status(one, settings, now, held.get(one.series.key), quarantined.get(one.series.key, 0))
-        for one in tracked
-    ]
+    held = await database.run(load)
+    return [_status(one, settings, now, held) for one in tracked]
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What the tables hold of all series."""
+
+    bars: status.Holdings
+    quarantined: status.Counts
+    jumps: dict[SymbolId, list[status.Jump]]
+
+    def unlisted_splits(self, series: Series) -> list[tuple[date, Ratio]]:
+        if series.timeframe is not Timeframe.d1:
+            return []
+        return [
+            (trade_date(series.symbol.calendar, to_ms(jump.ts)), ratio)
+            for jump in self.jumps.get(series.symbol.id, [])
+            if (ratio := looks_like(jump.before, jump.close)) is not None
+        ]
 
 
 def _status(
     tracked: Tracked,
     settings: Settings,
     now: datetime,
-    held: status.Holding | None,
-    quarantined: int,
+    every: _Held,
 ) -> SeriesStatus:
     known = tracked.known
+    held = every.bars.get(tracked.series.key)
     due = tracked.due(settings.terms, now)
     behind = 0
     if due is not None:
@@ -81,8 +109,9 @@ def _status(
         due_until=to_time(due.end_ms) if due else None,
         behind=behind,
         fresh=held is not None and behind == 0,
-        quarantined=quarantined,
+        quarantined=every.quarantined.get(tracked.series.key, 0),
         source=str(known.source) if known.source else None,
+        unlisted_splits=every.unlisted_splits(tracked.series),
     )
 
 

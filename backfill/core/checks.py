@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,8 @@ class Reason(StrEnum):
     """Volume or trade count is negative."""
     conflict = "conflict"
     """The page holds two different bars for one slot; neither is stored."""
+    before_listing = "before_listing"
+    """The ticker was another company's then: the bars break at the listing of this one."""
     withdrawn = "withdrawn"
     """It was stored, and a complete reload no longer has it."""
     source_changed = "source_changed"
@@ -61,6 +63,14 @@ class Checked:
     reasons: tuple[Reason, ...]
     edge_ms: int | None
     ignored: int = 0
+
+    def with_rejected(self, bars: Bars, reason: Reason) -> Self:
+        """Return it with more bars rejected, all for one reason."""
+        return replace(
+            self,
+            rejected=Bars.concat([self.rejected, bars]),
+            reasons=(*self.reasons, *[reason] * len(bars)),
+        )
 
 
 def check_page(

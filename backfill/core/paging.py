@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from backfill.core.bars import Bars, IntColumn, is_among
-from backfill.core.calendar import Calendar
+from backfill.core.calendar import ALWAYS_OPEN, Calendar
 from backfill.core.checks import (
     EARLIEST_MS,
     LATEST_MS,
@@ -27,10 +27,12 @@ from backfill.core.empty import (
     joints,
     late_from,
 )
+from backfill.core.listing import SESSIONS_PER_BAR, SILENT_SESSIONS, Closes, Jump
 from backfill.core.plan import PlannedRange, final_days_end
 from backfill.core.raw import Oddities
 from backfill.core.rollup import roll_up
 from backfill.core.series import Series, Source
+from backfill.core.splits import basis_ends
 from backfill.core.suspect import Doubt
 from backfill.core.timeframe import DAY_MS, Timeframe
 from backfill.core.wire import Page
@@ -38,9 +40,6 @@ from backfill.core.work import Target, Work
 from backfill.errors import BadAnswer
 
 _IDLE_PAGES: Final = 3
-# No trade for two weeks: the ticker may have been another company's before.
-_SILENT_SESSIONS: Final = 10
-_SESSIONS_PER_BAR: Final = {Timeframe.w1: 5, Timeframe.mn1: 23}
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +143,52 @@ class Pages:
                 return True
         return self._after_silence(stamps) > 0
 
+    @property
+    def is_first(self) -> bool:
+        """Whether nothing of the range is proven yet."""
+        return self.upto_ms == self._planned.span.end_ms
+
+    def closes(self, page: Page, newer: Bars | None = None) -> Closes:
+        """The closes of a page, of what waits of the one before, and of newer bars."""
+        bars = [page.bars, self._edge] if newer is None else [page.bars, self._edge, newer]
+        return Closes.of(self._work.calendar, self._work.base, Bars.concat(bars))
+
+    def jumps(self, page: Page, newer: Bars) -> list[Jump]:
+        """Where the price of a share jumps in a page; a coin is nobody else's before it."""
+        close = np.concatenate((page.bars.close, self._edge.close, newer.close))
+        # What doesn't double in all has no two closes to look at.
+        if not len(close) or 0 < close.max() < 2 * close.min():
+            return []
+        if self._work.calendar.name == ALWAYS_OPEN:
+            return []
+        return self.closes(page, newer).jumps()
+
+    def of_another(self, page: Page, listed_on: date) -> list[Chunk]:
+        """A page of weeks or months as what it brings of another company: all to quarantine.
+
+        That in which the listing lies holds bars of both. The rest is asked for again, as days.
+        """
+        work, calendar = self._work, self._work.calendar
+        asked = Span(self._planned.span.start_ms, self.upto_ms)
+        unseen = drop_repeated(calendar, work.base, page.bars, self._before)
+        checked = check_page(calendar, work.base, unseen, asked, self._now_ms, work.precision)
+        ends_ms = basis_ends(work.base, listed_on, calendar.name)
+        older, _ = Bars.concat([checked.bars, self._edge]).parted(ends_ms)
+        checked = checked.with_rejected(older, Reason.before_listing)
+        target = next((one for one in work.fed if one.series.timeframe is work.base), None)
+        if target is None:
+            return []
+        return [
+            Chunk(
+                target.series, target.source, Bars.empty(), Spans(),
+                rejected=checked.rejected, reasons=checked.reasons,
+            )
+        ]  # fmt: skip
+
     def trades_since(self, page: Page) -> date | None:
         """Return the day from which on a page's bars know no silence; None if they can't tell."""
         stamps = self._stamps(page)
-        if self._work.base in _SESSIONS_PER_BAR or not len(stamps):
+        if self._work.base in SESSIONS_PER_BAR or not len(stamps):
             return None
         first_ms = int(stamps[self._after_silence(stamps)])
         # The page has not been checked yet: its stamps may be of another unit.
@@ -161,11 +202,11 @@ class Pages:
 
     def _after_silence(self, stamps: IntColumn) -> int:
         """The index of the first stamp after the last silence; 0 if there is none."""
-        usual = _SESSIONS_PER_BAR.get(self._work.base, 1)
+        usual = SESSIONS_PER_BAR.get(self._work.base, 1)
         # A session is a day at least, so that few pages have anything to count.
-        long = np.flatnonzero(np.diff(stamps) > _SILENT_SESSIONS * DAY_MS)
+        long = np.flatnonzero(np.diff(stamps) > SILENT_SESSIONS * DAY_MS)
         before, after = (self._work.calendar.session_of(stamps[at]) for at in (long, long + 1))
-        silences = long[after - before > _SILENT_SESSIONS + usual]
+        silences = long[after - before > SILENT_SESSIONS + usual]
         return int(silences[-1]) + 1 if len(silences) else 0
 
     def reaches(self, listed_ms: int | None) -> bool:
@@ -179,9 +220,9 @@ class Pages:
     def read(self, page: Page, listed_ms: int | None, final_ms: int) -> list[Chunk]:
         """Return what a page brings to each series.
 
-        ``listed_ms`` is when the symbol was listed, if that is known by now: nothing before it is
-        claimed, nor stored, since it would be of another company. ``final_ms`` is up to where the
-        answer is final.
+        ``listed_ms`` is when the symbol's life begins, if that is known by now: nothing before it
+        is claimed, and what comes of it is another company's and goes to quarantine. ``final_ms``
+        is up to where the answer is final.
 
         Raises
         ------
@@ -200,10 +241,13 @@ class Pages:
         self._edge, bars = Bars.concat([checked.bars, self._edge]).parted(claim.start_ms)
         if len(page.bars):
             self._before = Bars.concat([page.bars, self._edge])
-        if listed_ms is not None:
-            _, bars = bars.parted(self._grid.widen((listed_ms, listed_ms + 1)).start_ms)
         quarantined = np.concatenate((self._slots_of(checked), self._quarantined))
         self._quarantined = quarantined[quarantined < claim.start_ms]
+        if listed_ms is not None:
+            begins_ms = self._grid.widen((listed_ms, listed_ms + 1)).start_ms
+            older, bars = bars.parted(begins_ms)
+            oldest, self._edge = self._edge.parted(begins_ms)
+            checked = checked.with_rejected(Bars.concat([oldest, older]), Reason.before_listing)
         chunks = []
         for target in work.fed:
             proven = self._proven(target, claim, listed_ms, final_ms)
@@ -243,11 +287,16 @@ class Pages:
         return Span(start, asked.end_ms)
 
     def _proven(self, target: Target, claim: Span, listed_ms: int | None, final_ms: int) -> Span:
-        """Bound a claim by the symbol's listing, on a whole slot, and by what is final."""
+        """Bound a claim by the symbol's listing, on a whole slot, and by what is final.
+
+        Nothing is there before the listing: once that is reached, so is the start of its week.
+        """
         start = claim.start_ms
         if listed_ms is not None:
             grid = self._work.calendar.grid(target.series.timeframe)
-            start = max(start, grid.widen((listed_ms, listed_ms + 1)).start_ms)
+            slot = grid.widen((listed_ms, listed_ms + 1)).start_ms
+            reached = start <= self._grid.widen((listed_ms, listed_ms + 1)).start_ms
+            start = slot if reached else max(start, slot)
         return Span(start, min(claim.end_ms, final_ms))
 
     def _chunk(

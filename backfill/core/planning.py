@@ -67,7 +67,7 @@ def plan_piece(
 
     A week in which the name changed can't be asked for under either: then days are the base.
     """
-    if symbol.aliases and base in {Timeframe.w1, Timeframe.mn1}:
+    if symbol.straddles and base in {Timeframe.w1, Timeframe.mn1}:
         base = Timeframe.d1
     targets: list[Target] = []
     for timeframe in sorted(timeframes, key=list(Timeframe).index):
@@ -174,8 +174,13 @@ def _reached(target: Target, calendar: Calendar, ranges: Iterable[PlannedRange])
 
 
 def by_name(series: Series, calendar: Calendar, missing: Spans) -> list[Spans]:
-    """Cut what is missing of a series where the symbol changed its name, the newest part first."""
+    """Cut what is missing of a series where the symbol changed its name, the newest part first.
+
+    Nothing from before it took the ticker over from another company.
+    """
     symbol, timeframe = series
+    if symbol.cut_on is not None:
+        missing &= Spans.of((calendar.begins(symbol.cut_on, timeframe), _LAST_MS))
     if not symbol.aliases:
         return [missing]
     changes = [calendar.begins(alias.valid_until, timeframe) for alias in symbol.aliases]
@@ -210,4 +215,4 @@ def _stored_base(
 def _base(symbol: Symbol, timeframe: Timeframe, rules: Rules) -> Timeframe:
     """The timeframe to fetch; a week in which the name changed can't be asked for under either."""
     base = rules.base_of(symbol, timeframe)
-    return Timeframe.d1 if symbol.aliases and base in {Timeframe.w1, Timeframe.mn1} else base
+    return Timeframe.d1 if symbol.straddles and base in {Timeframe.w1, Timeframe.mn1} else base

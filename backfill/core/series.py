@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
+from enum import StrEnum
 from itertools import pairwise
 from typing import Final, NamedTuple, Self, TypeAlias
 from uuid import UUID
@@ -34,6 +35,17 @@ class Alias:
     valid_until: date
 
 
+class ListingVerdict(StrEnum):
+    """What the bars say of a listing date, once an answer has reached back to it."""
+
+    agreed = "agreed"
+    """No bar is older."""
+    cut = "cut"
+    """Older ones are another company's: the bars break there. They are not kept."""
+    doubted = "doubted"
+    """Older ones are the same company's: nothing breaks. They are kept."""
+
+
 @dataclass(frozen=True, slots=True)
 class Symbol:
     """A symbol as the table ``symbols`` holds it; ``confirmed`` once a provider has known it.
@@ -42,6 +54,10 @@ class Symbol:
     hand, and the provider's events don't count. ``successor_figi`` is another company's that
     the ticker belongs to by now; ``retired_on`` the day on which it was set aside for that. What
     is known of a symbol doesn't make it another one: two with the same id and ticker are equal.
+
+    ``listed_on`` is where its life begins: where the reference says (``reference_listed_on``), or
+    at its oldest bar where the bars doubt that; ``listing`` is what they say of it. Where they
+    doubt it, ``bars_asked_since`` is how far back was asked.
     """
 
     id: SymbolId
@@ -58,10 +74,18 @@ class Symbol:
     set_aside: str | None = field(default=None, compare=False)
     aliases: tuple[Alias, ...] = field(default=(), compare=False)
     names_manual: bool = field(default=False, compare=False)
+    listing: ListingVerdict | None = field(default=None, compare=False)
+    reference_listed_on: date | None = field(default=None, compare=False)
+    bars_asked_since: date | None = field(default=None, compare=False)
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """What decides under which tickers its bars are asked for, and whether at all."""
+        """What decides under which tickers its bars are asked for, since when, if at all."""
+        return *self.named_as, self.cut_on
+
+    @property
+    def named_as(self) -> tuple[object, ...]:
+        """What decides under which tickers its bars are asked for."""
         return self.aliases, self.successor_figi, self.retired_on
 
     @property
@@ -72,6 +96,22 @@ class Symbol:
         if {self.listed_on, self.delisted_on} & {date.min, date.max}:
             return "it is listed or delisted at infinity: without a date the column is null"
         return None
+
+    @property
+    def cut_on(self) -> date | None:
+        """The day before which the ticker was another company's, if bars of that were seen."""
+        return self.listed_on if self.listing is ListingVerdict.cut else None
+
+    @property
+    def straddles(self) -> bool:
+        """Whether a week or month may hold days of two names, or companies: then days are asked."""
+        return bool(self.aliases) or self.cut_on is not None
+
+    def begins_within(self, since: date) -> bool:
+        """Whether its life is known to begin where it says, for who asks back to a day."""
+        if self.listing is ListingVerdict.doubted:
+            return self.bars_asked_since is not None and self.bars_asked_since <= since
+        return self.listing is not None or self.reference_listed_on is None
 
     def on(self, day: date) -> Self:
         """Return the symbol under the ticker that it had on a day."""

@@ -16,7 +16,8 @@ from backfill.errors import UsageError
 
 _NEAR: Final = timedelta(days=14)
 _SMALL: Final = log(1.1)
-_DAY_MOVE: Final = log(2.0)
+DAY_MOVE: Final = log(2.0)
+"""How far a price may move in a day of its own, on a logarithmic scale: to half or double."""
 
 
 class Status(StrEnum):
@@ -68,6 +69,24 @@ def parse_ratio(text: str) -> Ratio:
             "of ten"
         )
     return ratio
+
+
+_USUAL: Final = (1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 75, 100)
+_LIKE: Final = 0.08
+
+
+def looks_like(before: float, after: float) -> Ratio | None:
+    """Return the usual split that would move a close like this, if one would, within 8 %.
+
+    >>> str(looks_like(100.0, 9.8)), str(looks_like(4.0, 33.0)), looks_like(100.0, 60.0)
+    ('10:1', '1:8', None)
+    """
+    size = log(before / after)
+    nearest = min(_USUAL, key=lambda factor: abs(abs(size) - log(factor)))
+    if abs(abs(size) - log(nearest)) > _LIKE:
+        return None
+    new, old = {1.5: (3, 2), 2.5: (5, 2)}.get(nearest, (nearest, 1))
+    return Ratio(new, old) if size > 0 else Ratio(old, new)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +145,7 @@ def fits(listed: Listed) -> bool | None:
     if listed.before is None or listed.after is None or abs(log(listed.factor)) < _SMALL:
         return None
     size, jump = log(listed.factor), log(listed.before / listed.after)
-    return jump / size >= 0.5 and abs(jump - size) <= max(abs(size), _DAY_MOVE)
+    return jump / size >= 0.5 and abs(jump - size) <= max(abs(size), DAY_MOVE)
 
 
 def judge(listed: Sequence[Listed], today: date) -> list[Verdict]:

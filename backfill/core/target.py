@@ -59,7 +59,9 @@ def target_of(
     start = _start_ms(calendar, timeframe, demand, known)
     end = demand.last.end_ms(calendar, timeframe) if demand.last else None
     limits = life_of(series, calendar, terms, rules.now_ms)
-    wanted = wanted_span(grid, start, end, frontier, limits)
+    known_life = symbol.begins_within(calendar.day_of(start))
+    asked_limits = limits if known_life else replace(limits, listed_ms=None)
+    wanted = wanted_span(grid, start, end, frontier, asked_limits)
     is_loaded = known.source == source and known.newest_bar_ms is not None
     target = Target(series, source, wanted, Spans(), is_loaded=is_loaded)
     if (refusal := _ended(symbol)) is not None:

@@ -6,7 +6,7 @@ from typing import Any
 from backfill.admin.adopt import Adopted
 from backfill.admin.names import Renamed
 from backfill.audit.quarantine import Reopened
-from backfill.core.series import Symbol
+from backfill.core.series import ListingVerdict, Symbol
 from backfill.present.tables import console, table_of, time_text
 from backfill.store.adopt import Adoption
 from backfill.store.by_hand import SplitRow
@@ -24,13 +24,20 @@ def symbols(found: Iterable[Symbol]) -> None:
             one.ticker,
             one.asset_type,
             one.calendar,
-            str(one.listed_on or ""),
+            _listed_text(one),
             str(one.delisted_on or ""),
             "yes" if one.confirmed else "not yet",
             str(one.retired_on or ""),
             ", ".join(f"{alias.ticker} until {alias.valid_until}" for alias in one.aliases),
         )
     console().print(table)
+
+
+def _listed_text(one: Symbol) -> str:
+    """Where the life of a symbol begins, and what the bars say of it."""
+    if one.listing is ListingVerdict.doubted:
+        return f"{one.listed_on}, though listed {one.reference_listed_on}"
+    return f"{one.listed_on}, another's before" if one.cut_on else str(one.listed_on or "")
 
 
 def symbols_as_dict(found: Iterable[Symbol]) -> dict[str, Any]:
@@ -42,6 +49,10 @@ def symbols_as_dict(found: Iterable[Symbol]) -> dict[str, Any]:
                 "asset_type": one.asset_type,
                 "calendar": one.calendar,
                 "listed_on": one.listed_on.isoformat() if one.listed_on else None,
+                "reference_listed_on": one.reference_listed_on.isoformat()
+                if one.reference_listed_on
+                else None,
+                "listing": str(one.listing) if one.listing else None,
                 "delisted_on": one.delisted_on.isoformat() if one.delisted_on else None,
                 "confirmed": one.confirmed,
                 "retired_on": one.retired_on.isoformat() if one.retired_on else None,

@@ -91,13 +91,25 @@ def status(series: list[SeriesStatus], *, markdown: bool = False) -> None:
     judged = f"{len(series)} series, {stale} stale" if stale else f"{len(series)} series, all fresh"
     if markdown:
         page = [*md.head(*_STATUS), *(md.row(*map(md.text, _cells(one))) for one in series)]
-        out.print("\n".join([*page, "", judged]), markup=False)
+        out.print("\n".join([*page, "", judged, *_jumps(series)]), markup=False)
         return
     table = table_of(*_STATUS)
     for one in series:
         table.add_row(*_cells(one))
     out.print(table)
     out.print(judged)
+    for line in _jumps(series):
+        out.print(line, markup=False)
+
+
+def _jumps(series: list[SeriesStatus]) -> list[str]:
+    """Say where closes jump as with a split that nobody lists, and what to do if there was one."""
+    return [
+        f"{one.symbol}: the closes jump on {day} as with a split of {ratio} that nobody lists; if "
+        f"it was one: backfill actions set {one.symbol} {day} {ratio}"
+        for one in series
+        for day, ratio in one.unlisted_splits
+    ]
 
 
 _STATUS: Final = (

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import partial
-from typing import Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import structlog
 
@@ -22,8 +22,6 @@ from backfill.errors import (
     SharedFault,
     Stopped,
 )
-from backfill.run.listings import Pages
-from backfill.run.stream import Context
 from backfill.store import actions as store
 from backfill.store.bars import Counts
 from backfill.store.pool import Connection
@@ -36,6 +34,9 @@ _DIVIDENDS_AGAIN: Final = timedelta(days=7)
 # of the smallest quota. So what one session may cost is bounded, and the next goes on; until then
 # no total return is told, and of the splits the newest are asked for apart.
 _NEWEST: Final = timedelta(days=60)
+
+if TYPE_CHECKING:
+    from backfill.run.stream import Context
 
 _Action = TypeVar("_Action", Split, Dividend)
 
@@ -69,9 +70,9 @@ class ActionsDesk:
     the next session.
     """
 
-    def __init__(self, context: Context, calendar: Calendar, pages: Pages) -> None:
+    def __init__(self, context: "Context", calendar: Calendar) -> None:
         self._context = context
-        self._pages = pages
+        self._pages = context.lists
         self._calendar = calendar
         self._now = to_time(context.rules.now_ms)
         self._today = calendar.day_of(context.rules.now_ms)
@@ -87,28 +88,37 @@ class ActionsDesk:
         DatabaseError
             If the database goes away.
         """
-        provider = self._context.provider
-        splits = _Kind(
-            "splits",
-            provider.splits,
-            provider.read_splits,
-            self._keep_splits,
-            lambda split: split.execution_date,
-            self._finish_splits,
-            newest=_NEWEST,
-        )
+        await self.list_splits()
+        await self._decide()
         dividends = _Kind(
             "dividends",
-            provider.dividends,
-            provider.read_dividends,
+            self._context.provider.dividends,
+            self._context.provider.read_dividends,
             self._keep_dividends,
             lambda dividend: dividend.ex_dividend_date,
             self._finish_dividends,
             again=_DIVIDENDS_AGAIN,
         )
-        await self._list(splits, lists=3)
-        await self._decide()
         await self._list(dividends, lists=2)
+
+    async def list_splits(self) -> None:
+        """List the splits, if that is due.
+
+        Raises
+        ------
+        DatabaseError
+            If the database goes away.
+        """
+        splits = _Kind(
+            "splits",
+            self._context.provider.splits,
+            self._context.provider.read_splits,
+            self._keep_splits,
+            lambda split: split.execution_date,
+            self._finish_splits,
+            newest=_NEWEST,
+        )
+        await self._list(splits, lists=3)
 
     async def _list(self, kind: _Kind[_Action], lists: int) -> None:
         context = self._context
@@ -153,7 +163,7 @@ class ActionsDesk:
         if request is not None and kind.newest is not None:
             self._pages.left -= 1
             newest = kind.ask(self._today - kind.newest)
-            page, _ = await context.client.fetch(newest, kind.read, asker=kind.name)
+            page, _ = await self._fetch(kind, newest)
             await context.database.run(lambda connection: kind.keep(connection, page))
 
     async def _fetch(

@@ -185,6 +185,7 @@ class _Run:
                 rules,
                 outcomes,
                 reference.look_up,
+                Pages.of(settings.quota),
             )
             streams = [Stream(context, work, demand) for work, demand in due]
             await Orchestrator(context, self._stop).run(streams)
@@ -203,10 +204,9 @@ class _Run:
         if not calendars or not self._tally.calls or self._stop.reason is not None:
             return
         try:
-            pages = Pages.of(self._settings.quota)
-            await ActionsDesk(context, calendars[0], pages).sync()
+            await ActionsDesk(context, calendars[0]).sync()
             if self._stop.reason is None:
-                await OwnersDesk(context, calendars[0], reference, pages).sync()
+                await OwnersDesk(context, calendars[0], reference, context.lists).sync()
         except DatabaseError as error:
             context.outcomes.fault = context.outcomes.fault or error
 

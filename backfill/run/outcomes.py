@@ -252,6 +252,11 @@ class Outcomes:
         if counts.rejected:
             self.rejected[series] = self.rejected.get(series, 0) + counts.rejected
 
+    def expel(self, series: Series, bars: int) -> None:
+        """Count stored bars that were found to be another company's: they went to quarantine."""
+        self.count(series, Counts(withdrawn=bars))
+        self.rejected[series] = self.rejected.get(series, 0) + bars
+
     def summary(
         self, run_id: UUID, mode: str, provider: str, tally: Tally, duration_s: float
     ) -> Summary:

@@ -16,11 +16,14 @@ from backfill.core.local import roll_up_stored
 from backfill.core.paging import Chunk, Pages
 from backfill.core.plan import frontier_ms, one_page_spans
 from backfill.core.planning import plan_piece, requests, to_fetch
-from backfill.core.series import Series, Symbol
+from backfill.core.series import ListingVerdict, Series, Symbol
+from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Page, Request
 from backfill.core.work import Demand, Mode, Rules, Target, Work
 from backfill.errors import BadAnswer, UnknownSymbol
 from backfill.providers.base import Provider
+from backfill.run.listing import jumps_unexplained, settle
+from backfill.run.listings import Pages as ListPages
 from backfill.run.outcomes import Outcomes
 from backfill.store import progress, universe
 from backfill.store.bars import Counts, write_chunks
@@ -45,8 +48,9 @@ class Context:
     """What all streams of a run share.
 
     ``look_up`` asks the provider's reference about a symbol, at most once a run, and returns the
-    symbol as it is known then; it is told since when the ticker is known to trade. ``writers``
-    bounds how many pages are written at once.
+    symbol as it is known then; it is told since when the ticker is known to trade. ``lists`` are
+    the pages that everybody's lists may still cost; ``listing`` is held while splits are listed
+    before their turn. ``writers`` bounds how many pages are written at once.
     """
 
     run_id: UUID
@@ -56,6 +60,8 @@ class Context:
     rules: Rules
     outcomes: Outcomes
     look_up: Callable[[Symbol, date | None], Awaitable[Symbol]]
+    lists: ListPages
+    listing: asyncio.Lock = field(default_factory=asyncio.Lock)
     writers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WRITERS))
 
 
@@ -250,10 +256,14 @@ class Stream:
         )
         log.info("fetch.page", bars=len(page.bars), last=page.next is None)
         self._any_bars |= len(page.bars) > 0
-        listed_ms = await self._listed_ms(self._pages, page)
+        await self._look_up(self._pages, page)
         await self.written()
+        if not self._outdated:
+            await self._settle(self._pages, page)
         if self._outdated:
+            log.info("page.asked_again", bars=len(page.bars))
             return
+        listed_ms = self._listed_ms(page)
         chunks = await context.client.apart(
             partial(self._pages.read, page, listed_ms, self._final_ms(page))
         )
@@ -303,8 +313,8 @@ class Stream:
         else:
             self._seen.add(page.next.target)
 
-    async def _listed_ms(self, pages: Pages, page: Page) -> int | None:
-        """Return when the symbol was listed, asking the reference if the page leaves it open.
+    async def _look_up(self, pages: Pages, page: Page) -> None:
+        """Ask the reference about the symbol if a page leaves it open whose its bars are.
 
         The plan is outdated if that tells of other names, or of another owner of the ticker.
 
@@ -313,15 +323,43 @@ class Stream:
         UnknownSymbol
             If the provider has no bars of the symbol and doesn't know it.
         """
-        if pages.leaves_a_question(page):
-            try:
-                self._symbol = await self._context.look_up(self._symbol, pages.trades_since(page))
-            except UnknownSymbol:
-                if not self._any_bars:
-                    raise
-            self._outdated |= self._symbol.identity != self.work.symbol.identity
-        listed_on = self._symbol.listed_on
-        return self.work.calendar.begins(listed_on, self.work.base) if listed_on else None
+        if not pages.leaves_a_question(page) and not await jumps_unexplained(
+            self._context, self.work, pages, page
+        ):
+            return
+        try:
+            self._symbol = await self._context.look_up(self._symbol, pages.trades_since(page))
+        except UnknownSymbol:
+            if not self._any_bars:
+                raise
+        self._outdated |= self._symbol.identity != self.work.symbol.identity
+
+    async def _settle(self, pages: Pages, page: Page) -> None:
+        """See what a page says of the symbol's listing.
+
+        The plan of weeks or months is outdated if the bars break there: days are asked instead.
+        """
+        found = await settle(self._context, self.work, pages, page, self._symbol)
+        if found.named_as != self.work.symbol.named_as:
+            self._outdated = True
+            return
+        if found.cut_on != self.work.symbol.cut_on:
+            self._outdated |= self.work.base in {Timeframe.w1, Timeframe.mn1}
+            at_ms = self.work.calendar.begins(found.listed_on or date.min, self.work.base)
+            self._ranges[1:] = [one for one in self._ranges[1:] if one.span.end_ms > at_ms]
+        self._symbol = found
+        self.work = replace(self.work, symbol=found)
+
+    def _listed_ms(self, page: Page) -> int | None:
+        """Where the life of the symbol begins, if no page to come may reach beyond it."""
+        symbol, calendar = self._symbol, self.work.calendar
+        if symbol.listed_on is None:
+            return None
+        if symbol.listing is ListingVerdict.doubted and page.next is not None:
+            return None
+        if symbol.listing is None and symbol.reference_listed_on is not None:
+            return None
+        return calendar.begins(symbol.listed_on, self.work.base)
 
     def _final_ms(self, page: Page) -> int:
         """Up to where an answer is final: earlier if the provider holds back its newest bars."""

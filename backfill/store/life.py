@@ -61,8 +61,8 @@ _SUCCEED: Final = """
 _LOCK_SYMBOL: Final = "SELECT successor_listed_on FROM symbols WHERE id = $1 FOR UPDATE"
 _RETIRE: Final = "UPDATE symbols SET ticker = $2, retired_on = $3 WHERE id = $1"
 _REPLACE: Final = """
-    INSERT INTO symbols (ticker, asset_type, calendar, figi, listed_on)
-    VALUES ($1, $2, $3, $4, $5)
+    INSERT INTO symbols (ticker, asset_type, calendar, figi, listed_on, listing_verdict)
+    VALUES ($1, $2, $3, $4, $5, 'cut')
     RETURNING id
 """
 _MOVE_WATCH: Final = "UPDATE watchlist SET symbol_id = $2 WHERE symbol_id = $1"
@@ -91,7 +91,7 @@ async def note_names(
     What is stored from before the change is another company's: it leaves for quarantine, and its
     coverage from ``listed_on`` on is to be fetched again. Returns how many bars left.
     """
-    every = await _locked(connection, symbol)
+    every = await locked(connection, symbol)
     held = await universe.by_id(connection, symbol.id)
     if not aliases or aliases == held.aliases or held.names_manual:
         return 0
@@ -141,17 +141,29 @@ async def _rename(
     expelled = 0
     for series in every:
         start_ms = 0 if first == date.min else _begins(series, first)
-        life_ms = _begins(series, listed_on) if listed_on else 0
-        known = (await progress.load_progress(connection, [series]))[series.key]
         wrong = Span(start_ms, basis_ends(series.timeframe, until, held.calendar))
         expelled += await expel(connection, run_id, series, Span(start_ms, _begins(series, until)))
-        again = known.coverage & Spans.of((max(wrong.start_ms, life_ms), wrong.end_ms))
-        await uncover(connection, series, wrong)
-        await progress.invalidate(connection, series, again)
-        await reopen(connection, series, Spans.of(wrong))
+        await ask_again(connection, series, wrong, listed_on)
     if told.aliases:
-        await connection.execute(_DERIVE, held.id)
+        await derive_weeks(connection, held)
     return expelled
+
+
+async def ask_again(
+    connection: Connection, series: Series, wrong: Span, listed_on: date | None
+) -> None:
+    """Take what was asked of the wrong company out of the coverage, to be asked from a day on."""
+    life_ms = _begins(series, listed_on) if listed_on else 0
+    known = (await progress.load_progress(connection, [series]))[series.key]
+    again = known.coverage & Spans.of((max(wrong.start_ms, life_ms), wrong.end_ms))
+    await uncover(connection, series, wrong)
+    await progress.invalidate(connection, series, again)
+    await reopen(connection, series, Spans.of(wrong))
+
+
+async def derive_weeks(connection: Connection, symbol: Symbol) -> None:
+    """Have weeks and months rolled up from days: one may hold days of two names, or companies."""
+    await connection.execute(_DERIVE, symbol.id)
 
 
 async def last_day_before(connection: Connection, symbol: Symbol, day: date) -> date | None:
@@ -168,7 +180,7 @@ async def note_successor(
     that is older than all that is stored tells nothing, and moves nothing.
     """
     listed_on = reference.listed_on
-    every = await _locked(connection, symbol)
+    every = await locked(connection, symbol)
     await connection.execute(_SUCCEED, symbol.id, reference.figi, listed_on)
     expelled = 0
     for series in every:
@@ -224,7 +236,8 @@ async def retire(connection: Connection, ticker: str, today: date) -> Retired:
     return Retired(symbol.ticker, name, watched=moved != "UPDATE 0")
 
 
-async def _locked(connection: Connection, symbol: Symbol) -> list[Series]:
+async def locked(connection: Connection, symbol: Symbol) -> list[Series]:
+    """Lock the series of a symbol until the transaction ends, and return them."""
     rows = await connection.fetch(_LOCK_SERIES, symbol.id)
     return [Series(symbol, Timeframe(row["timeframe"])) for row in rows]
 

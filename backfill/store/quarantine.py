@@ -128,7 +128,7 @@ async def rejected_ms(
         *keys_of(within),
         [to_time(span.start_ms) for span in within.values()],
         [to_time(span.end_ms) for span in within.values()],
-        [str(Reason.withdrawn), str(Reason.source_changed)],
+        [str(one) for one in (Reason.withdrawn, Reason.source_changed, Reason.before_listing)],
     )
     stamps: list[list[int]] = [[] for _ in within]
     for number, ts in rows:

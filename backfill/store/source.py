@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
+from backfill.core.checks import Reason
 from backfill.core.coverage import Span, Spans
 from backfill.core.series import Series
 from backfill.store.changes import Change, note_changes
@@ -30,7 +31,7 @@ _EXPEL: Final = """
     ),
     kept AS (
         INSERT INTO quarantined_bars (symbol_id, timeframe, ts, reason, raw, run_id)
-        SELECT symbol_id, timeframe, ts, 'source_changed', to_jsonb(gone), $6 FROM gone
+        SELECT symbol_id, timeframe, ts, $7, to_jsonb(gone), $6 FROM gone
     )
     SELECT count(*) AS bars, min(ts) AS first, max(ts) AS last FROM gone
 """
@@ -60,16 +61,21 @@ _FORGET_EMPTY: Final = """
 
 
 async def expel(
-    connection: Connection, run_id: UUID, series: Series, span: Span = EVER, most: int = _SLICE
+    connection: Connection,
+    run_id: UUID,
+    series: Series,
+    span: Span = EVER,
+    most: int = _SLICE,
+    reason: Reason = Reason.source_changed,
 ) -> int:
-    """Move the bars that start within a span to quarantine as ``source_changed`` and count them.
+    """Move the bars that start within a span to quarantine, and count them.
 
     The run's change of the series holds their range. ``most`` is how many one statement moves.
     """
     change = Change(series)
     start, end = to_time(span.start_ms), to_time(span.end_ms)
     while True:
-        row = await connection.fetchrow(_EXPEL, *key_of(series), start, end, most, run_id)
+        row = await connection.fetchrow(_EXPEL, *key_of(series), start, end, most, run_id, reason)
         change.withdrawn += row["bars"]
         change.reach(row["first"], row["last"])
         if row["bars"] < most:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
 
-from backfill.core.series import Alias, Symbol, SymbolId, spelling, ticker_traits
+from backfill.core.series import Alias, ListingVerdict, Symbol, SymbolId, spelling, ticker_traits
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import parse_since
 from backfill.core.wire import Reference
@@ -72,11 +72,24 @@ _CONFIRM: Final = """
     SET confirmed_at = coalesce(confirmed_at, now())
     WHERE id = $1 AND confirmed_at IS NULL
 """
+# Another listing date than before is judged by the bars anew; but who took a ticker over from a
+# symbol that was set aside begins after that, whatever the reference says.
 _NOTE_REFERENCE: Final = """
     UPDATE symbols
     SET confirmed_at = coalesce(confirmed_at, now()),
         reference_at = now(),
-        listed_on = coalesce($2, listed_on),
+        listed_on = CASE
+            WHEN $2::date IS NULL OR $2 = reference_listed_on THEN listed_on
+            WHEN listing_verdict = 'cut' AND reference_listed_on IS NULL
+                THEN greatest(listed_on, $2)
+            ELSE $2
+        END,
+        listing_verdict = CASE
+            WHEN $2 IS NULL OR $2 = reference_listed_on THEN listing_verdict
+            WHEN listing_verdict = 'cut' AND reference_listed_on IS NULL THEN 'cut'
+        END,
+        bars_asked_since = CASE WHEN $2 = reference_listed_on THEN bars_asked_since END,
+        reference_listed_on = coalesce($2, reference_listed_on),
         delisted_on = $3,
         figi = coalesce($4, figi)
     WHERE id = $1
@@ -256,4 +269,7 @@ def _symbol(row: Mapping[str, Any]) -> Symbol:
         set_aside=row["set_aside"],
         aliases=tuple(Alias(*alias) for alias in row["aliases"]),
         names_manual=row["names_manual"],
+        listing=ListingVerdict(verdict) if (verdict := row["listing_verdict"]) else None,
+        reference_listed_on=row["reference_listed_on"],
+        bars_asked_since=row["bars_asked_since"],
     )

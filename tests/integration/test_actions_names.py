@@ -10,13 +10,14 @@ import pytest
 from backfill import api
 from backfill.admin import actions, names
 from backfill.admin.actions import Correction
+from backfill.audit.status import SeriesStatus, series_status
 from backfill.core.series import Alias
 from backfill.core.splits import Ratio
 from backfill.core.timeframe import Timeframe
 from backfill.errors import UsageError
 from backfill.settings import Settings
 from backfill.simulator import Market, Simulator
-from tests.conftest import KEY, Cli, blocking, query, stored_bars
+from tests.conftest import Cli, blocking, query, stored_bars
 from tests.integration.truth import assert_same, true_bars
 
 Run = Callable[..., api.Summary]
@@ -42,44 +43,13 @@ def simulator(simulate: Callable[..., Simulator]) -> Simulator:
 
 
 @pytest.fixture
-def settings(
-    simulator: Simulator, database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Settings]:
-    """The settings of a run with a simulated provider in the test's database."""
-
-    def load(**environment: str) -> Settings:
-        for name, value in {
-            "DATABASE_URL": database_url,
-            "BACKFILL_PROVIDER_URL": simulator.url,
-            "MASSIVE_API_KEY": KEY,
-            "BACKFILL_PLAN": "unlimited",
-            "BACKFILL_ADJUSTMENT": "raw",
-            **environment,
-        }.items():
-            monkeypatch.setenv(name, value)
-        return Settings.load()
-
-    return load
+def run(run_here: Run) -> Run:
+    return run_here
 
 
 @pytest.fixture
-def run(simulator: Simulator, settings: Callable[..., Settings]) -> Run:
-    """Run a job in this process as of a day's noon; d1 unless timeframes are named."""
-
-    def one(
-        day: str, symbol: str, first: str, *timeframes: Timeframe, **environment: str
-    ) -> api.Summary:
-        now = datetime.fromisoformat(f"{day}T12:00").replace(tzinfo=UTC)
-        simulator.set_now(now)
-        job = api.Job(
-            symbols=(symbol,),
-            timeframes=timeframes or (Timeframe.d1,),
-            first=api.Bound(date.fromisoformat(first)),
-            as_of=now,
-        )
-        return blocking(api.run(settings(**environment), job))
-
-    return one
+def settings(settings_here: Callable[..., Settings]) -> Callable[..., Settings]:
+    return settings_here
 
 
 def steepest(url: str, ticker: str) -> float:
@@ -123,6 +93,28 @@ def test_a_split_that_is_listed_78_days_late_applies_with_the_next_session(
     assert (ended.exit_code, ended.lookups) == (0, 2)
     assert held(database_url, "LATESP") == [("LATESP", "2024-07-01", "4:1", "applied", False)]
     assert steepest(database_url, "LATESP") < 1.2
+
+
+def test_a_jump_like_a_split_that_nobody_lists_is_told_and_never_applied(
+    run: Run, settings: Callable[..., Settings], database_url: str
+) -> None:
+    def told() -> list[tuple[date, str]]:
+        async def look() -> list[SeriesStatus]:
+            async with api.open_database(settings()) as database:
+                return await series_status(database, settings(), datetime(2024, 9, 27, tzinfo=UTC))
+
+        [series] = blocking(look())
+        return [(day, str(ratio)) for day, ratio in series.unlisted_splits]
+
+    run("2024-09-26", "RVRS", "2024-08-01")
+
+    assert told() == [(date(2024, 9, 23), "1:8")]
+    raw = [row[4] for row in stored_bars(database_url, "RVRS", Timeframe.d1)]
+    assert [row[0] for row in query(database_url, CLOSES, "RVRS")] == raw
+
+    run("2024-10-01", "RVRS", "2024-08-01")  # which lists it
+
+    assert told() == []
 
 
 def test_what_is_set_by_hand_no_listing_overwrites_and_what_is_dropped_stays_away(

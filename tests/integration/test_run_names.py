@@ -192,9 +192,13 @@ def test_of_a_ticker_that_had_another_owner_only_its_own_life_is_stored(
     options = ("--symbol", "REUSE", "-t", "h1,d1", "--from", "2024-01-02", "--to", "2025-03-03")
     ended = run("2025-03-04", *options)
 
-    assert ended.code == 0, ended.err
+    # Of the other company's bars in the answers each is told of, once.
+    assert (ended.code, ended.json["bars"]["withdrawn"]) == (1, 0), ended.err
+    rejected = ended.json["bars"]["rejected"]
+    assert [tuple(row) for row in quarantined(database_url)] == [("before_listing", rejected)]
     for timeframe in (Timeframe.h1, Timeframe.d1):
         rows = stored_bars(database_url, "REUSE", timeframe)
         assert rows[0][0] >= midnight_ms(date(2025, 1, 15), "REUSE")
         assert_same(rows, true_bars(market, "REUSE", timeframe, date(2024, 1, 2), date(2025, 3, 4)))
-    assert run("2025-03-04", *options).json["calls"] == 0
+    again = run("2025-03-04", *options)
+    assert (again.code, again.json["calls"]) == (0, 0)

@@ -160,6 +160,19 @@ def _page(ask: Ask, wanted: _Range) -> tuple[Bars, int, bool]:
 
 
 def _base(ask: Ask, wanted: _Range) -> Iterator[Bars]:
+    """Yield the base aggregates of a ticker, minutes in the order asked for.
+
+    Days come in one part: a week in which the ticker passed on is one bar of both companies.
+    """
+    parts = _base_of_owners(ask, wanted)
+    if wanted.grid.unit == "intraday":
+        yield from parts
+        return
+    days = list(parts)
+    yield Bars.concat(days[::-1] if wanted.newest_first else days)
+
+
+def _base_of_owners(ask: Ask, wanted: _Range) -> Iterator[Bars]:
     """Yield the base aggregates of whoever traded under the ticker, in the order asked for."""
     zone = wanted.grid.zone
     start_ms, end_ms = wanted.grid.snap(zone.clamp(wanted.from_ms), zone.clamp(wanted.to_ms))
