@@ -1,10 +1,12 @@
 """Runs on databases as hosts and their owners set them up (R20, R30)."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
+from uuid import uuid4
 
+import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
@@ -12,11 +14,14 @@ from backfill import api
 from backfill.cli import commands
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
+from backfill.core.work import Mode
 from backfill.run.job import Job
 from backfill.settings import Settings
 from backfill.simulator import Simulator
-from tests.conftest import KEY, NOW, _leave, query
-from tests.integration.store_kit import connection_to, database_name
+from backfill.store.pool import Database
+from tests.conftest import KEY, NOW, _fresh, _leave, query
+from tests.integration.store_kit import as_user, connection_to, database_name
+from tests.integration.test_store_tables import partition
 
 SYMBOLS = ("AAPL", "MSFT", "NVDA")
 JOB = Job(
@@ -25,6 +30,12 @@ JOB = Job(
     first=Bound(date(2024, 11, 4)),
     as_of=NOW,
 )
+
+
+@pytest.fixture
+def other_url(server: str, with_calendars: str) -> Iterator[str]:
+    """The URL of a second database of the same kind."""
+    yield from _fresh(server, with_calendars)
 
 
 def settings_of(url: str, simulator: Simulator) -> Settings:
@@ -93,3 +104,67 @@ async def test_six_runs_at_once_where_serializable_is_the_default_give_the_table
         datetime(2024, 11, 4, 5, tzinfo=UTC),
         datetime(2024, 11, 12, 0, 55, tzinfo=UTC),
     )
+
+
+async def test_a_run_lives_with_a_login_that_may_have_three_sessions(
+    simulate: Callable[..., Simulator], server: str, database_url: str
+) -> None:
+    user = f"few_{uuid4().hex[:8]}"
+    async with connection_to(server) as owner:
+        await owner.execute(f"CREATE ROLE {user} LOGIN CONNECTION LIMIT 3 IN ROLE backfill_runner")
+    limited, simulator = as_user(database_url, user), simulate()
+    try:
+        async with connection_to(limited), connection_to(limited):
+            summary = await api.run(settings_of(limited, simulator), JOB)
+    finally:
+        async with connection_to(server) as owner:
+            await owner.execute(f"DROP ROLE {user}")
+    assert (summary.exit_code, summary.bars.inserted > 0) == (0, True)
+
+
+@pytest.mark.soak
+async def test_a_schema_that_the_database_names_is_worked_in(
+    simulate: Callable[..., Simulator], server: str, empty_url: str
+) -> None:
+    async with connection_to(empty_url) as owner:
+        await owner.execute("CREATE SCHEMA market")
+    await set_default(server, empty_url, search_path="market")
+    summary = await api.run(settings_of(empty_url, simulate()), JOB)
+    assert summary.exit_code == 0
+    stored = "SELECT count(*) FROM market.ohlc_bars"
+    [row] = await asyncio.to_thread(query, empty_url, stored)
+    assert row[0] == summary.bars.inserted
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("by", ["range", "list"])
+async def test_the_life_of_series_in_partitions_gives_the_table_of_a_plain_one(
+    simulate: Callable[..., Simulator], database_url: str, other_url: str, by: str
+) -> None:
+    async with Database.connect(other_url) as database:
+        await partition(database, by)
+    simulator = simulate()
+    plain, parted = [
+        await _life(settings_of(url, simulator), url) for url in (database_url, other_url)
+    ]
+    assert plain[1] == parted[1]
+    assert plain[0] == parted[0]
+
+
+async def _life(settings: Settings, url: str) -> tuple[list[object], list[tuple[object, ...]]]:
+    """Load, go on, lose rows, find and repair them, reload; return what was told and is stored."""
+    later = replace(JOB, first=None, as_of=NOW + timedelta(days=1), mode=Mode.incremental)
+    told: list[object] = []
+    for job in (JOB, JOB, later):
+        summary = await api.run(settings, job)
+        told.append((summary.exit_code, summary.calls, summary.bars))
+    lost = "DELETE FROM ohlc_bars WHERE ts BETWEEN '2024-11-07 15:00Z' AND '2024-11-07 16:00Z'"
+    await asyncio.to_thread(query, url, lost)
+    repaired = await api.repair(settings, later.as_of)
+    told.append((repaired.found.gaps, repaired.left))
+    reloaded = await api.run(settings, replace(later, first=JOB.first, mode=Mode.reload))
+    told.append((reloaded.exit_code, reloaded.calls, reloaded.bars))
+    rows = await asyncio.to_thread(
+        query, url, "SELECT * FROM ohlc_bars ORDER BY symbol_id, timeframe, ts"
+    )
+    return told, [tuple(row) for row in rows]
