@@ -92,7 +92,7 @@ class Database:
         database = cls(pool, address)
         try:
             try:
-                await database._retried(database._reach)
+                await database._again(database._reach)
             except (*FAULTS, UnicodeError) as error:
                 raise unreachable(error) from None
             yield database
@@ -111,10 +111,7 @@ class Database:
         async def again() -> _T:
             return await self._left_at_once(self._in_transaction(work))
 
-        try:
-            return await self._retried(again)
-        except FAULTS as error:
-            raise DatabaseError(f"the database refused: {said(error)}") from error
+        return await self._retried(again)
 
     async def fetch_row(self, query: str, *values: object) -> asyncpg.Record:
         """Run one statement in a transaction of its own and return its only row.
@@ -255,6 +252,13 @@ class Database:
             await asyncio.wait(self._under_way, timeout=_CLOSE_S)
 
     async def _retried(self, work: Callable[[], Awaitable[_T]]) -> _T:
+        try:
+            return await self._again(work)
+        except FAULTS as error:
+            raise DatabaseError(f"the database refused: {said(error)}") from error
+
+    async def _again(self, work: Callable[[], Awaitable[_T]]) -> _T:
+        """Do work, again if a passing fault ends it; the fault that stays is raised as it is."""
         attempts = tenacity.AsyncRetrying(
             stop=tenacity.stop_after_attempt(_ATTEMPTS),
             wait=_WAIT,
