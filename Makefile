@@ -42,7 +42,7 @@ soak: $(VENV)/installed ## Run the slow tests
 reliability: $(VENV)/installed ## Run the tests of faults and write docs/reliability.md
 	@$(PYTEST) $(PARALLEL) tests/faults --reliability docs/reliability.md
 
-hosts: $(VENV)/installed ## Run the store's tests on other servers; needs npm and pgbouncer
+hosts: $(VENV)/installed ## Run the store's tests on other servers; needs npm, pgbouncer and pgpool
 	@tests/hosts.sh $(BIN)/python
 
 lint: $(VENV)/installed ## Check style, types and workflows

@@ -2,7 +2,8 @@
 
 ``BACKFILL_TEST_POSTGRES`` names a folder that holds ``initdb`` and ``postgres``; without it the
 server is the embedded one. ``BACKFILL_TEST_PGBOUNCER`` names the program ``pgbouncer``; with it
-every URL that a test is given leads through one in transaction mode. What a machine lacks is
+every URL that a test is given leads through one in transaction mode, and with
+``BACKFILL_TEST_PGPOOL`` through a ``pgpool``. What a machine lacks is
 skipped, unless ``BACKFILL_TEST_HOSTS=required``.
 """
 
@@ -14,6 +15,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Final, NoReturn
@@ -25,6 +27,7 @@ from backfill.store.embedded import embedded_postgres
 
 POSTGRES: Final = "BACKFILL_TEST_POSTGRES"
 PGBOUNCER: Final = "BACKFILL_TEST_PGBOUNCER"
+PGPOOL: Final = "BACKFILL_TEST_PGPOOL"
 POOL_SIZE: Final = 3
 """The pooler's connections to each database for each user: fewer than a run opens."""
 
@@ -53,6 +56,9 @@ def chosen_server() -> Iterator[str]:
         with serving as url:
             if program := os.environ.get(PGBOUNCER):
                 with _pgbouncer(program, url) as pooled:
+                    yield pooled
+            elif program := os.environ.get(PGPOOL):
+                with _pgpool(program, url) as pooled:
                     yield pooled
             else:
                 yield url
@@ -127,12 +133,56 @@ def _pgbouncer(program: str, url: str) -> Iterator[str]:
             encoding="utf-8",
         )
 
-        def is_ready() -> bool:
-            with socket.socket() as knocking:
-                return knocking.connect_ex(("127.0.0.1", port)) == 0
-
-        with _running([program, "-q", settings], folder, user, is_ready, ends_on=signal.SIGTERM):
+        command: list[str | Path] = [program, "-q", settings]
+        with _running(command, folder, user, partial(_listens, port), ends_on=signal.SIGTERM):
             yield f"postgresql://postgres:@127.0.0.1:{port}/postgres?{_ANY}"
+
+
+@contextmanager
+def _pgpool(program: str, url: str) -> Iterator[str]:
+    """Run pgpool-II before a server and yield its URL."""
+    parts, port = urlsplit(url), _free_port()
+    host = parts.hostname or parts.query.removeprefix("host=")
+    user = Path(host).owner() if _AS_USER and host.startswith("/") else _AS_USER
+    with _folder(user) as folder:
+        settings = folder / "pgpool.conf"
+        settings.write_text(
+            f"""
+            backend_clustering_mode = 'raw'
+            listen_addresses = '127.0.0.1'
+            port = {port}
+            pcp_port = {_free_port()}
+            socket_dir = '{folder}'
+            pcp_socket_dir = '{folder}'
+            pid_file_name = '{folder}/pgpool.pid'
+            logdir = '{folder}'
+            backend_hostname0 = '{host}'
+            backend_port0 = {parts.port or 5432}
+            backend_flag0 = 'DISALLOW_TO_FAILOVER'
+            enable_pool_hba = off
+            num_init_children = 40
+            max_pool = 1
+            child_max_connections = 20
+            """,
+            encoding="utf-8",
+        )
+        command: list[str | Path] = [
+            program,
+            "-n",
+            "-f",
+            settings,
+            "-a",
+            "/dev/null",
+            "-F",
+            "/dev/null",
+        ]
+        with _running(command, folder, user, partial(_listens, port), ends_on=signal.SIGINT):
+            yield f"postgresql://postgres:@127.0.0.1:{port}/postgres?{_ANY}"
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as knocking:
+        return knocking.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextmanager

