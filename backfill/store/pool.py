@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
@@ -45,6 +46,8 @@ _SCHEMA: Final = """
         WHERE n.nspname = $1 AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
     )
 """
+# What is a statement that stands alone, unless a transaction says otherwise?
+_ISOLATION: Final = "SELECT pg_catalog.current_setting('default_transaction_isolation')"
 
 
 class Database:
@@ -59,6 +62,7 @@ class Database:
         self._pool = pool
         self._address = address
         self._turns = Turns(CONNECTIONS)
+        self._transaction_needed = True
         self._under_way: set[asyncio.Task[Any]] = set()
 
     @classmethod
@@ -130,27 +134,28 @@ class Database:
     async def row_at_once(self, query: str) -> list[str]:
         """Run one statement that carries its values and return its only row, as text.
 
-        It takes one round trip, where one with parameters takes two.
+        It takes one round trip, where one with parameters takes two; three where only a transaction
+        can name the schema or the isolation.
 
         Raises
         ------
         DatabaseError
             As `run` does.
         """
+        if self._transaction_needed:
+            return (await self.run(partial(_copied, query=query))).split("\t")
 
-        async def work() -> bytes:
-            parts: list[bytes] = []
+        async def work() -> str:
+            async with self._lent() as connection:
+                return await _copied(connection, query)
 
-            async def collect(part: bytes) -> None:
-                parts.append(part)
+        async def again() -> str:
+            return await self._left_at_once(work())
 
-            await self._left_at_once(self._pool.copy_from_query(query, output=collect))
-            return b"".join(parts)
-
-        return (await self._retried(work)).decode().rstrip("\n").split("\t")
+        return (await self._retried(again)).split("\t")
 
     async def execute_at_once(self, query: str) -> None:
-        """Run one statement that carries its values, in one round trip.
+        """Run one statement that carries its values in a transaction, in one round trip.
 
         Raises
         ------
@@ -159,9 +164,18 @@ class Database:
         """
 
         async def work() -> None:
-            await self._left_at_once(self._pool.execute(query))
+            async with self._lent() as connection:
+                begun = opening(connection, self._address.search_path)
+                try:
+                    await connection.execute(f"{begun}{query};COMMIT")
+                except BaseException as error:
+                    await take_back(connection, error)
+                    raise
 
-        await self._retried(work)
+        async def again() -> None:
+            await self._left_at_once(work())
+
+        await self._retried(again)
 
     @asynccontextmanager
     async def listening(self, channel: str) -> AsyncIterator[asyncio.Event]:
@@ -201,6 +215,9 @@ class Database:
                         f"DATABASE_URL names the schema {name}, which isn't there or isn't this "
                         f"login's to use: CREATE SCHEMA {identifier(name)}"
                     )
+            self._transaction_needed = bool(self._address.search_path) or (
+                await _copied(connection, _ISOLATION) != "read committed"
+            )
 
     async def _in_transaction(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
         async with self._lent() as connection:
@@ -267,6 +284,17 @@ class Database:
             reraise=True,
         )
         return await attempts(work)
+
+
+async def _copied(connection: Connection, query: str) -> str:
+    """Return the only row of a query as COPY writes it, in one round trip."""
+    parts: list[bytes] = []
+
+    async def collect(part: bytes) -> None:
+        parts.append(part)
+
+    await connection.copy_from_query(query, output=collect)
+    return b"".join(parts).decode().rstrip("\n")
 
 
 async def _stop_listening(connection: Connection, channel: str, hear: Callable[..., None]) -> None:

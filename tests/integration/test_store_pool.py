@@ -470,3 +470,27 @@ def test_work_that_was_given_up_while_the_server_is_silent_ends_with_the_databas
         blocking(give_up(proxy))
         proxy.resume()
     assert told == []
+
+
+@pytest.mark.parametrize("isolation", ["read committed", "serializable"])
+async def test_statements_that_carry_their_values_are_of_the_schema_and_isolation_as_all_are(
+    empty_url: str, server: str, isolation: str
+) -> None:
+    name = database_name(empty_url)
+    async with connection_to(empty_url) as owner:
+        await owner.execute("CREATE SCHEMA market; CREATE TABLE market.t (x text)")
+        await owner.execute(
+            f"ALTER DATABASE {name} SET default_transaction_isolation = '{isolation}'"
+        )
+    await _leave(server, name)
+    shown = "current_setting('transaction_isolation')"
+    async with Database.connect(f"{empty_url}&schema=market") as database:
+        await database.execute_at_once(f"INSERT INTO t SELECT {shown}")
+        assert await database.row_at_once(f"SELECT x, {shown} FROM t") == ["read committed"] * 2
+        with pytest.raises(DatabaseError, match="does not exist"):
+            await database.execute_at_once("INSERT INTO no_such_table SELECT 1")
+        with pytest.raises(DatabaseError, match="does not exist"):
+            await database.row_at_once("SELECT * FROM no_such_table")
+        assert await database.row_at_once("SELECT count(*) FROM t") == ["1"]
+    async with Database.connect(empty_url) as database:
+        assert await database.row_at_once(f"SELECT {shown}") == ["read committed"]
