@@ -4,7 +4,7 @@
 
 DO $$
 DECLARE
-    here oid := current_schema()::regnamespace;
+    here oid := quote_ident(current_schema())::regnamespace;
     others text;
 BEGIN
     IF current_setting('backfill.adopting', true) = 'on' OR EXISTS (

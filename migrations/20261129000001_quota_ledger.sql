@@ -277,7 +277,7 @@ DECLARE
 BEGIN
     FOR signature IN
         SELECT p.oid FROM pg_proc AS p
-        WHERE p.pronamespace = current_schema()::regnamespace
+        WHERE p.pronamespace = quote_ident(current_schema())::regnamespace
             AND p.proname IN ('quota_turn', 'quota_take')
     LOOP
         EXECUTE format(

@@ -77,7 +77,7 @@ _TABLES_SQL: Final = """
         ) AS key
         WHERE i.indrelid = c.oid AND i.indisunique
     ) AS k ON true
-    WHERE c.relnamespace = current_schema()::regnamespace
+    WHERE c.relnamespace = quote_ident(current_schema())::regnamespace
         AND c.relname IN ('symbols', 'ohlc_bars', 'watchlist_items')
 """
 # Their columns: the declared type, the type below a domain, the labels of an enum.
@@ -100,7 +100,7 @@ _COLUMNS_SQL: Final = """
     FROM pg_class AS c
     JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
     JOIN pg_type AS t ON t.oid = a.atttypid
-    WHERE c.relnamespace = current_schema()::regnamespace
+    WHERE c.relnamespace = quote_ident(current_schema())::regnamespace
         AND c.relname IN ('symbols', 'ohlc_bars', 'watchlist_items')
     ORDER BY c.relname, a.attnum
 """
@@ -108,11 +108,11 @@ _COLUMNS_SQL: Final = """
 _TAKEN_SQL: Final = """
     SELECT relname::text AS name
     FROM pg_class
-    WHERE relnamespace = current_schema()::regnamespace AND relname = ANY ($1::text[])
+    WHERE relnamespace = quote_ident(current_schema())::regnamespace AND relname = ANY ($1::text[])
     UNION
     SELECT typname::text
     FROM pg_type
-    WHERE typnamespace = current_schema()::regnamespace AND typname = ANY ($1::text[])
+    WHERE typnamespace = quote_ident(current_schema())::regnamespace AND typname = ANY ($1::text[])
 """
 # What else decides: an enum by our name, a cast that is there already, the server, the login.
 _SURROUNDINGS_SQL: Final = """
