@@ -20,8 +20,9 @@ BEGIN
         WHERE relnamespace = here AND relname IN (
             'symbols', 'ohlc_bars', 'known_empty', 'watchlist', 'quarantined_bars',
             'backfill_runs', 'backfill_changes', 'splits', 'dividends', 'action_syncs',
-            'market_sessions', 'provider_quota', 'symbol_aliases', 'symbol_names', 'watched',
-            'adjustment_factors', 'ohlc_bars_regular', 'ohlc_bars_adjusted'
+            'market_sessions', 'market_hours', 'provider_quota', 'quota_call', 'quota_ticket',
+            'symbol_aliases', 'symbol_names', 'watched', 'adjustment_factors',
+            'ohlc_bars_regular', 'ohlc_bars_adjusted'
         )
     ) AS found;
     IF others IS NOT NULL THEN

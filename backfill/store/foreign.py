@@ -46,7 +46,8 @@ _FILLED: Final = {_SYMBOLS: {"ticker", "asset_type"}, _BARS: {"provider", *_NEED
 """Columns that a run gives a value; any other needs a default of its own or may be null."""
 MADE: Final = (
     "known_empty", "watchlist", "quarantined_bars", "backfill_runs", "backfill_changes", "splits",
-    "dividends", "action_syncs", "market_sessions", "provider_quota", "symbol_aliases",
+    "dividends", "action_syncs", "market_sessions", "market_hours", "provider_quota",
+    "quota_call", "quota_ticket", "symbol_aliases",
     "symbol_names", "watched", "adjustment_factors", "ohlc_bars_regular", "ohlc_bars_adjusted",
     "symbol_id",
 )  # fmt: skip

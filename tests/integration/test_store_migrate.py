@@ -288,7 +288,7 @@ async def test_the_guard_knows_every_name_that_the_migrations_make(database_url:
         made = await connection.fetch(
             """
             SELECT relname FROM pg_class
-            WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v', 'p')
+            WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v', 'p', 'c')
                 AND relname NOT IN ('backfill_migrations', 'backfill_progress')
             """
         )
@@ -327,7 +327,7 @@ async def test_symbols_with_uuid_ids_give_their_type_to_every_column_that_names_
         assert {row["data_type"] for row in types} == {"uuid"}
         assert {row["table_name"] for row in types} == {
             "ohlc_bars", "backfill_progress", "known_empty", "watchlist", "quarantined_bars",
-            "backfill_changes", "symbol_aliases",
+            "backfill_changes", "symbol_aliases", "splits",
         }  # fmt: skip
         assert await connection.fetchval("SELECT calendar FROM symbols") == "XNYS"
         await connection.execute(
