@@ -6,12 +6,30 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
-import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
-
 from backfill.core.plain import json_line, lines
+
+
+@contextmanager
+def _hidden(library: str) -> Iterator[None]:
+    """Let a library that isn't loaded yet pass for one that isn't installed."""
+    if library in sys.modules:
+        yield
+        return
+    sys.modules[library] = None  # type: ignore[assignment]  # importlib's own mark for that
+    try:
+        yield
+    finally:
+        del sys.modules[library]
+
+
+# structlog would load rich for tracebacks, which are formatted here without it: that is half of
+# what a command takes to start.
+with _hidden("rich"):
+    import structlog
+    from structlog.typing import EventDict, Processor, WrappedLogger
 
 _BLOT: Final = "***"
 _SHORTEST_SECRET: Final = 4

@@ -2,23 +2,16 @@
 
 import os
 import re
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Final, Literal, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-import platformdirs
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    InitSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
-
 from backfill.core.calendar import Night
 from backfill.core.terms import Quota, Terms
 from backfill.core.when import parse_since
+from backfill.environment import Secret, one_of, read_environment, switch, variable
 from backfill.errors import UsageError
 from backfill.providers import provider_named
 from backfill.providers.base import Provider
@@ -26,126 +19,97 @@ from backfill.providers.base import Provider
 _SECRET_LENGTH: Final = 16
 
 
-class Settings(BaseSettings):
-    """What the environment says; each field is read from the variable that its alias names.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the environment says; each field is read from the variable that it names.
 
     Values are stripped of white space around them, and an empty one counts as unset; an empty
     ``DATABASE_URL`` is refused where a database is needed.
     """
 
-    model_config = SettingsConfigDict(
-        frozen=True,
-        populate_by_name=True,
-        extra="ignore",
-        case_sensitive=True,
-        hide_input_in_errors=True,
-    )
-
-    database_url: SecretStr | None = Field(
-        None,
-        alias="DATABASE_URL",
-        description="`postgresql://…`; unset: an embedded Postgres, but in CI an error, as disks "
+    database_url: Secret | None = variable(
+        "DATABASE_URL",
+        meaning="`postgresql://…`; unset: an embedded Postgres, but in CI an error, as disks "
         "are thrown away there. Secret",
+        read=Secret,
     )
-    data_dir: Path | None = Field(
-        None,
-        alias="BACKFILL_DATA_DIR",
-        description="where the embedded Postgres lives; unset: the user's data directory",
+    data_dir: Path | None = variable(
+        "BACKFILL_DATA_DIR",
+        meaning="where the embedded Postgres lives; unset: the user's data directory",
+        read=Path,
     )
-    provider_name: str = Field(
-        "massive", alias="BACKFILL_PROVIDER", description="the provider; `polygon` is an alias"
+    provider_name: str = variable(
+        "BACKFILL_PROVIDER", meaning="the provider; `polygon` is an alias", default="massive"
     )
-    provider_url: str | None = Field(
-        None,
-        alias="BACKFILL_PROVIDER_URL",
-        description="where the provider is; unset: its public address",
+    provider_url: str | None = variable(
+        "BACKFILL_PROVIDER_URL", meaning="where the provider is; unset: its public address"
     )
-    massive_url: str | None = Field(
-        None,
-        alias="MASSIVE_URL",
-        description="where Massive is; before `BACKFILL_PROVIDER_URL`",
+    massive_url: str | None = variable(
+        "MASSIVE_URL", meaning="where Massive is; before `BACKFILL_PROVIDER_URL`"
     )
-    massive_plan: str | None = Field(
-        None,
-        alias="MASSIVE_PLAN",
-        description="the plan at Massive, before `BACKFILL_PLAN`: one word for all, or a plan per "
+    massive_plan: str | None = variable(
+        "MASSIVE_PLAN",
+        meaning="the plan at Massive, before `BACKFILL_PLAN`: one word for all, or a plan per "
         "asset class as `stocks:starter,currencies:free`",
     )
-    massive_quota: str | None = Field(
-        None,
-        alias="MASSIVE_QUOTA",
-        description="another quota than the plan's at Massive; before `BACKFILL_QUOTA`",
+    massive_quota: str | None = variable(
+        "MASSIVE_QUOTA",
+        meaning="another quota than the plan's at Massive; before `BACKFILL_QUOTA`",
     )
-    massive_key: SecretStr | None = Field(
-        None,
-        validation_alias=AliasChoices("MASSIVE_API_KEY", "POLYGON_API_KEY"),
-        description="the provider's key; it travels in a header only. Secret",
+    massive_key: Secret | None = variable(
+        "MASSIVE_API_KEY",
+        "POLYGON_API_KEY",
+        meaning="the provider's key; it travels in a header only. Secret",
+        read=Secret,
     )
-    plan: str = Field(
-        "free",
-        alias="BACKFILL_PLAN",
-        description="`free`, `starter`, `developer`, `advanced` or `unlimited`: quota, depth and "
+    plan: str = variable(
+        "BACKFILL_PLAN",
+        meaning="`free`, `starter`, `developer`, `advanced` or `unlimited`: quota, depth and "
         "settling delays",
+        default="free",
     )
-    quota_override: str | None = Field(
-        None,
-        alias="BACKFILL_QUOTA",
-        description="another quota than the plan's: `5/60s`, several windows as `8/60s,800/1d`, or "
+    quota_override: str | None = variable(
+        "BACKFILL_QUOTA",
+        meaning="another quota than the plan's: `5/60s`, several windows as `8/60s,800/1d`, or "
         "`unlimited`",
     )
-    since: str | None = Field(
-        None,
-        alias="BACKFILL_SINCE",
-        description="how deep by default: a date, or a length such as `2y`; unset: as the plan "
-        "allows",
+    since: str | None = variable(
+        "BACKFILL_SINCE",
+        meaning="how deep by default: a date, or a length such as `2y`; unset: as the plan allows",
     )
-    adjustment_override: str | None = Field(
-        None,
-        alias="BACKFILL_ADJUSTMENT",
-        description="`raw` or `split`; unset: `raw` where the provider offers it",
+    adjustment_override: str | None = variable(
+        "BACKFILL_ADJUSTMENT",
+        meaning="`raw` or `split`; unset: `raw` where the provider offers it",
     )
-    derive: bool = Field(
+    derive: bool = variable(
+        "BACKFILL_DERIVE",
+        meaning="`off` fetches every timeframe as the provider has it, instead of rolling some up",
         default=True,
-        alias="BACKFILL_DERIVE",
-        description="`off` fetches every timeframe as the provider has it, instead of rolling some "
-        "up",
+        read=switch,
     )
-    night: Night = Field(
-        Night.keep,
-        alias="BACKFILL_NIGHT",
-        description="`keep` or `drop` the bars of the night, where a feed has them "
+    night: Night = variable(
+        "BACKFILL_NIGHT",
+        meaning="`keep` or `drop` the bars of the night, where a feed has them "
         "([runbook.md](runbook.md#bars-of-the-night))",
+        default=Night.keep,
+        read=one_of(*Night),
     )
-    ping_url: SecretStr | None = Field(
-        None,
-        alias="BACKFILL_PING_URL",
-        description="a dead-man's switch that hears of every run, by the conventions of "
+    ping_url: Secret | None = variable(
+        "BACKFILL_PING_URL",
+        meaning="a dead-man's switch that hears of every run, by the conventions of "
         "healthchecks.io ([runbook.md](runbook.md)). Secret",
+        read=Secret,
     )
-    log_format: Literal["json", "console"] | None = Field(
-        None,
-        alias="BACKFILL_LOG",
-        description="`json` or `console`; unset: as fits stderr",
+    log_format: Literal["json", "console"] | None = variable(
+        "BACKFILL_LOG",
+        meaning="`json` or `console`; unset: as fits stderr",
+        read=one_of("json", "console"),
     )
-    on_runner: str | None = Field(
-        None,
-        validation_alias=AliasChoices("CI", "GITHUB_ACTIONS"),
-        description="set by whoever runs jobs: `DATABASE_URL` or `BACKFILL_DATA_DIR` must be set "
-        "then",
+    on_runner: str | None = variable(
+        "CI",
+        "GITHUB_ACTIONS",
+        meaning="set by whoever runs jobs: `DATABASE_URL` or `BACKFILL_DATA_DIR` must be set then",
     )
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # it strips nothing
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read the environment, stripped; what is then empty counts as unset."""
-        read = {name: value for name in _VARIABLES if (value := os.environ.get(name, "").strip())}
-        return init_settings, InitSettingsSource(settings_cls, read)
 
     @classmethod
     def load(cls, *, provider_name: str | None = None) -> Self:
@@ -156,27 +120,25 @@ class Settings(BaseSettings):
         UsageError
             If a variable holds what it can't; the message names it and not its value.
         """
-        try:
-            return cls(BACKFILL_PROVIDER=provider_name) if provider_name else cls()
-        except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            raise UsageError(f"{first['loc'][0]}: {first['msg']}") from None
+        values = read_environment(cls)
+        if provider_name:
+            values["provider_name"] = provider_name
+        return cls(**values)
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    def __post_init__(self) -> None:
         """See that the values fit together; what they mean is computed where it is asked for."""
         try:
             terms_of(self.provider, self.massive_plan or self.plan)
         except UsageError as error:
-            variable = "MASSIVE_PLAN" if self.massive_plan else "BACKFILL_PLAN"
-            raise UsageError(f"{variable} {error}") from None
+            name = "MASSIVE_PLAN" if self.massive_plan else "BACKFILL_PLAN"
+            raise UsageError(f"{name} {error}") from None
         if self.adjustment not in self.provider.adjustments:
             raise UsageError(
                 f"BACKFILL_ADJUSTMENT {self.adjustment!r} is not offered by "
                 f"{self.provider.name}: choose from "
                 f"{', '.join(self.provider.adjustments)}"
             )
-        for variable, quota in (
+        for name, quota in (
             ("BACKFILL_QUOTA", self.quota_override),
             ("MASSIVE_QUOTA", self.massive_quota),
         ):
@@ -184,18 +146,17 @@ class Settings(BaseSettings):
                 try:
                     Quota.parse(quota)
                 except UsageError as error:
-                    raise UsageError(f"{variable}: {error}") from None
+                    raise UsageError(f"{name}: {error}") from None
         if not _is_base_url(self.base_url):
-            variable = "MASSIVE_URL" if self.massive_url else "BACKFILL_PROVIDER_URL"
-            raise UsageError(f"{variable} must be a URL like https://api.massive.com")
-        if self.ping_url is not None and not _is_web_url(self.ping_url.get_secret_value()):
+            name = "MASSIVE_URL" if self.massive_url else "BACKFILL_PROVIDER_URL"
+            raise UsageError(f"{name} must be a URL like https://api.massive.com")
+        if self.ping_url is not None and not _is_web_url(self.ping_url.reveal()):
             raise UsageError("BACKFILL_PING_URL must be a URL like https://hc-ping.com/<uuid>")
         if self.since is not None:
             try:
                 parse_since(self.since, date(2026, 1, 1))
             except UsageError as error:
                 raise UsageError(f"BACKFILL_SINCE: {error}") from None
-        return self
 
     @property
     def provider(self) -> Provider:
@@ -238,7 +199,7 @@ class Settings(BaseSettings):
             If there is none, or it can't be one.
         """
         names = " or ".join(self.provider.key_variables)
-        key = self.massive_key.get_secret_value().strip() if self.massive_key else ""
+        key = self.massive_key.reveal().strip() if self.massive_key else ""
         if not key:
             raise UsageError(f"no key for {self.provider.name}: set {names}")
         if not key.isascii() or not key.isprintable() or " " in key:
@@ -253,8 +214,8 @@ class Settings(BaseSettings):
         UsageError
             If ``DATABASE_URL`` is empty, or unset where an embedded database would be lost.
         """
-        if self.database_url is not None and self.database_url.get_secret_value().strip():
-            return self.database_url.get_secret_value().strip()
+        if self.database_url is not None and self.database_url.reveal().strip():
+            return self.database_url.reveal().strip()
         if self.database_url is not None or "DATABASE_URL" in os.environ:
             raise UsageError(
                 "DATABASE_URL is empty: set it to postgresql://…, or unset it to use "
@@ -269,16 +230,18 @@ class Settings(BaseSettings):
 
     def embedded_dir(self) -> Path:
         """Return the folder of the embedded Postgres."""
+        import platformdirs
+
         return self.data_dir or platformdirs.user_data_path("backfill", appauthor=False)
 
     def secrets(self) -> list[str]:
         """Return every value that must never be shown."""
-        values = [self.massive_key.get_secret_value().strip()] if self.massive_key else []
+        values = [self.massive_key.reveal().strip()] if self.massive_key else []
         if self.database_url is not None:
-            url = self.database_url.get_secret_value().strip()
+            url = self.database_url.reveal().strip()
             values += [url, *_passwords(url)]
         if self.ping_url is not None:
-            url = self.ping_url.get_secret_value()
+            url = self.ping_url.reveal()
             values += [url, *_long_parts(url)]
         return [value for value in values if value]
 
@@ -315,18 +278,6 @@ def _plan_named(provider: Provider, plan: str) -> Terms:
         plans = ", ".join(provider.terms)
         raise UsageError(f"{plan!r} is not a plan of {provider.name}: choose from {plans}")
     return provider.terms[plan]
-
-
-_VARIABLES: Final = tuple(
-    variable
-    for field in Settings.model_fields.values()
-    for variable in (
-        field.validation_alias.choices
-        if isinstance(field.validation_alias, AliasChoices)
-        else [field.alias]
-    )
-    if isinstance(variable, str)
-)
 
 
 def _is_base_url(url: str) -> bool:

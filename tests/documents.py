@@ -4,23 +4,21 @@ Settings describe themselves; what the plans carry is the planner's own arithmet
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import Field, fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
-
-from pydantic import AliasChoices
-from pydantic.fields import FieldInfo
+from typing import Any, Final
 
 from backfill.core.planning import calls_saved, plan_work
 from backfill.core.series import Progress, Symbol, SymbolId
 from backfill.core.terms import Terms
 from backfill.core.timeframe import Timeframe
 from backfill.core.work import Demand, Mode, Rules, Target
+from backfill.environment import variable_of
 from backfill.present.tables import duration_text
 from backfill.providers import provider_named
-from backfill.run.grouped import grouping
 from backfill.run.outcomes import Plan
+from backfill.run.prepare import grouping
 from backfill.settings import Settings
 from tests.calendars import calendar
 
@@ -36,7 +34,7 @@ Known = dict[tuple[SymbolId, Timeframe], Progress]
 
 def configuration() -> str:
     """Every setting, its default and what it means, as the settings describe themselves."""
-    rows = "\n".join(_setting(field) for field in Settings.model_fields.values())
+    rows = "\n".join(_setting(field) for field in fields(Settings))
     return f"""# Configuration
 
 Everything is read from the environment, once, at the start. White space around a value is stripped,
@@ -58,14 +56,12 @@ GitHub's own `GITHUB_ACTIONS` and `GITHUB_STEP_SUMMARY` have a run tell there ho
 """
 
 
-def _setting(field: FieldInfo) -> str:
-    alias = field.validation_alias
-    names = alias.choices if isinstance(alias, AliasChoices) else [field.alias]
-    default = {True: "on", False: "off", None: "–"}.get(field.default, f"`{field.default}`")
-    if isinstance(field.default, bool):
-        default = f"`{default}`"
-    shown = " or ".join(f"`{name}`" for name in names)
-    return f"| {shown} | {default} | {field.description} |"
+def _setting(field: "Field[Any]") -> str:
+    source = variable_of(field)
+    given = "on" if field.default is True else field.default
+    default = "–" if given is None else f"`{given}`"
+    shown = " or ".join(f"`{name}`" for name in source.names)
+    return f"| {shown} | {default} | {source.meaning} |"
 
 
 def costs() -> str:

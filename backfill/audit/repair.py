@@ -1,26 +1,33 @@
-"""A look at what is there, and the repair of what is missing or differs."""
+"""A look at what is there, and the repair of what is missing or differs.
 
-from collections.abc import Callable
+What asks the provider is imported where something is asked: a look at the gaps asks nothing.
+"""
+
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from backfill.audit.gaps import SeriesGaps, series_gaps
 from backfill.audit.tracked import tracked_series
-from backfill.audit.verify import Verification, Verifier, relatives, samples
 from backfill.core.coverage import Spans
 from backfill.core.work import Mode
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Tally
 from backfill.run.connect import open_client, open_database
-from backfill.run.execution import Running, run
 from backfill.run.job import EVERYTHING, Job, Scope
-from backfill.run.outcomes import Summary
 from backfill.settings import Settings
 from backfill.store import progress
 from backfill.store.migrate import ensure_schema
 from backfill.store.pool import Connection
 from backfill.store.times import to_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from backfill.audit.verify import Verification
+    from backfill.run.execution import Running
+    from backfill.run.outcomes import Summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +35,7 @@ class Findings:
     """What a look at the series found: gaps, and how a sample of stored bars compares, if asked."""
 
     gaps: list[SeriesGaps]
-    verification: Verification | None
+    verification: "Verification | None"
 
     @property
     def exit_code(self) -> int:
@@ -54,7 +61,7 @@ class Repair:
     """
 
     found: Findings
-    summary: Summary | None
+    summary: "Summary | None"
     left: list[SeriesGaps]
 
     @property
@@ -101,6 +108,8 @@ async def gaps(
         found = await series_gaps(database, settings, now, tracked)
         if verify_calls is None:
             return Findings(found, None)
+        from backfill.audit.verify import Verification, Verifier, samples
+
         chosen, failures = samples(tracked, settings, now, verify_calls)
         result = Verification(Tally(limit=verify_calls), failures=failures)
         symbols = len({sample.tracked.series.symbol.id for sample in chosen})
@@ -123,7 +132,7 @@ async def repair(
     *,
     verify_calls: int | None = None,
     stop: StopSignal | None = None,
-    watch: Callable[[Running], None] | None = None,
+    watch: "Callable[[Running], None] | None" = None,
 ) -> Repair:
     """Ask for the gaps of a scope and for what differs, just those, and see what is left (R7).
 
@@ -134,6 +143,9 @@ async def repair(
     UsageError, DatabaseError
         As `run` does.
     """
+    from backfill.audit.verify import relatives
+    from backfill.run.execution import run
+
     settings.api_key()
     found = await gaps(settings, as_of, scope, verify_calls=verify_calls, stop=stop)
     asked = {one.series: one.askable for one in found.gaps if one.askable}

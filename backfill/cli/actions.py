@@ -9,12 +9,13 @@ from typing import Annotated
 import typer
 
 from backfill.cli.edge import AsJson, print_result, read_settings
+from backfill.cli.quick import App
 
-actions_app = typer.Typer(
+actions_app = App(
     help="The splits of the symbols that are kept: which apply, and what you know better.",
     no_args_is_help=True,
 )
-alias_app = typer.Typer(
+alias_app = App(
     help="The former names of a symbol, where the provider's events have them wrong.",
     no_args_is_help=True,
 )

@@ -1,15 +1,16 @@
 """From the flags of the command line to what they mean; every fault in them is a usage error."""
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from backfill.core.checks import Reason
 from backfill.core.series import spelling, ticker_traits
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import parse_bound, parse_clock
 from backfill.core.work import Mode
 from backfill.errors import UsageError
 from backfill.run.job import Job, Scope
-from backfill.store.quarantine import Choice
+
+if TYPE_CHECKING:
+    from backfill.store.quarantine import Choice
 
 STATUS_FORMATS: Final = ("table", "markdown", "json", "prometheus")
 
@@ -162,7 +163,7 @@ def choice(
     reason: list[str] | None,
     *,
     everything: bool,
-) -> Choice:
+) -> "Choice":
     """Return which bars in quarantine the flags name; all of them only if ``everything`` is set.
 
     Raises
@@ -180,7 +181,7 @@ def choice(
 
 def filters(
     symbol: list[str] | None, timeframe: list[str] | None, reason: list[str] | None
-) -> Choice:
+) -> "Choice":
     """Return which bars in quarantine the flags name; all of them without any.
 
     Raises
@@ -188,6 +189,9 @@ def filters(
     UsageError
         If one can't be read.
     """
+    from backfill.core.checks import Reason
+    from backfill.store.quarantine import Choice
+
     unknown = set(reason or ()) - set(Reason)
     if unknown:
         raise UsageError(f"reason {sorted(unknown)[0]!r} is not one of: {' '.join(Reason)}")

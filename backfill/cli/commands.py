@@ -1,30 +1,32 @@
-"""The bodies of the smaller commands, each in a database of its own opening."""
+"""The bodies of the smaller commands, each in a database of its own opening.
+
+Each imports what it uses and no other does.
+"""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from backfill.admin.adopt import Adopted, take_over
-from backfill.audit.gaps import series_gaps
-from backfill.audit.quarantine import Reopened, retry
-from backfill.audit.status import SeriesStatus, series_status
-from backfill.audit.tracked import tracked_series
-from backfill.core.series import Symbol
-from backfill.core.timeframe import Timeframe
 from backfill.core.when import parse_since
-from backfill.present.prometheus import Health
 from backfill.run.connect import open_database
 from backfill.settings import Settings
-from backfill.store import life, quarantine, universe
-from backfill.store.adopt import Adoption
-from backfill.store.life import Retired
+from backfill.store import universe
 from backfill.store.migrate import ensure_schema
 from backfill.store.migrate import migrate as apply_migrations
 from backfill.store.pool import Connection, Database
-from backfill.store.quarantine import Choice, QuarantinedBar
-from backfill.store.runs import last_run
-from backfill.store.universe import WatchEntry
+
+if TYPE_CHECKING:
+    from backfill.admin.adopt import Adopted
+    from backfill.audit.quarantine import Reopened
+    from backfill.audit.status import SeriesStatus
+    from backfill.core.series import Symbol
+    from backfill.core.timeframe import Timeframe
+    from backfill.present.prometheus import Health
+    from backfill.store.adopt import Adoption
+    from backfill.store.life import Retired
+    from backfill.store.quarantine import Choice, QuarantinedBar
+    from backfill.store.universe import WatchEntry
 
 _T = TypeVar("_T")
 
@@ -35,21 +37,33 @@ async def migrate(settings: Settings) -> list[str]:
         return await apply_migrations(database)
 
 
-async def adopt(settings: Settings, *, clean: bool, tell: Callable[[Adoption], None]) -> Adopted:
+async def adopt(
+    settings: Settings, *, clean: bool, tell: "Callable[[Adoption], None]"
+) -> "Adopted":
     """Take over the tables of another system; ``tell`` hears first what will be done."""
+    from backfill.admin.adopt import take_over
+
     async with open_database(settings) as database:
         return await take_over(database, settings, clean=clean, tell=tell)
 
 
-async def status(settings: Settings, as_of: datetime | None) -> list[SeriesStatus]:
+async def status(settings: Settings, as_of: datetime | None) -> "list[SeriesStatus]":
     """Return the status of every series."""
+    from backfill.audit.status import series_status
+
     async with open_database(settings) as database:
         await ensure_schema(database)
         return await series_status(database, settings, as_of)
 
 
-async def health(settings: Settings, as_of: datetime | None) -> Health:
+async def health(settings: Settings, as_of: datetime | None) -> "Health":
     """Return the status of every series, how many of its bars are missing, and the last run."""
+    from backfill.audit.gaps import series_gaps
+    from backfill.audit.status import series_status
+    from backfill.audit.tracked import tracked_series
+    from backfill.present.prometheus import Health
+    from backfill.store.runs import last_run
+
     now = as_of or datetime.now(UTC)
     async with open_database(settings) as database:
         await ensure_schema(database)
@@ -64,20 +78,22 @@ async def health(settings: Settings, as_of: datetime | None) -> Health:
         return Health(series, missing, await database.run(last_run))
 
 
-async def add_symbols(settings: Settings, tickers: list[str]) -> list[Symbol]:
+async def add_symbols(settings: Settings, tickers: list[str]) -> "list[Symbol]":
     """Register symbols and return them; the first run that has bars of one confirms it."""
     return await _in_transaction(
         settings, lambda connection: universe.register(connection, tickers)
     )
 
 
-async def list_symbols(settings: Settings) -> list[Symbol]:
+async def list_symbols(settings: Settings) -> "list[Symbol]":
     """Return the symbols that are confirmed or watched."""
     return await _in_transaction(settings, universe.known_symbols)
 
 
-async def retire_symbol(settings: Settings, ticker: str) -> Retired:
+async def retire_symbol(settings: Settings, ticker: str) -> "Retired":
     """Set a symbol aside under a dated name, and free its ticker."""
+    from backfill.store import life
+
     today = datetime.now(UTC).date()
     return await _in_transaction(settings, partial(life.retire, ticker=ticker, today=today))
 
@@ -85,15 +101,15 @@ async def retire_symbol(settings: Settings, ticker: str) -> Retired:
 async def watch(
     settings: Settings,
     tickers: list[str],
-    timeframes: list[Timeframe],
+    timeframes: "list[Timeframe]",
     since: str | None,
     priority: int,
-) -> list[WatchEntry]:
+) -> "list[WatchEntry]":
     """Put symbols on the watchlist and return it."""
     if since is not None:
         parse_since(since, date(2026, 1, 1))
 
-    async def work(connection: Connection) -> list[WatchEntry]:
+    async def work(connection: Connection) -> "list[WatchEntry]":
         await universe.watch(connection, tickers, timeframes, since, priority)
         return await universe.watched(connection)
 
@@ -105,38 +121,44 @@ async def unwatch(settings: Settings, tickers: list[str]) -> list[str]:
     return await _in_transaction(settings, lambda connection: universe.unwatch(connection, tickers))
 
 
-async def pause(settings: Settings, tickers: list[str], *, paused: bool) -> list[WatchEntry]:
+async def pause(settings: Settings, tickers: list[str], *, paused: bool) -> "list[WatchEntry]":
     """Pause entries of the watchlist, or end their pause, and return it."""
 
-    async def work(connection: Connection) -> list[WatchEntry]:
+    async def work(connection: Connection) -> "list[WatchEntry]":
         await universe.pause(connection, tickers, paused=paused)
         return await universe.watched(connection)
 
     return await _in_transaction(settings, work)
 
 
-async def watchlist(settings: Settings) -> list[WatchEntry]:
+async def watchlist(settings: Settings) -> "list[WatchEntry]":
     """Return the watchlist."""
     return await _in_transaction(settings, universe.watched)
 
 
 async def quarantined(
-    settings: Settings, choice: Choice, *, accepted: bool
-) -> list[QuarantinedBar]:
+    settings: Settings, choice: "Choice", *, accepted: bool
+) -> "list[QuarantinedBar]":
     """Return the chosen bars in quarantine, with those that were accepted only if asked."""
+    from backfill.store import quarantine
+
     listed = partial(quarantine.quarantined_bars, choice=choice, accepted=accepted)
     return await _in_transaction(settings, listed)
 
 
-async def retry_quarantined(settings: Settings, choice: Choice) -> list[Reopened]:
+async def retry_quarantined(settings: Settings, choice: "Choice") -> "list[Reopened]":
     """Have the next run ask again for the chosen bars; return the series that it will ask for."""
+    from backfill.audit.quarantine import retry
+
     async with open_database(settings) as database:
         await ensure_schema(database)
         return await retry(database, choice, settings.provider.feed, datetime.now(UTC).date())
 
 
-async def accept_quarantined(settings: Settings, choice: Choice) -> int:
+async def accept_quarantined(settings: Settings, choice: "Choice") -> int:
     """Mark the chosen bars in quarantine as looked at and return how many."""
+    from backfill.store import quarantine
+
     return await _in_transaction(settings, partial(quarantine.accept, choice=choice))
 
 

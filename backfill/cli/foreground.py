@@ -1,68 +1,86 @@
-"""Runs in the foreground: they end in order on Ctrl-C and SIGTERM, and show how far they are."""
+"""Runs in the foreground: they end in order on Ctrl-C and SIGTERM, and show how far they are.
+
+Each imports what it alone needs; what draws the progress line is imported for a terminal only.
+"""
 
 import asyncio
 import signal
 import sys
-from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from backfill import api
-from backfill.cli.live import Live
 from backfill.errors import Interrupted
 from backfill.fetch.stop import StopSignal
-from backfill.notify.report import repair_reported, reported
-from backfill.run import rounds as standing
 from backfill.run.job import Job, Scope
-from backfill.run.outcomes import Summary
 from backfill.settings import Settings
 
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from backfill.audit.repair import Findings, Repair
+    from backfill.run.execution import Running
+    from backfill.run.outcomes import Summary
+    from backfill.run.rounds import Ending
+
+    _Watch: TypeAlias = Callable[[Running | None], None] | None
+
 _T = TypeVar("_T")
-_Watch = Callable[[api.Running | None], None]
 
 
-def run(settings: Settings, job: Job) -> Summary:
+def run(settings: Settings, job: Job) -> "Summary":
     """Run a job until it is done, or until a signal ends it, and tell whoever watches."""
+    from backfill.notify.report import reported
+    from backfill.run import execution
+
     return _supervised(
         settings,
-        lambda stop, watch: reported(settings, api.run(settings, job, stop=stop, watch=watch)),
+        lambda stop, watch: reported(
+            settings, execution.run(settings, job, stop=stop, watch=watch)
+        ),
     )
 
 
-def watch(settings: Settings, job: Job, tell: Callable[[Summary], None]) -> standing.Ending:
+def watch(settings: Settings, job: Job, tell: "Callable[[Summary], None]") -> "Ending":
     """Run a job round after round, telling of each, until a signal or something else ends it."""
+    from backfill.run import rounds
+
     return _supervised(
         settings,
-        lambda stop, progress: standing.watch(settings, job, tell, stop=stop, progress=progress),
+        lambda stop, progress: rounds.watch(settings, job, tell, stop=stop, progress=progress),
     )
 
 
 def gaps(
     settings: Settings, as_of: datetime | None, scope: Scope, verify_calls: int | None
-) -> api.Findings:
+) -> "Findings":
     """Find gaps, and what differs in a sample, until done or until a signal ends it."""
+    from backfill.audit import repair
+
     return _supervised(
         settings,
-        lambda stop, _watch: api.gaps(settings, as_of, scope, verify_calls=verify_calls, stop=stop),
+        lambda stop, _watch: repair.gaps(
+            settings, as_of, scope, verify_calls=verify_calls, stop=stop
+        ),
     )
 
 
 def repair(
     settings: Settings, as_of: datetime | None, scope: Scope, verify_calls: int | None
-) -> api.Repair:
+) -> "Repair":
     """Repair gaps and what differs in a sample, until done or until a signal ends it."""
+    from backfill.audit import repair as audit
+    from backfill.notify.report import repair_reported
+
     return _supervised(
         settings,
         lambda stop, watch: repair_reported(
             settings,
-            api.repair(settings, as_of, scope, verify_calls=verify_calls, stop=stop, watch=watch),
+            audit.repair(settings, as_of, scope, verify_calls=verify_calls, stop=stop, watch=watch),
         ),
     )
 
 
-def _supervised(
-    settings: Settings, work: Callable[[StopSignal, _Watch | None], Awaitable[_T]]
-) -> _T:
+def _supervised(settings: Settings, work: "Callable[[StopSignal, _Watch], Awaitable[_T]]") -> _T:
     async def supervised() -> _T:
         stop = StopSignal()
         loop = asyncio.get_running_loop()
@@ -71,6 +89,8 @@ def _supervised(
             loop.add_signal_handler(number, stop.set, reason)
         if not sys.stderr.isatty() or settings.log_format == "json":
             return await work(stop, None)
+        from backfill.cli.live import Live
+
         with Live() as live:
             return await work(stop, live.watch)
 

@@ -16,20 +16,21 @@ from backfill.cli.actions import actions_app, alias_app
 from backfill.cli.edge import AsJson
 from backfill.cli.edge import print_result as _print
 from backfill.cli.edge import read_settings as _settings
+from backfill.cli.quick import App
 
 if TYPE_CHECKING:
     from backfill.store.universe import WatchEntry
 
-app = typer.Typer(
+app = App(
     name="backfill",
     help="Keep a Postgres table of OHLC bars complete, current and true.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-symbols_app = typer.Typer(help="The symbols that are known.", no_args_is_help=True)
-watch_app = typer.Typer(help="The watchlist: what `run --all` keeps.", no_args_is_help=True)
-quarantine_app = typer.Typer(
+symbols_app = App(help="The symbols that are known.", no_args_is_help=True)
+watch_app = App(help="The watchlist: what `run --all` keeps.", no_args_is_help=True)
+quarantine_app = App(
     help="The bars that failed a check. They never reach ohlc_bars; docs/validation.md tells why.",
     no_args_is_help=True,
 )
@@ -160,7 +161,6 @@ def run(
     if watch:
         arguments.check_watch(job, dry_run=dry_run)
     settings = _settings(provider)
-    from backfill import api
     from backfill.cli import foreground
     from backfill.present import show
 
@@ -172,6 +172,8 @@ def run(
         )
         _exit(ending.exit_code, ending.error)
     if dry_run:
+        from backfill import api
+
         plan = asyncio.run(api.plan(settings, job))
         _print(plan.as_dict(), as_json=as_json, text=lambda: show.plan(plan))
         return
@@ -239,15 +241,17 @@ def status(
     settings = _settings()
     from backfill.cli import commands
     from backfill.core.when import parse_clock
-    from backfill.present import prometheus as metrics
-    from backfill.present import show
 
     now = parse_clock(as_of) if as_of else None
     if shape == "prometheus":
+        from backfill.present import prometheus
+
         health = asyncio.run(commands.health(settings, now))
         series = health.series
-        typer.echo(metrics.exposition(health), nl=False)
+        typer.echo(prometheus.exposition(health), nl=False)
     else:
+        from backfill.present import show
+
         series = asyncio.run(commands.status(settings, now))
         _print(
             {"series": [one.as_dict() for one in series]},

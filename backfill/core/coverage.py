@@ -3,10 +3,11 @@
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Span(NamedTuple):
@@ -87,8 +88,10 @@ class Spans:
         """Whether the whole of ``[start_ms, end_ms)`` is in the set."""
         return not type(self).of((start_ms, end_ms)) - self
 
-    def holds(self, ts_ms: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def holds(self, ts_ms: "NDArray[np.int64]") -> "NDArray[np.bool_]":
         """Whether each instant is in the set."""
+        import numpy as np
+
         if not self.items:
             return np.zeros(len(ts_ms), bool)
         starts, ends = np.array(self.items, np.int64).T

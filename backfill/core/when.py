@@ -3,11 +3,13 @@
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from backfill.core.calendar import Calendar
 from backfill.core.timeframe import Timeframe
 from backfill.errors import UsageError
+
+if TYPE_CHECKING:
+    from backfill.core.calendar import Calendar
 
 EARLIEST_DAY: Final = date(1900, 1, 1)
 """The first day that a range, a depth or a clock may name: no calendar is kept from before."""
@@ -46,13 +48,13 @@ class Bound:
             return self.at > last.at
         return self.day > last.day
 
-    def start_ms(self, calendar: Calendar, timeframe: Timeframe) -> int:
+    def start_ms(self, calendar: "Calendar", timeframe: Timeframe) -> int:
         """Where a range of bars begins that begins with it, in epoch ms."""
         if isinstance(self.at, datetime):
             return _ms(self.at)
         return calendar.begins(self.at, timeframe)
 
-    def end_ms(self, calendar: Calendar, timeframe: Timeframe) -> int:
+    def end_ms(self, calendar: "Calendar", timeframe: Timeframe) -> int:
         """Where a range of bars ends that ends with it, in epoch ms: a session is in it whole."""
         if isinstance(self.at, datetime):
             return _ms(self.at)

@@ -4,9 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from backfill.core.bars import Bars
 from backfill.core.raw import Oddities
+
+if TYPE_CHECKING:
+    from backfill.core.bars import Bars
 
 
 class Kind(StrEnum):
@@ -54,7 +57,7 @@ class Page:
     ``oddities`` what came where a bar holds something else than numbers.
     """
 
-    bars: Bars
+    bars: "Bars"
     next: Request | None
     delayed_ms: int = 0
     base_count: int | None = None
@@ -69,7 +72,7 @@ class GroupedDay:
     """
 
     tickers: Sequence[str]
-    bars: Bars
+    bars: "Bars"
     delayed_ms: int = 0
     oddities: Oddities = field(default_factory=dict)
 

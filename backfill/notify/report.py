@@ -7,14 +7,16 @@ import asyncio
 import json
 from collections.abc import Awaitable
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from backfill.api import Repair
 from backfill.errors import BackfillError
 from backfill.log import Redactor
 from backfill.notify import github
 from backfill.run.outcomes import Summary
 from backfill.settings import Settings
+
+if TYPE_CHECKING:
+    from backfill.audit.repair import Repair
 
 _MOST_CHARACTERS: Final = 100_000
 
@@ -29,7 +31,7 @@ async def reported(settings: Settings, running: Awaitable[Summary]) -> Summary:
     # It loads the HTTP client, which a run that has nothing to fetch and nobody to tell needs not.
     from backfill.notify.ping import Signal, ping
 
-    url = settings.ping_url.get_secret_value()
+    url = settings.ping_url.reveal()
     start = asyncio.create_task(ping(url, "start"))
     signal: Signal = "fail"
     body = "the run ended by an error that it doesn't know"
@@ -47,7 +49,7 @@ async def reported(settings: Settings, running: Awaitable[Summary]) -> Summary:
     return summary
 
 
-async def repair_reported(settings: Settings, running: Awaitable[Repair]) -> Repair:
+async def repair_reported(settings: Settings, running: "Awaitable[Repair]") -> "Repair":
     """Await a repair, and tell GitHub of its run, if there was something to ask for."""
     done = await running
     if done.summary is not None:

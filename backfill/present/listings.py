@@ -1,17 +1,19 @@
 """What is kept, as people see it: symbols, the watchlist, quarantine, tables taken over."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from backfill.admin.adopt import Adopted
-from backfill.admin.names import Renamed
-from backfill.audit.quarantine import Reopened
 from backfill.core.series import ListingVerdict, Symbol
 from backfill.present.tables import console, table_of, time_text
-from backfill.store.adopt import Adoption
-from backfill.store.by_hand import SplitRow
-from backfill.store.quarantine import QuarantinedBar
 from backfill.store.universe import WatchEntry
+
+if TYPE_CHECKING:
+    from backfill.admin.adopt import Adopted
+    from backfill.admin.names import Renamed
+    from backfill.audit.quarantine import Reopened
+    from backfill.store.adopt import Adoption
+    from backfill.store.by_hand import SplitRow
+    from backfill.store.quarantine import QuarantinedBar
 
 
 def symbols(found: Iterable[Symbol]) -> None:
@@ -100,7 +102,7 @@ def watchlist_as_dict(entries: Iterable[WatchEntry]) -> dict[str, Any]:
     }
 
 
-def quarantine(bars: list[QuarantinedBar]) -> None:
+def quarantine(bars: "list[QuarantinedBar]") -> None:
     """Print bars in quarantine with their raw values, and why they are there."""
     out = console()
     if not bars:
@@ -127,7 +129,7 @@ def quarantine(bars: list[QuarantinedBar]) -> None:
     out.print(f"{len(bars):,} bars; `backfill quarantine retry` asks again, `accept` leaves it")
 
 
-def retried(series: list[Reopened]) -> None:
+def retried(series: "list[Reopened]") -> None:
     """Print the series that the next run asks again, and what to do for that."""
     out = console()
     if not series:
@@ -142,7 +144,7 @@ def retried(series: list[Reopened]) -> None:
     out.print(f"The next run does it: backfill run --symbols {tickers}{flags} --incremental")
 
 
-def adoption(planned: Adoption) -> None:
+def adoption(planned: "Adoption") -> None:
     """Print what taking over another system's tables will do."""
     out = console()
     out.print("Every row stays. To do:")
@@ -150,7 +152,7 @@ def adoption(planned: Adoption) -> None:
         out.print(f"  {step}", markup=False)
 
 
-def adopted(result: Adopted) -> None:
+def adopted(result: "Adopted") -> None:
     """Print what became of another system's tables."""
     out = console()
     out.print(f"adopted {result.bars:,} bars; none of them says what is complete, so runs ask anew")
@@ -178,7 +180,7 @@ def adopted(result: Adopted) -> None:
             out.print("They stay; bars of the same sessions will come beside them, on the grid.")
 
 
-def splits(found: list[SplitRow]) -> None:
+def splits(found: "list[SplitRow]") -> None:
     """Print splits, with whether they apply."""
     out = console()
     if not found:
@@ -198,7 +200,7 @@ def splits(found: list[SplitRow]) -> None:
     out.print(table)
 
 
-def splits_as_dict(found: Iterable[SplitRow]) -> dict[str, Any]:
+def splits_as_dict(found: "Iterable[SplitRow]") -> dict[str, Any]:
     """Return splits as JSON's own types."""
     return {
         "splits": [
@@ -217,14 +219,14 @@ def splits_as_dict(found: Iterable[SplitRow]) -> dict[str, Any]:
     }
 
 
-def renamed(result: Renamed) -> None:
+def renamed(result: "Renamed") -> None:
     """Print the former names of a symbol as they are set, and what left for that."""
     was = ", ".join(f"{one.ticker} until {one.valid_until}" for one in result.symbol.aliases)
     left = f"; {result.expelled:,} bars went to quarantine" if result.expelled else ""
     console().print(f"{result.symbol.ticker} was {was or 'never called otherwise'}{left}")
 
 
-def renamed_as_dict(result: Renamed) -> dict[str, Any]:
+def renamed_as_dict(result: "Renamed") -> dict[str, Any]:
     """Return the former names of a symbol as JSON's own types."""
     [symbol] = symbols_as_dict([result.symbol])["symbols"]
     return {"symbol": symbol, "expelled": result.expelled}

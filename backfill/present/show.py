@@ -1,26 +1,28 @@
 """What runs and looks found, as people see it: tables and sentences on stdout."""
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from rich.text import Text
-
-from backfill.api import Findings, Repair
-from backfill.audit.gaps import SeriesGaps
-from backfill.audit.status import SeriesStatus
-from backfill.audit.verify import Verification
-from backfill.core.compare import Difference
 from backfill.core.gaps import Gap
 from backfill.core.plain import one_line
 from backfill.present import markdown as md
 from backfill.present.tables import console, duration_text, table_of, time_text
-from backfill.run.outcomes import Plan, Summary
 from backfill.store.times import to_time
+
+if TYPE_CHECKING:
+    from backfill.api import Findings, Repair
+    from backfill.audit.gaps import SeriesGaps
+    from backfill.audit.status import SeriesStatus
+    from backfill.audit.verify import Verification
+    from backfill.core.compare import Difference
+    from backfill.run.outcomes import Plan, Summary
 
 _SHOWN: Final = 20
 
 
-def summary(result: Summary) -> None:
+def summary(result: "Summary") -> None:
     """Print how a run ended."""
+    from rich.text import Text
+
     out = console()
     counts, bars = result.series, result.bars
     colour = {"ok": "green", "partial": "yellow", "stopped": "yellow"}.get(result.status, "red")
@@ -54,7 +56,7 @@ def summary(result: Summary) -> None:
         out.print("What was stored stays; the next run goes on from there.")
 
 
-def plan(result: Plan) -> None:
+def plan(result: "Plan") -> None:
     """Print what a run would fetch."""
     out = console()
     table = table_of("symbol", "timeframe", "from", "to", "calls", "at most", "bars at most", "")
@@ -79,7 +81,7 @@ def plan(result: Plan) -> None:
     )
 
 
-def status(series: list[SeriesStatus], *, markdown: bool = False) -> None:
+def status(series: "list[SeriesStatus]", *, markdown: bool = False) -> None:
     """Print every series, and how many are stale; as a table of a page if ``markdown``."""
     out = console()
     if not series:
@@ -117,7 +119,7 @@ _STATUS: Final = (
 )  # fmt: skip
 
 
-def _cells(one: SeriesStatus) -> tuple[str, ...]:
+def _cells(one: "SeriesStatus") -> tuple[str, ...]:
     return (
         one.symbol,
         one.timeframe,
@@ -131,7 +133,7 @@ def _cells(one: SeriesStatus) -> tuple[str, ...]:
     )
 
 
-def gaps(found: list[SeriesGaps]) -> None:
+def gaps(found: "list[SeriesGaps]") -> None:
     """Print gaps."""
     out = console()
     if not found:
@@ -164,7 +166,7 @@ def _why(gap: Gap) -> str:
     return f"asked for lately: {gap.reason}" if gap.reason else ""
 
 
-def findings(found: Findings) -> None:
+def findings(found: "Findings") -> None:
     """Print gaps, and how a sample of stored bars compares with the provider's."""
     gaps(found.gaps)
     if found.verification is not None:
@@ -173,15 +175,19 @@ def findings(found: Findings) -> None:
             console().print("`--repair` fetches what differs; so does `backfill run --reload`")
 
 
-def findings_as_dict(found: Findings) -> dict[str, Any]:
+def findings_as_dict(found: "Findings") -> dict[str, Any]:
     """Return findings as JSON's own types; ``verified`` only where that was asked for."""
-    values: dict[str, Any] = {"series": [one.as_dict() for one in found.gaps]}
-    if found.verification is not None:
-        values["verified"] = found.verification.as_dict()
+    return _found_as_dict(found.gaps, found.verification)
+
+
+def _found_as_dict(left: "list[SeriesGaps]", verification: "Verification | None") -> dict[str, Any]:
+    values: dict[str, Any] = {"series": [one.as_dict() for one in left]}
+    if verification is not None:
+        values["verified"] = verification.as_dict()
     return values
 
 
-def repair(done: Repair) -> None:
+def repair(done: "Repair") -> None:
     """Print what a repair found and did, and what is left."""
     if done.found.verification is not None:
         _verification(done.found.verification)
@@ -190,15 +196,15 @@ def repair(done: Repair) -> None:
     gaps(done.left)
 
 
-def repair_as_dict(done: Repair) -> dict[str, Any]:
+def repair_as_dict(done: "Repair") -> dict[str, Any]:
     """Return a repair as JSON's own types: the gaps left, what was found before, and the run."""
     return {
-        **findings_as_dict(Findings(done.left, done.found.verification)),
+        **_found_as_dict(done.left, done.found.verification),
         "run": done.summary and done.summary.as_dict(),
     }
 
 
-def _verification(result: Verification) -> None:
+def _verification(result: "Verification") -> None:
     out = console()
     found = [(series, one) for series, many in result.differences.items() for one in many]
     out.print(
@@ -224,7 +230,7 @@ def _verification(result: Verification) -> None:
         )
 
 
-def _unlike(one: Difference) -> tuple[str, str]:
+def _unlike(one: "Difference") -> tuple[str, str]:
     """Return the values that differ, on either side."""
     stored, provided = one.stored or {}, one.provided or {}
     names = [name for name in stored | provided if stored.get(name) != provided.get(name)]
@@ -235,7 +241,7 @@ def _listed(values: dict[str, Any], names: list[str]) -> str:
     return " ".join(f"{name} {values[name]}" for name in names if name in values)
 
 
-def _covered(one: SeriesStatus) -> str:
+def _covered(one: "SeriesStatus") -> str:
     if not one.coverage:
         return ""
     return f"{one.coverage[0][0]:%Y-%m-%d} – {one.coverage[-1][1]:%Y-%m-%d}"

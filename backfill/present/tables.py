@@ -1,11 +1,15 @@
-"""What every table and sentence on stdout shares: the console, the columns, the spellings."""
+"""What every table and sentence on stdout shares: the console, the columns, the spellings.
+
+rich is loaded when something is printed: JSON needs none.
+"""
 
 import sys
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from rich.console import Console
-from rich.table import Table
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 _UNBOUNDED: Final = 1000
 _NUMBERS: Final = {
@@ -27,15 +31,19 @@ _NUMBERS: Final = {
 }
 
 
-def console() -> Console:
+def console() -> "Console":
     """Return the console of stdout."""
+    from rich.console import Console
+
     # A file or a pipe has no width to cut a table to.
     width = None if sys.stdout.isatty() else _UNBOUNDED
     return Console(highlight=False, soft_wrap=True, width=width)
 
 
-def table_of(*columns: str) -> Table:
+def table_of(*columns: str) -> "Table":
     """Return a table without lines; numbers stand to the right, reasons may be wrapped."""
+    from rich.table import Table
+
     made = Table(box=None, pad_edge=False, header_style="dim")
     for column in columns:
         numeric = column in _NUMBERS

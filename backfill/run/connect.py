@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from backfill.fetch.quota import Pacer
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Tally
 from backfill.settings import Settings
@@ -63,6 +62,7 @@ async def open_client(
         If the database can't be used.
     """
     from backfill.fetch.client import Client
+    from backfill.fetch.quota import Pacer
 
     key, quota = settings.api_key(), settings.quota
     slots = DatabaseSlots(database, settings.provider.name, key, quota)

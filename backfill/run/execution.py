@@ -1,4 +1,7 @@
-"""One run, from the plan to the ledger; and the plan alone."""
+"""One run, from the plan to the ledger; and the plan alone.
+
+What fetches is imported once something is due: most runs of a cron job find nothing.
+"""
 
 import asyncio
 import time
@@ -10,24 +13,16 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from backfill.core.calendar import ALWAYS_OPEN
 from backfill.core.planning import calls_saved
 from backfill.core.when import checked_clock
-from backfill.core.work import Demand, Rules, Work
+from backfill.core.work import Rules
 from backfill.errors import DatabaseError, LimitReached, UnknownSymbol, UsageError
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Tally
-from backfill.run.actions import ActionsDesk
-from backfill.run.connect import open_client, open_database
-from backfill.run.grouped import grouping
+from backfill.run.connect import open_database
 from backfill.run.job import Job
-from backfill.run.listings import Pages
-from backfill.run.orchestrator import Orchestrator
 from backfill.run.outcomes import Outcomes, Plan, Summary
-from backfill.run.owners import OwnersDesk
-from backfill.run.prepare import Prepared, prepare
-from backfill.run.reference import ReferenceDesk
-from backfill.run.stream import Context, Stream
+from backfill.run.prepare import Prepared, grouping, prepare
 from backfill.settings import Settings
 from backfill.store import progress, runs, universe
 from backfill.store.migrate import ensure_schema
@@ -153,7 +148,6 @@ class _Run:
             return await self._finish(outcomes, time.monotonic() - began)
 
     async def _fetch(self, prepared: Prepared, rules: Rules, outcomes: Outcomes) -> None:
-        settings = self._settings
         due = []
         for series, error in prepared.refused.items():
             outcomes.fail(series, error)
@@ -167,48 +161,18 @@ class _Run:
                 outcomes.complete.update(work.series)
         if not due:
             return
-        symbols = len({work.symbol.id for work, _ in due})
-        async with open_client(
-            settings,
-            self._database,
-            self._tally,
-            self._stop,
-            now_ms=rules.now_ms,
-            symbols=symbols,
-        ) as client:
-            reference = ReferenceDesk(self._id, self._database, client, settings.provider, outcomes)
-            context = Context(
-                self._id,
-                self._database,
-                client,
-                settings.provider,
-                rules,
-                outcomes,
-                reference.look_up,
-                Pages.of(settings.quota),
-            )
-            streams = [Stream(context, work, demand) for work, demand in due]
-            await Orchestrator(context, self._stop).run(streams)
-            await self._sync_lists(context, due, reference)
+        from backfill.run.fetching import fetch
 
-    async def _sync_lists(
-        self, context: Context, due: list[tuple[Work, Demand]], reference: ReferenceDesk
-    ) -> None:
-        """Read the lists of everybody's, behind a run that got all it asked for of some share."""
-        calendars = [
-            work.calendar
-            for work, _ in due
-            if work.calendar.name != ALWAYS_OPEN
-            and context.outcomes.complete.issuperset(work.series)
-        ]
-        if not calendars or not self._tally.calls or self._stop.reason is not None:
-            return
-        try:
-            await ActionsDesk(context, calendars[0]).sync()
-            if self._stop.reason is None:
-                await OwnersDesk(context, calendars[0], reference, context.lists).sync()
-        except DatabaseError as error:
-            context.outcomes.fault = context.outcomes.fault or error
+        await fetch(
+            self._settings,
+            self._database,
+            due,
+            run_id=self._id,
+            rules=rules,
+            outcomes=outcomes,
+            tally=self._tally,
+            stop=self._stop,
+        )
 
     async def _finish(self, outcomes: Outcomes, duration_s: float) -> Summary:
         """Write the ledger, give up every lease, and leave nothing of tickers that don't exist."""

@@ -1,40 +1,27 @@
 """The grouped part of a run: a session that many series miss is asked for once for all of them."""
 
 import asyncio
-from collections.abc import Iterable
 from functools import partial
-from typing import Final
 
 import structlog
 
 from backfill.core.coverage import Span, Spans
-from backfill.core.grouped import Grouping, group, is_closed, read_day
+from backfill.core.grouped import group, is_closed, read_day
 from backfill.core.paging import Chunk
 from backfill.core.plan import frontier_ms
 from backfill.core.series import Series
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import GroupedDay
-from backfill.core.work import Demand, Mode, Rules, Work
+from backfill.core.work import Work
 from backfill.errors import LeaseLost, SeriesError
-from backfill.providers.base import Provider
+from backfill.run.prepare import grouping
 from backfill.run.stream import Context, Stream
 from backfill.store import progress, universe
 from backfill.store.bars import Counts, write_chunks
 from backfill.store.pool import Connection
 from backfill.store.times import to_time
 
-_MODES: Final = {Mode.default, Mode.incremental}
-
 log = structlog.stdlib.get_logger()
-
-
-def grouping(provider: Provider, rules: Rules, work: Iterable[tuple[Work, Demand]]) -> Grouping:
-    """Return the sessions that a provider is best asked for grouped, and the work they close."""
-    found = group(one for one, demand in work if demand.mode in _MODES)
-    if not found.sessions:
-        return found
-    day = found.work[0].calendar.day_of(found.sessions[0].start_ms)
-    return Grouping() if provider.grouped(day, rules.adjustment) is None else found
 
 
 class GroupedPart:

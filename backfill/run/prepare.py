@@ -1,15 +1,18 @@
 """From a job to work: which series, on which calendars, and what each of them misses."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
 from backfill.core.calendar import Calendar
+from backfill.core.grouped import Grouping, group
 from backfill.core.planning import plan_work
 from backfill.core.series import Series, Symbol, spelling, ticker_traits
 from backfill.core.timeframe import Timeframe
 from backfill.core.work import Demand, Mode, Rules, Work
 from backfill.errors import EmptyWatchlist, NoCalendar, NotKept
+from backfill.providers.base import Provider
 from backfill.run.job import Job
 from backfill.settings import Settings
 from backfill.store import progress, universe
@@ -18,6 +21,7 @@ from backfill.store.sessions import load_calendar
 from backfill.store.times import to_time
 
 _UNREGISTERED: Final = -1
+_GROUPED_MODES: Final = {Mode.default, Mode.incremental}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,15 @@ class Prepared:
     def series(self) -> list[Series]:
         """Every series of the run."""
         return [*(series for work, _ in self.work for series in work.series), *self.refused]
+
+
+def grouping(provider: Provider, rules: Rules, work: Iterable[tuple[Work, Demand]]) -> Grouping:
+    """Return the sessions that a provider is best asked for grouped, and the work they close."""
+    found = group(one for one, demand in work if demand.mode in _GROUPED_MODES)
+    if not found.sessions:
+        return found
+    day = found.work[0].calendar.day_of(found.sessions[0].start_ms)
+    return Grouping() if provider.grouped(day, rules.adjustment) is None else found
 
 
 async def prepare(

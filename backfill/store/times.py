@@ -1,13 +1,14 @@
 """Epoch milliseconds and spans, to and from what asyncpg takes for timestamptz and ranges."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import asyncpg
-import numpy as np
 
-from backfill.core.bars import IntColumn
 from backfill.core.coverage import Span, Spans
+
+if TYPE_CHECKING:
+    from backfill.core.bars import IntColumn
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MS: Final = timedelta(milliseconds=1)
@@ -48,6 +49,8 @@ def from_ranges(ranges: list[asyncpg.Range]) -> Spans:
     return Spans.union((to_ms(item.lower or _FIRST), to_ms(item.upper or _LAST)) for item in ranges)
 
 
-def stamps_to_ms(stamps: bytes) -> IntColumn:
+def stamps_to_ms(stamps: bytes) -> "IntColumn":
     """Return the epoch milliseconds of timestamptz values as ``timestamptz_send`` writes them."""
+    import numpy as np
+
     return np.frombuffer(stamps, ">i8").astype(np.int64) // 1000 + POSTGRES_EPOCH_MS

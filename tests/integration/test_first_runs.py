@@ -9,10 +9,10 @@ from subprocess import TimeoutExpired
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
+from backfill.environment import Secret
 from backfill.run.execution import run
 from backfill.run.job import Job
 from backfill.settings import Settings
@@ -59,10 +59,10 @@ async def test_four_at_once_make_one_schema_and_the_table_of_one_run(
 ) -> None:
     simulator = simulate()
     settings = Settings(
-        DATABASE_URL=SecretStr(empty_url),
-        MASSIVE_API_KEY=SecretStr(KEY),
-        BACKFILL_PROVIDER_URL=simulator.url,
-        BACKFILL_QUOTA="unlimited",
+        database_url=Secret(empty_url),
+        massive_key=Secret(KEY),
+        provider_url=simulator.url,
+        quota_override="unlimited",
     )
     job = Job(
         symbols=SYMBOLS,

@@ -5,13 +5,13 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
 import pytest
-from pydantic import SecretStr
 
 from backfill import api
 from backfill.audit.gaps import SeriesGaps
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
 from backfill.core.work import Mode
+from backfill.environment import Secret
 from backfill.run.job import Scope
 from backfill.settings import Settings
 from backfill.simulator import Action, Fault, Market, Simulator
@@ -51,11 +51,11 @@ class Kept:
         self._timeframes = timeframes
         self._first = first
         self._settings = Settings(
-            DATABASE_URL=SecretStr(url),
-            BACKFILL_PROVIDER_URL=simulator.url,
-            MASSIVE_API_KEY=SecretStr(KEY),
-            BACKFILL_QUOTA="unlimited",
-            **({"BACKFILL_PLAN": "advanced"} | environment),
+            database_url=Secret(url),
+            provider_url=simulator.url,
+            massive_key=Secret(KEY),
+            quota_override="unlimited",
+            **({"plan": "advanced"} | environment),
         )
 
     def run(self, at: datetime, mode: Mode = Mode.default) -> api.Summary:
@@ -164,9 +164,7 @@ def test_a_session_that_the_provider_had_to_1433_is_whole_once_it_has_mended_it_
     market: Market, simulate: Simulate, database_url: str
 ) -> None:
     simulator = simulate()
-    kept = Kept(
-        simulator, database_url, "JPM", Timeframe.m1, Timeframe.h1, BACKFILL_PLAN="unlimited"
-    )
+    kept = Kept(simulator, database_url, "JPM", Timeframe.m1, Timeframe.h1, plan="unlimited")
     span = (ms(new_york("12 14:33")), ms(new_york("13 00:00")))
     simulator.inject(Fault(action=Action.LACKING, span_ms=span, until=new_york("18 12:00")))
     kept.run(new_york("13 01:30"))
@@ -231,7 +229,7 @@ def test_a_suspect_session_alarms_until_a_second_answer_settles_it(
     market: Market, simulate: Simulate, database_url: str
 ) -> None:
     simulator = simulate()
-    kept = Kept(simulator, database_url, "JPM", Timeframe.m5, BACKFILL_PLAN="unlimited")
+    kept = Kept(simulator, database_url, "JPM", Timeframe.m5, plan="unlimited")
     # Of the 14th only the first and the last bars are there, and between them lies a hole.
     span = (ms(new_york("14 10:00")), ms(new_york("14 15:55")))
     simulator.inject(Fault(action=Action.LACKING, span_ms=span, until=new_york("16 12:00")))

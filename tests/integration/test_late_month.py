@@ -6,12 +6,12 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 import pytest
-from pydantic import SecretStr
 
 from backfill import api
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
 from backfill.core.work import Mode
+from backfill.environment import Secret
 from backfill.settings import Settings
 from backfill.simulator import Action, Fault, Market, Simulator
 from tests.conftest import KEY, _fresh, blocking, stored_bars
@@ -67,11 +67,11 @@ def faults(seed: int) -> list[Fault]:
 def month(simulator: Simulator, url: str) -> int:
     """Keep the series for a month and return how many calls for bars that took."""
     settings = Settings(
-        DATABASE_URL=SecretStr(url),
-        BACKFILL_PROVIDER_URL=simulator.url,
-        MASSIVE_API_KEY=SecretStr(KEY),
-        BACKFILL_QUOTA="unlimited",
-        BACKFILL_PLAN="advanced",
+        database_url=Secret(url),
+        provider_url=simulator.url,
+        massive_key=Secret(KEY),
+        quota_override="unlimited",
+        plan="advanced",
     )
     at = FIRST + SIX_HOURS
     while at <= LAST + 2 * timedelta(days=1):

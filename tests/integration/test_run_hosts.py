@@ -7,7 +7,6 @@ from datetime import UTC, date, datetime, timedelta
 from uuid import uuid4
 
 import pytest
-from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from backfill import api
@@ -15,6 +14,7 @@ from backfill.cli import commands
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
 from backfill.core.work import Mode
+from backfill.environment import Secret
 from backfill.run.job import Job
 from backfill.settings import Settings
 from backfill.simulator import Simulator
@@ -40,10 +40,10 @@ def other_url(server: str, with_calendars: str) -> Iterator[str]:
 
 def settings_of(url: str, simulator: Simulator) -> Settings:
     return Settings(
-        DATABASE_URL=SecretStr(url),
-        MASSIVE_API_KEY=SecretStr(KEY),
-        BACKFILL_PROVIDER_URL=simulator.url,
-        BACKFILL_QUOTA="unlimited",
+        database_url=Secret(url),
+        massive_key=Secret(KEY),
+        provider_url=simulator.url,
+        quota_override="unlimited",
     )
 
 

@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
-from pydantic import SecretStr
 
 from backfill.core.timeframe import Timeframe
+from backfill.environment import Secret
 from backfill.errors import Interrupted, UsageError
 from backfill.fetch.stop import StopSignal
 from backfill.run.job import Job
@@ -58,10 +58,10 @@ async def watching(
     simulator: Simulator, url: str, job: Job | None = None, rhythm: Rhythm = QUICK
 ) -> AsyncIterator[Watch]:
     settings = Settings(
-        DATABASE_URL=SecretStr(url),
-        BACKFILL_PROVIDER_URL=simulator.url,
-        MASSIVE_API_KEY=SecretStr(KEY),
-        BACKFILL_QUOTA="unlimited",
+        database_url=Secret(url),
+        provider_url=simulator.url,
+        massive_key=Secret(KEY),
+        quota_override="unlimited",
     )
     it = Watch(simulator)
 

@@ -18,7 +18,7 @@ ROOT: Final = Path(backfill.__file__).parent
 LAYERS: Final = (
     ("errors",),
     ("core",),
-    ("providers", "fetch", "store", "log", "simulator"),
+    ("providers", "fetch", "store", "log", "environment", "simulator"),
     ("settings",),
     ("run",),
     ("audit", "admin"),
@@ -37,8 +37,7 @@ OWN_LIBRARIES: Final = {
     "yarl": {"fetch", "notify"},
     "tenacity": {"fetch", "store"},
     "aiolimiter": {"fetch"},
-    "pydantic": {"settings"},
-    "pydantic_settings": {"settings"},
+    "pydantic": set(),
     "typer": {"cli"},
     "rich": {"present", "cli"},
 }
@@ -155,7 +154,9 @@ def test_modules_of_a_layer_do_not_import_each_other_in_circles() -> None:
     assert [module for module in uses if module in reaches(module)] == []
 
 
-HEAVY: Final = ("aiohttp", "asyncpg", "numpy", "pydantic", "exchange_calendars", "pandas")
+HEAVY: Final = (
+    "aiohttp", "asyncpg", "numpy", "pydantic", "exchange_calendars", "pandas", "rich", "aiolimiter",
+)  # fmt: skip
 
 
 def loaded_by(module: str) -> list[str]:
@@ -177,3 +178,36 @@ def test_the_door_opens_without_the_heavy_libraries(module: str) -> None:
 )
 def test_what_sends_nothing_loads_no_http_client_and_no_calendar_library(module: str) -> None:
     assert {"aiohttp", "exchange_calendars", "pandas"}.isdisjoint(loaded_by(module))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        ("watch list --json", "backfill.present.listings"),
+        ("status --json", "backfill.audit.status"),
+        ("gaps --json -s AAPL -t m1 --from 2024-01-02", "backfill.audit.repair"),
+        ("run --all --incremental --json", "backfill.run.execution, backfill.notify.report"),
+    ],
+)
+def test_a_command_that_asks_nobody_starts_without_what_converts_draws_and_sends(
+    arguments: str, what: str
+) -> None:
+    # The database's URL is refused where all that the command needs, but for the rows, is loaded.
+    code = f"""if True:
+        import os, sys
+        from backfill.cli.main import main
+        os.environ.update(DATABASE_URL="postgresql://?sslmode=none", MASSIVE_API_KEY="key")
+        sys.argv = ["backfill", *{arguments.split()!r}]
+        try:
+            main()
+        except SystemExit as ended:
+            assert ended.code == 2, ended
+        import {what}
+        heavy = {[*HEAVY, "tenacity"]!r}
+        print(*[name for name in heavy if sys.modules.get(name)])
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert set(done.stdout.split()) <= {"asyncpg", "numpy", "tenacity"}

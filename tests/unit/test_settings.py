@@ -1,13 +1,13 @@
 """The environment: read once, stripped, checked, and its secrets never shown."""
 
 from collections.abc import Callable
+from dataclasses import FrozenInstanceError, asdict
 from datetime import date
 from pathlib import Path
 from typing import Final
 
 import platformdirs
 import pytest
-from pydantic import ValidationError
 
 from backfill.core.terms import Quota, Window
 from backfill.errors import UsageError
@@ -28,6 +28,7 @@ VARIABLES: Final = (
     "BACKFILL_SINCE",
     "BACKFILL_ADJUSTMENT",
     "BACKFILL_NIGHT",
+    "BACKFILL_DERIVE",
     "BACKFILL_LOG",
     "BACKFILL_PING_URL",
     "CI",
@@ -104,7 +105,7 @@ def test_an_empty_variable_is_an_unset_one(load: Load, nothing: str) -> None:
 
 def test_settings_are_frozen(load: Load) -> None:
     settings = load()
-    with pytest.raises(ValidationError, match="frozen"):
+    with pytest.raises(FrozenInstanceError):
         settings.plan = "unlimited"  # type: ignore[misc]  # that it can not is the point
 
 
@@ -170,6 +171,7 @@ def test_a_flag_goes_before_the_environment(load: Load) -> None:
         ("BACKFILL_PROVIDER_URL", "http://host/#word", "https://api.massive.com"),
         ("BACKFILL_PING_URL", "hc-ping.com/of-somebody", "https://hc-ping.com"),
         ("BACKFILL_LOG", "xml", "'json' or 'console'"),
+        ("BACKFILL_DERIVE", "maybe", "'on' or 'off'"),
     ],
 )
 def test_a_wrong_value_is_one_line_that_names_the_variable_and_what_it_may_hold(
@@ -301,6 +303,15 @@ def test_no_error_shows_a_secret(load: Load, wrong: dict[str, str]) -> None:
 
 def test_settings_in_a_message_show_no_secret(load: Load) -> None:
     settings = load(DATABASE_URL=URL, MASSIVE_API_KEY="s3cret-key")
-    shown = f"{settings} {settings!r} {settings.model_dump()}"
+    shown = f"{settings} {settings!r} {asdict(settings)}"
     assert "s3cret-key" not in shown
     assert "pass-word" not in shown
+
+
+@pytest.mark.parametrize(
+    ("said", "derives"),
+    [("on", True), ("True", True), ("1", True), ("yes", True), ("off", False), ("FALSE", False),
+     ("0", False), ("No", False)],
+)  # fmt: skip
+def test_a_switch_is_read_in_every_usual_spelling(load: Load, said: str, derives: bool) -> None:
+    assert load(BACKFILL_DERIVE=said).derive is derives
