@@ -65,6 +65,10 @@ class Bars:
             return self
         return type(self)(*(getattr(self, field.name)[rows] for field in fields(self)))
 
+    def oldest(self, count: int) -> Self:
+        """Return the oldest bars, so many at most, in their order, and hold no others in memory."""
+        return self.take(np.sort(np.argsort(self.ts_ms, kind="stable")[:count]))
+
     def parted(self, at_ms: int) -> tuple[Self, Self]:
         """Part bars that are in order of time into those before an instant and the others."""
         at = int(np.searchsorted(self.ts_ms, at_ms))

@@ -146,8 +146,13 @@ def _sorted_out(
     return kept, bad, tuple(checks[number - 1][0] for number in verdict[bad].tolist())
 
 
-def drop_repeated(calendar: Calendar, timeframe: Timeframe, bars: Bars, before: Bars) -> Bars:
+def drop_repeated(
+    calendar: Calendar, timeframe: Timeframe, bars: Bars, before: Bars, *, forgets: bool = False
+) -> Bars:
     """Return a page's bars without those that the page before it brought as well.
+
+    If it ``forgets``, ``before`` are the oldest bars of that page only: a page that repeats them
+    all reaches back over it, and what is newer than they are is repeated, too.
 
     Raises
     ------
@@ -168,6 +173,8 @@ def drop_repeated(calendar: Calendar, timeframe: Timeframe, bars: Bars, before: 
         again = _rows(canonical[repeated], bars.take(repeated))
         if not again <= _rows(known[overlap], before.take(overlap)):
             raise BadAnswer("two pages in a row tell differently of one bar")
+        if forgets and overlap.all():
+            repeated |= canonical > known.max()
     return bars.take(~repeated)
 
 

@@ -40,6 +40,8 @@ from backfill.core.work import Target, Work
 from backfill.errors import BadAnswer
 
 _IDLE_PAGES: Final = 3
+_REMEMBERED: Final = 128
+"""How many of a page's bars are held against the next one: a thousand streams wait with as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ class Pages:
         self.upto_ms = planned.span.end_ms
         self._edge = Bars.empty()
         self._before = Bars.empty()
+        self._forgets = False
         self._idle = 0
         self._late_ms: int | None = None
         self._quarantined: IntColumn = np.empty(0, np.int64)
@@ -232,15 +235,20 @@ class Pages:
         work = self._work
         refuse_coarser_count(work.base, page)
         asked = Span(self._planned.span.start_ms, self.upto_ms)
-        unseen = drop_repeated(work.calendar, work.base, page.bars, self._before)
+        unseen = drop_repeated(
+            work.calendar, work.base, page.bars, self._before, forgets=self._forgets
+        )
         checked = check_page(work.calendar, work.base, unseen, asked, self._now_ms, work.precision)
         if self._late_ms is None and (checked.edge_ms is not None or page.next is None):
             newest_ms, due_ms = self._newest(checked, asked), min(asked.end_ms, final_ms)
             self._late_ms = late_from(work.calendar, work.base, newest_ms, due_ms)
         claim = self._claim(asked, page, checked)
-        self._edge, bars = Bars.concat([checked.bars, self._edge]).parted(claim.start_ms)
+        edge, bars = Bars.concat([checked.bars, self._edge]).parted(claim.start_ms)
+        # What is kept for the next page must not hold this one in memory.
+        self._edge = edge.oldest(len(edge))
         if len(page.bars):
-            self._before = Bars.concat([page.bars, self._edge])
+            before = Bars.concat([page.bars, self._edge])
+            self._before, self._forgets = before.oldest(_REMEMBERED), len(before) > _REMEMBERED
         quarantined = np.concatenate((self._slots_of(checked), self._quarantined))
         self._quarantined = quarantined[quarantined < claim.start_ms]
         if listed_ms is not None:

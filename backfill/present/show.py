@@ -104,7 +104,7 @@ def status(series: "list[SeriesStatus]", *, markdown: bool = False) -> None:
         out.print(line, markup=False)
 
 
-def _jumps(series: list[SeriesStatus]) -> list[str]:
+def _jumps(series: "list[SeriesStatus]") -> list[str]:
     """Say where closes jump as with a split that nobody lists, and what to do if there was one."""
     return [
         f"{one.symbol}: the closes jump on {day} as with a split of {ratio} that nobody lists; if "

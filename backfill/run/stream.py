@@ -25,6 +25,7 @@ from backfill.providers.base import Provider
 from backfill.run.listing import jumps_unexplained, settle
 from backfill.run.listings import Pages as ListPages
 from backfill.run.outcomes import Outcomes
+from backfill.run.room import ROOM, Room, Share, size_of
 from backfill.store import progress, universe
 from backfill.store.bars import Counts, write_chunks
 from backfill.store.derived import stored_bases
@@ -50,7 +51,8 @@ class Context:
     ``look_up`` asks the provider's reference about a symbol, at most once a run, and returns the
     symbol as it is known then; it is told since when the ticker is known to trade. ``lists`` are
     the pages that everybody's lists may still cost; ``listing`` is held while splits are listed
-    before their turn. ``writers`` bounds how many pages are written at once.
+    before their turn. ``room`` bounds the pages that are asked for and not written yet,
+    ``writers`` how many are written at once.
     """
 
     run_id: UUID
@@ -62,6 +64,7 @@ class Context:
     look_up: Callable[[Symbol, date | None], Awaitable[Symbol]]
     lists: ListPages
     listing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    room: Room = field(default_factory=lambda: Room(ROOM))
     writers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WRITERS))
 
 
@@ -222,9 +225,10 @@ class Stream:
         return replace(work, targets=tuple(targets))
 
     async def advance(self, queued: Callable[[], None]) -> None:
-        """Fetch the next page, and have it written once the page before is.
+        """Fetch the next page once there is room for it, and have it written behind the one before.
 
-        ``queued`` is called when the request queues for a slot.
+        ``queued`` is called when the request queues for a slot. Room is held until the page is
+        written; nothing else is waited for before that but the provider and the database.
 
         Raises
         ------
@@ -237,6 +241,18 @@ class Stream:
             await self._derive_stored()
             if not self._ranges:
                 return
+        share = await context.room.take(min(self._ranges[0].slots, context.rules.page_size))
+        try:
+            await self._fetch(queued, share)
+        except BaseException:
+            share.release()
+            raise
+        if not self._ranges:
+            await self.written()
+
+    async def _fetch(self, queued: Callable[[], None], share: Share) -> None:
+        """Fetch the next page into the share of room that it has, and begin to write it."""
+        context = self._context
         work, planned = self.work, self._ranges[0]
         symbol = work.asked_as(planned)
         if self._pages is None or self._request is None:
@@ -262,19 +278,20 @@ class Stream:
             await self._settle(self._pages, page)
         if self._outdated:
             log.info("page.asked_again", bars=len(page.bars))
+            share.release()
             return
         listed_ms = self._listed_ms(page)
         chunks = await context.client.apart(
             partial(self._pages.read, page, listed_ms, self._final_ms(page))
         )
+        share.shrink(size_of(chunks))
 
         async def given(_connection: Connection) -> list[Chunk]:
             return chunks
 
         self._writing = asyncio.create_task(self._write(given))
+        share.until_done(self._writing)
         self._follow(page, listed_ms)
-        if not self._ranges:
-            await self.written()
 
     async def written(self) -> None:
         """Wait until the last page is written; raises what went wrong with it."""

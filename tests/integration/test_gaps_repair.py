@@ -4,11 +4,11 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime
 
 import pytest
-from pydantic import SecretStr
 
 from backfill import api
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
+from backfill.environment import Secret
 from backfill.simulator import Simulator
 from tests.conftest import KEY, blocking, query, stored_bars
 from tests.integration.truth import asked
@@ -27,10 +27,10 @@ def simulator(simulate: Callable[..., Simulator]) -> Simulator:
 @pytest.fixture
 def settings(simulator: Simulator, database_url: str) -> api.Settings:
     return api.Settings(
-        DATABASE_URL=SecretStr(database_url),
-        BACKFILL_PROVIDER_URL=simulator.url,
-        MASSIVE_API_KEY=SecretStr(KEY),
-        BACKFILL_PLAN="unlimited",
+        database_url=Secret(database_url),
+        provider_url=simulator.url,
+        massive_key=Secret(KEY),
+        plan="unlimited",
     )
 
 

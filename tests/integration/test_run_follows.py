@@ -5,11 +5,11 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from backfill import api
 from backfill.core.timeframe import DAY_MS, Timeframe
 from backfill.core.when import Bound
+from backfill.environment import Secret
 from backfill.simulator import Action, Fault, Market, Simulator
 from tests.conftest import KEY, blocking, stored_bars
 from tests.integration.truth import asked, assert_same, midnight_ms, true_bars
@@ -29,10 +29,10 @@ def simulator(simulate: Callable[..., Simulator]) -> Simulator:
 @pytest.fixture
 def settings(simulator: Simulator, database_url: str) -> api.Settings:
     return api.Settings(
-        DATABASE_URL=SecretStr(database_url),
-        BACKFILL_PROVIDER_URL=simulator.url,
-        MASSIVE_API_KEY=SecretStr(KEY),
-        BACKFILL_PLAN="unlimited",
+        database_url=Secret(database_url),
+        provider_url=simulator.url,
+        massive_key=Secret(KEY),
+        plan="unlimited",
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backfill.core import paging
 from backfill.core.bars import Bars
 from backfill.core.checks import Reason
 from backfill.core.coverage import Span, Spans
@@ -245,6 +246,21 @@ def test_what_was_neither_asked_for_nor_in_the_page_before_is_still_rejected() -
     found = read_one(reader, page_of(stray, *NEWEST_FIRST[7:9]))
     assert rows_of(found.rejected) == rows_of(Bars.of([stray]))
     assert found.reasons == (Reason.outside_range,)
+
+
+def test_of_a_page_only_its_oldest_bars_are_kept_in_memory_and_all_of_it_is_known_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(paging, "_REMEMBERED", 3)
+    reader = days()
+    read_one(reader, page_of(*NEWEST_FIRST[:5]))
+    for kept in (reader._before, reader._edge):
+        assert len(kept) <= 3
+        assert kept.ts_ms.base is None, "a view holds the whole page"
+    again = read_one(reader, page_of(*NEWEST_FIRST[:7]))
+    assert (again.reasons, len(again.bars)) == ((), 2)
+    found = read_one(reader, page_of(NEWEST_FIRST[3], *NEWEST_FIRST[6:9]))
+    assert found.reasons == (Reason.outside_range,), "it doesn't reach back over the page before"
 
 
 def test_the_bar_at_the_edge_is_known_again_after_a_page_of_nothing_but_strays() -> None:
