@@ -14,15 +14,16 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 class _Option(TyperOption):
     def process_value(self, ctx: Any, value: Any) -> Any:
-        if value is None and not self.required:
-            unset = () if self.multiple else None
-            return self.callback(ctx, self, unset) if self.callback else unset
         wanted = self.type_descriptor.annotation
-        if type(value) is wanted:  # a text, or the default of ours
-            return value
-        if wanted == list[str] and isinstance(value, (list, tuple)):
-            return list(value)
-        return super().process_value(ctx, value)
+        if value is None and not self.required:
+            converted: Any = () if self.multiple else None
+        elif type(value) is wanted:  # a text, a flag, or a default of ours
+            converted = value
+        elif wanted == list[str] and isinstance(value, (list, tuple)):
+            converted = list(value)
+        else:
+            return super().process_value(ctx, value)
+        return self.callback(ctx, self, converted) if self.callback else converted
 
 
 def _quickened(params: list[Any]) -> list[Any]:
