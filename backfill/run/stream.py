@@ -173,7 +173,8 @@ class Stream:
         if base.key not in known:
             return Chunk(target.series, target.source, Bars.empty(), Spans()), Spans.of(span)
         slots, wanted = Spans.of(span), {target.series: (base, Spans.of(span))}
-        [stored] = (await stored_bases(connection, work.calendar, wanted, known)).values()
+        now = to_time(self._context.rules.now_ms)
+        [stored] = (await stored_bases(connection, work.calendar, wanted, known, now)).values()
         chunk, left = roll_up_stored(
             work.calendar,
             target.series,

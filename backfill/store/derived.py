@@ -18,7 +18,7 @@ from backfill.store.progress import Known
 from backfill.store.quarantine import rejected_ms
 from backfill.store.read import bars_of_each
 
-# What an answer had no bar for counts, whether it is to be asked for again by now or not.
+# By this clock all that an answer had no bar for counts, to be asked for again by now or not.
 _EVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
@@ -92,8 +92,12 @@ async def stored_bases(
     calendar: Calendar,
     wanted: Mapping[Series, tuple[Series, Spans]],
     known: Known,
+    now: datetime = _EVER,
 ) -> dict[Series, Base]:
-    """Return what is stored of the base of each series on the days that its spans touch."""
+    """Return what is stored of the base of each series on the days that its spans touch.
+
+    What was found empty and may be asked for again by ``now`` is not taken for empty.
+    """
     if not wanted:
         return {}
     days = calendar.grid(Timeframe.d1)
@@ -101,7 +105,7 @@ async def stored_bases(
     for base, spans in wanted.values():
         touched[base] = touched.get(base, Spans()) | Spans.union(map(days.widen, spans))
     bars = await bars_of_each(connection, touched)
-    empty = await known_empty(connection, list(touched), _EVER)
+    empty = await known_empty(connection, list(touched), now)
     hulls = {base: hull for base, spans in touched.items() if (hull := spans.hull) is not None}
     rejected = await rejected_ms(connection, hulls)
     return {
@@ -118,6 +122,6 @@ async def stored_bases(
 
 
 def _answered(empty: KnownEmpty) -> Spans:
-    """Return the slots of which an answer has said that there is no bar."""
+    """Return the slots of which an answer has said that there is no bar, and isn't asked again."""
     said = (spans for reason, spans in empty.held.items() if reason is not EmptyReason.quarantined)
-    return Spans.union(span for spans in (empty.settled, *said) for span in spans)
+    return Spans.union(span for spans in (empty.settled, *said) for span in spans) - empty.askable

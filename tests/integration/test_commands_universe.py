@@ -29,7 +29,7 @@ def test_migrate_tells_what_it_applied_and_a_second_time_nothing(
 
     assert (first.code, second.code) == (0, 0)
     assert len(first.json["applied"]) >= 1
-    assert first.json["applied"][0].endswith("_initial")
+    assert any(name.endswith("_initial") for name in first.json["applied"])
     assert second.json == {"applied": []}
     assert run("migrate").out == "the schema is up to date\n"
 
