@@ -32,8 +32,7 @@ demo: $(VENV)/installed ## Backfill a simulated market into a real Postgres, and
 	@$(BIN)/backfill demo
 
 test: $(VENV)/installed ## Run the tests
-	@$(PYTEST) $(PARALLEL) -m 'not soak and not timing'
-	@$(PYTEST) -m 'not soak and timing'
+	@$(PYTEST) $(PARALLEL) -m 'not soak'
 
 soak: $(VENV)/installed ## Run the slow tests
 	@$(PYTEST) $(PARALLEL) -m 'soak and not timing'

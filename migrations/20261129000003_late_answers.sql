@@ -40,7 +40,6 @@ BEGIN
 
     -- What the old rule closed too early, once: the empty end of each session of the last 30 days,
     -- and all that is empty in sessions that hold under a fifth of the bars of their neighbours.
-    CREATE TEMPORARY TABLE late_sessions ON COMMIT DROP AS
     WITH steps (timeframe, step) AS (
         VALUES ('m1'::timeframe, interval '1 minute'), ('m5', interval '5 minutes'),
             ('m15', interval '15 minutes'), ('m30', interval '30 minutes'),
@@ -77,7 +76,7 @@ BEGIN
             AND e.coverage @> m.opens_at
     ),
     counted AS (
-        SELECT s.symbol_id, s.timeframe, s.session, s.zone, s.hours,
+        SELECT s.symbol_id, s.timeframe, s.session, s.hours,
             extract(epoch FROM upper(s.hours) - lower(s.hours)) / extract(epoch FROM s.step)
                 AS slots,
             coalesce(
@@ -86,48 +85,52 @@ BEGIN
         FROM sessions AS s
         LEFT JOIN empty AS e
             ON e.symbol_id = s.symbol_id AND e.timeframe = s.timeframe AND e.slots && s.hours
-        GROUP BY s.symbol_id, s.timeframe, s.session, s.zone, s.hours, s.step
+        GROUP BY s.symbol_id, s.timeframe, s.session, s.hours, s.step
     ),
     numbered AS (
         SELECT c.*, 1 - c.empty / c.slots AS density,
             row_number() OVER (PARTITION BY c.symbol_id, c.timeframe ORDER BY c.session) AS number
         FROM counted AS c
+    ),
+    late_sessions AS (
+        SELECT n.symbol_id, n.timeframe, n.session, n.hours,
+            n.slots >= 20 AND n.density * 5 < near.median AND near.median * n.slots >= 20
+                AS suspect
+        FROM numbered AS n
+        LEFT JOIN LATERAL (
+            SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY o.density) AS median
+            FROM numbered AS o
+            WHERE n.empty * 5 > n.slots * 4
+                AND o.symbol_id = n.symbol_id AND o.timeframe = n.timeframe
+                AND o.number BETWEEN n.number - 10 AND n.number + 10 AND o.number <> n.number
+        ) AS near ON true
+        WHERE n.empty > 0
+    ),
+    late_slots AS (
+        SELECT k.symbol_id, k.timeframe, k.month, range_agg(r.slots * l.hours) AS slots
+        FROM late_sessions AS l
+        JOIN known_empty AS k
+            ON k.symbol_id = l.symbol_id AND k.timeframe = l.timeframe AND k.reason = 'no_trades'
+            AND k.month = date_trunc('month', l.session)::date
+        CROSS JOIN LATERAL unnest(k.slots) AS r (slots)
+        WHERE r.slots && l.hours
+            AND (
+                l.suspect
+                OR l.session >= current_date - 30
+                    AND r.slots @> upper(l.hours) - interval '1 microsecond'
+            )
+        GROUP BY k.symbol_id, k.timeframe, k.month
+    ),
+    opened AS (
+        UPDATE known_empty AS k
+        SET slots = k.slots - l.slots
+        FROM late_slots AS l
+        WHERE k.symbol_id = l.symbol_id AND k.timeframe = l.timeframe AND k.month = l.month
+            AND k.reason = 'no_trades'
     )
-    SELECT n.symbol_id, n.timeframe, n.session, n.zone, n.hours,
-        n.slots >= 20 AND n.density * 5 < near.median AND near.median * n.slots >= 20 AS suspect
-    FROM numbered AS n
-    LEFT JOIN LATERAL (
-        SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY o.density) AS median
-        FROM numbered AS o
-        WHERE n.empty * 5 > n.slots * 4
-            AND o.symbol_id = n.symbol_id AND o.timeframe = n.timeframe
-            AND o.number BETWEEN n.number - 10 AND n.number + 10 AND o.number <> n.number
-    ) AS near ON true
-    WHERE n.empty > 0;
-
-    CREATE TEMPORARY TABLE late_slots ON COMMIT DROP AS
-    SELECT k.symbol_id, k.timeframe, k.month, range_agg(r.slots * l.hours) AS slots
-    FROM late_sessions AS l
-    JOIN known_empty AS k
-        ON k.symbol_id = l.symbol_id AND k.timeframe = l.timeframe AND k.reason = 'no_trades'
-        AND k.month = date_trunc('month', l.session)::date
-    CROSS JOIN LATERAL unnest(k.slots) AS r (slots)
-    WHERE r.slots && l.hours
-        AND (
-            l.suspect
-            OR l.session >= current_date - 30
-                AND r.slots @> upper(l.hours) - interval '1 microsecond'
-        )
-    GROUP BY k.symbol_id, k.timeframe, k.month;
-
-    UPDATE known_empty AS k
-    SET slots = k.slots - l.slots
-    FROM late_slots AS l
-    WHERE k.symbol_id = l.symbol_id AND k.timeframe = l.timeframe AND k.month = l.month
-        AND k.reason = 'no_trades';
-    DELETE FROM known_empty WHERE isempty(slots);
     INSERT INTO known_empty (symbol_id, timeframe, month, reason, asked_on, slots, expires_at)
     SELECT symbol_id, timeframe, month, 'unconfirmed', current_date, slots, now()
     FROM late_slots;
+    DELETE FROM known_empty WHERE isempty(slots);
 END
 $$;

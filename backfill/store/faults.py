@@ -39,11 +39,15 @@ _PASSING: Final = (
     TimeoutError,
 )
 _LASTING: Final = (ssl.SSLCertVerificationError, asyncpg.ClientConfigurationError)
+_NO_TLS: Final = "rejected SSL upgrade"
+"""asyncpg 0.32's words for a server that has no TLS; the type is that of any lost connection."""
 
 
 def passes(error: BaseException) -> bool:
     """Whether what failed may well succeed in a moment."""
-    return isinstance(error, _PASSING) and not isinstance(error, _LASTING)
+    if isinstance(error, _LASTING) or _NO_TLS in str(error):
+        return False
+    return isinstance(error, _PASSING)
 
 
 def said(error: BaseException | None) -> str:

@@ -100,6 +100,7 @@ def table_of(run: Command, url: str) -> tuple[list[tuple[Any, ...]], list[tuple[
     return tables.bars(url), tables.claims(url)
 
 
+@pytest.mark.soak
 def test_pages_with_doubled_or_shuffled_bars_give_the_same_table(
     provider: Callable[..., Simulator], command: Callable[..., Command], database_url: str
 ) -> None:

@@ -74,6 +74,7 @@ def test_one_bar_of_an_ordinary_tuesday_is_one_gap_and_comes_back_as_it_was(
     assert len(simulator.calls) == calls + 1
 
 
+@pytest.mark.soak
 def test_series_that_share_their_sessions_have_each_their_own_gaps(
     backfill: Cli, database_url: str
 ) -> None:
@@ -97,7 +98,7 @@ def test_series_that_share_their_sessions_have_each_their_own_gaps(
 
 @pytest.mark.parametrize(
     "timeframe",
-    ["h4", "d1", *(pytest.param(one, marks=pytest.mark.soak) for one in ("h1", "w1"))],
+    ["d1", *(pytest.param(one, marks=pytest.mark.soak) for one in ("h1", "h4", "w1"))],
 )
 def test_head_middle_and_tail_are_found_and_repaired(
     backfill: Cli, database_url: str, timeframe: str

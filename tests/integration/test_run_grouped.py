@@ -252,6 +252,7 @@ def test_where_grouped_days_can_not_be_had_every_series_goes_the_usual_way(
     assert_whole(database_url, market, FIVE, date(2024, 11, 14))
 
 
+@pytest.mark.soak
 def test_a_run_that_is_cut_short_leaves_everybody_the_newest_session(
     market: Market, run: Incremental, load: Callable[..., None], database_url: str
 ) -> None:
@@ -273,6 +274,7 @@ def test_a_run_that_is_cut_short_leaves_everybody_the_newest_session(
     assert_whole(database_url, market, FIVE, day)
 
 
+@pytest.mark.soak
 def test_a_key_that_is_refused_ends_the_run(
     simulator: Simulator, run: Incremental, load: Callable[..., None]
 ) -> None:

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from datetime import date
 
+import pytest
+
 from backfill.core.timeframe import Timeframe
 from backfill.simulator import Action, Fault, Market, Simulator
 from tests.conftest import NOW, Cli, query, stored_bars
@@ -85,6 +87,7 @@ def test_with_one_call_for_each_that_is_fetched_every_series_has_its_newest_page
         assert_same([row for row in rows if row[0] >= true[0][0]], true, rolled_up=rolled_up)
 
 
+@pytest.mark.soak
 def test_a_run_that_resumes_serves_the_newest_data_of_the_others_before_the_past_of_one(
     simulate: Callable[..., Simulator],
     cli: Callable[..., Cli],

@@ -30,8 +30,6 @@ from tests.faults.proxy import Proxy
 if TYPE_CHECKING:
     from subprocess import Popen
 
-pytestmark = pytest.mark.timing
-
 LIMIT, WINDOW_S = 20, 3.0
 QUOTA: Final = "20/3s"
 
@@ -132,7 +130,8 @@ def test_two_runs_and_one_that_is_killed_never_exceed_the_quota_however_late_the
 def test_five_series_of_the_free_plan_are_complete_before_anything_waits_for_the_quota(
     strict: Simulator, cli: Callable[..., Cli]
 ) -> None:
-    process = run_of(cli(strict, BACKFILL_QUOTA="5/60s"), 0, 5, "--deadline", "20", "--json")
+    """What follows would wait: it ends with the last of the calls."""
+    process = run_of(cli(strict, BACKFILL_QUOTA="5/60s"), 0, 5, "--max-calls", "5", "--json")
     assert_ended_well(process)
     assert [call.kind for call in strict.calls] == ["bars"] * 5
 
@@ -160,6 +159,7 @@ def used(url: str, limit: int, window_s: float) -> float:
 
 
 @pytest.mark.soak
+@pytest.mark.timing
 @pytest.mark.parametrize("runs", [2, 4])
 def test_late_calls_of_several_runs_never_exceed_the_quota(
     runs: int,
@@ -186,6 +186,7 @@ def test_late_calls_of_several_runs_never_exceed_the_quota(
 
 
 @pytest.mark.soak
+@pytest.mark.timing
 def test_late_calls_of_two_clients_use_what_the_quota_promises(
     simulate: Callable[..., Simulator], database_url: str, proxy: Proxy
 ) -> None:
@@ -223,6 +224,7 @@ def test_late_calls_of_two_clients_use_what_the_quota_promises(
 
 
 @pytest.mark.soak
+@pytest.mark.timing
 def test_a_run_straight_after_another_keeps_within_the_windows_that_the_first_has_filled(
     strict: Simulator, cli: Callable[..., Cli]
 ) -> None:
@@ -233,6 +235,7 @@ def test_a_run_straight_after_another_keeps_within_the_windows_that_the_first_ha
 
 
 @pytest.mark.soak
+@pytest.mark.timing
 def test_three_calls_beside_a_bulk_reload_from_afar_are_done_within_two_windows(
     strict: Simulator, cli: Callable[..., Cli], database_url: str, proxy: Proxy
 ) -> None:

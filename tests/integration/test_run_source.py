@@ -183,6 +183,7 @@ def test_a_replacement_cut_between_pages_holds_the_new_source_alone_and_is_finis
     assert run(*hours, adjustment="split").json["calls"] == 0
 
 
+@pytest.mark.soak
 def test_a_series_of_another_source_costs_its_neighbours_of_the_same_request_nothing(
     market: Market, run: Run, database_url: str
 ) -> None:
@@ -204,6 +205,7 @@ def test_a_series_of_another_source_costs_its_neighbours_of_the_same_request_not
     assert (again.code, again.json["calls"]) == (0, 0)  # its coverage is as it was
 
 
+@pytest.mark.soak
 def test_a_plain_run_finishes_a_reload_that_reaches_deeper_than_it_would_itself(
     run: Run, database_url: str
 ) -> None:

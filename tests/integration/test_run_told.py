@@ -15,6 +15,7 @@ from backfill import api
 from backfill.settings import Settings
 from backfill.simulator import Action, Fault, Simulator
 from tests.conftest import NOW, Cli, Ended, blocking, query
+from tests.integration.store_kit import database_name
 
 AS_OF = ("--as-of", NOW.isoformat())
 HOSTILE = "50%\r\n::add-mask::x | <img src=y> [z](http://evil.test) `##[error]old` @you __b__"
@@ -193,10 +194,10 @@ def test_a_run_pings_at_its_start_and_again_by_how_it_ended(
 
 
 def test_a_run_that_cannot_begin_pings_the_fault_in_one_line(
-    simulate: Callable[..., Simulator], cli: Callable[..., Cli], watcher: Watcher
+    simulate: Callable[..., Simulator], cli: Callable[..., Cli], watcher: Watcher, empty_url: str
 ) -> None:
-    away = "postgresql://user:pass-word-of-it@127.0.0.1:1/bars"
-    run = cli(simulate(), BACKFILL_PING_URL=watcher.url, DATABASE_URL=away)
+    nowhere = empty_url.replace(database_name(empty_url), "nowhere")
+    run = cli(simulate(), BACKFILL_PING_URL=watcher.url, DATABASE_URL=nowhere)
     ended = run("run", "--symbol", "AAPL", *AS_OF)
     assert (ended.code, signals(watcher)) == (3, ["/start", "/fail"])
     [line] = [line for line in ended.err.splitlines() if line.startswith("backfill: ")]
