@@ -39,13 +39,21 @@ _PASSING: Final = (
     TimeoutError,
 )
 _LASTING: Final = (ssl.SSLCertVerificationError, asyncpg.ClientConfigurationError)
-_NO_TLS: Final = "rejected SSL upgrade"
-"""asyncpg 0.32's words for a server that has no TLS; the type is that of any lost connection."""
+_UNTOLD: Final = (ConnectionError, asyncpg.ProtocolViolationError)
+_SAID_TO_LAST: Final = (
+    "rejected SSL upgrade",  # asyncpg 0.32; the type is that of any lost connection
+    "does not exist",  # PgBouncer 1.18; the type is that of a pooler that is full
+    "no such database",
+    "password authentication failed",
+)
+"""Words of what no later try mends, where the error's type doesn't tell."""
 
 
 def passes(error: BaseException) -> bool:
     """Whether what failed may well succeed in a moment."""
-    if isinstance(error, _LASTING) or _NO_TLS in str(error):
+    if isinstance(error, _LASTING):
+        return False
+    if type(error) in _UNTOLD and any(words in str(error) for words in _SAID_TO_LAST):
         return False
     return isinstance(error, _PASSING)
 

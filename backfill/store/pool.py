@@ -11,13 +11,13 @@ import asyncpg
 import structlog
 import tenacity
 
-from backfill.errors import DatabaseError, UsageError
+from backfill.errors import DatabaseError
 from backfill.store.address import Address, read_url
 from backfill.store.faults import FAULTS, FULL, passes, said, unreachable
+from backfill.store.path import identifier, look, seen
 from backfill.store.session import (
     Connection,
     connected,
-    identifier,
     keep_as_it_is,
     opening,
     savepoint,
@@ -40,15 +40,6 @@ _ATTEMPTS: Final = 6
 _WAIT: Final = tenacity.wait_exponential_jitter(multiplier=0.25, max=5.0, jitter=0.25)
 _PROBE_S: Final = 2.0
 
-_SCHEMA: Final = """
-    SELECT EXISTS (
-        SELECT FROM pg_catalog.pg_namespace AS n
-        WHERE n.nspname = $1 AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
-    )
-"""
-# What is a statement that stands alone, unless a transaction says otherwise?
-_ISOLATION: Final = "SELECT pg_catalog.current_setting('default_transaction_isolation')"
-
 
 class Database:
     """A pool that works through a transaction-mode pooler.
@@ -62,6 +53,7 @@ class Database:
         self._pool = pool
         self._address = address
         self._turns = Turns(CONNECTIONS)
+        self._schemas: tuple[str, ...] = ()
         self._transaction_needed = True
         self._under_way: set[asyncio.Task[Any]] = set()
 
@@ -74,6 +66,8 @@ class Database:
         ------
         UsageError
             If it is no Postgres URL, or names a schema that isn't there.
+        SchemaMismatch
+            If somebody else's function stands in the schema of our tables, to be called for ours.
         LoginRefused
             If the server does not take the login.
         DatabaseError
@@ -102,6 +96,11 @@ class Database:
             yield database
         finally:
             await database._close()
+
+    @property
+    def schema(self) -> str:
+        """The schema of our tables, as SQL takes it."""
+        return identifier(self._schemas[0])
 
     async def run(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
         """Do work in one transaction and return its result.
@@ -135,7 +134,7 @@ class Database:
         """Run one statement that carries its values and return its only row, as text.
 
         It takes one round trip, where one with parameters takes two; three where only a transaction
-        can name the schema or the isolation.
+        can name the isolation. The statement names the schema of all that isn't PostgreSQL's own.
 
         Raises
         ------
@@ -165,7 +164,7 @@ class Database:
 
         async def work() -> None:
             async with self._lent() as connection:
-                begun = opening(connection, self._address.search_path)
+                begun = opening(connection, self._schemas)
                 try:
                     await connection.execute(f"{begun}{query};COMMIT")
                 except BaseException as error:
@@ -207,22 +206,17 @@ class Database:
             yield heard
 
     async def _reach(self) -> None:
-        """Open the first connection, and see that the schema is there that the URL names."""
+        """Open the first connection, and see which schemas to work in."""
+        named = self._address.search_path
         async with self._lent() as connection:
-            for name in self._address.search_path[:1]:
-                if name != "$user" and not await connection.fetchval(_SCHEMA, name):
-                    raise UsageError(
-                        f"DATABASE_URL names the schema {name}, which isn't there or isn't this "
-                        f"login's to use: CREATE SCHEMA {identifier(name)}"
-                    )
-            self._transaction_needed = bool(self._address.search_path) or (
-                await _copied(connection, _ISOLATION) != "read committed"
-            )
+            found = seen(await _copied(connection, look(named)), named)
+        self._schemas = found.schemas
+        self._transaction_needed = found.isolation != "read committed"
 
     async def _in_transaction(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
         async with self._lent() as connection:
             try:
-                await connection.execute(opening(connection, self._address.search_path))
+                await connection.execute(opening(connection, self._schemas))
                 result = await work(connection)
                 await connection.execute("COMMIT")
             except BaseException as error:

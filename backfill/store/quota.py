@@ -16,7 +16,7 @@ from backfill.store.pool import Database
 # Which of these calls may go, when the others should be asked for again, and what the clock says?
 _TAKE: Final = """
     SELECT granted, wait_us, at_us
-    FROM quota_take({provider}, {key}, {process}, {first}, {costs}, {limits}, {periods})
+    FROM {schema}.quota_take({provider}, {key}, {process}, {first}, {costs}, {limits}, {periods})
 """
 # Calls that were answered some time ago, and those of which nothing was written. The row is found
 # by its key; a second process waits for it and then works on what the first one left.
@@ -101,6 +101,7 @@ class DatabaseSlots:
         try:
             granted, wait_us, at_us = await self._database.row_at_once(
                 _TAKE.format(
+                    schema=self._database.schema,
                     **self._row,
                     **self._windows,
                     process=self._process,

@@ -23,6 +23,20 @@ def text(value: str) -> str:
     return f"E'{quoted}'" if "\\" in value else f"'{quoted}'"
 
 
+def texts(values: Iterable[str]) -> str:
+    """Return an array of strings.
+
+    >>> texts(["a", "it's"])
+    "ARRAY['a','it''s']::pg_catalog.text[]"
+
+    Raises
+    ------
+    ValueError
+        As `text` does.
+    """
+    return f"ARRAY[{','.join(map(text, values))}]::pg_catalog.text[]"
+
+
 def integers(values: Iterable[int], kind: str = "bigint") -> str:
     """Return an array of whole numbers of a type.
 

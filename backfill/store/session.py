@@ -11,6 +11,7 @@ import asyncpg
 from backfill.errors import UsageError
 from backfill.store.address import Address
 from backfill.store.faults import FAULTS, said
+from backfill.store.path import setting
 
 if TYPE_CHECKING:
     import asyncio
@@ -89,23 +90,12 @@ async def _first_that_will_do(*address: Any, **options: Any) -> asyncpg.Connecti
     return await asyncpg.connect(*address, **last)
 
 
-def opening(connection: Connection, search_path: Sequence[str]) -> str:
-    """Return the statements that begin a transaction, in one round trip.
-
-    ``search_path`` names its schemas; empty: as the server, the database or the role has it.
-    """
-    statements = _OPENING
+def opening(connection: Connection, schemas: Sequence[str]) -> str:
+    """Return the statements that begin a transaction in some schemas, in one round trip."""
+    statements = _OPENING + setting(schemas)
     if connection.get_server_version().major >= _HAS_TRANSACTION_TIMEOUT:
         statements += _OPENING_17
-    if search_path:
-        statements += f"SET LOCAL search_path = {', '.join(map(identifier, search_path))};"
     return statements
-
-
-def identifier(name: str) -> str:
-    """Return a name as SQL takes it."""
-    doubled = name.replace('"', '""')
-    return f'"{doubled}"'
 
 
 @asynccontextmanager

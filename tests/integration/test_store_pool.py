@@ -355,7 +355,7 @@ async def test_a_transaction_is_what_we_say_whatever_the_defaults_are(
 
     with capture_logs() as logs:
         async with Database.connect(f"{database_url}&schema=public") as database:
-            assert tuple(await database.run(slow)) == ("read committed", "public")
+            assert tuple(await database.run(slow)) == ("read committed", "public, pg_temp")
     assert logs == []
 
 
@@ -486,11 +486,13 @@ async def test_statements_that_carry_their_values_are_of_the_schema_and_isolatio
     shown = "current_setting('transaction_isolation')"
     async with Database.connect(f"{empty_url}&schema=market") as database:
         await database.execute_at_once(f"INSERT INTO t SELECT {shown}")
-        assert await database.row_at_once(f"SELECT x, {shown} FROM t") == ["read committed"] * 2
+        assert await database.row_at_once(f"SELECT x, {shown} FROM {database.schema}.t") == (
+            ["read committed"] * 2
+        )
         with pytest.raises(DatabaseError, match="does not exist"):
             await database.execute_at_once("INSERT INTO no_such_table SELECT 1")
         with pytest.raises(DatabaseError, match="does not exist"):
             await database.row_at_once("SELECT * FROM no_such_table")
-        assert await database.row_at_once("SELECT count(*) FROM t") == ["1"]
+        assert await database.row_at_once(f"SELECT count(*) FROM {database.schema}.t") == ["1"]
     async with Database.connect(empty_url) as database:
         assert await database.row_at_once(f"SELECT {shown}") == ["read committed"]

@@ -1,0 +1,194 @@
+"""Where a session finds what our SQL names: in PostgreSQL's own schema and in that of our tables.
+
+A function or operator of the same name in any other schema is out of reach. One that somebody else
+made in the very schema of our tables would still be called where its types fit better than those of
+PostgreSQL's own; nothing is done while there is one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from backfill.errors import SchemaMismatch, UsageError
+from backfill.store import quote
+
+_HELD: Final = ("backfill_migrations", "symbols", "ohlc_bars")
+# Under the path that the session has or the URL names: which of its schemas hold our tables, or
+# where there are none, which comes first; is the first one named there; which isolation is the
+# default; what of somebody else's stands in those schemas under the name, but with other arguments,
+# of a function or operator of PostgreSQL's own. It runs before any path is set, so it names the
+# schema of all it calls.
+_LOOK: Final = """
+    WITH path AS (
+        SELECT
+            p.place,
+            CASE WHEN p.name OPERATOR(pg_catalog.=) '$user'::pg_catalog.text
+                THEN CURRENT_USER::pg_catalog.text ELSE p.name END AS name
+        FROM pg_catalog.unnest({path}) WITH ORDINALITY AS p (name, place)
+    ),
+    usable AS (
+        SELECT p.place, n.oid, n.nspname
+        FROM path AS p
+        JOIN pg_catalog.pg_namespace AS n
+            ON n.nspname::pg_catalog.text OPERATOR(pg_catalog.=) p.name
+        WHERE pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+            AND n.nspname::pg_catalog.text OPERATOR(pg_catalog.<>) 'pg_catalog'::pg_catalog.text
+    ),
+    ledger AS (
+        SELECT u.place
+        FROM usable AS u
+        JOIN pg_catalog.pg_class AS c ON c.relnamespace OPERATOR(pg_catalog.=) u.oid
+        WHERE c.relname OPERATOR(pg_catalog.=) 'backfill_migrations'::pg_catalog.name
+        ORDER BY u.place LIMIT 1
+    ),
+    tables AS (
+        SELECT DISTINCT ON (c.relname) c.relname, c.relowner, u.place
+        FROM ledger AS l
+        CROSS JOIN usable AS u
+        JOIN pg_catalog.pg_class AS c ON c.relnamespace OPERATOR(pg_catalog.=) u.oid
+        WHERE c.relname::pg_catalog.text OPERATOR(pg_catalog.=) ANY ({held})
+        ORDER BY c.relname, u.place OPERATOR(pg_catalog.=) l.place DESC, u.place
+    ),
+    ours AS (
+        SELECT u.place OPERATOR(pg_catalog.=) l.place AS holds_ledger, u.*
+        FROM usable AS u
+        JOIN ledger AS l ON EXISTS (
+            SELECT FROM tables AS t WHERE t.place OPERATOR(pg_catalog.=) u.place
+        )
+        UNION ALL
+        SELECT true, u.*
+        FROM usable AS u
+        WHERE NOT EXISTS (SELECT FROM ledger)
+            AND u.place OPERATOR(pg_catalog.=) (SELECT pg_catalog.min(f.place) FROM usable AS f)
+    ),
+    trusted AS (
+        SELECT r.oid FROM pg_catalog.pg_roles AS r
+        WHERE r.rolsuper OR r.rolname OPERATOR(pg_catalog.=) CURRENT_USER
+        UNION ALL SELECT t.relowner FROM tables AS t
+        UNION ALL
+        SELECT d.datdba FROM pg_catalog.pg_database AS d
+        WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
+    ),
+    shadows AS (
+        SELECT pg_catalog.format('%s of %s', p.oid::pg_catalog.regprocedure, r.rolname) AS told
+        FROM ours AS o
+        JOIN pg_catalog.pg_proc AS p ON p.pronamespace OPERATOR(pg_catalog.=) o.oid
+        JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) p.proowner
+        WHERE EXISTS (
+                SELECT FROM pg_catalog.pg_proc AS s
+                WHERE s.pronamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace
+                    AND s.proname OPERATOR(pg_catalog.=) p.proname
+            )
+            AND NOT EXISTS (
+                SELECT FROM pg_catalog.pg_proc AS s
+                WHERE s.pronamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace
+                    AND s.proname OPERATOR(pg_catalog.=) p.proname
+                    AND s.proargtypes OPERATOR(pg_catalog.=) p.proargtypes
+            )
+            AND NOT EXISTS (
+                SELECT FROM trusted AS t WHERE t.oid OPERATOR(pg_catalog.=) p.proowner
+            )
+        UNION ALL
+        SELECT pg_catalog.format('%s of %s', p.oid::pg_catalog.regoperator, r.rolname)
+        FROM ours AS o
+        JOIN pg_catalog.pg_operator AS p ON p.oprnamespace OPERATOR(pg_catalog.=) o.oid
+        JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) p.oprowner
+        WHERE EXISTS (
+                SELECT FROM pg_catalog.pg_operator AS s
+                WHERE s.oprnamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace
+                    AND s.oprname OPERATOR(pg_catalog.=) p.oprname
+            )
+            AND NOT EXISTS (
+                SELECT FROM pg_catalog.pg_operator AS s
+                WHERE s.oprnamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace
+                    AND s.oprname OPERATOR(pg_catalog.=) p.oprname
+                    AND s.oprleft OPERATOR(pg_catalog.=) p.oprleft
+                    AND s.oprright OPERATOR(pg_catalog.=) p.oprright
+            )
+            AND NOT EXISTS (
+                SELECT FROM trusted AS t WHERE t.oid OPERATOR(pg_catalog.=) p.oprowner
+            )
+    )
+    SELECT
+        pg_catalog.current_setting('default_transaction_isolation'),
+        (
+            SELECT pg_catalog.string_agg(
+                pg_catalog.encode(pg_catalog.convert_to(o.nspname::pg_catalog.text, 'UTF8'), 'hex'),
+                ','::pg_catalog.text ORDER BY o.holds_ledger DESC, o.place
+            )
+            FROM ours AS o
+        ),
+        (
+            SELECT pg_catalog.count(*) FROM usable AS u
+            WHERE u.place OPERATOR(pg_catalog.=) 1::pg_catalog.int8
+        ),
+        (
+            SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.min(s.told), 'UTF8'), 'hex')
+            FROM shadows AS s
+        )
+"""
+_NULL: Final = "\\N"  # as COPY writes it
+_SESSIONS_OWN: Final = "pg_catalog.current_schemas(false)::pg_catalog.text[]"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a session is like before we set anything.
+
+    ``schemas`` are those that hold our tables, the one of the ledger of migrations first (more than
+    one only where tables were adopted from others); where no table is, the one to make them in.
+    ``isolation`` is that of a statement that stands alone.
+    """
+
+    schemas: tuple[str, ...]
+    isolation: str
+
+
+def look(named: Sequence[str]) -> str:
+    """Return the query for what a session is like; ``named`` is the URL's path, if it has one."""
+    return _LOOK.format(
+        path=quote.texts(named) if named else _SESSIONS_OWN, held=quote.texts(_HELD)
+    )
+
+
+def seen(row: str, named: Sequence[str]) -> Surroundings:
+    """Return what `look` has found, from its only row as COPY writes it.
+
+    Raises
+    ------
+    UsageError
+        If the URL names a schema that isn't there, or isn't this login's to use.
+    SchemaMismatch
+        If somebody else's function or operator would be called instead of PostgreSQL's own.
+    """
+    isolation, schemas, first, shadow = row.split("\t")
+    if named and named[0] != "$user" and first == "0":
+        raise UsageError(
+            f"DATABASE_URL names the schema {named[0]}, which isn't there or isn't this login's to "
+            f"use: CREATE SCHEMA {identifier(named[0])}"
+        )
+    names = () if schemas == _NULL else tuple(map(_text, schemas.split(",")))
+    if shadow != _NULL:
+        raise SchemaMismatch(
+            f"{_text(shadow)} would be called instead of PostgreSQL's own: drop it, and revoke "
+            f"CREATE on the schema {', '.join(names)} from whoever may not change our tables"
+        )
+    return Surroundings(names, isolation)
+
+
+def setting(schemas: Sequence[str]) -> str:
+    """Return the statement that sets the path for a transaction.
+
+    PostgreSQL's own schema goes first unless it is named; tables of the session go last.
+    """
+    return f"SET LOCAL search_path = {', '.join([*map(identifier, schemas), 'pg_temp'])};"
+
+
+def identifier(name: str) -> str:
+    """Return a name as SQL takes it."""
+    doubled = name.replace('"', '""')
+    return f'"{doubled}"'
+
+
+def _text(digits: str) -> str:
+    return bytes.fromhex(digits).decode()
