@@ -22,6 +22,7 @@ from backfill.store.migrate import migrate
 from backfill.store.pool import Database
 from backfill.store.sessions import load_calendar
 from tests import hosts
+from tests.forked import Forks
 
 _T = TypeVar("_T")
 
@@ -34,6 +35,11 @@ KEY = "sim-key"
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option by which the tests of faults write down what they see."""
     parser.addoption("--reliability", metavar="PATH", help="write what faults did to this page")
+
+
+def pytest_unconfigure() -> None:
+    """End what commands were forked from."""
+    FORKS.close()
 
 
 @pytest.fixture(scope="session")
@@ -152,6 +158,9 @@ _NOT_INHERITED = {
     *("MASSIVE_URL", "MASSIVE_PLAN", "MASSIVE_QUOTA"),
     "PYTHONDONTWRITEBYTECODE",  # compiling anew takes an eighth of a command's time
 }
+_READ_LATE = ("DATABASE_URL", "MASSIVE_", "POLYGON_", "BACKFILL_", "GITHUB_")
+"""How the names begin of what a command reads by itself, no library or interpreter before it."""
+FORKS = Forks()
 
 
 @dataclass(frozen=True)
@@ -181,24 +190,29 @@ class Cli:
 
     def __call__(self, *arguments: str, timeout: float = 120, **environment: str) -> Ended:
         """Run a command to its end."""
+        if all(name.startswith(_READ_LATE) for name in self.environment | environment):
+            return Ended(*FORKS.run(list(arguments), self._whole(environment), timeout))
         process = self.start(*arguments, **environment)
         out, err = process.communicate(timeout=timeout)
         return Ended(process.returncode, out, err)
 
     def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
         """Start a command."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "backfill", *arguments],
+            env=self._whole(environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def _whole(self, environment: dict[str, str]) -> dict[str, str]:
         inherited = {
             name: value
             for name, value in os.environ.items()
             if not name.startswith("BACKFILL_") and name not in _NOT_INHERITED
         }
-        return subprocess.Popen(
-            [sys.executable, "-m", "backfill", *arguments],
-            env=inherited | self.environment | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return inherited | self.environment | environment
 
 
 @pytest.fixture

@@ -1,0 +1,150 @@
+"""Commands from a process that has imported what they import: most of what a short one costs.
+
+Each command is a process of its own, forked from one that has done nothing yet; it reads its
+arguments and environment and ends as ``python -m backfill`` does. As a script this module is that
+process: one line of JSON asks for a command, one line with its exit code answers.
+"""
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Lock, Timer
+from typing import Any, NoReturn
+
+_SCRIPT = Path(__file__).resolve()
+_IMPORTED = (
+    "backfill.cli.commands",
+    "backfill.cli.main",
+    "backfill.run.execution",
+    "backfill.store.embedded",
+    "pydantic.type_adapter",
+    "typer._adapters",
+)
+"""What most commands import."""
+
+
+class Forks:
+    """Processes that wait for a command to run, as many as commands ran at once."""
+
+    def __init__(self) -> None:
+        self._idle: list[subprocess.Popen[str]] = []
+        self._lock = Lock()
+
+    def run(
+        self, arguments: list[str], environment: dict[str, str], timeout: float
+    ) -> tuple[int, str, str]:
+        """Run a command to its end; return its exit code and what it printed.
+
+        Raises
+        ------
+        subprocess.TimeoutExpired
+            If it takes longer; then it is killed.
+        """
+        process = self._taken()
+        with TemporaryDirectory(prefix="backfill-command-") as folder:
+            out, err = Path(folder, "out"), Path(folder, "err")
+            asked = {
+                "arguments": arguments,
+                "environment": environment,
+                "folder": str(Path.cwd()),
+                "out": str(out),
+                "err": str(err),
+            }
+            killer = Timer(timeout, _kill, (process,))
+            killer.start()
+            try:
+                assert process.stdin is not None
+                assert process.stdout is not None
+                process.stdin.write(json.dumps(asked) + "\n")
+                process.stdin.flush()
+                answer = process.stdout.readline()
+            finally:
+                killer.cancel()
+            if not answer:
+                raise subprocess.TimeoutExpired(
+                    arguments, timeout, out.read_text(), err.read_text()
+                )
+            with self._lock:
+                self._idle.append(process)
+            return int(answer), out.read_text(encoding="utf-8"), err.read_text(encoding="utf-8")
+
+    def close(self) -> None:
+        """End the processes; none is at work."""
+        for process in self._idle:
+            process.communicate()
+
+    def _taken(self) -> "subprocess.Popen[str]":
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        return subprocess.Popen(
+            [sys.executable, str(_SCRIPT)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            text=True,
+        )
+
+
+def _kill(process: "subprocess.Popen[str]") -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _serve() -> None:
+    """Fork for each line; a fork returns, as the process that was asked for."""
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            _become(json.loads(line))
+            return
+        _, status = os.waitpid(child, 0)
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        sys.stdout.flush()
+    os._exit(0)
+
+
+def _become(asked: dict[str, Any]) -> None:
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    for number, path in ((1, asked["out"]), (2, asked["err"])):
+        os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), number)
+    os.chdir(asked["folder"])
+    os.environ.clear()
+    os.environ.update(asked["environment"])
+    sys.argv = ["backfill", *asked["arguments"]]
+
+
+def _end() -> NoReturn:
+    """Run the command and end as an interpreter does, but for freeing what is freed anyhow."""
+    code: object = 0
+    try:
+        runpy.run_module("backfill", run_name="__main__", alter_sys=True)
+    except SystemExit as error:
+        code = error.code
+    except Exception:  # noqa: BLE001 - the top of the process
+        traceback.print_exc()
+        code = 1
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
+
+
+if __name__ == "__main__":
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    for name in _IMPORTED:
+        importlib.import_module(name)
+    gc.freeze()
+    _serve()
+    _end()
