@@ -244,8 +244,9 @@ class _Pages:
     def earliest(self, planned: PlannedRange) -> int:
         """How far back a request may begin that takes as many pages as it does, in epoch ms."""
         most = planned.calls_max * self._capacity - 1
-        first = max(0, self._all.index_from(planned.span.end_ms) - most)
-        return self._all.start_of(first)
+        first = self._all.index_from(planned.span.end_ms) - most
+        # The first bucket may begin before the calendar does, as a month before its first session.
+        return self._all.start_of(first) if first > 0 else self.grid.start_of(0)
 
     def request_for(self, holes: tuple[Span, ...]) -> PlannedRange:
         hull = (holes[0].start_ms, holes[-1].end_ms)
