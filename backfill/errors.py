@@ -11,7 +11,8 @@
     │   │   └── SchemaMismatch
     │   ├── Unauthorised
     │   ├── ClockAhead
-    │   └── ProviderDown
+    │   ├── ProviderDown
+    │   └── Unforeseen             a fault of backfill's own
     ├── SeriesError                exit 1   ends one series, never the others
     │   ├── UnknownSymbol
     │   ├── NotEntitled
@@ -85,6 +86,20 @@ class ClockAhead(SharedFault):
 
 class ProviderDown(SharedFault):
     """The provider answers nobody: the breaker is open."""
+
+
+class Unforeseen(SharedFault):
+    """An error that nobody meant to raise: a fault of backfill's own."""
+
+    @classmethod
+    def of(cls, error: BaseException) -> "Unforeseen":
+        """Return what to tell of an error; of a group the first of it."""
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        return cls(
+            f"a fault of backfill's own ({type(error).__name__}: {error}); what is stored stays, "
+            "and the next run goes on from there; please report it with the traceback"
+        )
 
 
 class SeriesError(BackfillError):

@@ -123,6 +123,14 @@ def configure(log_format: str | None, secrets: Iterable[str]) -> Redactor:
     return redactor
 
 
+def redacted(text: str) -> str:
+    """Blot out of a text what the logs blot out, once they are set up."""
+    for processor in structlog.get_config()["processors"]:
+        if isinstance(processor, Redactor):
+            return processor.text(text)
+    return text
+
+
 class _Console(structlog.dev.ConsoleRenderer):
     def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> str:
         return lines(super().__call__(logger, method, event))

@@ -74,7 +74,6 @@ def repair(
     return _supervised(
         settings,
         lambda stop, watch: repair_reported(
-            settings,
             audit.repair(settings, as_of, scope, verify_calls=verify_calls, stop=stop, watch=watch),
         ),
     )

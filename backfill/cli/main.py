@@ -75,7 +75,11 @@ def main() -> NoReturn:
     # numpy's linear algebra, of which nothing is used, would start a thread for each core.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     settle_colours(os.environ, terminal=sys.stdout.isatty())
-    sys.exit(_exit_code())
+    try:
+        code = _exit_code()
+    except Exception as error:  # noqa: BLE001 - the top of the command
+        code = _confess(error)
+    sys.exit(code)
 
 
 def settle_colours(environ: MutableMapping[str, str], *, terminal: bool) -> None:
@@ -576,9 +580,24 @@ def _exit_code() -> int:
     return code if isinstance(code, int) else 0
 
 
+def _confess(error: Exception) -> int:
+    """Log what nobody foresaw, with its traceback; say in one line what it means."""
+    import structlog
+
+    from backfill import log
+    from backfill.errors import Unforeseen
+
+    if not structlog.is_configured():
+        log.configure(None, ())
+    structlog.get_logger().error("command.failed", exc_info=error)
+    return _refuse(str(Unforeseen.of(error)), Unforeseen.exit_code)
+
+
 def _refuse(message: str, code: int) -> int:
+    from backfill import log
     from backfill.notify import github
 
+    message = log.redacted(message)
     _tell(message)
     github.fault(message, code)
     return code

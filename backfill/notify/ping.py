@@ -27,14 +27,11 @@ async def ping(url: str, signal: Signal, body: str = "") -> None:
     ``body`` is what people are shown there, cut at 100 kB. The URL is a secret: no warning holds
     it.
     """
-    there = URL(url)
-    if signal != "success":
-        there = there.with_path(f"{there.path.rstrip('/')}/{signal}", keep_query=True)
     told = ""
     for _ in range(_ATTEMPTS):
         try:
-            status = await _post(there, body.encode()[:_MOST_BYTES])
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            status = await _post(_address(url, signal), body.encode(errors="replace"))
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             told = type(error).__name__
         else:
             if status < 300:
@@ -43,13 +40,20 @@ async def ping(url: str, signal: Signal, body: str = "") -> None:
     log.warning("ping.failed", signal=signal, error=told)
 
 
+def _address(url: str, signal: Signal) -> URL:
+    there = URL(url)
+    if signal == "success":
+        return there
+    return there.with_path(f"{there.path.rstrip('/')}/{signal}", keep_query=True)
+
+
 async def _post(url: URL, body: bytes) -> int:
     async with (
         asyncio.timeout(_ATTEMPT_S),
         aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
         session.post(
             url,
-            data=body,
+            data=body[:_MOST_BYTES],
             headers={"Content-Type": "text/plain; charset=utf-8"},
             allow_redirects=False,
         ) as answer,

@@ -6,7 +6,6 @@ Only the command does this. None of it changes how a run ends.
 import asyncio
 import json
 from collections.abc import Awaitable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from backfill.errors import BackfillError
@@ -23,10 +22,9 @@ _MOST_CHARACTERS: Final = 100_000
 
 async def reported(settings: Settings, running: Awaitable[Summary]) -> Summary:
     """Await a run, and tell of its start and of how it ended, also by an error."""
-    redactor = Redactor(settings.secrets())
     if settings.ping_url is None:
         summary = await running
-        github.report(_redacted(summary, redactor))
+        github.report(summary)
         return summary
     # It loads the HTTP client, which a run that has nothing to fetch and nobody to tell needs not.
     from backfill.notify.ping import Signal, ping
@@ -37,11 +35,10 @@ async def reported(settings: Settings, running: Awaitable[Summary]) -> Summary:
     body = "the run ended by an error that it doesn't know"
     try:
         summary = await running
-        told = _redacted(summary, redactor)
-        github.report(told)
-        signal, body = "success" if is_success(summary) else "fail", _body(told)
+        github.report(summary)
+        signal, body = "success" if is_success(summary) else "fail", _body(summary)
     except BackfillError as error:
-        body = redactor.text(str(error))
+        body = Redactor(settings.secrets()).text(str(error))
         raise
     finally:
         await start  # a start that is heard after the end would open another run
@@ -49,11 +46,11 @@ async def reported(settings: Settings, running: Awaitable[Summary]) -> Summary:
     return summary
 
 
-async def repair_reported(settings: Settings, running: "Awaitable[Repair]") -> "Repair":
+async def repair_reported(running: "Awaitable[Repair]") -> "Repair":
     """Await a repair, and tell GitHub of its run, if there was something to ask for."""
     done = await running
     if done.summary is not None:
-        github.report(_redacted(done.summary, Redactor(settings.secrets())))
+        github.report(done.summary)
     return done
 
 
@@ -71,16 +68,6 @@ def is_success(summary: Summary) -> bool:
 def _body(summary: Summary) -> str:
     """Return the summary as JSON, with as many of its failures as a ping may carry."""
     values = summary.as_dict() | {"error": summary.error}
-    while len(text := json.dumps(values)) > _MOST_CHARACTERS:
+    while len(text := json.dumps(values)) > _MOST_CHARACTERS and values["failures"]:
         values["failures"] = values["failures"][: len(values["failures"]) // 2]
     return text
-
-
-def _redacted(summary: Summary, redactor: Redactor) -> Summary:
-    return replace(
-        summary,
-        error=summary.error and redactor.text(summary.error),
-        failures=[
-            replace(failure, message=redactor.text(failure.message)) for failure in summary.failures
-        ],
-    )

@@ -149,7 +149,7 @@ def adoption(planned: "Adoption") -> None:
     out = console()
     out.print("Every row stays. To do:")
     for step in planned.steps:
-        out.print(f"  {step}", markup=False)
+        out.print(f"  {step}")
 
 
 def adopted(result: "Adopted") -> None:

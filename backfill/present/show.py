@@ -93,7 +93,7 @@ def status(series: "list[SeriesStatus]", *, markdown: bool = False) -> None:
     judged = f"{len(series)} series, {stale} stale" if stale else f"{len(series)} series, all fresh"
     if markdown:
         page = [*md.head(*_STATUS), *(md.row(*map(md.text, _cells(one))) for one in series)]
-        out.print("\n".join([*page, "", judged, *_jumps(series)]), markup=False)
+        out.print("\n".join([*page, "", judged, *_jumps(series)]))
         return
     table = table_of(*_STATUS)
     for one in series:
@@ -101,7 +101,7 @@ def status(series: "list[SeriesStatus]", *, markdown: bool = False) -> None:
     out.print(table)
     out.print(judged)
     for line in _jumps(series):
-        out.print(line, markup=False)
+        out.print(line)
 
 
 def _jumps(series: "list[SeriesStatus]") -> list[str]:

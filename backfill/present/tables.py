@@ -33,18 +33,18 @@ _NUMBERS: Final = {
 
 def console() -> "Console":
     """Return the console of stdout."""
-    from rich.console import Console
+    from backfill.present.terminal import PlainConsole
 
     # A file or a pipe has no width to cut a table to.
     width = None if sys.stdout.isatty() else _UNBOUNDED
-    return Console(highlight=False, soft_wrap=True, width=width)
+    return PlainConsole(soft_wrap=True, width=width)
 
 
 def table_of(*columns: str) -> "Table":
     """Return a table without lines; numbers stand to the right, reasons may be wrapped."""
-    from rich.table import Table
+    from backfill.present.terminal import PlainTable
 
-    made = Table(box=None, pad_edge=False, header_style="dim")
+    made = PlainTable(box=None, pad_edge=False, header_style="dim")
     for column in columns:
         numeric = column in _NUMBERS
         made.add_column(column, justify="right" if numeric else "left", no_wrap=column != "why")

@@ -6,19 +6,30 @@ What fetches is imported once something is due: most runs of a cron job find not
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from uuid import UUID, uuid4
 
 import structlog
 
+from backfill.core.plain import one_line
 from backfill.core.planning import calls_saved
 from backfill.core.when import checked_clock
 from backfill.core.work import Rules
-from backfill.errors import DatabaseError, LimitReached, UnknownSymbol, UsageError
+from backfill.errors import (
+    DatabaseError,
+    Interrupted,
+    LimitReached,
+    SharedFault,
+    Stopped,
+    Unforeseen,
+    UnknownSymbol,
+    UsageError,
+)
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Tally
+from backfill.log import Redactor
 from backfill.run.connect import open_database
 from backfill.run.job import Job
 from backfill.run.outcomes import Outcomes, Plan, Summary
@@ -138,13 +149,18 @@ class _Run:
                 prepare(self._database, settings, job, rules, today, register=True)
             )
             await runs.start_run(self._database, self._id, str(job.mode), settings.provider.name)
-            outcomes = Outcomes(prepared.series)
-            plan = _plan(prepared, rules, settings)
-            log.info("plan.ready", **plan.totals())
-            if watch is not None:
-                watch(Running(plan, self._tally, outcomes))
-            began = time.monotonic()
-            await self._fetch(prepared, rules, outcomes)
+            outcomes, began = Outcomes(prepared.series), time.monotonic()
+            try:
+                plan = _plan(prepared, rules, settings)
+                log.info("plan.ready", **plan.totals())
+                if watch is not None:
+                    watch(Running(plan, self._tally, outcomes))
+                await self._fetch(prepared, rules, outcomes)
+            except BaseException as error:
+                # Whatever it is, the ledger's row gets its end and no lease is left.
+                _note_end(outcomes, error)
+                await self._finish(outcomes, time.monotonic() - began)
+                raise
             return await self._finish(outcomes, time.monotonic() - began)
 
     async def _fetch(self, prepared: Prepared, rules: Rules, outcomes: Outcomes) -> None:
@@ -176,10 +192,16 @@ class _Run:
 
     async def _finish(self, outcomes: Outcomes, duration_s: float) -> Summary:
         """Write the ledger, give up every lease, and leave nothing of tickers that don't exist."""
+        redactor = Redactor(self._settings.secrets())
 
         def summarised() -> Summary:
             return outcomes.summary(
-                self._id, str(self._job.mode), self._settings.provider.name, self._tally, duration_s
+                self._id,
+                str(self._job.mode),
+                self._settings.provider.name,
+                self._tally,
+                duration_s,
+                told=lambda message: one_line(redactor.text(message)),
             )
 
         unknown = [
@@ -203,8 +225,28 @@ class _Run:
             fault = error if isinstance(error, DatabaseError) else DatabaseError("no answer")
             outcomes.fault = outcomes.fault or fault
             summary = summarised()
+            await self._give_up()
         log.info("run.finished", **summary.as_dict(), error=summary.error)
         return summary
+
+    async def _give_up(self) -> None:
+        """Give the leases up without a row in the ledger, which it refused."""
+        with suppress(DatabaseError, TimeoutError):
+            async with asyncio.timeout(_FINISH_S):
+                await self._database.run(lambda one: progress.release(one, self._id))
+
+
+def _note_end(outcomes: Outcomes, error: BaseException) -> None:
+    """Note what ended a run from outside of its plan."""
+    match error:
+        case SharedFault():
+            outcomes.fault = error
+        case Stopped():
+            outcomes.stopped = error
+        case Exception():
+            outcomes.fault = Unforeseen.of(error)
+        case _:
+            outcomes.stopped = Interrupted("cancelled")
 
 
 def check(job: Job) -> None:

@@ -1,6 +1,6 @@
 """The result of a run: the summary, its status and its exit code."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Self
@@ -258,9 +258,20 @@ class Outcomes:
         self.rejected[series] = self.rejected.get(series, 0) + bars
 
     def summary(
-        self, run_id: UUID, mode: str, provider: str, tally: Tally, duration_s: float
+        self,
+        run_id: UUID,
+        mode: str,
+        provider: str,
+        tally: Tally,
+        duration_s: float,
+        *,
+        told: Callable[[str], str],
     ) -> Summary:
-        """Return the summary of the run as it ended."""
+        """Return the summary of the run as it ended.
+
+        ``told`` makes a message fit to leave: whoever reads the summary prints, stores or sends it
+        as it is.
+        """
         counts = self._series_counts(self.series)
         exit_code = self._exit_code(tally)
         error = self.fault or self.stopped
@@ -277,15 +288,15 @@ class Outcomes:
             duration_s=round(duration_s, 3),
             series=counts,
             bars=self.bars,
-            failures=self._failures(),
+            failures=self._failures(told),
             timeframes=self._timeframes(),
-            error=str(error) if error else None,
+            error=told(str(error)) if error else None,
             rate_limited_by_others=tally.rate_limited_by_others,
         )
 
-    def _failures(self) -> list[Failure]:
+    def _failures(self, told: Callable[[str], str]) -> list[Failure]:
         failures = [
-            Failure(series.symbol.ticker, str(series.timeframe), error.outcome, str(error))
+            Failure(series.symbol.ticker, str(series.timeframe), error.outcome, told(str(error)))
             for series, error in self.failed.items()
         ]
         failures += [

@@ -1,0 +1,143 @@
+"""Whatever ends a run: the ledger's row gets its end, no lease is left, no text does harm."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any, Final
+
+import pytest
+
+from backfill import api, log
+from backfill.cli import main
+from backfill.present.tables import console, table_of
+from backfill.providers.massive import Massive
+from backfill.simulator import Action, Fault, Simulator
+from tests.conftest import KEY, NOW, Cli, query
+from tests.integration.store_kit import until
+from tests.integration.test_run_hosts import JOB, settings_of
+
+HOSTILE: Final = "[/] [link=x]y[/link] :smile: \x1b[31mred \x00 end"
+AS_OF: Final = ("--as-of", NOW.isoformat())
+
+
+async def ends_of(url: str) -> tuple[list[tuple[Any, ...]], int]:
+    """The runs in the ledger, and how many leases are held."""
+    runs = "SELECT status, exit_code, error FROM backfill_runs ORDER BY started_at"
+    leases = "SELECT count(*) FROM backfill_progress WHERE claimed_until > now()"
+    rows = await asyncio.to_thread(query, url, runs)
+    [[held]] = await asyncio.to_thread(query, url, leases)
+    return [tuple(row) for row in rows], held
+
+
+async def test_an_error_that_nobody_foresaw_ends_the_row_and_the_leases(
+    simulate: Callable[..., Simulator], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulator = simulate()
+    settings = settings_of(database_url, simulator)
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError(f"boom {KEY} {HOSTILE}")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Massive, "read_bars", broken)
+        with pytest.raises(BaseException, match=r"boom|unhandled errors"):
+            await api.run(settings, JOB)
+    [(status, code, error)], held = await ends_of(database_url)
+    assert (status, code, held) == ("failed", 3, 0)
+    assert "a fault of backfill's own (RuntimeError: boom *** [/]" in error
+    assert (await api.run(settings, JOB)).exit_code == 0
+
+
+async def test_a_run_that_is_cancelled_is_interrupted_and_holds_nothing(
+    simulate: Callable[..., Simulator], database_url: str
+) -> None:
+    simulator = simulate()
+    simulator.inject(Fault(action=Action.HANG))
+    running = asyncio.create_task(api.run(settings_of(database_url, simulator), JOB))
+
+    async def is_calling() -> bool:
+        return bool(simulator.calls)
+
+    await until(is_calling, "a call")
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    [(status, code, _)], held = await ends_of(database_url)
+    assert (status, code, held) == ("interrupted", 130, 0)
+
+
+async def test_a_ledger_that_refuses_its_row_keeps_no_lease(
+    simulate: Callable[..., Simulator], database_url: str
+) -> None:
+    refuse = """
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql
+        AS $$ BEGIN RAISE EXCEPTION 'no such row'; END $$;
+    """
+    await asyncio.to_thread(query, database_url, refuse)
+    trigger = """
+        CREATE TRIGGER refuse BEFORE UPDATE OF exit_code ON backfill_runs
+        FOR EACH ROW EXECUTE FUNCTION public.refuse()
+    """
+    await asyncio.to_thread(query, database_url, trigger)
+    summary = await api.run(settings_of(database_url, simulate()), JOB)
+    [(status, _, _)], held = await ends_of(database_url)
+    assert (summary.exit_code, status, held) == (3, "running", 0)
+    assert "no such row" in str(summary.error)
+    assert summary.bars.inserted > 0
+
+
+def test_what_a_provider_says_is_only_text_on_every_way_out(
+    simulate: Callable[..., Simulator], cli: Callable[..., Cli], database_url: str
+) -> None:
+    simulator = simulate()
+    told = json.dumps({"status": "ERROR", "error": f"{HOSTILE} {KEY}"})
+    simulator.inject(Fault(action=Action.STATUS, status=400, ticker="MSFT", body=told))
+    ended = cli(simulator)("run", "--symbols", "AAPL,MSFT", *AS_OF)
+    assert ended.code == 1
+    assert "[/] [link=x]y[/link] :smile: [31mred end ***" in " ".join(ended.out.split())
+    for harm in ("\x1b", "\x00", KEY, "\U0001f604"):
+        assert harm not in ended.out + ended.err
+    [[kept]] = query(database_url, "SELECT failures::text FROM backfill_runs")
+    assert ":smile: [31mred end ***" in kept
+
+
+def test_a_ping_address_that_nobody_can_write_to_changes_no_exit_code(
+    simulate: Callable[..., Simulator], cli: Callable[..., Cli]
+) -> None:
+    for address in ("http://127.0.0.1:1/\udcff", "http://xn--\udcff.test/", "http://[::1/x"):
+        ended = cli(simulate())(
+            "run", "--symbol", "AAPL", "--from", "2024-11-01", *AS_OF, BACKFILL_PING_URL=address
+        )
+        assert ended.code in {0, 2}, ended.err
+        assert "Traceback" not in ended.err
+
+
+def test_a_command_that_breaks_says_so_in_one_line_and_its_traceback_holds_no_key(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(**_: object) -> None:
+        raise ValueError(f"boom {KEY}")
+
+    log.configure("json", [KEY])
+    monkeypatch.setattr(main, "app", broken)
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    [event, line] = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 3
+    assert "Traceback" in json.loads(event)["exception"]
+    assert line.startswith("backfill: a fault of backfill's own (ValueError: boom ***)")
+    assert KEY not in event + line
+
+
+def test_a_console_and_a_table_print_texts_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    table = table_of("symbol", "why")
+    table.add_row("A\nB", HOSTILE)
+    console().print(table)
+    console().print(f"{HOSTILE}\nsecond line")
+    out = capsys.readouterr().out
+    shown = "[/] [link=x]y[/link] :smile:  [31mred   end"
+    assert [line.strip() for line in out.splitlines()[1:]] == [
+        f"A B     {shown}",
+        shown,
+        "second line",
+    ]
