@@ -1,6 +1,9 @@
 """R30: another system's tables are decided about before any change, or left as they are."""
 
 import asyncio
+import re
+import shutil
+import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -146,6 +149,24 @@ async def _everything(database: Database) -> list[Any]:
     return [tuple(row) for row in await rows(database, EVERYTHING)]
 
 
+async def _dump(url: str) -> str | None:
+    """What pg_dump writes of a database; None where there is none that can read the server."""
+    program = shutil.which("pg_dump")
+    if program is None:
+        return None
+    async with connection_to(url) as connection:
+        server = connection.get_server_version().major
+    version = re.search(r"\) (\d+)", await asyncio.to_thread(_printed, program, "--version"))
+    if version is None or int(version[1]) < server:
+        return None
+    dump = await asyncio.to_thread(_printed, program, url)
+    return re.sub(r"^\\(un)?restrict .*$", "", dump, flags=re.MULTILINE)  # a random word
+
+
+def _printed(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
 async def _adopt(database: Database, *, clean: bool = False) -> Adopted:
     return await take_over(database, Settings.load(), clean=clean, tell=lambda _: None)
 
@@ -156,6 +177,7 @@ async def test_what_cannot_be_kept_right_is_refused_before_the_first_change(
 ) -> None:
     sql, said = REFUSED[case]
     await _execute(theirs, sql)
+    dump = await _dump(theirs)
     async with Database.connect(theirs) as database:
         before = await _everything(database)
         with pytest.raises(SchemaMismatch, match=said):
@@ -164,6 +186,7 @@ async def test_what_cannot_be_kept_right_is_refused_before_the_first_change(
             with pytest.raises(SchemaMismatch, match=r"did not make.*backfill migrate --adopt"):
                 await act(database)
         assert await _everything(database) == before
+    assert await _dump(theirs) == dump
 
 
 async def test_a_login_that_does_not_own_the_tables_adopts_nothing(theirs: str) -> None:
