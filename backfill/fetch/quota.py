@@ -69,10 +69,11 @@ log = structlog.stdlib.get_logger()
 def running_s() -> float:
     """Return a clock that no one sets and that runs on in suspend, in seconds.
 
-    On Linux the plain monotonic clock stands still in suspend; elsewhere it does not.
+    The plain monotonic clock stands still in suspend on Linux and, as Python reads it, on macOS,
+    whose CLOCK_MONOTONIC runs on; on Windows it runs on by itself.
     """
-    boot: int | None = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if boot is None else time.clock_gettime(boot)
+    clock: int | None = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
 class SlotLedger(Protocol):
@@ -239,7 +240,8 @@ class Pacer:
         try:
             return await waiting.slot
         except asyncio.CancelledError:
-            if waiting.slot.done() and not waiting.slot.cancelled():
+            came = waiting.slot.done() and not waiting.slot.cancelled()
+            if came and waiting.slot.exception() is None:
                 self.unwritten(waiting.slot.result())
             raise
 
@@ -293,8 +295,12 @@ class Pacer:
             log.warning("quota.not_noted", message=str(error))
 
     async def _take(self) -> None:
-        """Take slots until nobody waits."""
-        while asking := self._asking():
+        """Take slots until nobody waits, nor has come while the ledger was told so."""
+        while (asking := self._asking()) or self._queued:
+            if not asking:
+                self._queued = False
+                await self._tell(leaving=True)
+                continue
             wait_s = await self._ask(asking)
             if wait_s > PATIENCE_S:
                 until = datetime.now(UTC) + timedelta(seconds=wait_s)
@@ -303,9 +309,6 @@ class Pacer:
                     f"{until:%Y-%m-%dT%H:%M:%SZ}"
                 )
             await asyncio.sleep(wait_s)
-        if self._queued:
-            self._queued = False
-            await self._tell(leaving=True)
 
     def _taken(self, task: asyncio.Task[None]) -> None:
         """Tell those who still wait what went wrong."""
@@ -352,7 +355,10 @@ class Pacer:
             return 0.0
         for call, number in zip(asking, taken.calls, strict=False):
             for bucket in self._buckets:
-                await bucket.acquire(call.cost)
+                # A slot that is given back leaves its tokens taken. Waited for here, tokens would
+                # let the next slot grow too old to be written in, and every one after it.
+                if bucket.has_capacity(call.cost):
+                    await bucket.acquire(call.cost)
             slot = Slot(number if self.proven else None, asked_s)
             if call.slot.done():
                 self.unwritten(slot)

@@ -260,6 +260,46 @@ async def test_a_slot_that_comes_to_a_call_which_waits_no_more_is_given_back() -
 
 
 @leaping
+async def test_slots_that_were_given_back_cost_the_calls_after_them_no_wait() -> None:
+    quota = Quota.parse("5/60s")
+    pacer, began = pacer_of(WrittenLedger(quota), quota), now()
+    for _ in range(12):  # no connection comes about
+        slot = await pacer.slot(1)
+        assert not pacer.late(slot)
+        pacer.unwritten(slot)
+        await asyncio.sleep(0)
+    assert now() - began < 1
+
+
+@leaping
+async def test_a_call_that_comes_while_the_ledger_is_told_that_nobody_waits_is_served() -> None:
+    quota = Quota.parse("1/10s")
+    ledger = WrittenLedger(quota, there=itertools.repeat(0.2), back=itertools.repeat(0.2))
+    pacer, sent = pacer_of(ledger, quota), list[float]()
+    await call(pacer, sent)
+    given_up = asyncio.ensure_future(pacer.slot(1))
+    await asyncio.sleep(2)
+    given_up.cancel()
+    told = ledger.shared.tickets[0].told / 1e6
+    await asyncio.sleep(told + 0.3 - now())  # it woke 0.2 s late, and its word takes 0.4 s
+    async with asyncio.timeout(60):
+        await call(pacer, sent)
+
+
+@leaping
+async def test_a_call_that_is_cancelled_as_the_ledger_fails_ends_cancelled() -> None:
+    quota = Quota.parse("5/60s")
+    pacer = pacer_of(WrittenLedger(quota), quota)
+    waiting = asyncio.ensure_future(pacer.slot(1))
+    await asyncio.sleep(0)
+    [queued] = pacer._waiting[Kind.bars]
+    queued.slot.set_exception(DatabaseError("gone"))
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+@leaping
 async def test_a_pause_holds_back_everybody_and_ends_for_everybody() -> None:
     quota = Quota.parse("5/60s")
     first, second = (pacer_of(ledger, quota) for ledger in beside(quota, 2))
