@@ -37,8 +37,9 @@ from backfill.run.prepare import Prepared, grouping, prepare
 from backfill.settings import Settings
 from backfill.store import progress, runs, universe
 from backfill.store.migrate import ensure_schema
+from backfill.store.partitions import see_partitions
 from backfill.store.pool import Connection, Database
-from backfill.store.shape import bars_shape
+from backfill.store.shape import Shape, bars_shape
 from backfill.store.times import to_ms
 
 _FINISH_S = 3.0
@@ -67,8 +68,9 @@ async def plan(settings: Settings, job: Job) -> Plan:
     check(job)
     async with open_database(settings) as database:
         await ensure_schema(database)
-        rules, today = await _rules(database, settings, job)
+        rules, today, shape = await _rules(database, settings, job)
         prepared = await prepare(database, settings, job, rules, today, register=False)
+        await _see_room(database, shape, prepared)
         return _plan(prepared, rules, settings)
 
 
@@ -140,7 +142,7 @@ class _Run:
 
     async def execute(self, watch: Callable[[Running], None] | None) -> Summary:
         settings, job = self._settings, self._job
-        rules, today = await _rules(self._database, settings, job)
+        rules, today, shape = await _rules(self._database, settings, job)
         with structlog.contextvars.bound_contextvars(
             run_id=str(self._id), provider=settings.provider.name
         ):
@@ -148,6 +150,7 @@ class _Run:
             prepared = await self._stop.unless_set(
                 prepare(self._database, settings, job, rules, today, register=True)
             )
+            await _see_room(self._database, shape, prepared)
             await runs.start_run(self._database, self._id, str(job.mode), settings.provider.name)
             outcomes, began = Outcomes(prepared.series), time.monotonic()
             try:
@@ -274,8 +277,22 @@ def _plan(prepared: Prepared, rules: Rules, settings: Settings) -> Plan:
     return Plan.of(work, settings.quota, saved, grouped, prepared.refused)
 
 
-async def _rules(database: Database, settings: Settings, job: Job) -> tuple[Rules, date]:
-    """Return what holds for the run, and its today, by the clock of the job."""
+async def _see_room(database: Database, shape: Shape, prepared: Prepared) -> None:
+    """See that the table can take what is due, before any call is paid for."""
+    if not shape.partitioned:
+        return
+    due = [
+        (target.series, work.calendar.grid(target.series.timeframe), target.missing)
+        for work, _ in prepared.work
+        for target in work.targets
+        if target.refusal is None
+    ]
+    await database.run(lambda connection: see_partitions(connection, due))
+
+
+async def _rules(database: Database, settings: Settings, job: Job) -> tuple[Rules, date, Shape]:
+    """Return what holds for the run, its today, by the clock of the job, and the table's shape."""
+    shape = await database.run(bars_shape)
     now = job.as_of or datetime.now(UTC)
     rules = Rules(
         provider=settings.provider.name,
@@ -286,6 +303,6 @@ async def _rules(database: Database, settings: Settings, job: Job) -> tuple[Rule
         base_of=settings.provider.base_of,
         now_ms=to_ms(now),
         derive=settings.derive,
-        precision=(await database.run(bars_shape)).precision,
+        precision=shape.precision,
     )
-    return rules, now.date()
+    return rules, now.date(), shape

@@ -16,7 +16,8 @@ _COLUMNS: Final = """
         attname AS name,
         CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod)
             ELSE format_type(atttypid, atttypmod) END AS type,
-        attlen AS width
+        attlen AS width,
+        (SELECT relkind = 'p' FROM pg_class WHERE oid = 'ohlc_bars'::regclass) AS partitioned
     FROM pg_attribute
     JOIN pg_type AS t ON t.oid = atttypid
     WHERE attrelid = 'ohlc_bars'::regclass AND attnum > 0 AND NOT attisdropped
@@ -34,12 +35,13 @@ class Shape:
     """The SQL types of the columns of ``ohlc_bars``, and how many bytes its ``symbol_id`` has.
 
     ``provider`` is the type of a column that names where a bar is from, if there is one: an adopted
-    table has it.
+    table has it. ``partitioned`` says whether its rows lie in partitions.
     """
 
     types: tuple[str, ...]
     id_width: int
     provider: str | None
+    partitioned: bool
 
     @property
     def is_own(self) -> bool:
@@ -67,6 +69,7 @@ async def bars_shape(connection: Connection) -> Shape:
         types=tuple(columns[name]["type"] for name in VALUES),
         id_width=columns["symbol_id"]["width"],
         provider=columns["provider"]["type"] if "provider" in columns else None,
+        partitioned=columns["symbol_id"]["partitioned"],
     )
 
 

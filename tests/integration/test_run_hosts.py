@@ -15,6 +15,7 @@ from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
 from backfill.core.work import Mode
 from backfill.environment import Secret
+from backfill.errors import DatabaseError
 from backfill.run.job import Job
 from backfill.settings import Settings
 from backfill.simulator import Simulator
@@ -150,6 +151,29 @@ async def test_the_life_of_series_in_partitions_gives_the_table_of_a_plain_one(
     ]
     assert plain[1] == parted[1]
     assert plain[0] == parted[0]
+
+
+async def test_a_range_that_no_partition_takes_is_refused_before_any_call(
+    simulate: Callable[..., Simulator], database_url: str
+) -> None:
+    async with Database.connect(database_url) as database:
+        await partition(database, "range")
+    async with connection_to(database_url) as owner:
+        await owner.execute("DROP TABLE bars_2024")
+        await owner.execute(
+            """
+            CREATE TABLE bars_early PARTITION OF ohlc_bars
+                FOR VALUES FROM ('2023-11-14 23:00Z') TO ('2024-11-08 01:00Z')
+            """
+        )
+    simulator = simulate()
+    settings = settings_of(database_url, simulator)
+    for look in (api.run, api.plan):
+        with pytest.raises(DatabaseError, match=r"no partition.* takes (m5|d1) bars of 2024-11"):
+            await look(settings, JOB)
+    assert not simulator.calls
+    earlier = replace(JOB, last=Bound(date(2024, 11, 7)))
+    assert (await api.run(settings, earlier)).exit_code == 0
 
 
 async def _life(settings: Settings, url: str) -> tuple[list[object], list[tuple[object, ...]]]:
