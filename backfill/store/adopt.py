@@ -51,6 +51,13 @@ _FINISH: Final = """
     UPDATE backfill_adoption
     SET finished_at = now(), cleaned_at = CASE WHEN $1 THEN now() ELSE cleaned_at END
 """
+# Whether a bar has a stamp that is no time of the calendar's years 1 to 9999, and can't be read.
+_OUT_OF_TIME: Final = """
+    SELECT EXISTS (
+        SELECT FROM ohlc_bars
+        WHERE ts < '0001-01-01 00:00:00+00' OR ts >= '9999-12-31 00:00:00+00'
+    )
+"""
 # Lets the migrations pass their guard, which keeps everybody else from tables they did not make.
 _ADOPTING: Final = "SET LOCAL backfill.adopting = 'on'"
 # Whether tables were adopted before decisions were recorded.
@@ -117,8 +124,13 @@ _GRANTS: Final = """
         END LOOP;
         IF to_regclass('watchlist_items') IS NOT NULL THEN
             GRANT SELECT ON watchlist_items TO backfill_runner;
-            CREATE POLICY backfill_runner ON watchlist_items
-                FOR SELECT TO backfill_runner USING (true);
+            IF NOT EXISTS (
+                SELECT FROM pg_policy
+                WHERE polrelid = 'watchlist_items'::regclass AND polname = 'backfill_runner'
+            ) THEN
+                CREATE POLICY backfill_runner ON watchlist_items
+                    FOR SELECT TO backfill_runner USING (true);
+            END IF;
         END IF;
     END
     $$
@@ -184,6 +196,11 @@ async def decide(connection: Connection, provider: str, *, clean: bool) -> Stand
         )
     if (why := refusal(found)) is not None:
         raise SchemaMismatch(f"nothing was adopted or changed: {why}")
+    if await connection.fetchval(_OUT_OF_TIME):
+        raise SchemaMismatch(
+            "nothing was adopted or changed: ohlc_bars holds stamps before the year 1 or after "
+            "9999, such as infinity; delete those rows first"
+        )
     decision = Decision(found, provider, clean)
     adoption = adoption_of(decision)
     await connection.execute(_RECORD)

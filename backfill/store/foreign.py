@@ -215,6 +215,11 @@ def _refusals(found: Facts) -> Iterator[str]:
     timeframe = found.timeframe
     if timeframe.labels is None:
         yield f"ohlc_bars.timeframe is {timeframe.type}, not an enum of names such as d1"
+    elif "." in timeframe.type:
+        yield (
+            f"the type {timeframe.type} is in another schema than ohlc_bars: move it there "
+            f"(ALTER TYPE {timeframe.type} SET SCHEMA …)"
+        )
     elif timeframe.type != "timeframe" and found.has_timeframe:
         yield f"there is a type timeframe beside {timeframe.type}; rename it"
     ids = found.tables[_SYMBOLS].columns["id"].base, found.tables[_BARS].columns["symbol_id"].base

@@ -129,6 +129,17 @@ REFUSED: Final = {
         """,
         "symbols.id is uuid and ohlc_bars.symbol_id bigint",
     ),
+    "timeframes of another schema": (
+        "CREATE SCHEMA app; ALTER TYPE bar_size SET SCHEMA app",
+        r"the type app.bar_size is in another schema.*ALTER TYPE app.bar_size SET SCHEMA",
+    ),
+    "stamps that no calendar has": (
+        """
+        INSERT INTO ohlc_bars
+        SELECT symbol_id, timeframe, '-infinity', 1, 2, 1, 1, 1 FROM ohlc_bars LIMIT 1
+        """,
+        "ohlc_bars holds stamps before the year 1",
+    ),
     "no volume": ("ALTER TABLE ohlc_bars DROP volume", "has no column volume"),
 }
 
@@ -262,6 +273,13 @@ async def test_rows_off_the_grid_can_be_moved_after_all(theirs: str) -> None:
         # Adopted by a version that kept no record of it.
         await rows(database, "DROP TABLE backfill_adoption")
         assert (await _adopt(database, clean=True)).cleaned == 0
+
+
+async def test_a_policy_for_the_runner_that_is_there_already_stays(theirs: str) -> None:
+    await _execute(theirs, "CREATE POLICY backfill_runner ON watchlist_items USING (true)")
+    async with Database.connect(theirs) as database:
+        assert (await _adopt(database)).bars == 2
+        await ensure_schema(database)
 
 
 async def test_two_adoptions_at_once_are_one(theirs: str) -> None:
