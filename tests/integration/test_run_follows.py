@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 
 from backfill import api
+from backfill.cli.commands import retry_quarantined
 from backfill.core.timeframe import DAY_MS, Timeframe
 from backfill.core.when import Bound
+from backfill.core.work import Mode
 from backfill.environment import Secret
 from backfill.simulator import Action, Fault, Market, Simulator
+from backfill.store.quarantine import Choice
 from tests.conftest import KEY, blocking, stored_bars
 from tests.integration.truth import asked, assert_same, midnight_ms, true_bars
 
@@ -40,7 +43,7 @@ def settings(simulator: Simulator, database_url: str) -> api.Settings:
 def run(simulator: Simulator, settings: api.Settings) -> Run:
     """Run timeframes of a ticker so many days after `TOLD`, from `SINCE` on."""
 
-    def one(ticker: str, timeframes: str, days: int = 0, **options: Any) -> api.Summary:
+    def one(ticker: str, timeframes: str, days: int = 0, exit_code: int = 0, **options: Any) -> api.Summary:
         now = TOLD + timedelta(days=days)
         simulator.set_now(now)
         job = api.Job(
@@ -50,7 +53,7 @@ def run(simulator: Simulator, settings: api.Settings) -> Run:
             **({"first": Bound(SINCE)} | options),
         )
         summary = blocking(api.run(settings, job))
-        assert summary.exit_code == 0, summary
+        assert summary.exit_code == exit_code, summary
         return summary
 
     return one
@@ -101,3 +104,63 @@ def test_a_day_that_comes_late_is_in_its_week_and_month(
 
     assert len(asked(simulator, calls)) == 1
     assert_true(database_url, market, ticker, "d1,w1,mn1")
+
+
+@pytest.mark.parametrize("ticker", ["AAPL", "X:BTCUSD"])
+def test_a_day_that_comes_late_is_in_its_week_and_month_also_under_a_cron_job(
+    simulator: Simulator, run: Run, market: Market, database_url: str, ticker: str
+) -> None:
+    newest = date(2024, 6, 3)
+    lacks(simulator, ticker, newest)
+    run(ticker, "d1,w1,mn1")
+    simulator.clear_faults()
+
+    for days in range(1, 30):
+        run(ticker, "d1,w1,mn1", days=days, first=None, mode=Mode.incremental)
+
+    assert_true(database_url, market, ticker, "d1,w1,mn1", date(2024, 7, 1))
+
+
+@pytest.mark.parametrize("mode", [Mode.default, Mode.incremental])
+@pytest.mark.parametrize("timeframes", ["d1,w1,mn1", "d1,mn1"])
+def test_a_months_last_day_that_comes_on_saturday_is_in_its_month(
+    simulator: Simulator,
+    run: Run,
+    market: Market,
+    database_url: str,
+    mode: Mode,
+    timeframes: str,
+) -> None:
+    # Friday 31 May 2024; the run of Saturday noon finds Friday lacking.
+    run("AAPL", timeframes, days=-4)
+    lacks(simulator, "AAPL", date(2024, 5, 31))
+    run("AAPL", timeframes, days=-3, mode=mode)
+    simulator.clear_faults()
+
+    for days in (-2, -1, 0, 1):
+        run("AAPL", timeframes, days=days, mode=mode)
+
+    assert_true(database_url, market, "AAPL", timeframes)
+
+
+def test_what_a_retry_brings_is_in_its_week_and_month(
+    simulator: Simulator,
+    run: Run,
+    settings: api.Settings,
+    market: Market,
+    database_url: str,
+) -> None:
+    start = midnight_ms(date(2024, 5, 15), "AAPL")
+    bad = Fault(
+        action=Action.EDIT_BARS, ticker="AAPL", span_ms=(start, start + 1), bar={"h": 0.01}
+    )
+    simulator.inject(bad)
+    run("AAPL", "d1,w1,mn1", exit_code=1)
+    simulator.clear_faults()
+
+    reopened = blocking(retry_quarantined(settings, Choice()))
+    run("AAPL", "d1", mode=Mode.incremental)
+
+    assert {str(one.timeframe) for one in reopened} == {"d1", "w1", "mn1"}
+    run("AAPL", "d1,w1,mn1", mode=Mode.incremental)
+    assert_true(database_url, market, "AAPL", "d1,w1,mn1")
