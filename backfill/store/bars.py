@@ -1,5 +1,6 @@
 """Writing a page: its bars, the coverage they prove, and what stayed empty, in one transaction."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,7 +14,7 @@ from backfill.core.coverage import Spans
 from backfill.core.empty import EmptySlots
 from backfill.core.paging import Chunk
 from backfill.core.raw import spelled
-from backfill.core.series import Progress, Series
+from backfill.core.series import Progress, Series, SymbolId
 from backfill.core.timeframe import Timeframe
 from backfill.errors import SourceMismatch
 from backfill.store.changes import Change, note_changes
@@ -190,13 +191,17 @@ def _to_compare(
 
     Reading a page's worth of rows as columns costs half of what finding them one by one does.
     """
-    followed = {(one.series.symbol.id, one.source.derived_from) for one in chunks}
+    rolled_up: dict[tuple[SymbolId, Timeframe | None], Spans] = defaultdict(Spans)
+    for one in chunks:
+        rolled_up[one.series.symbol.id, one.source.derived_from] |= one.claims
     compared = {}
     for chunk in chunks:
         _, within = parts[chunk.series]
         spans = _withdrawable(chunk, known)
-        if chunk.series.key in followed:
-            spans |= chunk.claims & _hull(known[chunk.series.key])
+        if chunk.series.key in rolled_up:
+            # A coarser bar may be made of more of the page than is claimed of its base.
+            claims = chunk.claims | rolled_up[chunk.series.key]
+            spans |= claims & _hull(known[chunk.series.key])
         if len(within) >= _MANY or (spans and len(within)):
             spans |= Spans.of((int(within.ts_ms[0]), int(within.ts_ms[-1]) + 1))
         if spans:

@@ -43,7 +43,9 @@ def settings(simulator: Simulator, database_url: str) -> api.Settings:
 def run(simulator: Simulator, settings: api.Settings) -> Run:
     """Run timeframes of a ticker so many days after `TOLD`, from `SINCE` on."""
 
-    def one(ticker: str, timeframes: str, days: int = 0, exit_code: int = 0, **options: Any) -> api.Summary:
+    def one(
+        ticker: str, timeframes: str, days: int = 0, exit_code: int = 0, **options: Any
+    ) -> api.Summary:
         now = TOLD + timedelta(days=days)
         simulator.set_now(now)
         job = api.Job(
@@ -115,7 +117,7 @@ def test_a_day_that_comes_late_is_in_its_week_and_month_also_under_a_cron_job(
     run(ticker, "d1,w1,mn1")
     simulator.clear_faults()
 
-    for days in range(1, 30):
+    for days in (1, 2, 6, 29):
         run(ticker, "d1,w1,mn1", days=days, first=None, mode=Mode.incremental)
 
     assert_true(database_url, market, ticker, "d1,w1,mn1", date(2024, 7, 1))
@@ -151,9 +153,7 @@ def test_what_a_retry_brings_is_in_its_week_and_month(
     database_url: str,
 ) -> None:
     start = midnight_ms(date(2024, 5, 15), "AAPL")
-    bad = Fault(
-        action=Action.EDIT_BARS, ticker="AAPL", span_ms=(start, start + 1), bar={"h": 0.01}
-    )
+    bad = Fault(action=Action.EDIT_BARS, ticker="AAPL", span_ms=(start, start + 1), bar={"h": 0.01})
     simulator.inject(bad)
     run("AAPL", "d1,w1,mn1", exit_code=1)
     simulator.clear_faults()
@@ -164,3 +164,21 @@ def test_what_a_retry_brings_is_in_its_week_and_month(
     assert {str(one.timeframe) for one in reopened} == {"d1", "w1", "mn1"}
     run("AAPL", "d1,w1,mn1", mode=Mode.incremental)
     assert_true(database_url, market, "AAPL", "d1,w1,mn1")
+
+
+@pytest.mark.parametrize("ticker", ["AAPL", "X:BTCUSD"])
+@pytest.mark.parametrize("fault", ["lacks", "spoils"])
+def test_a_week_keeps_a_stored_day_that_the_answer_for_its_last_day_lacks(
+    simulator: Simulator, run: Run, market: Market, database_url: str, ticker: str, fault: str
+) -> None:
+    # Friday noon, then Monday's, when the week is final.
+    run(ticker, "d1,w1", days=-4)
+    start = midnight_ms(date(2024, 5, 29), ticker)
+    action = Action.DROP_BARS if fault == "lacks" else Action.EDIT_BARS
+    simulator.inject(
+        Fault(action=action, ticker=ticker, span_ms=(start, start + 1), bar={"h": 0.01})
+    )
+
+    run(ticker, "d1,w1", days=-1, mode=Mode.incremental, exit_code=int(fault == "spoils"))
+
+    assert_true(database_url, market, ticker, "d1,w1")
