@@ -13,7 +13,8 @@ from backfill.store.pool import Connection
 from backfill.store.times import stamps_to_ms, to_text
 
 # The bars of each series within its spans, by the primary key. Each column comes as one value, and
-# no Python object is made for a bar.
+# no Python object is made for a bar. An adopted table may hold rows without a price: those are no
+# bars, and would be missing in one column and move it against the others.
 _BARS: Final = """
     SELECT bars.*
     FROM unnest($1::symbol_id[], $2::text[]::timeframe[], $3::text[])
@@ -33,6 +34,8 @@ _BARS: Final = """
             FROM unnest(k.spans::tstzmultirange) AS s (span)
             JOIN ohlc_bars AS b ON b.ts >= lower(s.span) AND b.ts < upper(s.span)
             WHERE b.symbol_id = k.symbol_id AND b.timeframe = k.timeframe
+                AND b.open IS NOT NULL AND b.high IS NOT NULL AND b.low IS NOT NULL
+                AND b.close IS NOT NULL AND b.volume IS NOT NULL
             ORDER BY b.ts
         ) AS ordered
     ) AS bars

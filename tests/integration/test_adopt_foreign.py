@@ -12,13 +12,17 @@ from typing import Any, Final
 import pytest
 
 from backfill.admin.adopt import Adopted, take_over
+from backfill.core.coverage import Spans
 from backfill.errors import SchemaMismatch, UsageError
 from backfill.settings import Settings
 from backfill.simulator import Simulator
 from backfill.store import universe
-from backfill.store.adopt import adopt, decide
+from backfill.store.adopt import adopt, decide, found_series
 from backfill.store.migrate import ensure_schema, migrate
 from backfill.store.pool import Database
+from backfill.store.read import stored_bars
+from backfill.store.source import EVER
+from backfill.store.times import to_ms
 from tests.conftest import Cli, blocking
 from tests.integration.store_kit import as_user, connection_to, rows
 
@@ -280,6 +284,23 @@ async def test_a_policy_for_the_runner_that_is_there_already_stays(theirs: str) 
     async with Database.connect(theirs) as database:
         assert (await _adopt(database)).bars == 2
         await ensure_schema(database)
+
+
+async def test_a_row_without_a_price_moves_no_other_row_s_values(theirs: str) -> None:
+    await _execute(
+        theirs,
+        """
+        ALTER TABLE ohlc_bars ALTER volume DROP NOT NULL;
+        UPDATE ohlc_bars SET volume = CASE WHEN ts >= '2024-10-02Z' THEN 7 END
+        """,
+    )
+    async with Database.connect(theirs) as database:
+        await _adopt(database)
+        [found] = await database.run(found_series)
+        bars = await database.run(partial(stored_bars, series=found.series, spans=Spans.of(EVER)))
+    assert bars.ts_ms.tolist() == [to_ms(datetime(2024, 10, 2, tzinfo=UTC))]
+    assert bars.close.tolist() == [1.5]
+    assert bars.volume.tolist() == [7]
 
 
 async def test_two_adoptions_at_once_are_one(theirs: str) -> None:
