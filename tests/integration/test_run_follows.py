@@ -1,5 +1,6 @@
 """What is rolled up follows its base, whatever changed that (R29)."""
 
+import dataclasses
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -182,3 +183,37 @@ def test_a_week_keeps_a_stored_day_that_the_answer_for_its_last_day_lacks(
     run(ticker, "d1,w1", days=-1, mode=Mode.incremental, exit_code=int(fault == "spoils"))
 
     assert_true(database_url, market, ticker, "d1,w1")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("mode", [Mode.default, Mode.incremental])
+def test_weeks_follow_days_that_a_split_puts_on_another_basis(
+    simulator: Simulator, settings: api.Settings, market: Market, database_url: str, mode: Mode
+) -> None:
+    adjusted = dataclasses.replace(settings, adjustment_override="split")
+    # SPLT splits on Monday, 10 June.
+    for days in (0, 6, 7, 13):
+        now = TOLD + timedelta(days=days)
+        simulator.set_now(now)
+        job = api.Job(
+            symbols=("SPLT",),
+            timeframes=(Timeframe.d1, Timeframe.w1, Timeframe.mn1),
+            as_of=now,
+            first=Bound(SINCE),
+            mode=mode if days else Mode.default,
+        )
+        assert blocking(api.run(adjusted, job)).exit_code == 0
+
+    true = true_bars(market, "SPLT", Timeframe.d1, SINCE, date(2024, 6, 17), now=now, adjusted=True)
+    assert_same(stored_bars(database_url, "SPLT", Timeframe.d1), true)
+    # The first week has days from before the range.
+    for timeframe, skipped in ((Timeframe.w1, 1), (Timeframe.mn1, 0)):
+        rows = stored_bars(database_url, "SPLT", timeframe)[skipped:]
+        ends = [*(row[0] for row in rows[1:]), midnight_ms(date(2024, 6, 17), "SPLT")]
+        if timeframe is Timeframe.mn1:
+            ends[-1] = midnight_ms(UNTIL, "SPLT")
+        assert rows
+        for row, end in zip(rows, ends, strict=True):
+            part = [day for day in true if row[0] <= day[0] < end]
+            highest, lowest = max(day[2] for day in part), min(day[3] for day in part)
+            assert row[1:5] == (part[0][1], highest, lowest, part[-1][4])
