@@ -6,6 +6,7 @@ other lock stops the server, whoever started it.
 """
 
 import os
+import re
 import shutil
 import threading
 import time
@@ -25,6 +26,11 @@ _POLL_S: Final = 0.05
 _FOREIGN: Final = ("PG", "LC_", "LANG", "TZ")
 _OWN: Final = {"LC_ALL": "C", "TZ": "UTC"}
 _STATUS_LINE: Final = 7
+_MEANS_SOMETHING: Final = re.compile(r"""[\s"'\\$`&|;<>()*?\[\]{}~#!]""")
+"""To a shell."""
+_SOCKET: Final = ".s.PGSQL.5432"
+_LONGEST_SOCKET: Final = 103
+"""In bytes, of a socket's path on macOS; Linux takes four more."""
 
 _in_process = threading.RLock()
 _users: dict[Path, "_User"] = {}
@@ -44,9 +50,11 @@ def embedded_postgres(data_dir: Path) -> Iterator[str]:
         If the server doesn't start.
     """
     package = _package()
+    _see_path(data_dir.absolute())
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         data_dir = data_dir.resolve()
+        _see_path(data_dir)
         with _in_process:
             user = _users.get(data_dir) or _User(package, data_dir)
             user.enter()
@@ -61,6 +69,25 @@ def embedded_postgres(data_dir: Path) -> Iterator[str]:
         with _in_process:
             if user.leave():
                 del _users[data_dir]
+
+
+def _see_path(data_dir: Path) -> None:
+    """Refuse a path that the server can't be given.
+
+    The package hands the folder of the server's socket to pg_ctl, which passes it through a shell,
+    and moves a socket whose path is too long to a folder that everybody may write to.
+    """
+    found = _MEANS_SOMETHING.search(str(data_dir))
+    if found:
+        raise UsageError(
+            f"the embedded Postgres can't live in {data_dir}: its path holds {found[0]!r}; set "
+            "BACKFILL_DATA_DIR to one of plain characters"
+        )
+    if len(os.fsencode(data_dir / "postgres" / _SOCKET)) > _LONGEST_SOCKET:
+        raise UsageError(
+            f"the embedded Postgres can't live in {data_dir}: its path is longer than that of a "
+            "socket may be; set BACKFILL_DATA_DIR to a shorter one"
+        )
 
 
 class _User:

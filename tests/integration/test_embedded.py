@@ -166,3 +166,31 @@ def test_a_data_directory_that_is_a_file_is_one_line(tmp_path: Path) -> None:
     for folder in (file, file / "below"):
         with pytest.raises(UsageError, match="can't live in"), embedded_postgres(folder):
             pass
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("a space", "holds ' '"),
+        ("a'quote", "holds"),
+        ("$HOME", r"holds '\$'"),
+        ("x" * 120, "longer than"),
+        ("loop", "File exists"),
+    ],
+)
+def test_a_data_directory_that_a_server_cannot_live_in_is_refused_before_it_is_made(
+    name: str, said: str
+) -> None:
+    parent = Path(mkdtemp(prefix="backfill-", dir="/tmp"))
+    try:
+        parent.chmod(0o700)
+        (parent / "loop").symlink_to(parent / "loop")
+        with (
+            pytest.raises(UsageError, match=f"the embedded Postgres can't live in .*{said}"),
+            embedded_postgres(parent / name),
+        ):
+            pass
+        assert [one.name for one in parent.iterdir()] == ["loop"]
+        assert parent.stat().st_mode & 0o777 == 0o700
+    finally:
+        shutil.rmtree(parent)
