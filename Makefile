@@ -15,7 +15,9 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	then echo $$python; break; fi; done)
 
 PYTEST := $(BIN)/python -m pytest
-PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
+# One more than there are cores: tests wait now and then, for a lease, a quota or a server.
+WORKERS = $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() + 1, 4))')
+PARALLEL = --numprocesses $(WORKERS) --dist worksteal
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -240,10 +240,11 @@ def _taking(process: str, calls: int) -> str:
 
 
 async def _isolated(url: str, isolation: str, process: str, calls: int) -> Any:
+    level = isolation.replace(" ", "_")
     async with connection_to(url) as connection:
-        await connection.execute(f"SET default_transaction_isolation = '{isolation}'")
         try:
-            return await connection.fetchval(_taking(process, calls))
+            async with connection.transaction(isolation=level):
+                return await connection.fetchval(_taking(process, calls))
         except asyncpg.SerializationError:
             return "refused"
 
