@@ -12,8 +12,12 @@ _ORDER = re.compile(r"^(\s*):(?=:)", re.MULTILINE)
 
 def one_line(text: str) -> str:
     """Return a text on one line, without control characters and without an order to a runner."""
-    shown = "".join(character if character.isprintable() else " " for character in text)
-    return lines(" ".join(shown.split()))
+    return lines(" ".join(printable(text).split()))
+
+
+def printable(text: str, kept: str = "") -> str:
+    """Return a text with a space for each character that can't be printed, but for some."""
+    return "".join(sign if sign.isprintable() or sign in kept else " " for sign in text)
 
 
 def lines(text: str) -> str:

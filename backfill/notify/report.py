@@ -9,7 +9,7 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Final
 
 from backfill.errors import BackfillError
-from backfill.log import Redactor
+from backfill.log import redacted
 from backfill.notify import github
 from backfill.run.outcomes import Summary
 from backfill.settings import Settings
@@ -38,7 +38,7 @@ async def reported(settings: Settings, running: Awaitable[Summary]) -> Summary:
         github.report(summary)
         signal, body = "success" if is_success(summary) else "fail", _body(summary)
     except BackfillError as error:
-        body = Redactor(settings.secrets()).text(str(error))
+        body = redacted(str(error))
         raise
     finally:
         await start  # a start that is heard after the end would open another run

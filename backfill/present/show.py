@@ -28,7 +28,7 @@ def summary(result: "Summary") -> None:
     colour = {"ok": "green", "partial": "yellow", "stopped": "yellow"}.get(result.status, "red")
     head = Text.assemble((result.status, f"bold {colour}"), f"  run {result.run_id}")
     if result.error:
-        head.append(f"  {one_line(result.error)}")
+        head.append(f"  {result.error}")
     out.print(head)
     out.print(
         f"{counts.total} series: {counts.complete} complete, {counts.partial} partial, "
@@ -48,9 +48,7 @@ def summary(result: "Summary") -> None:
     if result.failures:
         table = table_of("symbol", "timeframe", "outcome", "why")
         for failure in result.failures:
-            table.add_row(
-                failure.symbol, failure.timeframe, failure.outcome, one_line(failure.message)
-            )
+            table.add_row(failure.symbol, failure.timeframe, failure.outcome, failure.message)
         out.print(table)
     if result.exit_code in {5, 130}:
         out.print("What was stored stays; the next run goes on from there.")

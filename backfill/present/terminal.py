@@ -5,6 +5,8 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.table import Table
 
+from backfill.core.plain import printable
+
 
 class PlainConsole(Console):
     """A console that prints strings as they are, but for what a terminal would obey."""
@@ -14,7 +16,7 @@ class PlainConsole(Console):
 
     def print(self, *objects: Any, **options: Any) -> None:
         """Print strings, and what rich renders."""
-        super().print(*(_shown(one) for one in objects), **options)
+        super().print(*(_shown(one, "\n") for one in objects), **options)
 
 
 class PlainTable(Table):
@@ -22,11 +24,8 @@ class PlainTable(Table):
 
     def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
         """Add a row of strings, each on one line."""
-        super().add_row(*(_shown(one, line_ends="") for one in cells), **options)
+        super().add_row(*(_shown(one, "") for one in cells), **options)
 
 
-def _shown(one: Any, line_ends: str = "\n") -> Any:
-    """Return a string with a space for each character that can't be printed."""
-    if not isinstance(one, str):
-        return one
-    return "".join(sign if sign.isprintable() or sign in line_ends else " " for sign in one)
+def _shown(one: Any, kept: str) -> Any:
+    return printable(one, kept) if isinstance(one, str) else one

@@ -279,15 +279,14 @@ def _plan(prepared: Prepared, rules: Rules, settings: Settings) -> Plan:
 
 async def _see_room(database: Database, shape: Shape, prepared: Prepared) -> None:
     """See that the table can take what is due, before any call is paid for."""
-    if not shape.partitioned:
-        return
     due = [
         (target.series, work.calendar.grid(target.series.timeframe), target.missing)
         for work, _ in prepared.work
         for target in work.targets
-        if target.refusal is None
+        if shape.partitioned and target.refusal is None and target.missing
     ]
-    await database.run(lambda connection: see_partitions(connection, due))
+    if due:
+        await database.run(lambda connection: see_partitions(connection, due))
 
 
 async def _rules(database: Database, settings: Settings, job: Job) -> tuple[Rules, date, Shape]:

@@ -11,7 +11,7 @@ from backfill.core.series import Series
 from backfill.core.timeframe import Timeframe
 from backfill.errors import SchemaMismatch, UsageError
 from backfill.store.foreign import TRADED, Column, Facts, facts, known_timeframes, refusal
-from backfill.store.migrate import apply_pending, lock_schema, migrations
+from backfill.store.migrate import SHOW_RUNNER, apply_pending, lock_schema, migrations
 from backfill.store.pool import Connection, Database
 from backfill.store.universe import by_ids
 
@@ -104,8 +104,7 @@ _WATCHED: Final = """
         AND NOT EXISTS (SELECT FROM watchlist AS w WHERE w.symbol_id = i.symbol_id)
     GROUP BY i.symbol_id
 """
-# The migrations give the role what their own tables take; these draw ids from sequences, and one
-# more table is read.
+# The migrations give the role what their own tables take; these draw ids from sequences.
 _GRANTS: Final = """
     DO $$
     DECLARE
@@ -122,16 +121,6 @@ _GRANTS: Final = """
         LOOP
             EXECUTE format('GRANT USAGE ON SEQUENCE %s TO backfill_runner', drawn);
         END LOOP;
-        IF to_regclass('watchlist_items') IS NOT NULL THEN
-            GRANT SELECT ON watchlist_items TO backfill_runner;
-            IF NOT EXISTS (
-                SELECT FROM pg_policy
-                WHERE polrelid = 'watchlist_items'::regclass AND polname = 'backfill_runner'
-            ) THEN
-                CREATE POLICY backfill_runner ON watchlist_items
-                    FOR SELECT TO backfill_runner USING (true);
-            END IF;
-        END IF;
     END
     $$
 """
@@ -231,7 +220,7 @@ def adoption_of(decision: Decision) -> Adoption:
         _labels(bars.get("provider"), (decision.provider,)),
     ]
     steps = [f"add to the type {kind}: {', '.join(names)}" for kind, names, _ in parts if names]
-    before, after = [], [_NOTE_SYMBOLS, _GRANTS]
+    before, after = [], [_NOTE_SYMBOLS, _GRANTS, SHOW_RUNNER.format(table="watchlist_items")]
     if others:
         steps.append(f"leave as they are, and never touch, bars of {', '.join(others)}")
     if timeframe.type != "timeframe":

@@ -42,17 +42,19 @@ _LEDGER: Final = """
     END
     $$
 """
-# A run reads the ledger to see that the schema is its own; it never writes it.
-_SHOW_RUNNER: Final = """
+# Lets the role of runs, where there is one, read a table, where that is.
+SHOW_RUNNER: Final = """
     DO $$
     BEGIN
-        IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'backfill_runner') THEN
-            GRANT SELECT ON backfill_migrations TO backfill_runner;
+        IF to_regclass('{table}') IS NOT NULL
+            AND EXISTS (SELECT FROM pg_roles WHERE rolname = 'backfill_runner')
+        THEN
+            GRANT SELECT ON {table} TO backfill_runner;
             IF NOT EXISTS (
                 SELECT FROM pg_policy
-                WHERE polrelid = 'backfill_migrations'::regclass AND polname = 'backfill_runner'
+                WHERE polrelid = '{table}'::regclass AND polname = 'backfill_runner'
             ) THEN
-                CREATE POLICY backfill_runner ON backfill_migrations
+                CREATE POLICY backfill_runner ON {table}
                     FOR SELECT TO backfill_runner USING (true);
             END IF;
         END IF;
@@ -152,7 +154,8 @@ async def _apply(connection: Connection, migration: Migration) -> None:
         migration.name,
         migration.checksum,
     )
-    await connection.execute(_SHOW_RUNNER)
+    # A run reads the ledger to see that the schema is its own; it never writes it.
+    await connection.execute(SHOW_RUNNER.format(table="backfill_migrations"))
 
 
 async def ensure_schema(database: Database) -> None:

@@ -69,44 +69,52 @@ _LOOK: Final = """
         SELECT d.datdba FROM pg_catalog.pg_database AS d
         WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
     ),
-    shadows AS (
-        SELECT pg_catalog.format('%s of %s', p.oid::pg_catalog.regprocedure, r.rolname) AS told
-        FROM ours AS o
-        JOIN pg_catalog.pg_proc AS p ON p.pronamespace OPERATOR(pg_catalog.=) o.oid
-        JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) p.proowner
-        WHERE EXISTS (
-                SELECT FROM pg_catalog.pg_proc AS s
-                WHERE s.pronamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace
-                    AND s.proname OPERATOR(pg_catalog.=) p.proname
-            )
-            AND NOT EXISTS (
-                SELECT FROM pg_catalog.pg_proc AS s
-                WHERE s.pronamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace
-                    AND s.proname OPERATOR(pg_catalog.=) p.proname
-                    AND s.proargtypes OPERATOR(pg_catalog.=) p.proargtypes
-            )
-            AND NOT EXISTS (
-                SELECT FROM trusted AS t WHERE t.oid OPERATOR(pg_catalog.=) p.proowner
-            )
+    callable AS NOT MATERIALIZED (
+        SELECT
+            'function'::pg_catalog.text AS kind,
+            p.oid,
+            p.pronamespace AS home,
+            p.proname AS name,
+            p.proargtypes::pg_catalog.oid[] AS arguments,
+            p.proowner AS owner
+        FROM pg_catalog.pg_proc AS p
         UNION ALL
-        SELECT pg_catalog.format('%s of %s', p.oid::pg_catalog.regoperator, r.rolname)
+        SELECT
+            'operator'::pg_catalog.text,
+            p.oid,
+            p.oprnamespace,
+            p.oprname,
+            ARRAY[p.oprleft, p.oprright],
+            p.oprowner
+        FROM pg_catalog.pg_operator AS p
+    ),
+    shadows AS (
+        SELECT
+            pg_catalog.format(
+                '%s of %s',
+                CASE WHEN c.kind OPERATOR(pg_catalog.=) 'function'::pg_catalog.text
+                    THEN c.oid::pg_catalog.regprocedure::pg_catalog.text
+                    ELSE c.oid::pg_catalog.regoperator::pg_catalog.text END,
+                r.rolname
+            ) AS told
         FROM ours AS o
-        JOIN pg_catalog.pg_operator AS p ON p.oprnamespace OPERATOR(pg_catalog.=) o.oid
-        JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) p.oprowner
-        WHERE EXISTS (
-                SELECT FROM pg_catalog.pg_operator AS s
-                WHERE s.oprnamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace
-                    AND s.oprname OPERATOR(pg_catalog.=) p.oprname
-            )
+        JOIN callable AS c ON c.home OPERATOR(pg_catalog.=) o.oid
+        JOIN pg_catalog.pg_roles AS r ON r.oid OPERATOR(pg_catalog.=) c.owner
+        CROSS JOIN LATERAL (
+            SELECT
+                pg_catalog.count(*) AS names,
+                pg_catalog.count(*) FILTER (
+                    WHERE s.arguments OPERATOR(pg_catalog.=) c.arguments
+                ) AS same
+            FROM callable AS s
+            WHERE s.home OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace
+                AND s.kind OPERATOR(pg_catalog.=) c.kind
+                AND s.name OPERATOR(pg_catalog.=) c.name
+        ) AS theirs
+        WHERE theirs.names OPERATOR(pg_catalog.>) 0::pg_catalog.int8
+            AND theirs.same OPERATOR(pg_catalog.=) 0::pg_catalog.int8
             AND NOT EXISTS (
-                SELECT FROM pg_catalog.pg_operator AS s
-                WHERE s.oprnamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace
-                    AND s.oprname OPERATOR(pg_catalog.=) p.oprname
-                    AND s.oprleft OPERATOR(pg_catalog.=) p.oprleft
-                    AND s.oprright OPERATOR(pg_catalog.=) p.oprright
-            )
-            AND NOT EXISTS (
-                SELECT FROM trusted AS t WHERE t.oid OPERATOR(pg_catalog.=) p.oprowner
+                SELECT FROM trusted AS t WHERE t.oid OPERATOR(pg_catalog.=) c.owner
             )
     )
     SELECT
@@ -165,7 +173,7 @@ def seen(row: str, named: Sequence[str]) -> Surroundings:
     if named and named[0] != "$user" and first == "0":
         raise UsageError(
             f"DATABASE_URL names the schema {named[0]}, which isn't there or isn't this login's to "
-            f"use: CREATE SCHEMA {identifier(named[0])}"
+            f"use: CREATE SCHEMA {quote.identifier(named[0])}"
         )
     names = () if schemas == _NULL else tuple(map(_text, schemas.split(",")))
     if shadow != _NULL:
@@ -181,13 +189,7 @@ def setting(schemas: Sequence[str]) -> str:
 
     PostgreSQL's own schema goes first unless it is named; tables of the session go last.
     """
-    return f"SET LOCAL search_path = {', '.join([*map(identifier, schemas), 'pg_temp'])};"
-
-
-def identifier(name: str) -> str:
-    """Return a name as SQL takes it."""
-    doubled = name.replace('"', '""')
-    return f'"{doubled}"'
+    return f"SET LOCAL search_path = {', '.join([*map(quote.identifier, schemas), 'pg_temp'])};"
 
 
 def _text(digits: str) -> str:

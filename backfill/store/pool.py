@@ -14,7 +14,8 @@ import tenacity
 from backfill.errors import DatabaseError
 from backfill.store.address import Address, read_url
 from backfill.store.faults import FAULTS, FULL, passes, said, unreachable
-from backfill.store.path import identifier, look, seen
+from backfill.store.path import look, seen
+from backfill.store.quote import identifier
 from backfill.store.session import (
     Connection,
     connected,

@@ -62,3 +62,13 @@ def intervals(seconds: Iterable[float]) -> str:
     "'{0.500000 s,86400.000000 s}'::interval[]"
     """
     return f"'{{{','.join(f'{float(one):.6f} s' for one in seconds)}}}'::interval[]"
+
+
+def identifier(name: str) -> str:
+    """Return a name as SQL takes it.
+
+    >>> identifier("bars")
+    '"bars"'
+    """
+    doubled = name.replace('"', '""')
+    return f'"{doubled}"'
