@@ -3,8 +3,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak reliability hosts lint docs format backfill migrate simulate bench \
-	bench-full clean
+.PHONY: help demo test soak reliability hosts lint docs hashes format backfill migrate simulate \
+	bench bench-full clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,6 +18,8 @@ PYTEST := $(BIN)/python -m pytest
 # One more than there are cores: tests wait now and then, for a lease, a quota or a server.
 WORKERS = $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() + 1, 4))')
 PARALLEL = --numprocesses $(WORKERS) --dist worksteal
+COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate \
+	--constraint constraints.txt --custom-compile-command 'make hashes'
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +57,11 @@ lint: $(VENV)/installed ## Check style, types and workflows
 
 docs: $(VENV)/installed ## Write the pages that are made from the code
 	@$(BIN)/python -m tests.documents
+
+hashes: $(VENV)/installed ## Write requirements.txt: what ships, and the hash of each of its files
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	@$(COMPILE) --extra build --extra embedded pyproject.toml --output-file requirements.txt
+	@$(COMPILE) --group sbom --output-file requirements-sbom.txt
 
 format: $(VENV)/installed ## Format the code
 	@$(BIN)/ruff check --fix .
