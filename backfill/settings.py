@@ -15,6 +15,7 @@ from backfill.environment import Secret, one_of, read_environment, switch, varia
 from backfill.errors import UsageError
 from backfill.providers import provider_named
 from backfill.providers.base import Provider
+from backfill.proxies import Proxies
 
 _SECRET_LENGTH: Final = 16
 
@@ -100,6 +101,13 @@ class Settings:
         "healthchecks.io ([runbook.md](runbook.md)). Secret",
         read=Secret,
     )
+    proxies: Proxies | None = variable(
+        "BACKFILL_PROXY",
+        meaning="what calls and pings go through: a proxy's URL, or `environment` for what "
+        "`HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say; unset: no proxy, whatever these say. "
+        "Secret",
+        read=Proxies.read,
+    )
     log_format: Literal["json", "console"] | None = variable(
         "BACKFILL_LOG",
         meaning="`json` or `console`; unset: as fits stderr",
@@ -184,6 +192,10 @@ class Settings:
         """``BACKFILL_ADJUSTMENT``, or the provider's first."""
         return self.adjustment_override or self.provider.adjustments[0]
 
+    def proxy_of(self, url: str) -> str | None:
+        """Return the URL of the proxy through which an address is asked; None for none."""
+        return self.proxies.of(url) if self.proxies else None
+
     def since_day(self, today: date) -> date:
         """Return how deep to go by default: ``BACKFILL_SINCE``, or as deep as the plan reads."""
         if self.since is not None:
@@ -243,6 +255,8 @@ class Settings:
         if self.ping_url is not None:
             url = self.ping_url.reveal()
             values += [url, *_long_parts(url)]
+        if self.proxies is not None:
+            values += self.proxies.secrets()
         return [value for value in values if value]
 
 

@@ -51,6 +51,12 @@ itself reads no file. This page is written from `backfill/settings.py` by `make 
 Flags of `backfill run` go before a variable where both say something: `--provider` before
 `BACKFILL_PROVIDER`, `--from` before the watchlist's depth and `BACKFILL_SINCE`.
 
+`BACKFILL_PROXY` is a URL such as `http://name:password@proxy:3128`, for every call and ping, or
+`environment`: then `HTTPS_PROXY` and `HTTP_PROXY` tell the proxy by the scheme of the address, and
+`NO_PROXY` which hosts and domains are asked without (`*` for all). The database is never reached
+through one. A provider's key passes a proxy inside TLS, unless the provider's own address is
+`http`.
+
 GitHub's own `GITHUB_ACTIONS` and `GITHUB_STEP_SUMMARY` have a run tell there how it went:
 [github-actions.md](github-actions.md).
 """

@@ -70,7 +70,8 @@ class Client:
     """Sends a provider's requests, each in a slot of the quota, and reads the answers.
 
     The headers with the key go to the provider's own origin only: a next-page link to another is
-    an error, and redirects are not followed. ``symbols`` is how many the run asks for.
+    an error, and redirects are not followed. ``symbols`` is how many the run asks for, ``proxy``
+    the URL of what all calls go through.
 
     ``now_ms`` is what the run takes for now. An answer dated well before it ends the run unread: a
     bar that still formed when the provider answered would be judged final by that clock.
@@ -86,6 +87,7 @@ class Client:
         *,
         now_ms: int,
         symbols: int = 1,
+        proxy: str | None = None,
         patience: Patience = DEFAULT_PATIENCE,
     ) -> None:
         self._base_url = base_url.rstrip("/")
@@ -111,6 +113,7 @@ class Client:
                 total=patience.total_s, sock_connect=patience.connect_s, sock_read=patience.read_s
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
+            proxy=proxy,
             # A call that waited for a connection would hold its slot meanwhile.
             connector=aiohttp.TCPConnector(limit=0, socket_factory=aborting_socket),
             request_class=OneRequest,

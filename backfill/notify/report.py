@@ -30,7 +30,8 @@ async def reported(settings: Settings, running: Awaitable[Summary]) -> Summary:
     from backfill.notify.ping import Signal, ping
 
     url = settings.ping_url.reveal()
-    start = asyncio.create_task(ping(url, "start"))
+    proxy = settings.proxy_of(url)
+    start = asyncio.create_task(ping(url, "start", proxy=proxy))
     signal: Signal = "fail"
     body = "the run ended by an error that it doesn't know"
     try:
@@ -42,7 +43,7 @@ async def reported(settings: Settings, running: Awaitable[Summary]) -> Summary:
         raise
     finally:
         await start  # a start that is heard after the end would open another run
-        await ping(url, signal, body)
+        await ping(url, signal, body, proxy=proxy)
     return summary
 
 

@@ -76,6 +76,7 @@ async def open_client(
             stop,
             now_ms=now_ms,
             symbols=symbols,
+            proxy=settings.proxy_of(settings.base_url),
         ) as client,
     ):
         yield client

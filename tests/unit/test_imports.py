@@ -18,7 +18,7 @@ ROOT: Final = Path(backfill.__file__).parent
 LAYERS: Final = (
     ("errors",),
     ("core",),
-    ("providers", "fetch", "store", "log", "environment", "simulator"),
+    ("providers", "fetch", "store", "log", "environment", "proxies", "simulator"),
     ("settings",),
     ("run",),
     ("audit", "admin"),
