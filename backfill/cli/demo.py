@@ -74,8 +74,6 @@ def run() -> int:
     """Run the demo and return its exit code: 0 if everything went as it should."""
     say = _Narrator()
     with tempfile.TemporaryDirectory(prefix="backfill-demo-") as folder:
-        # The embedded server runs under a user of its own when this one is root.
-        Path(folder).chmod(0o755)
         say.title("A market to fetch from, and a database to keep it in")
         with embedded_postgres(Path(folder)) as database, _simulator() as provider:
             say.text(f"A simulated market speaks the provider's protocol at {provider}, and counts")

@@ -17,6 +17,7 @@ import pytest
 from backfill.store.embedded import embedded_postgres
 from backfill.store.migrate import migrate
 from backfill.store.pool import Database
+from backfill.store.programs import programs_for
 from tests.conftest import blocking
 
 _START_ATTEMPTS = 50
@@ -35,7 +36,7 @@ class OwnServer:
     def started(cls) -> Iterator[Self]:
         """Start one, and stop it at the end."""
         folder = Path(mkdtemp(prefix="backfill-own-"))
-        folder.chmod(0o755)
+        folder.chmod(0o755)  # for pg_ctl, which is told the path
         try:
             with embedded_postgres(folder) as url:
                 own = cls(folder / "postgres", url)
@@ -72,11 +73,15 @@ class OwnServer:
         raise AssertionError(f"the server in {self.folder} does not start again")
 
     def _pg_ctl(self, *arguments: str) -> None:
-        # The import warns on some machines; by now it has been made.
-        from embedded_postgres import _commands
-
-        pg_ctl = vars(_commands)["pg_ctl"]
-        pg_ctl(list(arguments), pgdata=self.folder, user=_AS_USER, timeout=30)
+        subprocess.run(
+            [programs_for(None) / "pg_ctl", "-D", self.folder, *arguments],
+            cwd=self.folder,  # which is where the options that it ran with say that it is
+            user=_AS_USER,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=30,
+        )
 
 
 @dataclass(frozen=True)

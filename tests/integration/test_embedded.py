@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from backfill.errors import UsageError
+from backfill.store import programs
 from backfill.store.embedded import embedded_postgres
 
 # No machine has this locale.
@@ -39,7 +40,6 @@ with embedded_postgres(Path(sys.argv[1])) as url:
 def made() -> Iterator[Path]:
     """A data directory that the tests of this file take turns with, as a stranger made it."""
     folder = Path(mkdtemp(prefix="backfill-embedded-"))
-    folder.chmod(0o755)
     _user(folder, **_STRANGE).communicate()
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
@@ -56,9 +56,7 @@ def _servers(data_dir: Path) -> list[int]:
     """The processes that were started on a data directory."""
     wanted = str(data_dir / "postgres")
     return [
-        process.pid
-        for process in psutil.process_iter(["cmdline"])
-        if process.info["cmdline"] and wanted in process.info["cmdline"]
+        process.pid for process in psutil.process_iter(["cwd"]) if process.info["cwd"] == wanted
     ]
 
 
@@ -144,7 +142,6 @@ def test_locale_time_zone_and_port_are_the_servers_own_whoever_comes_first(data_
 @pytest.mark.soak
 def test_files_whose_maker_was_killed_are_made_anew() -> None:
     folder = Path(mkdtemp(prefix="backfill-embedded-"))
-    folder.chmod(0o755)
     try:
         maker = subprocess.Popen(
             [sys.executable, "-c", _USE, str(folder)], stdin=subprocess.PIPE, text=True
@@ -160,6 +157,115 @@ def test_files_whose_maker_was_killed_are_made_anew() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def test_no_folder_but_the_servers_own_is_changed_whoever_starts_it(data_dir: Path) -> None:
+    outer = data_dir / "of-mine"
+    inner = outer / "deep"
+    inner.mkdir(parents=True)
+    outer.chmod(0o700)
+    # As from a package that was installed where only its owner may enter, and under umask 077.
+    folders = [inner, *inner.parents, programs.installed(), *programs.installed().parents]
+    before = [(folder, folder.stat().st_mode, folder.stat().st_uid) for folder in folders]
+    with embedded_postgres(inner) as url:
+        assert _asked(url, "SELECT 1") == 1
+        own = (inner / "postgres").stat()
+        assert (own.st_mode & 0o777, own.st_uid == 0) == (0o700, False)
+    assert [(one, one.stat().st_mode, one.stat().st_uid) for one in folders] == before
+    assert _servers(inner) == []
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not programs.ROOT, reason="only root's server has another user")
+def test_programs_that_the_servers_user_cannot_reach_are_copied_for_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = Path(mkdtemp(prefix="backfill-programs-"))
+    try:
+        closed, cache = folder / "closed", folder / "cache"
+        installed = programs.installed()
+        for name in ("embedded_postgres/pginstall", "embedded_postgres.libs"):
+            shutil.copytree(installed / name, closed / name, symlinks=True)
+        folder.chmod(0o755)
+        closed.chmod(0o700)
+        monkeypatch.setattr(programs, "installed", lambda: closed)
+        monkeypatch.setattr(programs, "_CACHE", cache)
+        for _ in range(2):
+            with embedded_postgres(tmp_path) as url:
+                assert _asked(url, "SELECT 1") == 1
+        assert closed.stat().st_mode & 0o777 == 0o700
+        assert len(list(cache.iterdir())) == 1
+        cache.chmod(0o777)
+        with pytest.raises(UsageError, match="not root's alone"), embedded_postgres(tmp_path):
+            pass
+    finally:
+        shutil.rmtree(folder)
+
+
+_REFUSED = """
+import sys
+from pathlib import Path
+from backfill.errors import UsageError
+from backfill.store.embedded import embedded_postgres
+for path in sys.argv[1:]:
+    try:
+        with embedded_postgres(Path(path)):
+            print("taken")
+    except UsageError as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(not programs.ROOT, reason="only root can be somebody else")
+def test_a_place_of_somebody_elses_is_one_line() -> None:
+    parent = Path(mkdtemp(prefix="backfill-"))
+    try:
+        parent.chmod(0o755)
+        (parent / "closed").mkdir(mode=0o700)
+        (parent / "taken").mkdir()
+        (parent / "taken").chmod(0o777)
+        (parent / "taken" / "postgres").mkdir()
+        places = [parent, parent / "new", parent / "closed" / "new", parent / "taken"]
+        ended = subprocess.run(
+            [sys.executable, "-B", "-c", _REFUSED, *places],
+            user=65534,
+            group=65534,
+            extra_groups=[],
+            cwd=Path(__file__).parents[2],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        if "No module named" in ended.stderr or "PermissionError" in ended.stderr:
+            pytest.skip("nobody but root can read this checkout")
+        said = [line.partition(": ")[2] for line in ended.stdout.splitlines()]
+        assert said == [*["Permission denied"] * 3, "it is another user's"], ended.stderr
+    finally:
+        shutil.rmtree(parent)
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "files"])
+def test_what_stands_where_the_servers_files_should_is_left_as_it_is(kind: str) -> None:
+    folder = Path(mkdtemp(prefix="backfill-"))
+    there, elsewhere = folder / "postgres", folder / "elsewhere"
+    elsewhere.mkdir()
+    try:
+        match kind:
+            case "file":
+                there.touch()
+            case "link":
+                there.symlink_to(elsewhere)
+            case _:
+                there.mkdir()
+                (there / "PG_VERSION").touch()
+        before = [(one.lstat().st_mode, one.lstat().st_uid) for one in (there, elsewhere)]
+        if kind == "files" and not programs.ROOT:
+            pytest.skip("they are files of one's own")
+        with pytest.raises(UsageError, match="can't live in"), embedded_postgres(folder):
+            pass
+        assert [(one.lstat().st_mode, one.lstat().st_uid) for one in (there, elsewhere)] == before
+    finally:
+        shutil.rmtree(folder)
+
+
 def test_a_data_directory_that_is_a_file_is_one_line(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
@@ -172,10 +278,14 @@ def test_a_data_directory_that_is_a_file_is_one_line(tmp_path: Path) -> None:
     ("name", "said"),
     [
         ("a space", "holds ' '"),
+        ("a\nnewline", "holds"),
         ("a'quote", "holds"),
+        ('a"quote', "holds"),
+        ("$(id)", "holds"),
         ("$HOME", r"holds '\$'"),
         ("x" * 120, "longer than"),
         ("loop", "File exists"),
+        ("loop/below", "symbolic links"),
     ],
 )
 def test_a_data_directory_that_a_server_cannot_live_in_is_refused_before_it_is_made(
@@ -186,7 +296,7 @@ def test_a_data_directory_that_a_server_cannot_live_in_is_refused_before_it_is_m
         parent.chmod(0o700)
         (parent / "loop").symlink_to(parent / "loop")
         with (
-            pytest.raises(UsageError, match=f"the embedded Postgres can't live in .*{said}"),
+            pytest.raises(UsageError, match=f"(?s)the embedded Postgres can't live in .*{said}"),
             embedded_postgres(parent / name),
         ):
             pass
