@@ -45,6 +45,11 @@ class Variable:
     meaning: str
     read: Callable[[str], object]
 
+    @property
+    def is_secret(self) -> bool:
+        """Whether its value must never be shown."""
+        return self.read is Secret
+
 
 def variable(
     *names: str, meaning: str, default: object = None, read: Callable[[str], object] = str

@@ -1,15 +1,14 @@
 """Logs: structlog to stderr, JSON unless a person is looking, secrets blotted out."""
 
-import json
 import logging
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any
 
-from backfill.core.plain import json_line, lines
+from backfill.core.plain import json_text, lines, one_line, printable
+from backfill.redact import Redactor
 
 
 @contextmanager
@@ -31,62 +30,13 @@ with _hidden("rich"):
     import structlog
     from structlog.typing import EventDict, Processor, WrappedLogger
 
-_BLOT: Final = "***"
-_SHORTEST_SECRET: Final = 4
-
-
-class Redactor:
-    """A processor that blots secrets out of every value of an event, exceptions included (R26)."""
-
-    def __init__(self, secrets: Iterable[str]) -> None:
-        long_first = sorted({*secrets}, key=len, reverse=True)
-        kept = [_spellings(secret) for secret in long_first if len(secret) >= _SHORTEST_SECRET]
-        self._secrets = re.compile("|".join(kept)) if kept else None
-
-    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-        """Blot an event."""
-        return {self.text(name): self._blotted(value) for name, value in event.items()}
-
-    def text(self, text: str) -> str:
-        """Blot a text."""
-        return self._secrets.sub(_BLOT, text) if self._secrets else text
-
-    def _blotted(self, value: object) -> object:
-        match value:
-            case str():
-                return self.text(value)
-            case None | bool() | int() | float():
-                return value
-            case bytes():
-                return self.text(value.decode(errors="replace"))
-            case dict():
-                return {self.text(str(name)): self._blotted(inner) for name, inner in value.items()}
-            case list() | tuple() | set() | frozenset():
-                return [self._blotted(inner) for inner in value]
-            case _:
-                return self.text(repr(value))
-
-
-def _spellings(secret: str) -> str:
-    """Return a pattern for a secret, each character as it is, percent-encoded or escaped."""
-    return "".join(f"(?:{'|'.join(_forms(character))})" for character in secret)
-
-
-def _forms(character: str) -> Iterator[str]:
-    yield re.escape(character)
-    yield "".join(f"%(?i:{byte:02x})" for byte in character.encode(errors="surrogateescape"))
-    if character == " ":
-        yield re.escape("+")
-    if character in "\\'\"":
-        yield re.escape(f"\\{character}")
-
 
 def configure(log_format: str | None, secrets: Iterable[str]) -> Redactor:
     """Send events to stderr: as ``json``, as ``console`` text, or (None) as fits what stderr is.
 
     On a terminal only warnings and errors are shown: the progress line tells the rest. No line is
-    an order to a runner, whatever it quotes. Returns the redactor, for texts that reach a person by
-    another way.
+    an order to a runner, whatever it quotes. What libraries log to Python's own loggers goes the
+    same way. Returns the redactor, for texts that reach a person by another way.
     """
     redactor = Redactor(secrets)
     as_json = log_format == "json" or (log_format is None and not sys.stderr.isatty())
@@ -120,24 +70,44 @@ def configure(log_format: str | None, secrets: Iterable[str]) -> Redactor:
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )
+    root = logging.getLogger()
+    if not any(isinstance(one, _Passed) for one in root.handlers):
+        root.addHandler(_Passed(logging.WARNING))
     return redactor
 
 
-def redacted(text: str) -> str:
-    """Blot out of a text what the logs blot out, once they are set up."""
+def told(text: str) -> str:
+    """Return a message as it may leave, without what the logs blot out, once they are set up."""
     for processor in structlog.get_config()["processors"]:
         if isinstance(processor, Redactor):
-            return processor.text(text)
-    return text
+            return processor.told(text)
+    return one_line(text)
+
+
+class _Passed(logging.Handler):
+    """Passes on what a library says by itself, such as asyncio of an error that nobody awaited."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        structlog.get_logger().log(
+            record.levelno,
+            "library.said",
+            library=record.name,
+            message=record.getMessage(),
+            exc_info=record.exc_info,
+        )
 
 
 class _Console(structlog.dev.ConsoleRenderer):
     def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> str:
-        return lines(super().__call__(logger, method, event))
+        shown = {
+            name: printable(value, kept="\n") if isinstance(value, str) else value
+            for name, value in event.items()
+        }
+        return lines(super().__call__(logger, method, shown))
 
 
-def _json(event: EventDict, **options: Any) -> str:
-    return json_line(json.dumps(event, **options))
+def _json(event: EventDict, **_: Any) -> str:
+    return json_text(event)
 
 
 def _plain(stream: object, _exc_info: object) -> None:

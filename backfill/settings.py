@@ -2,8 +2,10 @@
 
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from datetime import date
+from itertools import chain
 from pathlib import Path
 from typing import Final, Literal, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -11,7 +13,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from backfill.core.calendar import Night
 from backfill.core.terms import Quota, Terms
 from backfill.core.when import parse_since
-from backfill.environment import Secret, one_of, read_environment, switch, variable
+from backfill.environment import Secret, one_of, read_environment, switch, variable, variable_of
 from backfill.errors import UsageError
 from backfill.providers import provider_named
 from backfill.providers.base import Provider
@@ -248,16 +250,33 @@ class Settings:
 
     def secrets(self) -> list[str]:
         """Return every value that must never be shown."""
-        values = [self.massive_key.reveal().strip()] if self.massive_key else []
-        if self.database_url is not None:
-            url = self.database_url.reveal().strip()
-            values += [url, *_passwords(url)]
-        if self.ping_url is not None:
-            url = self.ping_url.reveal()
-            values += [url, *_long_parts(url)]
-        if self.proxies is not None:
-            values += self.proxies.secrets()
-        return [value for value in values if value]
+        own = (self.massive_key, self.database_url, self.ping_url)
+        values = [_secrets_of(secret.reveal().strip()) for secret in own if secret is not None]
+        proxies = self.proxies.secrets() if self.proxies is not None else ()
+        return list(dict.fromkeys([*chain(*values), *proxies, *secrets_in(os.environ)]))
+
+
+def secrets_in(environment: Mapping[str, str]) -> list[str]:
+    """Return every value of an environment that must never be shown, used or not, valid or not.
+
+    Beside our own variables those that libraries read: the password of libpq, those of proxies.
+    """
+    variables = map(variable_of, fields(Settings))
+    ours = [name for one in variables if one.is_secret for name in one.names]
+    said = [environment[name].strip() for name in ours if name in environment]
+    proxies = [url for name, url in environment.items() if name.lower().endswith("_proxy")]
+    whole = [url if "://" in url else f"http://{url}" for url in proxies]
+    values = [*map(_secrets_of, said), *map(_passwords, whole)]
+    found = [*chain(*values), environment.get("PGPASSWORD", "")]
+    return [value for value in found if value]
+
+
+def _secrets_of(text: str) -> list[str]:
+    """Return a secret and, where it is a URL, the parts of it that are secret by themselves."""
+    if "://" not in text:
+        return [text] if text else []
+    parts = _passwords(text) if text.startswith("postgres") else _long_parts(text)
+    return [text, *parts]
 
 
 def terms_of(provider: Provider, plan: str) -> Terms:
@@ -311,13 +330,13 @@ def _is_web_url(url: str) -> bool:
 
 def _long_parts(url: str) -> list[str]:
     """Return what of a URL's path and query is long enough to be the secret in it."""
-    parts = urlsplit(url)
-    values = [value for _, value in parse_qsl(parts.query)]
-    return [part for part in [*parts.path.split("/"), *values] if len(part) >= _SECRET_LENGTH]
+    path, _, query = url.partition("://")[2].partition("?")
+    values = [value for _, value in parse_qsl(query)]
+    return [part for part in [*path.split("/")[1:], *values] if len(part) >= _SECRET_LENGTH]
 
 
 def _passwords(url: str) -> list[str]:
-    """Return the passwords in a database's URL, as they are written and as they are meant.
+    """Return the passwords in a URL, as they are written and as they are meant.
 
     One whose characters should have been encoded may end at any of these: each is one.
     """

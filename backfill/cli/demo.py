@@ -15,8 +15,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-import typer
-
+from backfill.cli import edge
+from backfill.core.plain import json_text
 from backfill.core.terms import Quota
 from backfill.errors import BackfillError, UsageError
 from backfill.simulator import Market, Simulator
@@ -59,7 +59,7 @@ def serve(*, port: int, key: str, quota: str, plan: str, now: datetime | None, s
         task = asyncio.ensure_future(
             serve_simulator(
                 simulator,
-                lambda url: typer.echo(json.dumps({"url": url, "key": key, "quota": quota})),
+                lambda url: edge.say(json_text({"url": url, "key": key, "quota": quota})),
             )
         )
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -242,16 +242,16 @@ class _Narrator:
     """Tells a stranger what happens."""
 
     def title(self, text: str) -> None:
-        typer.echo(f"\n{text}")
+        edge.say(f"\n{text}")
 
     def text(self, text: str) -> None:
-        typer.echo(f"  {text}")
+        edge.say(f"  {text}")
 
     def quoted(self, text: str) -> None:
-        typer.echo(f"  | {text}")
+        edge.say(f"  | {text}")
 
     def command(self, arguments: list[str]) -> None:
-        typer.echo(f"  $ backfill {' '.join(arguments)}")
+        edge.say(f"  $ backfill {' '.join(arguments)}")
 
 
 @contextlib.contextmanager

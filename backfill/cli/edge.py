@@ -3,7 +3,8 @@
 Modules are imported by the functions that use them: ``backfill --help`` needs none.
 """
 
-import json
+import os
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,11 +26,48 @@ def read_settings(provider: str | None = None) -> "Settings":
     return settings
 
 
+def fit_to_leave(message: str) -> str:
+    """Return a message on one line, without secrets, also where the settings can't be read."""
+    from backfill.log import told
+
+    _see_log()
+    return told(message)
+
+
+def log_failure(error: BaseException) -> None:
+    """Log what nobody foresaw, with its traceback, without secrets."""
+    import structlog
+
+    _see_log()
+    structlog.get_logger().error("command.failed", exc_info=error)
+
+
+def _see_log() -> None:
+    """See that the log is set up, if need be with what of the environment is secret."""
+    import structlog
+
+    from backfill import log
+
+    if not structlog.is_configured():
+        from backfill.settings import secrets_in
+
+        log.configure(None, secrets_in(os.environ))
+
+
 def print_result(values: dict[str, Any], *, as_json: bool, text: Callable[[], None]) -> None:
     """Print a result: its values as one line of JSON, or as people read it."""
-    from backfill.core.plain import json_line
-
     if as_json:
-        typer.echo(json_line(json.dumps(values)))
+        from backfill.core.plain import json_text
+
+        say(json_text(values))
     else:
         text()
+
+
+def say(text: str, *, to_stderr: bool = False) -> None:
+    """Print plain lines; with what `present` draws and the log, all that a command prints."""
+    from backfill.core.plain import lines, printable
+
+    stream = sys.stderr if to_stderr else sys.stdout
+    stream.write(lines(printable(text, kept="\n")) + "\n")
+    stream.flush()

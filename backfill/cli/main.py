@@ -5,6 +5,7 @@ are imported by the commands that use them: ``backfill --help`` needs none.
 """
 
 import asyncio
+import io
 import os
 import sys
 from collections.abc import MutableMapping
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from backfill.cli import edge
 from backfill.cli.actions import actions_app, alias_app
 from backfill.cli.edge import AsJson
 from backfill.cli.edge import print_result as _print
 from backfill.cli.edge import read_settings as _settings
+from backfill.cli.edge import say as _say
 from backfill.cli.quick import App
 
 if TYPE_CHECKING:
@@ -75,6 +78,8 @@ def main() -> NoReturn:
     # numpy's linear algebra, of which nothing is used, would start a thread for each core.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     settle_colours(os.environ, terminal=sys.stdout.isatty())
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # not every locale has every character
     try:
         code = _exit_code()
     except Exception as error:  # noqa: BLE001 - the top of the command
@@ -219,7 +224,7 @@ def migrate(
     _print(
         {"applied": applied},
         as_json=as_json,
-        text=lambda: typer.echo(
+        text=lambda: _say(
             "\n".join(f"applied {name}" for name in applied) or "the schema is up to date"
         ),
     )
@@ -252,7 +257,8 @@ def status(
 
         health = asyncio.run(commands.health(settings, now))
         series = health.series
-        typer.echo(prometheus.exposition(health), nl=False)
+        if metrics := prometheus.exposition(health).rstrip("\n"):
+            _say(metrics)
     else:
         from backfill.present import show
 
@@ -387,7 +393,7 @@ def symbols_retire(
     _print(
         {"ticker": retired.ticker, "retired_as": retired.name, "watched": retired.watched},
         as_json=as_json,
-        text=lambda: typer.echo(f"{retired.ticker} is {retired.name} now{watched}"),
+        text=lambda: _say(f"{retired.ticker} is {retired.name} now{watched}"),
     )
 
 
@@ -427,7 +433,7 @@ def watch_remove(symbols: Tickers, *, as_json: AsJson = False) -> None:
     _print(
         {"removed": removed},
         as_json=as_json,
-        text=lambda: typer.echo(f"no longer watched: {', '.join(removed) or 'none of them was'}"),
+        text=lambda: _say(f"no longer watched: {', '.join(removed) or 'none of them was'}"),
     )
 
 
@@ -546,7 +552,7 @@ def quarantine_accept(
     _print(
         {"accepted": accepted},
         as_json=as_json,
-        text=lambda: typer.echo(f"{accepted} bars accepted"),
+        text=lambda: _say(f"{accepted} bars accepted"),
     )
 
 
@@ -555,8 +561,7 @@ def _exit(code: int, error: str | None) -> NoReturn:
     if code == 3:
         from backfill.notify import github
 
-        github.annotate("error", error or _NO_ANSWER)
-        _tell(error or _NO_ANSWER)
+        github.annotate("error", _tell(error or _NO_ANSWER))
     raise typer.Exit(code)
 
 
@@ -582,28 +587,21 @@ def _exit_code() -> int:
 
 def _confess(error: Exception) -> int:
     """Log what nobody foresaw, with its traceback; say in one line what it means."""
-    import structlog
-
-    from backfill import log
     from backfill.errors import Unforeseen
 
-    if not structlog.is_configured():
-        log.configure(None, ())
-    structlog.get_logger().error("command.failed", exc_info=error)
+    edge.log_failure(error)
     return _refuse(str(Unforeseen.of(error)), Unforeseen.exit_code)
 
 
 def _refuse(message: str, code: int) -> int:
-    from backfill import log
     from backfill.notify import github
 
-    message = log.redacted(message)
-    _tell(message)
-    github.fault(message, code)
+    github.fault(_tell(message), code)
     return code
 
 
-def _tell(message: str) -> None:
-    from backfill.core.plain import one_line
-
-    typer.echo(f"backfill: {one_line(message)}", err=True)
+def _tell(message: str) -> str:
+    """Say why a command ended, without secrets, and return what was said."""
+    told = edge.fit_to_leave(message)
+    _say(f"backfill: {told}", to_stderr=True)
+    return told

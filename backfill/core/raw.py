@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 from backfill.core.bars import NO_COUNT, Bars
+from backfill.core.plain import json_text, storable
 
 VALUES = ("open", "high", "low", "close", "volume", "vwap", "trade_count")
 
@@ -33,11 +34,18 @@ def raw_values(bars: Bars) -> Iterator[dict[str, Any]]:
 
 
 def spelled(bars: Bars, oddities: Oddities) -> list[str]:
-    """Return each bar as JSON, as it came."""
+    """Return each bar as JSON, as it came, but for what Postgres can't hold of a text."""
     read = [(values, json.dumps(values)) for values in raw_values(bars)]
     return [
-        json.dumps({**values, **oddities[key]}) if key in oddities else key for values, key in read
+        json_text({**values, **_storable(oddities[key])}) if key in oddities else key
+        for values, key in read
     ]
+
+
+def _storable(came: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: storable(value) if isinstance(value, str) else value for name, value in came.items()
+    }
 
 
 def _spelled(value: float) -> float | str:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import formatdate
 from functools import partial
 from types import TracebackType
@@ -32,6 +32,7 @@ from backfill.fetch.quota import GATEWAYS, Pacer, Slot
 from backfill.fetch.sending import Late, OneRequest, Sending, aborting_socket, once
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Tally
+from backfill.redact import BLOT, Redactor
 
 _T = TypeVar("_T")
 
@@ -63,7 +64,7 @@ _SHORT: Final = 16 * 1024
 _UNSAID_PAUSE_S: Final = 5.0
 _READ: Final = 10_000
 _TOLD: Final = 300
-"""How many characters of an answer's words are read, and told."""
+"""How many characters of what is said of an answer are read, and told."""
 
 
 class Client:
@@ -92,7 +93,7 @@ class Client:
     ) -> None:
         self._base_url = base_url.rstrip("/")
         self._origin = _origin(URL(self._base_url))
-        self._keys = tuple(value.rpartition(" ")[2] for value in headers.values())
+        self._keys = Redactor(value.rpartition(" ")[2] for value in headers.values())
         self._pacer = pacer
         self._tally = tally
         self._now_ms = now_ms
@@ -257,7 +258,7 @@ class Client:
                 self._tally.uncount(request.kind)
                 continue
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                raise _no_answer(error) from None
+                raise self._no_answer(error) from None
             finally:
                 if not sending.written:
                     self._pacer.unwritten(slot)
@@ -265,7 +266,7 @@ class Client:
                 async with answer:
                     return await self._body_of(answer)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                raise _no_answer(error) from None
+                raise self._no_answer(error) from None
 
     async def _head(
         self, request: Request, url: URL, slot: Slot, sending: Sending
@@ -285,19 +286,24 @@ class Client:
         self._tally.answers += 1
         check_clock(self._now_ms, answer.headers.get("Date"))
         body = await (self._body(answer) if answer.status == 200 else self._refusal_body(answer))
-        headers = {name.lower(): value for name, value in answer.headers.items()}
+        headers = {name.lower(): self._keys.text(value) for name, value in answer.headers.items()}
         headers.setdefault("date", formatdate(usegmt=True))
         return Response(answer.status, headers, body)
 
     async def _read(self, read: Callable[[Response], _T], packed: Response) -> _T:
-        """Unpack and read an answer; a long one apart, so that other calls leave in their slots."""
+        """Unpack and read an answer; a long one apart, so that other calls leave in their slots.
+
+        A key that it repeats is blotted out before anybody reads it: what is read is stored, logged
+        and told.
+        """
 
         def unpack_and_read() -> _T:
             unpack = unpacked if packed.status == 200 else refusal_unpacked
             try:
-                return read(unpack(packed, self._patience.body_limit))
+                answer = unpack(packed, self._patience.body_limit)
+                return read(replace(answer, body=self._keys.body(answer.body)))
             except BackfillError as error:
-                error.args = (self._told(str(error)), *error.args[1:])
+                error.args = (one_line(str(error)[:_READ])[:_TOLD], *error.args[1:])
                 raise
 
         if len(packed.body) < _SHORT:
@@ -328,15 +334,10 @@ class Client:
         except (aiohttp.ClientError, TimeoutError, OSError, UnreadableAnswer):
             return b""
 
-    def _told(self, text: str) -> str:
-        """Return what an answer says as it may go into logs and the ledger: short, without keys.
-
-        It is shortened last: half a key would be found by nobody.
-        """
-        text = text[:_READ]
-        for key in self._keys:
-            text = text.replace(key, "***")
-        return one_line(text)[:_TOLD]
+    def _no_answer(self, error: Exception) -> ProviderUnavailable:
+        """Return the fault of a call whose answer didn't come; the library quotes what did."""
+        reason = self._keys.told(str(error)) or type(error).__name__
+        return ProviderUnavailable(f"no answer from the provider: {reason}")
 
     def _url_of(self, request: Request) -> URL:
         target = request.target
@@ -347,17 +348,14 @@ class Client:
             elsewhere = True
         if elsewhere:
             raise BadAnswer("the next page is said to be at another host")
+        if BLOT in target:
+            raise BadAnswer("the address of the next page repeats the key, which goes into no URL")
         return url
 
 
 def _origin(url: URL) -> tuple[str, str | None, int | None, str | None, str | None]:
     """Return where a request would go; an address that names a user is nobody's origin."""
     return url.scheme, url.host, url.port, url.user, url.password
-
-
-def _no_answer(error: Exception) -> ProviderUnavailable:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return ProviderUnavailable(f"no answer from the provider: {reason}")
 
 
 def _worth_a_retry(error: BaseException) -> bool:

@@ -1,7 +1,6 @@
 """What a run tells GitHub Actions: a page of Markdown for people, annotations for the list of jobs.
 
-Both hold text of the provider. In an annotation it can end neither the line nor the property that
-it stands in; in Markdown every character that means something is written as an entity.
+Both hold text of the provider, made harmless by `backfill.core.plain`.
 """
 
 import os
@@ -9,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from backfill.core.plain import one_line
+from backfill.core.plain import annotation
 from backfill.present.markdown import code, head, row, text
 
 if TYPE_CHECKING:
@@ -51,8 +50,7 @@ def fault(message: str, exit_code: int) -> None:
 def annotate(level: str, message: str, *, title: str = "backfill") -> None:
     """Put an ``error`` or a ``warning`` beside the job, if this is one of GitHub Actions."""
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        order = f"{level} title={_property(one_line(title))}"
-        sys.stderr.write(f"::{order}::{_data(one_line(message))}\n")
+        sys.stderr.write(f"{annotation(level, title, message)}\n")
         sys.stderr.flush()
 
 
@@ -129,11 +127,3 @@ def _remedy(one: "Failure") -> str:
         case _:
             command = f"backfill run --symbol {one.symbol} --timeframe {one.timeframe}"
     return code(command)
-
-
-def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")

@@ -4,12 +4,12 @@ Only the command does this. None of it changes how a run ends.
 """
 
 import asyncio
-import json
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Final
 
+from backfill.core.plain import json_text
 from backfill.errors import BackfillError
-from backfill.log import redacted
+from backfill.log import told
 from backfill.notify import github
 from backfill.run.outcomes import Summary
 from backfill.settings import Settings
@@ -39,7 +39,7 @@ async def reported(settings: Settings, running: Awaitable[Summary]) -> Summary:
         github.report(summary)
         signal, body = "success" if is_success(summary) else "fail", _body(summary)
     except BackfillError as error:
-        body = redacted(str(error))
+        body = told(str(error))
         raise
     finally:
         await start  # a start that is heard after the end would open another run
@@ -69,6 +69,6 @@ def is_success(summary: Summary) -> bool:
 def _body(summary: Summary) -> str:
     """Return the summary as JSON, with as many of its failures as a ping may carry."""
     values = summary.as_dict() | {"error": summary.error}
-    while len(text := json.dumps(values)) > _MOST_CHARACTERS and values["failures"]:
+    while len(text := json_text(values)) > _MOST_CHARACTERS and values["failures"]:
         values["failures"] = values["failures"][: len(values["failures"]) // 2]
     return text

@@ -1,17 +1,8 @@
-"""Markdown as GitHub shows it, of text that others wrote: every character means only itself."""
+"""Tables of Markdown as GitHub shows it."""
 
-import re
-from typing import Final
+from backfill.core.plain import markdown as text
 
-from backfill.core.plain import one_line
-
-# A colon or the point of www. would make a link.
-_MEANS_SOMETHING: Final = re.compile(r"[^\w\s,;()/'.+=-]|_|(?<=www)\.")
-
-
-def text(of: str) -> str:
-    """Return a text in which nothing is markup, on one line."""
-    return _MEANS_SOMETHING.sub(lambda found: f"&#{ord(found[0])};", one_line(of))
+__all__ = ["code", "head", "row", "text"]
 
 
 def code(of: str) -> str:

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Final
 
 from backfill.audit.status import SeriesStatus
+from backfill.core.plain import label
 from backfill.store.runs import LastRun
 
 _STATUSES: Final = ("ok", "partial", "failed", "stopped", "interrupted")
@@ -104,17 +105,13 @@ def _epoch_s(at: datetime | None) -> float | None:
     return at.timestamp() if at else None
 
 
-def _family(name: str, means: str, samples: Iterable[_Sample]) -> Iterator[str]:
+def _family(metric: str, means: str, samples: Iterable[_Sample]) -> Iterator[str]:
     known = [(labels, value) for labels, value in samples if value is not None]
     if known:
-        yield f"# HELP backfill_{name} {means}\n# TYPE backfill_{name} gauge\n"
+        yield f"# HELP backfill_{metric} {means}\n# TYPE backfill_{metric} gauge\n"
     for labels, value in known:
-        named = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items())
-        yield f"backfill_{name}{f'{{{named}}}' if named else ''} {_number(value)}\n"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+        named = ",".join(f'{name}="{label(text)}"' for name, text in labels.items())
+        yield f"backfill_{metric}{f'{{{named}}}' if named else ''} {_number(value)}\n"
 
 
 def _number(value: float) -> str:

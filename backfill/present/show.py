@@ -21,15 +21,11 @@ _SHOWN: Final = 20
 
 def summary(result: "Summary") -> None:
     """Print how a run ended."""
-    from rich.text import Text
-
     out = console()
     counts, bars = result.series, result.bars
     colour = {"ok": "green", "partial": "yellow", "stopped": "yellow"}.get(result.status, "red")
-    head = Text.assemble((result.status, f"bold {colour}"), f"  run {result.run_id}")
-    if result.error:
-        head.append(f"  {result.error}")
-    out.print(head)
+    error = f"  {result.error}" if result.error else ""
+    out.print_head(result.status, f"bold {colour}", f"  run {result.run_id}{error}")
     out.print(
         f"{counts.total} series: {counts.complete} complete, {counts.partial} partial, "
         f"{counts.failed} failed, {counts.skipped} held by another run"
@@ -91,7 +87,7 @@ def status(series: "list[SeriesStatus]", *, markdown: bool = False) -> None:
     judged = f"{len(series)} series, {stale} stale" if stale else f"{len(series)} series, all fresh"
     if markdown:
         page = [*md.head(*_STATUS), *(md.row(*map(md.text, _cells(one))) for one in series)]
-        out.print("\n".join([*page, "", judged, *_jumps(series)]))
+        out.print("\n".join([*page, "", judged, *map(md.text, _jumps(series))]))
         return
     table = table_of(*_STATUS)
     for one in series:

@@ -8,8 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
+    from backfill.present.terminal import PlainConsole, PlainTable
 
 _UNBOUNDED: Final = 1000
 _NUMBERS: Final = {
@@ -31,7 +30,7 @@ _NUMBERS: Final = {
 }
 
 
-def console() -> "Console":
+def console() -> "PlainConsole":
     """Return the console of stdout."""
     from backfill.present.terminal import PlainConsole
 
@@ -40,7 +39,7 @@ def console() -> "Console":
     return PlainConsole(soft_wrap=True, width=width)
 
 
-def table_of(*columns: str) -> "Table":
+def table_of(*columns: str) -> "PlainTable":
     """Return a table without lines; numbers stand to the right, reasons may be wrapped."""
     from backfill.present.terminal import PlainTable
 

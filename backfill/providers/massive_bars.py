@@ -271,13 +271,12 @@ def _loose_columns(rows: Sequence[_LooseBar]) -> tuple[Bars, Oddities]:
 
 
 def _came(raw: msgspec.Raw) -> float | str | None:
-    """Return a value as it came, or its text where JSON's own values or Postgres can't hold it."""
+    """Return a value as it came, or its text where JSON's own values can't hold it."""
     text = bytes(raw).decode(errors="replace")[:_LONGEST]
     try:
-        value = msgspec.json.decode(text, type=float | int | str | None)
+        return msgspec.json.decode(text, type=float | int | str | None)
     except (msgspec.DecodeError, ValueError):
         return text
-    return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) else value
 
 
 def _number(raw: msgspec.Raw, otherwise: float = np.nan) -> float:

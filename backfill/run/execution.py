@@ -13,7 +13,6 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from backfill.core.plain import one_line
 from backfill.core.planning import calls_saved
 from backfill.core.when import checked_clock
 from backfill.core.work import Rules
@@ -29,7 +28,7 @@ from backfill.errors import (
 )
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Tally
-from backfill.log import Redactor
+from backfill.redact import Redactor
 from backfill.run.connect import open_database
 from backfill.run.job import Job
 from backfill.run.outcomes import Outcomes, Plan, Summary
@@ -204,7 +203,7 @@ class _Run:
                 self._settings.provider.name,
                 self._tally,
                 duration_s,
-                told=lambda message: one_line(redactor.text(message)),
+                told=redactor.told,
             )
 
         unknown = [

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from backfill.core.coverage import Span, Spans
+from backfill.core.plain import storable
 from backfill.core.series import Series
 from backfill.core.splits import NEW, Claim, Listed, Status, Verdict, basis_ends, judge, owner_of
 from backfill.core.timeframe import Timeframe
@@ -190,10 +191,10 @@ async def note_listing(connection: Connection, provider: str, kind: str, listing
 
 async def keep_splits(connection: Connection, splits: Iterable[Split], now: datetime) -> None:
     """Keep splits as they are listed, one a ticker and day: of several the last counts."""
-    rows = {(one.ticker, one.execution_date): one for one in splits}.values()
+    rows = {(storable(one.ticker), one.execution_date): one for one in splits}.values()
     await connection.execute(
         _KEEP_SPLITS,
-        [one.ticker for one in rows],
+        [storable(one.ticker) for one in rows],
         [one.execution_date for one in rows],
         [one.split_from for one in rows],
         [one.split_to for one in rows],
@@ -207,11 +208,11 @@ async def keep_dividends(
     """Keep dividends as they are listed."""
     await connection.execute(
         _KEEP_DIVIDENDS,
-        [one.ticker for one in dividends],
+        [storable(one.ticker) for one in dividends],
         [one.ex_dividend_date for one in dividends],
         [one.cash_amount for one in dividends],
-        [one.dividend_type for one in dividends],
-        [one.currency for one in dividends],
+        [storable(one.dividend_type) for one in dividends],
+        [storable(one.currency) for one in dividends],
         [one.pay_date for one in dividends],
         now,
     )
@@ -306,4 +307,4 @@ async def invalidate_outdated(
 
 
 def _columns(keys: Collection[ActionKey]) -> tuple[list[str], list[date]]:
-    return [ticker for ticker, _ in keys], [day for _, day in keys]
+    return [storable(ticker) for ticker, _ in keys], [day for _, day in keys]

@@ -59,11 +59,11 @@ def passes(error: BaseException) -> bool:
 
 
 def said(error: BaseException | None) -> str:
-    """Return what a fault says, on one line."""
+    """Return what a fault says, on one line; it is shortened where it leaves, without secrets."""
     if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
         return "no server of DATABASE_URL is what target_session_attrs asks for"
     text = str(error).strip() or type(error).__name__
-    return " ".join(text.split())[:300]
+    return " ".join(text.split())
 
 
 def unreachable(error: Exception) -> BackfillError:

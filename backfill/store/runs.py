@@ -1,11 +1,11 @@
 """The run ledger: one row per run, whatever became of it."""
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+from backfill.core.plain import json_text, storable
 from backfill.store.bars import Counts
 from backfill.store.pool import Connection, Database
 
@@ -107,8 +107,8 @@ async def finish_run(connection: Connection, run_id: UUID, end: RunEnd) -> None:
         end.bars.unchanged,
         end.bars.rejected,
         end.bars.withdrawn,
-        json.dumps(end.failures),
-        end.error,
+        json_text([{name: storable(text) for name, text in one.items()} for one in end.failures]),
+        storable(end.error) if end.error is not None else None,
         end.exit_code,
         end.bars.ignored,
     )

@@ -18,7 +18,10 @@ from tests.conftest import NOW, Cli, Ended, blocking, query
 from tests.integration.store_kit import database_name
 
 AS_OF = ("--as-of", NOW.isoformat())
-HOSTILE = "50%\r\n::add-mask::x | <img src=y> [z](http://evil.test) `##[error]old` @you __b__"
+HOSTILE = (
+    "50%\r\n::add-mask::x | <img src=y> [z](http://evil.test) `##[error]old` @you __b__ "
+    "me@mail.example"
+)
 
 
 def obeyed(ended: Ended) -> list[tuple[str, str, str]]:
@@ -69,8 +72,9 @@ def test_in_actions_a_run_writes_a_page_and_annotations_that_nobody_can_forge(
     assert "<code>backfill run --symbol MSFT --timeframe d1</code>" in rows[0]
     assert "<code>backfill watch remove NOSUCH</code>" in rows[1]
     assert all(row.replace("\\|", "").count("|") == 6 for row in rows)
-    for markup in ("<img", "[z]", "http:", "`", "@you", "__", "%"):
+    for markup in ("<img", "[z]", "http:", "`", "@you", "me@", "&#64;mail", "__", "%"):
         assert markup not in text
+    assert "me<span>&#64;</span>mail.example" in text
 
 
 def test_a_page_that_cannot_be_written_is_a_warning(

@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
+import structlog
 
 from backfill import api, log
 from backfill.cli import main
@@ -127,6 +129,39 @@ def test_a_command_that_breaks_says_so_in_one_line_and_its_traceback_holds_no_ke
     assert "Traceback" in json.loads(event)["exception"]
     assert line.startswith("backfill: a fault of backfill's own (ValueError: boom ***)")
     assert KEY not in event + line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment"),
+    [
+        (("status",), {"BACKFILL_PLAN": KEY}),
+        (("run", "--symbol", f"{KEY}!"), {}),
+        (("run", "--symbol", "A", "--from", KEY), {}),
+        (("status", "--format", KEY), {}),
+        (("run", "--symbol", "A"), {"BACKFILL_PROVIDER": KEY}),
+        (
+            ("run", "--symbol", "A"),
+            {"POLYGON_API_KEY": "another-key", "BACKFILL_SINCE": "another-key"},
+        ),
+        (("status",), {"PGPASSWORD": "pass-of-libpq", "BACKFILL_QUOTA": "pass-of-libpq"}),
+        (("status",), {"HTTPS_PROXY": "http://me:pass-of-it@p", "BACKFILL_PLAN": "pass-of-it"}),
+    ],
+)
+def test_a_secret_in_the_wrong_place_is_not_quoted(
+    arguments: tuple[str, ...],
+    environment: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    structlog.reset_defaults()
+    given = {"DATABASE_URL": "postgresql://u:pass-word@h/d", "MASSIVE_API_KEY": KEY} | environment
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["backfill", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    [line] = capsys.readouterr().err.splitlines()
+    assert (ended.value.code, line.count("***")) == (2, 1), line
 
 
 def test_a_console_and_a_table_print_texts_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:

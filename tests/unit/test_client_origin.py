@@ -1,5 +1,6 @@
 """The key goes to the provider's own origin, in a header, and nowhere else."""
 
+import json
 from typing import Final
 
 import pytest
@@ -130,10 +131,42 @@ async def test_a_refusal_that_repeats_the_key_does_not_give_it_away(status: int)
     assert KEY not in f"{refused.value!r} {events}"
 
 
+@pytest.mark.parametrize(
+    "spelled",
+    [KEY, KEY.replace("k", r"\u006b"), KEY.replace("-", "%2d"), KEY.replace("-", r"\u00252D")],
+    ids=["as-it-is", "as-json", "as-a-url", "as-a-url-in-json"],
+)
 @leaping
-async def test_data_that_looks_like_the_key_is_left_as_it_came() -> None:
-    body = f'{{"status":"OK","note":"{KEY}"}}'.encode()
+async def test_nobody_reads_a_key_that_an_answer_repeats(spelled: str) -> None:
+    body = f'{{"status":"OK","note":"x{spelled}y","more":1.5}}'.encode()
     provider = WrittenProvider(Answer(body))
     with provider.answering():
         async with client(WrittenLedger()) as sender:
-            assert await sender.fetch(Request("/bars"), read, "A d1") == body
+            found = await sender.fetch(Request("/bars"), read, "A d1")
+    assert json.loads(found) == {"status": "OK", "note": "x***y", "more": 1.5}
+
+
+@leaping
+async def test_a_next_page_whose_address_repeats_the_key_is_not_asked_for() -> None:
+    def next_of(response: Response) -> Request:
+        return Request(json.loads(response.body)["next_url"])
+
+    body = json.dumps({"next_url": f"{BASE}/bars?cursor=1&apiKey={KEY}"}).encode()
+    provider = WrittenProvider(Answer(body))
+    with provider.answering():
+        async with client(WrittenLedger()) as sender:
+            following = await sender.fetch(Request("/bars"), next_of, "A d1")
+            with pytest.raises(BadAnswer, match="repeats the key"):
+                await sender.fetch(following, read, "A d1")
+    assert len(provider.asked) == 1
+
+
+@leaping
+async def test_a_key_far_behind_blanks_is_not_cut_in_half() -> None:
+    body = json.dumps({"status": "ERROR", "error": " " * 9_955 + KEY}).encode()
+    provider = WrittenProvider(Answer(body, 400))
+    with provider.answering():
+        async with client(WrittenLedger()) as sender:
+            with pytest.raises(BackfillError) as refused:
+                await sender.fetch(Request("/bars"), read, "A d1")
+    assert KEY[:4] not in str(refused.value)

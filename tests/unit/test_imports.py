@@ -18,7 +18,7 @@ ROOT: Final = Path(backfill.__file__).parent
 LAYERS: Final = (
     ("errors",),
     ("core",),
-    ("providers", "fetch", "store", "log", "environment", "proxies", "simulator"),
+    ("providers", "fetch", "store", "log", "redact", "environment", "proxies", "simulator"),
     ("settings",),
     ("run",),
     ("audit", "admin"),
@@ -211,3 +211,33 @@ def test_a_command_that_asks_nobody_starts_without_what_converts_draws_and_sends
     )
     assert done.returncode == 0, done.stderr
     assert set(done.stdout.split()) <= {"asyncpg", "numpy", "tenacity"}
+
+
+def uses(name: str) -> set[str]:
+    """The modules that speak of a name such as ``sys.stdout``."""
+    return {
+        str(path.relative_to(ROOT).with_suffix("")).replace("/", ".")
+        for path in ROOT.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute | ast.Name) and ast.unparse(node) == name
+    }
+
+
+# Where a text is made harmless for whoever reads the stream, and looked at only: who reads it, how.
+WRITES: Final = {
+    "sys.stdout": {"cli.edge"},
+    "sys.stderr": {"cli.edge", "log", "notify.github"},
+}
+LOOKS: Final = {
+    "sys.stdout": {"cli.main", "present.tables"},
+    "sys.stderr": {"cli.demo", "cli.foreground"},
+}
+
+
+def test_nothing_prints_but_what_makes_texts_harmless() -> None:
+    drawn = {importer for importer, imported in IMPORTS if imported.partition(".")[0] == "rich"}
+    assert drawn == {"backfill.present.terminal", "backfill.cli.live"}
+    for stream, writers in WRITES.items():
+        assert uses(stream) == writers | LOOKS[stream]
+    for printer in ("print", "typer.echo", "typer.secho", "os.write", "logging.getLogger"):
+        assert uses(printer) <= {"log"}, printer

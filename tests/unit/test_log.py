@@ -1,6 +1,7 @@
 """Events are one JSON object a line, and no secret is in any of them (R26)."""
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import structlog
 from yarl import URL
 
 from backfill import log
+from backfill.redact import Redactor
 
 SECRET: Final = "k3y/of+the test:é"
 PASSWORD: Final = "pass-word"
@@ -104,18 +106,18 @@ def test_what_is_bound_to_the_context_shows_no_secret(say: Say) -> None:
 
 def test_a_secret_with_quotes_and_backslashes_is_found_where_it_is_quoted() -> None:
     secret = """sl\\ash'quote"mark"""
-    redactor = log.Redactor([secret])
+    redactor = Redactor([secret])
     for text in (secret, repr(secret), repr(ValueError(secret)), json.dumps(secret)):
         assert "ash" not in redactor.text(text)
 
 
 def test_a_secret_within_a_longer_one_leaves_nothing_of_it() -> None:
-    redactor = log.Redactor(["pass", "pass-word-2"])
+    redactor = Redactor(["pass", "pass-word-2"])
     assert redactor.text("pass-word-2 and pass") == "*** and ***"
 
 
 def test_what_is_too_short_to_be_a_secret_leaves_words_alone() -> None:
-    assert log.Redactor(["", "a", "all"]).text("all about a run") == "all about a run"
+    assert Redactor(["", "a", "all"]).text("all about a run") == "all about a run"
 
 
 def test_a_line_is_one_json_object_with_its_time_level_and_event(
@@ -166,3 +168,32 @@ def test_without_a_choice_json_is_for_what_is_no_terminal(
     shown = capsys.readouterr().err
     assert "quota.throttled" in shown
     assert shown.startswith("{") == json_lines
+
+
+def test_a_library_s_own_words_are_an_event_like_any_other(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    log.configure("json", [SECRET, PASSWORD])
+    error = ValueError(f"never retrieved {SECRET}")
+    logging.getLogger("asyncio").error("task of %s\n::error::x", PASSWORD, exc_info=error)
+    [line] = capsys.readouterr().err.splitlines()
+    event = json.loads(line)
+    assert (event["event"], event["library"]) == ("library.said", "asyncio")
+    assert event["message"] == "task of ***\n::error::x"
+    assert "ValueError: never retrieved ***" in event["exception"]
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_long_value_is_cut_after_the_secrets_have_gone(
+    form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log.configure(form, [SECRET])
+    structlog.get_logger().warning("fetch.retry", message="." * 19_995 + SECRET * 2_000)
+    shown = capsys.readouterr().err
+    assert "k3y" not in shown
+    assert len(shown) < 21_000
+
+
+def test_the_console_shows_no_control_character_of_others(say: Say) -> None:
+    shown = say(message="a\x1b[31m\x9b\u202eb", other=["\x1b[31m"])
+    assert not {"\x1b", "\x9b", "\u202e"} & set(shown)

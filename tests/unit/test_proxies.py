@@ -3,7 +3,7 @@
 import pytest
 
 from backfill.errors import UsageError
-from backfill.log import Redactor
+from backfill.redact import Redactor
 from backfill.settings import Settings
 
 PROVIDER = "https://api.massive.com"
