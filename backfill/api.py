@@ -2,7 +2,7 @@
 
 >>> import asyncio
 >>> from backfill import api
->>> from backfill.settings import Settings
+>>> from backfill.settings import AccountSettings, Settings
 >>> job = api.Job(symbols=("AAPL",))
 >>> summary = asyncio.run(api.run(Settings.load(), job))  # doctest: +SKIP
 """
@@ -14,9 +14,10 @@ from backfill.run.connect import open_database
 from backfill.run.execution import Running, plan, run, run_in
 from backfill.run.job import Job
 from backfill.run.outcomes import Plan, Summary
-from backfill.settings import Settings
+from backfill.settings import AccountSettings, Settings
 
 __all__ = [
+    "AccountSettings",
     "Bound",
     "Findings",
     "Job",

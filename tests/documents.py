@@ -4,22 +4,23 @@ Settings describe themselves; what the plans carry is the planner's own arithmet
 """
 
 from collections.abc import Iterator
-from dataclasses import Field, fields, replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from backfill.core.planning import calls_saved, plan_work
 from backfill.core.series import Progress, Symbol, SymbolId
 from backfill.core.terms import Terms
 from backfill.core.timeframe import Timeframe
 from backfill.core.work import Demand, Mode, Rules, Target
-from backfill.environment import variable_of
 from backfill.present.tables import duration_text
-from backfill.providers import provider_named
+from backfill.providers import PROVIDERS, provider_named
 from backfill.run.outcomes import Plan
 from backfill.run.prepare import grouping
 from backfill.settings import Settings
+from backfill.settings.account import keys_of, variables_of
+from backfill.settings.environment import Variable, variable_of
 from tests.calendars import calendar
 
 DOCS: Final = Path(__file__).resolve().parents[1] / "docs"
@@ -34,7 +35,17 @@ Known = dict[tuple[SymbolId, Timeframe], Progress]
 
 def configuration() -> str:
     """Every setting, its default and what it means, as the settings describe themselves."""
-    rows = "\n".join(_setting(field) for field in fields(Settings))
+    common = [
+        (variable, field.default)
+        for field in fields(Settings)
+        if (variable := variable_of(field)) is not None
+    ]
+    rows = "\n".join(_setting(*one) for one in common)
+    own = "\n".join(
+        _setting(one, None)
+        for provider in PROVIDERS.values()
+        for one in [*keys_of(provider), *variables_of(provider).values()]
+    )
     return f"""# Configuration
 
 Everything is read from the environment, once, at the start. White space around a value is stripped,
@@ -42,11 +53,19 @@ an empty one counts as unset, and a wrong one ends the command with exit code 2 
 names the variable and not its value. Secrets appear in no log, error, address or row.
 
 In a checkout, `make backfill` reads them from `.env` ([.env.example](../.env.example)); the command
-itself reads no file. This page is written from `backfill/settings.py` by `make docs`.
+itself reads no file. This page is written from `backfill/settings` by `make docs`.
 
 | variable | default | meaning |
 | --- | --- | --- |
 {rows}
+
+Each provider has an account of its own. What is said of one goes before what is said of the default
+provider. `BACKFILL_PROVIDER_URL`, `_PLAN` and `_QUOTA` mean that one alone, whatever `--provider`
+says: no key reaches another provider's address.
+
+| variable | default | meaning |
+| --- | --- | --- |
+{own}
 
 Flags of `backfill run` go before a variable where both say something: `--provider` before
 `BACKFILL_PROVIDER`, `--from` before the watchlist's depth and `BACKFILL_SINCE`.
@@ -62,9 +81,8 @@ GitHub's own `GITHUB_ACTIONS` and `GITHUB_STEP_SUMMARY` have a run tell there ho
 """
 
 
-def _setting(field: "Field[Any]") -> str:
-    source = variable_of(field)
-    given = "on" if field.default is True else field.default
+def _setting(source: Variable, value: object) -> str:
+    given = "on" if value is True else value
     default = "–" if given is None else f"`{given}`"
     shown = " or ".join(f"`{name}`" for name in source.names)
     return f"| {shown} | {default} | {source.meaning} |"
@@ -145,11 +163,9 @@ def _weeks(terms: Terms, timeframes: list[Timeframe]) -> Iterator[tuple[int, flo
         now = TUESDAY + timedelta(hours=6 * number)
         rules = Rules(
             provider=MASSIVE.name,
-            feed=MASSIVE.feed,
+            can=MASSIVE.can,
             adjustment="raw",
             terms=terms,
-            page_size=MASSIVE.page_size,
-            base_of=MASSIVE.base_of,
             now_ms=round(now.timestamp() * 1000),
         )
         mode = Mode.incremental if number else Mode.default
@@ -160,8 +176,8 @@ def _weeks(terms: Terms, timeframes: list[Timeframe]) -> Iterator[tuple[int, flo
             for piece in plan_work(symbol, timeframes, calendar("XNYS"), rules, demand, known)
         ]
         saved = sum(calls_saved(piece, rules) for piece, _ in work)
-        grouped = grouping(MASSIVE, rules, work)
-        plan = Plan.of([piece for piece, _ in work], terms.quota, saved, grouped, refused={})
+        grouped = grouping(MASSIVE, work)
+        plan = Plan.of([piece for piece, _ in work], terms.quota, saved, grouped)
         yield plan.calls, plan.seconds
         for piece, _ in work:
             for target in piece.targets:

@@ -17,7 +17,8 @@ from yarl import URL
 
 from backfill.core.terms import Quota, Taken
 from backfill.fetch.client import Client, Patience
-from backfill.fetch.quota import Pacer
+from backfill.fetch.quota import Pacer, SlotLedger
+from backfill.fetch.reader import Reader
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Tally
 from tests.ledger import SECOND, Ledger
@@ -208,7 +209,7 @@ QUICK = Patience(backoff_s=0.5, backoff_max_s=15.0, attempts=4)
 
 @asynccontextmanager
 async def client(
-    ledger: WrittenLedger,
+    ledger: SlotLedger,
     *,
     tally: Tally | None = None,
     stop: StopSignal | None = None,
@@ -219,16 +220,18 @@ async def client(
     clock: Callable[[], float] | None = None,
 ) -> AsyncIterator[Client]:
     """A client with the key of the test, unlimited unless a quota is given."""
-    async with (
-        Pacer(quota or Quota(), ledger, clock or asyncio.get_running_loop().time) as pacer,
-        Client(
-            base_url,
-            {"Authorization": f"Bearer {KEY}"},
-            pacer,
-            tally or Tally(),
-            stop or StopSignal(),
-            now_ms=now_ms,
-            patience=patience,
-        ) as opened,
-    ):
-        yield opened
+    with Reader() as reader:
+        async with (
+            Pacer(quota or Quota(), ledger, clock or asyncio.get_running_loop().time) as pacer,
+            Client(
+                base_url,
+                {"Authorization": f"Bearer {KEY}"},
+                pacer,
+                tally or Tally(),
+                stop or StopSignal(),
+                reader,
+                now_ms=now_ms,
+                patience=patience,
+            ) as opened,
+        ):
+            yield opened

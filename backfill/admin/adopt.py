@@ -110,7 +110,7 @@ async def take_over(
         name: await load_calendar(
             database,
             name,
-            settings.provider.feed,
+            settings.provider.can.feed,
             min(one.oldest for one in found if one.series.symbol.calendar == name).date(),
             today,
         )

@@ -14,8 +14,6 @@ from backfill.core.gaps import Gap, find_gaps, with_extended_hours
 from backfill.core.plan import next_final_ms
 from backfill.core.series import Series
 from backfill.core.suspect import Doubt
-from backfill.core.terms import Settling
-from backfill.settings import Settings
 from backfill.store.empty import KnownEmpty, known_empty
 from backfill.store.gaps import Question, incomplete
 from backfill.store.pool import Connection, Database
@@ -61,7 +59,7 @@ class SeriesGaps:
 
 
 async def series_gaps(
-    database: Database, settings: Settings, now: datetime, tracked: Sequence[Tracked]
+    database: Database, now: datetime, tracked: Sequence[Tracked]
 ) -> list[SeriesGaps]:
     """Return those of the series that have gaps, in their order.
 
@@ -70,7 +68,7 @@ async def series_gaps(
     """
     kept = {one.series: one for one in tracked}
     calendars = {one.series: one.calendar for one in tracked}
-    due = {one.series: span for one in tracked if (span := one.due(settings.terms, now))}
+    due = {one.series: span for one in tracked if (span := one.due(now))}
 
     async def find(connection: Connection) -> list[SeriesGaps]:
         empty = await known_empty(connection, list(due), now)
@@ -87,8 +85,7 @@ async def series_gaps(
             }
             suspect = await suspect_sessions(connection, doubts)
             for look in looks:
-                settling = settings.terms.of(look.series.symbol.asset_type).settling
-                again_ms = _asked_again(look.tracked, settling, to_ms(now))
+                again_ms = _asked_again(look.tracked, to_ms(now))
                 gaps = look.gaps(again_ms, suspect.get(look.series, Spans()))
                 if gaps:
                     found.append(SeriesGaps(look.series, gaps, look.askable(gaps)))
@@ -151,10 +148,10 @@ class _Look:
         return spans & Spans.of(self.due)
 
 
-def _asked_again(tracked: Tracked, settling: Settling, now_ms: int) -> int:
+def _asked_again(tracked: Tracked, now_ms: int) -> int:
     """Return when a request for a series is due next, or worth a call without that."""
     series, calendar = tracked.series, tracked.calendar
-    due_ms = next_final_ms(calendar, series.timeframe, settling, now_ms)
+    due_ms = next_final_ms(calendar, series.timeframe, tracked.terms.settling, now_ms)
     delisted_on = series.symbol.delisted_on
     if due_ms is not None and (delisted_on is None or calendar.day_of(now_ms) <= delisted_on):
         return due_ms

@@ -3,7 +3,8 @@
 What asks the provider is imported where something is asked: a look at the gaps asks nothing.
 """
 
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -11,23 +12,26 @@ from typing import TYPE_CHECKING
 from backfill.audit.gaps import SeriesGaps, series_gaps
 from backfill.audit.tracked import tracked_series
 from backfill.core.coverage import Spans
+from backfill.core.series import Series
 from backfill.core.work import Mode
+from backfill.fetch.reader import Reader
 from backfill.fetch.stop import StopSignal
-from backfill.fetch.tally import Tally
-from backfill.run.connect import open_client, open_database
+from backfill.fetch.tally import Budget, Tally
+from backfill.run.connect import open_client, open_database, see_keys
 from backfill.run.job import EVERYTHING, Job, Scope
 from backfill.settings import Settings
 from backfill.store import progress
 from backfill.store.migrate import ensure_schema
-from backfill.store.pool import Connection
+from backfill.store.pool import Connection, Database
 from backfill.store.times import to_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from backfill.audit.verify import Verification
+    from backfill.audit.verify import Sample, Verification
     from backfill.run.execution import Running
     from backfill.run.outcomes import Summary
+    from backfill.settings import Account
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,32 +101,11 @@ async def gaps(
     UsageError, DatabaseError
         As `run` does.
     """
-    now = as_of or datetime.now(UTC)
-    stop = stop or StopSignal()
+    now, stop = as_of or datetime.now(UTC), stop or StopSignal()
     if verify_calls is not None:
-        settings.api_key()
-    async with AsyncExitStack() as stack:
-        database = await stop.unless_set(stack.enter_async_context(open_database(settings)))
-        await ensure_schema(database)
-        tracked = await tracked_series(database, settings, now, scope)
-        found = await series_gaps(database, settings, now, tracked)
-        if verify_calls is None:
-            return Findings(found, None)
-        from backfill.audit.verify import Verification, Verifier, samples
-
-        chosen, failures = samples(tracked, settings, now, verify_calls)
-        result = Verification(Tally(limit=verify_calls), failures=failures)
-        symbols = len({sample.tracked.series.symbol.id for sample in chosen})
-        async with open_client(
-            settings,
-            database,
-            result.tally,
-            stop,
-            now_ms=to_ms(now),
-            symbols=symbols,
-        ) as client:
-            await Verifier(settings, database, client, now, result).verify(chosen)
-        return Findings(found, result)
+        see_keys(settings)
+    async with _opened(settings, stop) as database:
+        return await _look(database, settings, now, scope, verify_calls, stop)
 
 
 async def repair(
@@ -143,34 +126,95 @@ async def repair(
     UsageError, DatabaseError
         As `run` does.
     """
-    from backfill.audit.verify import relatives
-    from backfill.run.execution import run
+    see_keys(settings)
+    now, stop = as_of or datetime.now(UTC), stop or StopSignal()
+    async with _opened(settings, stop) as database:
+        found = await _look(database, settings, now, scope, verify_calls, stop)
+        asked = await _invalidated(database, settings, now, found)
+        if not asked:
+            return Repair(found, None, found.gaps)
+        from backfill.run.execution import run_in
 
-    settings.api_key()
-    found = await gaps(settings, as_of, scope, verify_calls=verify_calls, stop=stop)
+        job = Job(
+            series=tuple((series.symbol.ticker, series.timeframe) for series in asked),
+            mode=Mode.repair,
+            as_of=as_of,
+        )
+        summary = await run_in(database, settings, job, stop=stop, watch=watch)
+        left = await _look(database, settings, now, scope, None, stop)
+        return Repair(found, summary, left.gaps)
+
+
+@asynccontextmanager
+async def _opened(settings: Settings, stop: StopSignal) -> AsyncIterator[Database]:
+    """Open the database, with today's schema."""
+    async with AsyncExitStack() as stack:
+        database = await stop.unless_set(stack.enter_async_context(open_database(settings)))
+        await stop.unless_set(ensure_schema(database))
+        yield database
+
+
+async def _look(
+    database: Database,
+    settings: Settings,
+    now: datetime,
+    scope: Scope,
+    verify_calls: int | None,
+    stop: StopSignal,
+) -> Findings:
+    tracked = await tracked_series(database, settings, now, scope)
+    found = await series_gaps(database, now, tracked)
+    if verify_calls is None:
+        return Findings(found, None)
+    from backfill.audit.verify import Verification, Verifier, samples
+
+    chosen, failures = samples(tracked, now, verify_calls)
+    result = Verification(Tally(Budget(verify_calls)), failures=failures)
+    with Reader() as reader:
+        for account, part in _by_account(chosen):
+            async with open_client(
+                account,
+                database,
+                result.tally,
+                stop,
+                reader,
+                now_ms=to_ms(now),
+                symbols=len({sample.tracked.series.symbol.id for sample in part}),
+            ) as client:
+                await Verifier(database, client, now, result).verify(part)
+    return Findings(found, result)
+
+
+def _by_account(chosen: "Sequence[Sample]") -> "list[tuple[Account, list[Sample]]]":
+    """Return the samples of each account."""
+    parts: dict[str, tuple[Account, list[Sample]]] = {}
+    for sample in chosen:
+        account = sample.tracked.account
+        parts.setdefault(account.provider.name, (account, []))[1].append(sample)
+    return list(parts.values())
+
+
+async def _invalidated(
+    database: Database, settings: Settings, now: datetime, found: Findings
+) -> dict[Series, Spans]:
+    """Take gaps and what differs out of the coverage, with what is wrong for it; return both."""
     asked = {one.series: one.askable for one in found.gaps if one.askable}
-    if found.verification is not None:
-        for series, spans in found.verification.differing.items():
-            asked[series] = asked.get(series, Spans()) | spans
-    if not asked:
-        return Repair(found, None, found.gaps)
     differing = found.verification.differing if found.verification else {}
-    async with open_database(settings) as database:
+    for series, spans in differing.items():
+        asked[series] = asked.get(series, Spans()) | spans
+    if not asked:
+        return asked
+    if differing:
+        from backfill.audit.verify import relatives
+
         kept = Scope(tickers=[series.symbol.ticker for series in asked])
-        tracked = await tracked_series(database, settings, as_of or datetime.now(UTC), kept)
+        tracked = await tracked_series(database, settings, now, kept)
         for series, spans in relatives(tracked, differing).items():
             asked[series] = asked.get(series, Spans()) | spans
 
-        async def invalidate(connection: Connection) -> None:
-            for series, spans in asked.items():
-                await progress.invalidate(connection, series, spans)
+    async def invalidate(connection: Connection) -> None:
+        for series, spans in asked.items():
+            await progress.invalidate(connection, series, spans)
 
-        await database.run(invalidate)
-    job = Job(
-        series=tuple((series.symbol.ticker, series.timeframe) for series in asked),
-        mode=Mode.repair,
-        as_of=as_of,
-    )
-    summary = await run(settings, job, stop=stop, watch=watch)
-    left = await gaps(settings, as_of, scope)
-    return Repair(found, summary, left.gaps)
+    await database.run(invalidate)
+    return asked

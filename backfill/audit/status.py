@@ -64,7 +64,7 @@ async def series_status(
         )
 
     held = await database.run(load)
-    return [_status(one, settings, now, held) for one in tracked]
+    return [_status(one, now, held) for one in tracked]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +87,12 @@ class _Held:
 
 def _status(
     tracked: Tracked,
-    settings: Settings,
     now: datetime,
     every: _Held,
 ) -> SeriesStatus:
     known = tracked.known
     held = every.bars.get(tracked.series.key)
-    due = tracked.due(settings.terms, now)
+    due = tracked.due(now)
     behind = 0
     if due is not None:
         grid = tracked.calendar.grid(tracked.series.timeframe)

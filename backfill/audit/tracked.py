@@ -1,5 +1,6 @@
 """The series that are kept: watched, or fetched at least once; with what is known of them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -7,6 +8,7 @@ import structlog
 
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span
+from backfill.core.pages import reach_ms
 from backfill.core.plan import frontier_ms, wanted_span
 from backfill.core.series import Progress, Series, Symbol, SymbolId
 from backfill.core.target import life_of
@@ -14,7 +16,7 @@ from backfill.core.terms import Terms
 from backfill.core.timeframe import Timeframe
 from backfill.errors import NoCalendar, NotKept, UsageError
 from backfill.run.job import EVERYTHING, Scope
-from backfill.settings import Settings
+from backfill.settings import Account, Settings
 from backfill.store import progress, status, universe
 from backfill.store.pool import Connection, Database
 from backfill.store.sessions import load_calendar
@@ -33,12 +35,20 @@ class Tracked:
     known: Progress
     since: date
     scope: Scope
+    account: Account
 
-    def due(self, terms: Terms, now: datetime) -> Span | None:
+    @property
+    def terms(self) -> Terms:
+        """What the plan of the provider that it has, or would be asked of, allows."""
+        return self.account.terms.of(self.series.symbol.asset_type)
+
+    def due(self, now: datetime) -> Span | None:
         """Return what of the scope the series should hold by now, in whole final slots, if any."""
-        timeframe = self.series.timeframe
-        terms = terms.of(self.series.symbol.asset_type)
+        timeframe, terms = self.series.timeframe, self.terms
         now_ms = to_ms(now)
+        source = self.known.source
+        base = (source.derived_from if source else None) or timeframe
+        begins = reach_ms(self.account.provider.can.pages, self.calendar, base, now_ms)
         start = self.known.wanted_from_ms
         if start is None:
             start = self.calendar.begins(self.since, timeframe)
@@ -48,7 +58,7 @@ class Tracked:
             max(start, first.start_ms(self.calendar, timeframe)) if first else start,
             last.end_ms(self.calendar, timeframe) if last else None,
             frontier_ms(self.calendar, timeframe, terms.settling, now_ms),
-            life_of(self.series, self.calendar, terms, now_ms),
+            life_of(self.series, self.calendar, terms, now_ms, begins),
         )
 
 
@@ -65,28 +75,29 @@ async def tracked_series(
     UsageError
         If the scope names a symbol that isn't kept.
     """
-    default = settings.since_day(now.date())
 
     async def load(
         connection: Connection,
-    ) -> tuple[list[Series], dict[SymbolId, date], progress.Known]:
+    ) -> tuple[list[Series], dict[SymbolId, WatchEntry], progress.Known]:
         symbols = {
             symbol.id: symbol
             for symbol in await universe.known_symbols(connection)
             if symbol.retired_on is None
         }
         watchlist = await universe.watched(connection)
-        since: dict[SymbolId, date] = {}
+        entries: dict[SymbolId, WatchEntry] = {}
         for entry in watchlist:
-            if entry.paused or not _noted(entry, now.date(), since):
+            if entry.paused or not _can_be_kept(entry, now.date()):
                 symbols.pop(entry.symbol.id, None)
+            else:
+                entries[entry.symbol.id] = entry
         keys = {(entry.symbol.id, one) for entry in watchlist for one in entry.timeframes}
         keys.update(await status.claimed_series(connection))
         kept = [Series(symbols[key], one) for key, one in keys if key in symbols]
         found = [one for one in kept if scope.holds(one) and _can_be_meant(one.symbol)]
-        return found, since, await progress.load_progress(connection, found)
+        return found, entries, await progress.load_progress(connection, found)
 
-    found, since, known = await database.run(load)
+    found, entries, known = await database.run(load)
     strange = set(scope.tickers or ()) - {one.symbol.ticker for one in found}
     if strange:
         raise UsageError(
@@ -94,37 +105,70 @@ async def tracked_series(
         )
     order = list(Timeframe)
     found.sort(key=lambda one: (one.symbol.ticker, order.index(one.timeframe)))
-    calendars: dict[str, Calendar] = {}
-    for name in sorted({one.symbol.calendar for one in found}):
-        first = min([default, *since.values(), settings.terms.window_start(now.date())])
-        try:
-            calendars[name] = await load_calendar(
-                database, name, settings.provider.feed, first, now.date(), settings.night
-            )
-        except NoCalendar as error:
-            log.warning("series.left_out", calendar=name, message=str(error))
-    return [
-        Tracked(
-            one,
-            calendars[one.symbol.calendar],
-            known.get(one.key, Progress()),
-            since.get(one.symbol.id, default),
-            scope,
-        )
-        for one in found
-        if one.symbol.calendar in calendars
-    ]
+    tracked: list[Tracked] = []
+    calendars: dict[tuple[str, str], Calendar | None] = {}
+    accounts = {one: _account(settings, one, entries, known) for one in found}
+    since = {one: _since(settings, one, entries, accounts[one], now.date()) for one in found}
+    for one in found:
+        account, progressed = accounts[one], known.get(one.key, Progress())
+        key = one.symbol.calendar, account.provider.can.feed
+        if key not in calendars:
+            alike = [
+                other
+                for other in found
+                if (other.symbol.calendar, accounts[other].provider.can.feed) == key
+            ]
+            first = min([*map(since.__getitem__, alike), account.terms.window_start(now.date())])
+            calendars[key] = await _calendar(database, settings, key, first, now.date())
+        calendar = calendars[key]
+        if calendar is not None:
+            tracked.append(Tracked(one, calendar, progressed, since[one], scope, account))
+    return tracked
 
 
-def _noted(entry: WatchEntry, today: date, since: dict[SymbolId, date]) -> bool:
-    """Note how deep an entry is kept; whether that is a depth at all."""
+async def _calendar(
+    database: Database, settings: Settings, key: tuple[str, str], first: date, today: date
+) -> Calendar | None:
+    """Load a feed's calendar; None where there is none, which is told."""
     try:
-        day = entry.since_day(today)
+        return await load_calendar(database, *key, first, today, settings.night)
+    except NoCalendar as error:
+        log.warning("series.left_out", calendar=key[0], message=str(error))
+        return None
+
+
+def _account(
+    settings: Settings,
+    series: Series,
+    entries: Mapping[SymbolId, WatchEntry],
+    known: progress.Known,
+) -> Account:
+    """Return the account with the provider that a series has, or would be asked of."""
+    progressed, entry = known.get(series.key), entries.get(series.symbol.id)
+    source = progressed.source if progressed else None
+    named = source.provider if source else entry.provider if entry else None
+    return settings.account_of(named)
+
+
+def _since(
+    settings: Settings,
+    series: Series,
+    entries: Mapping[SymbolId, WatchEntry],
+    account: Account,
+    today: date,
+) -> date:
+    """Return how deep a series is kept, where no run has said."""
+    entry = entries.get(series.symbol.id)
+    return (entry.since_day(today) if entry else None) or settings.since_day(today, account.terms)
+
+
+def _can_be_kept(entry: WatchEntry, today: date) -> bool:
+    """Whether what an entry says of its depth is one."""
+    try:
+        entry.since_day(today)
     except NotKept as error:
         log.warning("series.left_out", symbol=entry.symbol.ticker, message=str(error))
         return False
-    if day is not None:
-        since[entry.symbol.id] = day
     return True
 
 

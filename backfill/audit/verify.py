@@ -15,7 +15,7 @@ from backfill.core.bars import IntColumn
 from backfill.core.compare import Difference, compare
 from backfill.core.coverage import Span, Spans
 from backfill.core.grid import Grid
-from backfill.core.paging import Chunk, Pages
+from backfill.core.paging import Chunk, Paging
 from backfill.core.plan import frontier_ms, one_page_spans, plan_ranges
 from backfill.core.planning import by_name
 from backfill.core.precision import Precision
@@ -25,7 +25,7 @@ from backfill.core.work import Target, Work
 from backfill.errors import SeriesError, SharedFault, SourceMismatch, Stopped
 from backfill.fetch.tally import Tally
 from backfill.run.outcomes import Failure
-from backfill.settings import Settings
+from backfill.settings import Account
 from backfill.store.pool import Database
 from backfill.store.read import stored_bars
 from backfill.store.shape import bars_shape
@@ -107,20 +107,20 @@ class Verification:
 
 
 def samples(
-    tracked: list[Tracked], settings: Settings, now: datetime, budget: int
+    tracked: list[Tracked], now: datetime, budget: int
 ) -> tuple[list[Sample], list[Failure]]:
     """Choose as many pages of what is covered as the budget has calls, each as likely as another.
 
-    A series that holds another source's bars than the settings ask for can't be compared: it is
+    A series that holds another source's bars than its account asks for can't be compared: it is
     among the failures.
     """
     pages: list[Sample] = []
     failures = []
     for one in tracked:
-        source, due = one.known.source, one.due(settings.terms, now)
+        source, due = one.known.source, one.due(now)
         if source is None or due is None or one.series.symbol.successor_figi:
             continue
-        asked = _asked_for(settings, source)
+        asked = _asked_for(one.account, source)
         if source != asked:
             message = f"the series holds {source}; {asked} was asked for"
             failures.append(_failure(one.series, SourceMismatch(message)))
@@ -129,9 +129,8 @@ def samples(
         covered = one.known.coverage & Spans.of(due)
         grid = one.calendar.grid(one.series.timeframe)
         for part in by_name(Series(one.series.symbol, base), one.calendar, covered):
-            spans = one_page_spans(
-                one.calendar, base, grid.inside(part), settings.provider.page_size
-            )
+            law = one.account.provider.can.pages
+            spans = one_page_spans(one.calendar, base, grid.inside(part), law)
             pages += [Sample(one, source, base, span) for span in spans]
     chosen = random.SystemRandom().sample(pages, min(budget, len(pages)))
     return chosen, failures
@@ -176,13 +175,11 @@ class Verifier:
 
     def __init__(
         self,
-        settings: Settings,
         database: Database,
         client: "Client",
         now: datetime,
         result: Verification,
     ) -> None:
-        self._settings = settings
         self._database = database
         self._client = client
         self._now_ms = to_ms(now)
@@ -200,32 +197,35 @@ class Verifier:
                 return
 
     async def _compare(self, sample: Sample) -> None:
-        settings, series, calendar = self._settings, sample.tracked.series, sample.tracked.calendar
+        series, calendar = sample.tracked.series, sample.tracked.calendar
+        provider = sample.tracked.account.provider
         source = sample.source
         wanted = Spans.of(sample.span)
-        [planned] = plan_ranges(calendar, sample.base, wanted, settings.provider.page_size)
+        [planned] = plan_ranges(calendar, sample.base, wanted, provider.can.pages)
         target = Target(series, source, sample.span, wanted)
         precision = (await self._database.run(bars_shape)).precision
-        work = Work(series.symbol, calendar, sample.base, (target,), (planned,), precision)
-        pages = Pages(work, planned, self._now_ms)
-        symbol = work.asked_as(planned)
-        request = settings.provider.bars(
-            symbol, calendar, sample.base, planned.span, source.adjustment
+        work = Work(
+            series.symbol,
+            calendar,
+            sample.base,
+            (target,),
+            (planned,),
+            precision,
+            fills_empty=provider.can.fills_empty,
         )
+        paging = Paging(work, planned, self._now_ms)
+        asked = work.asked(planned, source.adjustment)
+        request = provider.bars(asked)
         while True:
             page = await self._client.fetch(
                 request,
-                partial(
-                    settings.provider.read_bars,
-                    symbol=symbol,
-                    adjustment=source.adjustment,
-                ),
+                partial(provider.read_bars, asked=asked),
                 asker=f"{series.symbol.ticker} {sample.base}",
             )
             now_ms = self._now_ms - page.delayed_ms
-            settling = settings.terms.of(symbol.asset_type).settling
+            settling = sample.tracked.terms.settling
             final = frontier_ms(calendar, sample.base, settling, now_ms)
-            for chunk in pages.read(page, None, final):
+            for chunk in paging.read(page, None, final):
                 await self._note(sample, chunk, precision)
             if page.next is None:
                 return
@@ -257,9 +257,9 @@ class Verifier:
             )
 
 
-def _asked_for(settings: Settings, source: Source) -> Source:
-    provider = settings.provider
-    return Source(provider.name, provider.feed, settings.adjustment, source.derived_from)
+def _asked_for(account: Account, source: Source) -> Source:
+    provider = account.provider
+    return Source(provider.name, provider.can.feed, account.adjustment, source.derived_from)
 
 
 def _to_ask_again(grid: Grid, ts_ms: int) -> Span:

@@ -73,7 +73,7 @@ async def health(settings: Settings, as_of: datetime | None) -> "Health":
             (one.series.symbol.ticker, str(one.series.timeframe)): sum(
                 gap.slots for gap in one.gaps if gap.alarms
             )
-            for one in await series_gaps(database, settings, now, tracked)
+            for one in await series_gaps(database, now, tracked)
         }
         return Health(series, missing, await database.run(last_run))
 
@@ -105,12 +105,13 @@ async def watch(
     since: str | None,
     priority: int,
 ) -> "list[WatchEntry]":
-    """Put symbols on the watchlist and return it."""
+    """Put symbols on the watchlist, with the provider that the settings ask for; return it."""
     if since is not None:
         parse_since(since, date(2026, 1, 1))
 
     async def work(connection: Connection) -> "list[WatchEntry]":
-        await universe.watch(connection, tickers, timeframes, since, priority)
+        provider = settings.provider.name if settings.provider_asked else None
+        await universe.watch(connection, tickers, timeframes, since, priority, provider)
         return await universe.watched(connection)
 
     return await _in_transaction(settings, work)
@@ -152,7 +153,7 @@ async def retry_quarantined(settings: Settings, choice: "Choice") -> "list[Reope
 
     async with open_database(settings) as database:
         await ensure_schema(database)
-        return await retry(database, choice, settings.provider.feed, datetime.now(UTC).date())
+        return await retry(database, choice, settings.provider.can.feed, datetime.now(UTC).date())
 
 
 async def accept_quarantined(settings: Settings, choice: "Choice") -> int:

@@ -410,10 +410,14 @@ def watch_add(
         int,
         typer.Option("--priority", metavar="N", min=-1000, max=1000, help="Higher comes first."),
     ] = 0,
+    provider: Annotated[
+        str | None,
+        typer.Option("--provider", metavar="P", help="Whom to ask; unless named, the default."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Keep symbols, in d1 unless timeframes are named; of one that is kept, change all of that."""
-    settings = _settings()
+    settings = _settings(provider)
     from backfill.cli import arguments, commands
     from backfill.core.timeframe import Timeframe
 

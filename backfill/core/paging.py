@@ -73,7 +73,7 @@ class Chunk:
     is_all: bool = False
 
 
-class Pages:
+class Paging:
     """Reads the pages of one planned range, newest first, into chunks.
 
     A page proves the range from its oldest bar to where the page before it ended. That oldest bar
@@ -89,7 +89,7 @@ class Pages:
     """
 
     def __init__(
-        self, work: Work, planned: PlannedRange, now_ms: int, newer: "Pages | None" = None
+        self, work: Work, planned: PlannedRange, now_ms: int, newer: "Paging | None" = None
     ) -> None:
         self._work = work
         self._planned = planned
@@ -244,6 +244,8 @@ class Pages:
             self._late_ms = late_from(work.calendar, work.base, newest_ms, due_ms)
         claim = self._claim(asked, page, checked)
         edge, bars = Bars.concat([checked.bars, self._edge]).parted(claim.start_ms)
+        if work.fills_empty:
+            edge, bars = (one.take(one.volume > 0) for one in (edge, bars))
         # What is kept for the next page must not hold this one in memory.
         self._edge = edge.oldest(len(edge))
         if len(page.bars):
@@ -284,7 +286,9 @@ class Pages:
     def _claim(self, asked: Span, page: Page, checked: Checked) -> Span:
         """Return what a page proves of the range that was left, and leave the rest."""
         if page.next is None:
-            return asked
+            silent = page.silent_before_ms
+            start = asked.start_ms if silent is None else max(asked.start_ms, silent)
+            return Span(min(start, asked.end_ms), asked.end_ms)
         start = asked.end_ms
         if checked.edge_ms is not None:
             start = self._grid.widen((checked.edge_ms, checked.edge_ms + 1)).end_ms

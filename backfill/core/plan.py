@@ -4,18 +4,16 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
-from typing import Final, TypeVar
+from typing import Final
 
 import numpy as np
 
-from backfill.core.bars import IntColumn
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span, Spans
 from backfill.core.grid import Grid
+from backfill.core.pages import PageLaw, Pages
 from backfill.core.terms import Settling
 from backfill.core.timeframe import Timeframe
-
-_Count = TypeVar("_Count", int, IntColumn)
 
 _ALIKE: Final = 256
 """Most symbols of a watchlist want and lack the same: as many answers are kept."""
@@ -136,30 +134,36 @@ def missing_spans(grid: Grid, wanted: Span | None, coverage: Spans) -> Spans:
 
 @lru_cache(_ALIKE)
 def plan_ranges(
-    calendar: Calendar, timeframe: Timeframe, missing: Spans, page_size: int
+    calendar: Calendar, timeframe: Timeframe, missing: Spans, law: PageLaw
 ) -> tuple[PlannedRange, ...]:
     """Return the requests that close ``missing`` in the fewest calls, newest first.
 
-    A page holds at most ``page_size`` base aggregates: minutes for an intraday timeframe, days for
-    the others, whatever the bars' own length, and whole bars only. Neighbouring holes are joined
-    into one request where that saves a call, although it asks again for what lies between them.
+    Neighbouring holes are joined into one request where that saves a call, although it asks again
+    for what lies between them.
     """
-    pages = _Pages(calendar, timeframe, page_size)
+    pages = law.pages(calendar, timeframe)
     holes = tuple(hole for hole in missing if pages.grid.narrow(hole))
-    return tuple(pages.request_for(joined) for joined in _joined(pages, holes))
+    return tuple(
+        request for joined in _joined(pages, holes) for request in _requests(pages, joined)
+    )
 
 
-def _joined(pages: "_Pages", holes: tuple[Span, ...]) -> list[tuple[Span, ...]]:
+def _joined(pages: Pages, holes: tuple[Span, ...]) -> list[tuple[Span, ...]]:
     """Return the holes that share a request, for every request, newest first."""
     if len(holes) < 2:
         return [holes] if holes else []
     # calls[n] and slots[n] are the least that close the first n holes; starts[n] is where the last
     # of those requests begins. For each n every beginning is tried at once, as a column.
     calls, slots, starts = np.zeros((3, len(holes) + 1), np.int64)
-    before = np.array([pages.indices(hole.start_ms) for hole in holes], np.int64).T
+    index = pages.grid.index_from
+    before = np.array(
+        [(pages.begins(hole.start_ms), index(hole.start_ms)) for hole in holes], np.int64
+    ).T
     for last, hole in enumerate(holes):
-        base, own = np.array(pages.indices(hole.end_ms))[:, None] - before[:, : last + 1]
-        total_calls, total_slots = calls[: last + 1] + pages.at_most(base), slots[: last + 1] + own
+        ends = np.array((pages.ends(hole.end_ms), index(hole.end_ms)))
+        things, own = ends[:, None] - before[:, : last + 1]
+        total_calls = calls[: last + 1] + pages.at_most(things)
+        total_slots = slots[: last + 1] + own
         first = np.lexsort((total_slots, total_calls))[0]
         calls[last + 1], slots[last + 1] = total_calls[first], total_slots[first]
         starts[last + 1] = first
@@ -177,7 +181,7 @@ def reach_back(
     timeframe: Timeframe,
     ranges: tuple[PlannedRange, ...],
     again: Spans,
-    page_size: int,
+    law: PageLaw,
 ) -> tuple[PlannedRange, ...]:
     """Return requests that go back over what is to be asked again, where that takes no call more.
 
@@ -185,79 +189,55 @@ def reach_back(
     """
     if not again or not ranges:
         return ranges
-    pages = _Pages(calendar, timeframe, page_size)
+    pages = law.pages(calendar, timeframe)
     return tuple(_reaching(pages, planned, again) for planned in ranges)
 
 
-def _reaching(pages: "_Pages", planned: PlannedRange, again: Spans) -> PlannedRange:
-    reach = Span(pages.earliest(planned), planned.span.end_ms)
+def _reaching(pages: Pages, planned: PlannedRange, again: Spans) -> PlannedRange:
+    reach = Span(pages.earliest(planned.span.end_ms, planned.calls_max), planned.span.end_ms)
     holes = planned.claims | pages.grid.inside(again & Spans.of(reach))
     if holes == planned.claims:
         return planned
-    reaching = pages.request_for(holes.items)
+    reaching, *more = _requests(pages, holes.items)
     same = (reaching.calls, reaching.calls_max) == (planned.calls, planned.calls_max)
-    return reaching if same else planned
+    return reaching if same and not more else planned
 
 
 def one_page_spans(
-    calendar: Calendar, timeframe: Timeframe, spans: Spans, page_size: int
+    calendar: Calendar, timeframe: Timeframe, spans: Spans, law: PageLaw
 ) -> list[Span]:
     """Cut spans into whole slots that surely fit one page each, oldest first."""
-    pages = _Pages(calendar, timeframe, page_size)
+    pages = law.pages(calendar, timeframe)
     grid = pages.grid
     cut: list[Span] = []
     for span in grid.inside(spans):
         first, end = grid.index_from(span.start_ms), grid.index_from(span.end_ms)
         while first < end:
-            upto = min(end, max(pages.first_beyond(grid.start_of(first)), first + 1))
+            fitting = grid.index_from(pages.one_page_end(grid.start_of(first)))
+            upto = min(end, max(fitting, first + 1))
             cut.append(Span(grid.start_of(first), grid.end_of(upto - 1)))
             first = upto
     return cut
 
 
-class _Pages:
-    """Counts the pages that ranges of one timeframe take."""
+def _requests(pages: Pages, holes: tuple[Span, ...]) -> list[PlannedRange]:
+    """Return the requests for holes that are asked for together, newest first."""
+    grid = pages.grid
+    hull = (holes[0].start_ms, holes[-1].end_ms)
+    span = grid.narrow(hull) or Span(*hull)
+    claims = Spans(holes)
+    windows = pages.windows(span)
+    if len(windows) == 1:
+        return [_request(pages, span, claims)]
+    parts = ((window, grid.inside(claims & Spans.of(window))) for window in windows)
+    return [_request(pages, window, part) for window, part in parts if part]
 
-    def __init__(self, calendar: Calendar, timeframe: Timeframe, page_size: int) -> None:
-        self.grid = calendar.grid(timeframe)
-        base = Timeframe.m1 if timeframe.is_intraday else Timeframe.d1
-        self._all = calendar.grid(base)
-        self._regular = calendar.regular_grid(base)
-        self._capacity = page_size - (timeframe.most_base - 1)
 
-    def indices(self, ts_ms: int) -> tuple[int, int]:
-        """How many base aggregates and how many slots start before an instant."""
-        return self._all.index_from(ts_ms), self.grid.index_from(ts_ms)
-
-    def at_most(self, aggregates: _Count) -> _Count:
-        """Pages if every one was traded; one more is asked for when the last one is full."""
-        return aggregates // self._capacity + 1
-
-    def first_beyond(self, start_ms: int) -> int:
-        """Index of the first slot that a page that begins at an instant may not hold whole."""
-        last = self._all.index_from(start_ms) + self._capacity - 1
-        if last >= len(self._all):
-            return len(self.grid)
-        fitting = self.grid.narrow((start_ms, self._all.start_of(last)))
-        return self.grid.index_from(fitting.end_ms if fitting else start_ms)
-
-    def earliest(self, planned: PlannedRange) -> int:
-        """How far back a request may begin that takes as many pages as it does, in epoch ms."""
-        most = planned.calls_max * self._capacity - 1
-        first = self._all.index_from(planned.span.end_ms) - most
-        # The first bucket may begin before the calendar does, as a month before its first session.
-        return self._all.start_of(first) if first > 0 else self.grid.start_of(0)
-
-    def request_for(self, holes: tuple[Span, ...]) -> PlannedRange:
-        hull = (holes[0].start_ms, holes[-1].end_ms)
-        span = self.grid.narrow(hull) or Span(*hull)
-        most = self._all.count(span)
-        # Between the regular session and every minute of the trading day lies what trades.
-        expected = (most + self._regular.count(span)) // 2
-        return PlannedRange(
-            span=span,
-            claims=Spans(holes),
-            slots=self.grid.count(span),
-            calls=self.at_most(expected),
-            calls_max=self.at_most(most),
-        )
+def _request(pages: Pages, span: Span, claims: Spans) -> PlannedRange:
+    return PlannedRange(
+        span=span,
+        claims=claims,
+        slots=pages.grid.count(span),
+        calls=pages.expected(span),
+        calls_max=pages.at_most(pages.ends(span.end_ms) - pages.begins(span.start_ms)),
+    )

@@ -9,12 +9,13 @@ from typing import Final
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Spans
 from backfill.core.derive import choose_bases
+from backfill.core.pages import PageLaw
 from backfill.core.plan import PlannedRange, frontier_ms, plan_ranges, reach_back
-from backfill.core.series import Progress, Series, Source, Symbol, SymbolId
+from backfill.core.series import Progress, Series, Symbol, SymbolId
 from backfill.core.target import target_of
 from backfill.core.timeframe import Timeframe
 from backfill.core.work import Demand, Mode, Rules, Target, Work
-from backfill.errors import SourceMismatch
+from backfill.errors import NotEntitled, SourceMismatch
 
 _FIRST_MS: Final = -(2**62)
 _LAST_MS: Final = 2**62
@@ -34,15 +35,22 @@ def plan_work(
     A piece that isn't due has nothing to do. ``known`` lacks series that were never seen.
     """
     plan = partial(plan_piece, symbol, calendar=calendar, rules=rules, demand=demand, known=known)
-    native = {timeframe: _base(symbol, timeframe, rules) for timeframe in timeframes}
+    native: dict[Timeframe, Timeframe] = {}
+    nothing: list[Work] = []
+    for timeframe in timeframes:
+        try:
+            native[timeframe] = _base(symbol, timeframe, rules)
+        except NotEntitled as error:
+            series = Series(symbol, timeframe)
+            target = Target(series, rules.source, None, Spans(), refusal=error)
+            nothing.append(Work(symbol, calendar, timeframe, (target,), ()))
     bases = native
     if rules.derive:
         held = {one: known[symbol.id, one] for one in native if (symbol.id, one) in known}
-        source = Source(rules.provider, rules.feed, rules.adjustment)
-        bases = kept = choose_bases(native, held, source)
+        bases = kept = choose_bases(native, held, rules.source)
         if demand.mode is Mode.reload:
             # All may change, but for those of which the reload doesn't reach everything stored.
-            bases = choose_bases(native, {}, source)
+            bases = choose_bases(native, {}, rules.source)
             for timeframe, base in bases.items():
                 [target] = plan({timeframe}, base).targets
                 if isinstance(target.refusal, SourceMismatch):
@@ -50,7 +58,7 @@ def plan_work(
     return [
         plan({timeframe for timeframe in native if bases[timeframe] is base}, base)
         for base in dict.fromkeys(bases.values())
-    ]
+    ] + nothing
 
 
 def plan_piece(
@@ -84,11 +92,11 @@ def plan_piece(
                 target = replace(target, again=_follow(target, calendar, feeding))
         targets.append(target)
     ranges = requests(
-        symbol, calendar, base, to_fetch(targets), rules.page_size, asked_again(targets)
+        symbol, calendar, base, to_fetch(targets), rules.can.pages, asked_again(targets)
     )
     if not ranges:
         alone = Spans.union(span for target in targets for span in target.alone)
-        ranges = requests(symbol, calendar, base, alone, rules.page_size)
+        ranges = requests(symbol, calendar, base, alone, rules.can.pages)
     return Work(
         symbol,
         calendar,
@@ -99,6 +107,7 @@ def plan_piece(
         frontier_ms(
             calendar, Timeframe.d1, rules.terms.of(symbol.asset_type).settling, rules.now_ms
         ),
+        rules.can.fills_empty,
     )
 
 
@@ -106,7 +115,8 @@ def calls_saved(work: Work, rules: Rules) -> int:
     """Return how many calls more it would take to fetch every timeframe that can be fetched."""
     alone: dict[Timeframe, list[Target]] = {}
     for target in work.targets:
-        native = _base(work.symbol, target.series.timeframe, rules)
+        timeframe = target.series.timeframe
+        native = timeframe if timeframe is work.base else _base(work.symbol, timeframe, rules)
         alone.setdefault(native, []).append(target)
     if alone.keys() == {work.base} and not any(target.local for target in work.targets):
         return 0
@@ -118,7 +128,7 @@ def calls_saved(work: Work, rules: Rules) -> int:
             work.calendar,
             base,
             Spans.union(span for target in targets for span in target.missing),
-            rules.page_size,
+            rules.can.pages,
         )
     )
     return calls - sum(planned.calls for planned in work.ranges)
@@ -129,7 +139,7 @@ def requests(
     calendar: Calendar,
     base: Timeframe,
     missing: Spans,
-    page_size: int,
+    law: PageLaw,
     again: Spans = NOTHING,
 ) -> tuple[PlannedRange, ...]:
     """Return the requests for what is missing, newest first, none over a change of name.
@@ -141,9 +151,7 @@ def requests(
     return tuple(
         planned
         for part, late in parts
-        for planned in reach_back(
-            calendar, base, plan_ranges(calendar, base, part, page_size), late, page_size
-        )
+        for planned in reach_back(calendar, base, plan_ranges(calendar, base, part, law), late, law)
     )
 
 
@@ -214,5 +222,5 @@ def _stored_base(
 
 def _base(symbol: Symbol, timeframe: Timeframe, rules: Rules) -> Timeframe:
     """The timeframe to fetch; a week in which the name changed can't be asked for under either."""
-    base = rules.base_of(symbol, timeframe)
+    base = rules.can.base_of(symbol.asset_type, timeframe)
     return Timeframe.d1 if symbol.straddles and base in {Timeframe.w1, Timeframe.mn1} else base

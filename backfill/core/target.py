@@ -8,6 +8,7 @@ from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span, Spans
 from backfill.core.empty import ALONE_AFTER, FOREVER_MS
 from backfill.core.grid import Grid
+from backfill.core.pages import FOREVER_BACK_MS, reach_ms
 from backfill.core.plan import (
     Limits,
     final_days_end,
@@ -15,7 +16,7 @@ from backfill.core.plan import (
     missing_spans,
     wanted_span,
 )
-from backfill.core.series import Progress, Series, Source, Symbol
+from backfill.core.series import Progress, Series, Symbol
 from backfill.core.terms import Terms
 from backfill.core.timeframe import Timeframe
 from backfill.core.work import Demand, Mode, Rules, Target
@@ -24,8 +25,14 @@ from backfill.errors import NotEntitled, SeriesError, SourceMismatch
 ALONE_AFTER_MS: Final = ALONE_AFTER // timedelta(milliseconds=1)
 
 
-def life_of(series: Series, calendar: Calendar, terms: Terms, now_ms: int) -> Limits:
-    """Return the bounds of what a series may want."""
+def life_of(
+    series: Series,
+    calendar: Calendar,
+    terms: Terms,
+    now_ms: int,
+    begins_ms: int = FOREVER_BACK_MS,
+) -> Limits:
+    """Return the bounds of what a series may want; nothing is had before ``begins_ms``."""
     symbol, timeframe = series
     window = terms.window_start(calendar.day_of(now_ms))
     return Limits(
@@ -33,7 +40,7 @@ def life_of(series: Series, calendar: Calendar, terms: Terms, now_ms: int) -> Li
         delisted_ms=calendar.begins(symbol.delisted_on + timedelta(days=1), timeframe)
         if symbol.delisted_on
         else None,
-        window_ms=calendar.midnight(window),
+        window_ms=max(calendar.midnight(window), begins_ms),
     )
 
 
@@ -47,18 +54,14 @@ def target_of(
 ) -> Target:
     """Return a series that is fed from ``base`` with what a demand finds missing of it."""
     symbol, timeframe = series
-    source = Source(
-        rules.provider,
-        rules.feed,
-        rules.adjustment,
-        derived_from=None if base is timeframe else base,
-    )
+    source = replace(rules.source, derived_from=None if base is timeframe else base)
     grid = calendar.grid(timeframe)
     terms = rules.terms.of(symbol.asset_type)
     frontier = frontier_ms(calendar, timeframe, terms.settling, rules.now_ms)
     start = _start_ms(calendar, timeframe, demand, known)
     end = demand.last.end_ms(calendar, timeframe) if demand.last else None
-    limits = life_of(series, calendar, terms, rules.now_ms)
+    begins_ms = reach_ms(rules.can.pages, calendar, base, rules.now_ms)
+    limits = life_of(series, calendar, terms, rules.now_ms, begins_ms)
     known_life = symbol.begins_within(calendar.day_of(start))
     asked_limits = limits if known_life else replace(limits, listed_ms=None)
     wanted = wanted_span(grid, start, end, frontier, asked_limits)

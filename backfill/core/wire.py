@@ -54,7 +54,9 @@ class Page:
     ``next`` asks for the page after it; None when the provider says that this was the last.
     ``delayed_ms`` is how far behind the clock the provider holds its newest bars back;
     ``base_count`` how many base aggregates (minutes, or days) it says that the page was made of;
-    ``oddities`` what came where a bar holds something else than numbers.
+    ``oddities`` what came where a bar holds something else than numbers. ``silent_before_ms`` is
+    the start of the bar before which the last page says nothing, where a provider has only so many
+    of the newest.
     """
 
     bars: "Bars"
@@ -62,6 +64,7 @@ class Page:
     delayed_ms: int = 0
     base_count: int | None = None
     oddities: Oddities = field(default_factory=dict)
+    silent_before_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,15 @@
 """Work: which series are to be fetched, under which rules, and what of each is missing."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
 
 import numpy as np
 
+from backfill.core.asked import Asked
 from backfill.core.bars import IntColumn
 from backfill.core.calendar import Calendar
+from backfill.core.capabilities import Capabilities
 from backfill.core.coverage import Span, Spans
 from backfill.core.empty import FOREVER_MS
 from backfill.core.plan import PlannedRange
@@ -50,22 +51,25 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What holds for every series of a run: its source, the plan's terms, the clock.
+    """What holds for every series of a run that one provider is asked for.
 
-    ``base_of`` names the timeframe to fetch for a series that stands alone; with ``derive``,
-    several of a symbol share one. ``now_ms`` is the clock of planning and finality; ``precision``
-    what the table can hold.
+    ``can`` is what the provider can be asked for, ``terms`` what its plan allows. With ``derive``
+    several timeframes of a symbol share a base. ``now_ms`` is the clock of planning and finality;
+    ``precision`` what the table can hold.
     """
 
     provider: str
-    feed: str
+    can: Capabilities
     adjustment: str
     terms: Terms
-    page_size: int
-    base_of: Callable[[Symbol, Timeframe], Timeframe]
     now_ms: int
     derive: bool = True
     precision: Precision = EXACT
+
+    @property
+    def source(self) -> Source:
+        """The source of the bars that are fetched."""
+        return Source(self.provider, self.can.feed, self.adjustment)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -114,6 +118,7 @@ class Work:
     All targets are of one symbol, finest timeframe first, which is the order in which their rows
     are locked and counted; ``ranges`` come newest first, and none straddles a change of its name.
     ``precision`` is what the table can hold. Days that end by ``day_final_ms`` are final.
+    ``fills_empty`` tells that a bar without volume says that nobody traded in its slot.
     """
 
     symbol: Symbol
@@ -123,6 +128,12 @@ class Work:
     ranges: tuple[PlannedRange, ...]
     precision: Precision = EXACT
     day_final_ms: int = FOREVER_MS
+    fills_empty: bool = False
+
+    @property
+    def provider(self) -> str:
+        """The name of the provider that is asked."""
+        return self.targets[0].source.provider
 
     @property
     def series(self) -> list[Series]:
@@ -144,6 +155,7 @@ class Work:
         """The targets that bars are written to: those that keep another source's get none."""
         return tuple(one for one in self.targets if not isinstance(one.refusal, SourceMismatch))
 
-    def asked_as(self, planned: PlannedRange) -> Symbol:
-        """Return the symbol under the ticker that it had in a planned range."""
-        return self.symbol.on(self.calendar.trade_date(planned.span.start_ms))
+    def asked(self, planned: PlannedRange, adjustment: str) -> Asked:
+        """Return what a planned range asks for, under the ticker that the symbol had in it."""
+        symbol = self.symbol.on(self.calendar.trade_date(planned.span.start_ms))
+        return Asked(symbol, self.calendar, self.base, planned.span, adjustment)

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from email.utils import formatdate
 from functools import partial
@@ -29,6 +28,7 @@ from backfill.fetch.body import ACCEPTED, refusal_unpacked, too_long, unpacked
 from backfill.fetch.breaker import Breaker
 from backfill.fetch.clock import check_clock
 from backfill.fetch.quota import GATEWAYS, Pacer, Slot
+from backfill.fetch.reader import Reader
 from backfill.fetch.sending import Late, OneRequest, Sending, aborting_socket, once
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Tally
@@ -72,7 +72,7 @@ class Client:
 
     The headers with the key go to the provider's own origin only: a next-page link to another is
     an error, and redirects are not followed. ``symbols`` is how many the run asks for, ``proxy``
-    the URL of what all calls go through.
+    the URL of what all calls go through. Long answers are read by the ``reader``.
 
     ``now_ms`` is what the run takes for now. An answer dated well before it ends the run unread: a
     bar that still formed when the provider answered would be judged final by that clock.
@@ -85,6 +85,7 @@ class Client:
         pacer: Pacer,
         tally: Tally,
         stop: StopSignal,
+        reader: Reader,
         *,
         now_ms: int,
         symbols: int = 1,
@@ -103,7 +104,7 @@ class Client:
         self._sending = 0
         self._all_answered = asyncio.Event()
         self._all_answered.set()
-        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reader")
+        self._reader = reader
         self._jitter = tenacity.wait_exponential_jitter(
             multiplier=patience.backoff_s, max=patience.backoff_max_s, jitter=patience.backoff_s
         )
@@ -131,7 +132,6 @@ class Client:
         trace: TracebackType | None,
     ) -> None:
         await self._session.close()
-        self._reader.shutdown(wait=False, cancel_futures=True)
 
     async def fetch(
         self,
@@ -232,7 +232,7 @@ class Client:
     async def _send(self, request: Request, url: URL, queued: Callable[[], None]) -> Response:
         """Send a request, unless the run's calls are used up: then the last of them end first."""
         try:
-            self._tally.reserve()
+            self._tally.budget.reserve()
         except LimitReached:
             await self._stop.unless_set(self._all_answered.wait())
             raise
@@ -308,14 +308,7 @@ class Client:
 
         if len(packed.body) < _SHORT:
             return unpack_and_read()
-        return await self.apart(unpack_and_read)
-
-    async def apart(self, work: Callable[[], _T]) -> _T:
-        """Do what takes long with an answer in the thread for that, and return its result.
-
-        There is one: several would take as long, and hold as much memory each.
-        """
-        return await asyncio.get_running_loop().run_in_executor(self._reader, work)
+        return await self._reader.apart(unpack_and_read)
 
     async def _body(self, answer: aiohttp.ClientResponse) -> bytes:
         """Read a body as it was sent, of no more bytes than the limit."""

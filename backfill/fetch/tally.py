@@ -1,28 +1,23 @@
 """What a run has sent so far, and how much it may send."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Self
 
 from backfill.core.wire import Kind
 from backfill.errors import LimitReached
 
 
 @dataclass(slots=True)
-class Tally:
-    """What was sent so far: every request counts once, as ``calls`` or as ``lookups``.
+class Budget:
+    """How many requests may be sent, over all providers; None for no bound.
 
-    ``limit`` bounds their sum; None for no bound. ``reserved`` counts those that queue for a slot
-    too, so that the last ones go to who asked first. ``rate_limited_by_others`` are the 429s that
-    came although every run which shares the database kept the quota.
+    ``reserved`` counts those that queue for a slot too, so that the last ones go to who asked
+    first.
     """
 
     limit: int | None = None
-    reserved: int = field(default=0, compare=False)
-    calls: int = 0
-    lookups: int = 0
-    retries: int = 0
-    rate_limited: int = 0
-    rate_limited_by_others: int = 0
-    answers: int = 0
+    reserved: int = 0
 
     def reserve(self) -> None:
         """Set a request aside that is about to queue for a slot.
@@ -35,6 +30,41 @@ class Tally:
         if self.limit is not None and self.reserved >= self.limit:
             raise LimitReached(f"--max-calls {self.limit} is used up")
         self.reserved += 1
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one provider was sent so far: every request counts once, a ``call`` or a ``lookup``.
+
+    ``rate_limited_by_others`` are the 429s that came although every run which shares the database
+    kept the quota.
+    """
+
+    budget: Budget = field(default_factory=Budget, compare=False)
+    calls: int = 0
+    lookups: int = 0
+    retries: int = 0
+    rate_limited: int = 0
+    rate_limited_by_others: int = 0
+    answers: int = 0
+
+    @classmethod
+    def of(cls, parts: Iterable["Tally"]) -> Self:
+        """Return the sum of what several providers were sent."""
+        total = cls()
+        for part in parts:
+            total.calls += part.calls
+            total.lookups += part.lookups
+            total.retries += part.retries
+            total.rate_limited += part.rate_limited
+            total.rate_limited_by_others += part.rate_limited_by_others
+            total.answers += part.answers
+        return total
+
+    @property
+    def is_unheard(self) -> bool:
+        """Whether something was sent and nothing came back."""
+        return bool(self.calls + self.lookups) and not self.answers
 
     def count(self, kind: Kind) -> None:
         """Count a request that is sent."""

@@ -74,7 +74,11 @@ def symbols_as_dict(found: Iterable[Symbol]) -> dict[str, Any]:
 
 def watchlist(entries: Iterable[WatchEntry]) -> None:
     """Print the watchlist."""
-    table = table_of("symbol", "timeframes", "since", "priority", "paused")
+    entries = list(entries)
+    named = any(entry.provider for entry in entries)
+    table = table_of(
+        "symbol", "timeframes", "since", "priority", "paused", *(["provider"] if named else [])
+    )
     for entry in entries:
         table.add_row(
             entry.symbol.ticker,
@@ -82,6 +86,7 @@ def watchlist(entries: Iterable[WatchEntry]) -> None:
             entry.since or "as the plan allows",
             str(entry.priority or ""),
             "yes" if entry.paused else "",
+            *([entry.provider or "the default"] if named else []),
         )
     console().print(table)
 
@@ -96,6 +101,7 @@ def watchlist_as_dict(entries: Iterable[WatchEntry]) -> dict[str, Any]:
                 "since": entry.since,
                 "paused": entry.paused,
                 "priority": entry.priority,
+                "provider": entry.provider,
             }
             for entry in entries
         ]

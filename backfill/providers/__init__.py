@@ -10,6 +10,11 @@ PROVIDERS: Final[dict[str, Provider]] = {"massive": Massive()}
 ALIASES: Final = {"polygon": "massive"}
 
 
+def canonical(name: str) -> str:
+    """Return a provider's own name for it or an alias; another name as it is."""
+    return ALIASES.get(name, name)
+
+
 def provider_named(name: str) -> Provider:
     """Return a provider by its name or alias.
 
@@ -18,7 +23,7 @@ def provider_named(name: str) -> Provider:
     UsageError
         If there is none.
     """
-    provider = PROVIDERS.get(ALIASES.get(name, name))
+    provider = PROVIDERS.get(canonical(name))
     if provider is None:
         known = ", ".join([*PROVIDERS, *ALIASES])
         raise UsageError(f"provider {name!r} is not known; choose from: {known}")

@@ -1,14 +1,17 @@
-"""What a provider is: it builds requests and reads answers, and never touches a socket."""
+"""What a provider is: it builds requests and reads answers, and never touches a socket.
 
-from collections.abc import Mapping
+Bars are all that it must have. What else it may have is a protocol of its own here; who needs that
+looks whether the provider fulfils it.
+"""
+
+from collections.abc import Mapping, Sequence
 from datetime import date
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from backfill.core.calendar import Calendar
-from backfill.core.coverage import Span
+from backfill.core.asked import Asked
+from backfill.core.capabilities import Capabilities
 from backfill.core.series import Symbol
 from backfill.core.terms import Terms
-from backfill.core.timeframe import Timeframe
 from backfill.core.wire import (
     Dividend,
     GroupedDay,
@@ -30,50 +33,52 @@ class Provider(Protocol):
     """
 
     name: str
-    feed: str
     base_url: str
-    """The service's public address; the settings may name another."""
-    adjustments: tuple[str, ...]
-    """Adjustments that bars can be asked for, the default first."""
+    """The service's public address; an account may name another."""
+    can: Capabilities
     terms: Mapping[str, Terms]
     """Its plans by name; every provider has ``free`` and ``unlimited``."""
     plan_classes: Mapping[str, str]
     """The classes that have plans of their own, and the asset type that each is; none: one plan."""
-    page_size: int
-    """The most base aggregates (minutes, or days) that one page holds."""
-    key_variables: tuple[str, ...]
-    """Environment variables that may hold its key, the preferred one first."""
+    key_variables: tuple[tuple[str, ...], ...]
+    """For each key that it takes, the environment variables that may hold it, the preferred first.
 
-    def headers(self, key: str) -> dict[str, str]:
-        """Return the headers that carry the key."""
+    None where it takes no key.
+    """
+
+    def headers(self, keys: Sequence[str]) -> dict[str, str]:
+        """Return the headers that carry the keys, which come in the order of their variables."""
         ...
 
-    def base_of(self, symbol: Symbol, timeframe: Timeframe) -> Timeframe:
-        """Return the timeframe to fetch for a series: itself, or a finer one to roll up."""
+    def spelling(self, symbol: Symbol) -> str:
+        """Return how the provider spells a ticker."""
         ...
 
-    def bars(
-        self,
-        symbol: Symbol,
-        calendar: Calendar,
-        timeframe: Timeframe,
-        span: Span,
-        adjustment: str,
-    ) -> Request:
-        """Ask for the bars of a span of whole slots, newest first."""
+    def bars(self, asked: Asked) -> Request:
+        """Ask for bars; where an answer takes several pages, newest first."""
         ...
 
-    def read_bars(self, response: Response, symbol: Symbol, adjustment: str) -> Page:
+    def read_bars(self, response: Response, asked: Asked) -> Page:
         """Read an answer to `bars`, or to a page's ``next``, and see that it is one."""
         ...
 
-    def grouped(self, day: date, adjustment: str) -> Request | None:
-        """Ask for the d1 bars of all US stocks of a session; None where no one call brings them."""
+
+@runtime_checkable
+class GroupedDays(Protocol):
+    """One call brings the d1 bars of all US stocks of a session."""
+
+    def grouped(self, day: date, adjustment: str) -> Request:
+        """Ask for the d1 bars of a session."""
         ...
 
     def read_grouped(self, response: Response, adjustment: str) -> GroupedDay:
         """Read an answer to `grouped`; a ticker that isn't in it may have traded all the same."""
         ...
+
+
+@runtime_checkable
+class References(Protocol):
+    """It tells whether a ticker exists, since when it trades, and what it was called before."""
 
     def reference(self, symbol: Symbol) -> Request:
         """Ask what the provider knows of a symbol."""
@@ -91,6 +96,11 @@ class Provider(Protocol):
         """Read an answer to `names`."""
         ...
 
+
+@runtime_checkable
+class Owners(Protocol):
+    """It lists whose tickers are."""
+
     def owners(self, first: str, last: str) -> Request:
         """Ask whose the active stock tickers are, from one to another, both inclusive, in order."""
         ...
@@ -98,6 +108,11 @@ class Provider(Protocol):
     def read_owners(self, response: Response) -> tuple[list[Owner], Request | None]:
         """Read a page of owners, and the request for the next page."""
         ...
+
+
+@runtime_checkable
+class Actions(Protocol):
+    """It lists corporate actions."""
 
     def splits(self, since: date) -> Request:
         """Ask for every ticker's splits from a day on, oldest first."""

@@ -5,13 +5,15 @@ milliseconds, snapped outward by the service; ``limit`` counts base aggregates (
 and a page carries whole bars only (https://massive.com/blog/aggs-api-updates).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Final, TypeVar
 from urllib.parse import quote
 
+from backfill.core.asked import Asked
 from backfill.core.calendar import Calendar
-from backfill.core.coverage import Span
+from backfill.core.capabilities import ALL, Capabilities
+from backfill.core.pages import BaseAggregates
 from backfill.core.series import Symbol
 from backfill.core.terms import Quota, Settling, Terms, Window
 from backfill.core.timeframe import HOUR_MS, MINUTE_MS, Timeframe
@@ -38,6 +40,7 @@ from backfill.providers.massive_lists import (
     splits_in,
 )
 
+_PAGE_SIZE: Final = 50_000
 _EARLIEST: Final = date(2003, 9, 10)
 _YEAR: Final = timedelta(days=365)
 _SETTLED: Final = Settling(intraday_ms=MINUTE_MS, daily_ms=HOUR_MS)
@@ -65,11 +68,19 @@ class Massive:
     """The provider ``massive``. Plans: https://massive.com/pricing."""
 
     name = "massive"
-    feed = "sip"
     base_url = "https://api.massive.com"
-    adjustments: tuple[str, ...] = ("raw", "split")
-    page_size = 50_000
-    key_variables: tuple[str, ...] = ("MASSIVE_API_KEY", "POLYGON_API_KEY")
+    # Where the service anchors h4 in winter isn't known from a recorded answer, and its crypto week
+    # runs from Sunday to Saturday.
+    can = Capabilities(
+        feed="sip",
+        native={
+            "stock": ALL - {Timeframe.h4},
+            "crypto": ALL - {Timeframe.h4, Timeframe.w1},
+        },
+        adjustments=("raw", "split"),
+        pages=BaseAggregates(_PAGE_SIZE),
+    )
+    key_variables: tuple[tuple[str, ...], ...] = (("MASSIVE_API_KEY", "POLYGON_API_KEY"),)
     terms: Mapping[str, Terms] = {
         "free": Terms("free", Quota((Window(5, 60.0),)), _END_OF_DAY, 2 * _YEAR, _EARLIEST),
         "starter": Terms("starter", _FAIR_USE, _DELAYED, 5 * _YEAR, _EARLIEST),
@@ -79,31 +90,18 @@ class Massive:
     }
     plan_classes: Mapping[str, str] = {"stocks": "stock", "currencies": "crypto"}
 
-    def headers(self, key: str) -> dict[str, str]:
+    def headers(self, keys: Sequence[str]) -> dict[str, str]:
         """Return the ``Authorization`` header: the key never travels in a URL."""
+        [key] = keys
         return {"Authorization": f"Bearer {key}"}
 
-    def base_of(self, symbol: Symbol, timeframe: Timeframe) -> Timeframe:
-        """Return the timeframe to fetch for a series.
+    def spelling(self, symbol: Symbol) -> str:
+        """Return the service's own spelling: ``BTC/USD`` is ``X:BTCUSD`` there."""
+        return wire_ticker(symbol.ticker)
 
-        Where the service anchors h4 in winter isn't known from a recorded answer, and its crypto
-        week runs from Sunday to Saturday: both are rolled up instead.
-        """
-        if timeframe is Timeframe.h4:
-            return Timeframe.h1
-        if timeframe is Timeframe.w1 and symbol.asset_type == "crypto":
-            return Timeframe.d1
-        return timeframe
-
-    def bars(
-        self,
-        symbol: Symbol,
-        calendar: Calendar,
-        timeframe: Timeframe,
-        span: Span,
-        adjustment: str,
-    ) -> Request:
+    def bars(self, asked: Asked) -> Request:
         """Ask for the bars of a span of whole slots, newest first."""
+        timeframe, calendar, span = asked.timeframe, asked.calendar, asked.span
         multiplier, timespan = _RANGE[timeframe]
         first, last = span.start_ms, span.end_ms - 1
         bounds = (
@@ -112,15 +110,15 @@ class Massive:
             else f"{calendar.day_of(first)}/{_last_day(calendar, timeframe, last)}"
         )
         return Request(
-            f"/v2/aggs/ticker/{_on_the_wire(symbol.ticker)}/range/{multiplier}/{timespan}/{bounds}",
+            f"/v2/aggs/ticker/{_on_the_wire(asked.symbol.ticker)}/range/{multiplier}/{timespan}/{bounds}",
             {
-                "adjusted": _adjusted(adjustment),
+                "adjusted": _adjusted(asked.adjustment),
                 "sort": "desc",
-                "limit": str(self.page_size),
+                "limit": str(self.can.pages.most_bars),
             },
         )
 
-    def read_bars(self, response: Response, symbol: Symbol, adjustment: str) -> Page:
+    def read_bars(self, response: Response, asked: Asked) -> Page:
         """Read a page of aggregates.
 
         Raises
@@ -132,9 +130,9 @@ class Massive:
         """
         refuse_errors(response)
         answer, bars, oddities = _read(response, read_page)
-        if answer.ticker != wire_ticker(symbol.ticker):
-            raise BadAnswer(f"bars of {answer.ticker!r} came for {symbol.ticker}")
-        _refuse_other_adjustment(answer, adjustment)
+        if answer.ticker != self.spelling(asked.symbol):
+            raise BadAnswer(f"bars of {answer.ticker!r} came for {asked.symbol.ticker}")
+        _refuse_other_adjustment(answer, asked.adjustment)
         return Page(
             bars=bars,
             next=Request(answer.next_url) if answer.next_url else None,

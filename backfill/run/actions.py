@@ -22,6 +22,7 @@ from backfill.errors import (
     SharedFault,
     Stopped,
 )
+from backfill.providers.base import Actions
 from backfill.store import actions as store
 from backfill.store.bars import Counts
 from backfill.store.pool import Connection
@@ -88,12 +89,15 @@ class ActionsDesk:
         DatabaseError
             If the database goes away.
         """
+        provider = self._context.provider
+        if not isinstance(provider, Actions):
+            return
         await self.list_splits()
         await self._decide()
         dividends = _Kind(
             "dividends",
-            self._context.provider.dividends,
-            self._context.provider.read_dividends,
+            provider.dividends,
+            provider.read_dividends,
             self._keep_dividends,
             lambda dividend: dividend.ex_dividend_date,
             self._finish_dividends,
@@ -109,10 +113,13 @@ class ActionsDesk:
         DatabaseError
             If the database goes away.
         """
+        provider = self._context.provider
+        if not isinstance(provider, Actions):
+            return
         splits = _Kind(
             "splits",
-            self._context.provider.splits,
-            self._context.provider.read_splits,
+            provider.splits,
+            provider.read_splits,
             self._keep_splits,
             lambda split: split.execution_date,
             self._finish_splits,

@@ -1,4 +1,4 @@
-"""Opening what work needs: the database of the settings, and the client for their provider.
+"""Opening what work needs: the database of the settings, and the client for an account.
 
 The client is imported where one is opened: its library takes long to load, and a run that has
 nothing to fetch needs none.
@@ -8,9 +8,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from backfill.errors import UsageError
+from backfill.fetch.reader import Reader
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Tally
-from backfill.settings import Settings
+from backfill.providers import PROVIDERS
+from backfill.settings import Account, Settings
 from backfill.store.embedded import embedded_postgres
 from backfill.store.pool import Database
 from backfill.store.quota import DatabaseSlots
@@ -42,10 +45,11 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
 
 @asynccontextmanager
 async def open_client(
-    settings: Settings,
+    account: Account,
     database: Database,
     tally: Tally,
     stop: StopSignal,
+    reader: Reader,
     *,
     now_ms: int,
     symbols: int,
@@ -57,26 +61,47 @@ async def open_client(
     Raises
     ------
     UsageError
-        If the settings hold no key.
+        If the account lacks a key.
     DatabaseError
         If the database can't be used.
     """
     from backfill.fetch.client import Client
     from backfill.fetch.quota import Pacer
 
-    key, quota = settings.api_key(), settings.quota
-    slots = DatabaseSlots(database, settings.provider.name, key, quota)
+    provider, keys, quota = account.provider, account.api_keys(), account.quota
+    slots = DatabaseSlots(database, provider.name, ":".join(keys), quota)
     async with (
         Pacer(quota, slots) as pacer,
         Client(
-            settings.base_url,
-            settings.provider.headers(key),
+            account.url,
+            provider.headers(keys),
             pacer,
             tally,
             stop,
+            reader,
             now_ms=now_ms,
             symbols=symbols,
-            proxy=settings.proxy_of(settings.base_url),
+            proxy=account.proxy,
         ) as client,
     ):
         yield client
+
+
+def see_keys(settings: Settings) -> None:
+    """See that there is a provider that can be asked at all.
+
+    Raises
+    ------
+    UsageError
+        If every provider takes a key, and none has it: what is missing of the one that is meant.
+    """
+    if not any(_has_keys(settings.account(name)) for name in PROVIDERS):
+        settings.account().api_keys()
+
+
+def _has_keys(account: Account) -> bool:
+    try:
+        account.api_keys()
+    except UsageError:
+        return False
+    return True

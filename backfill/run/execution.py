@@ -5,17 +5,17 @@ What fetches is imported once something is due: most runs of a cron job find not
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import structlog
 
 from backfill.core.planning import calls_saved
+from backfill.core.series import Series
 from backfill.core.when import checked_clock
-from backfill.core.work import Rules
 from backfill.errors import (
     DatabaseError,
     Interrupted,
@@ -27,10 +27,11 @@ from backfill.errors import (
     UsageError,
 )
 from backfill.fetch.stop import StopSignal
-from backfill.fetch.tally import Tally
+from backfill.fetch.tally import Budget, Tally
 from backfill.redact import Redactor
-from backfill.run.connect import open_database
+from backfill.run.connect import open_database, see_keys
 from backfill.run.job import Job
+from backfill.run.lane import Lane
 from backfill.run.outcomes import Outcomes, Plan, Summary
 from backfill.run.prepare import Prepared, grouping, prepare
 from backfill.settings import Settings
@@ -39,7 +40,6 @@ from backfill.store.migrate import ensure_schema
 from backfill.store.partitions import see_partitions
 from backfill.store.pool import Connection, Database
 from backfill.store.shape import Shape, bars_shape
-from backfill.store.times import to_ms
 
 _FINISH_S = 3.0
 _LONGEST_S = 1e8  # three years; a timer can't be set to much more
@@ -52,8 +52,13 @@ class Running:
     """A run as it goes on, for somebody who watches it: the plan, and the numbers so far."""
 
     plan: Plan
-    tally: Tally
+    lanes: Sequence[Lane]
     outcomes: Outcomes
+
+    @property
+    def tally(self) -> Tally:
+        """What all providers were sent so far."""
+        return Tally.of(lane.tally for lane in self.lanes)
 
 
 async def plan(settings: Settings, job: Job) -> Plan:
@@ -67,10 +72,12 @@ async def plan(settings: Settings, job: Job) -> Plan:
     check(job)
     async with open_database(settings) as database:
         await ensure_schema(database)
-        rules, today, shape = await _rules(database, settings, job)
-        prepared = await prepare(database, settings, job, rules, today, register=False)
+        shape = await database.run(bars_shape)
+        prepared = await prepare(
+            database, settings, job, _now(job), shape.precision, register=False
+        )
         await _see_room(database, shape, prepared)
-        return _plan(prepared, rules, settings)
+        return _plan(prepared, _lanes(settings, prepared, Budget()))
 
 
 async def run(
@@ -95,7 +102,7 @@ async def run(
     """
     check(job)
     stop = stop or StopSignal()
-    settings.api_key()  # a run without one calls nothing, also when nothing is due
+    see_keys(settings)  # a run without any calls nothing, also when nothing is due
     set_deadline(job, stop)
     async with AsyncExitStack() as stack:
         database = await stop.unless_set(stack.enter_async_context(open_database(settings)))
@@ -137,27 +144,32 @@ class _Run:
         self._database = database
         self._stop = stop
         self._id: UUID = uuid4()
-        self._tally = Tally(limit=job.max_calls)
+        self._lanes: list[Lane] = []
 
     async def execute(self, watch: Callable[[Running], None] | None) -> Summary:
         settings, job = self._settings, self._job
-        rules, today, shape = await _rules(self._database, settings, job)
+        shape = await self._database.run(bars_shape)
+        now = _now(job)
         with structlog.contextvars.bound_contextvars(
             run_id=str(self._id), provider=settings.provider.name
         ):
             log.info("run.started", mode=str(job.mode))
             prepared = await self._stop.unless_set(
-                prepare(self._database, settings, job, rules, today, register=True)
+                prepare(self._database, settings, job, now, shape.precision, register=True)
             )
             await _see_room(self._database, shape, prepared)
-            await runs.start_run(self._database, self._id, str(job.mode), settings.provider.name)
-            outcomes, began = Outcomes(prepared.series), time.monotonic()
+            self._lanes = _lanes(settings, prepared, Budget(job.max_calls))
+            if len(self._lanes) == 1:
+                self._lanes[0].account.api_keys()
+            await runs.start_run(self._database, self._id, str(job.mode), self._asked)
+            outcomes = Outcomes(prepared.series, self._provider_of(prepared))
+            began = time.monotonic()
             try:
-                plan = _plan(prepared, rules, settings)
+                plan = _plan(prepared, self._lanes)
                 log.info("plan.ready", **plan.totals())
                 if watch is not None:
-                    watch(Running(plan, self._tally, outcomes))
-                await self._fetch(prepared, rules, outcomes)
+                    watch(Running(plan, self._lanes, outcomes))
+                await self._fetch(prepared, outcomes)
             except BaseException as error:
                 # Whatever it is, the ledger's row gets its end and no lease is left.
                 _note_end(outcomes, error)
@@ -165,7 +177,17 @@ class _Run:
                 raise
             return await self._finish(outcomes, time.monotonic() - began)
 
-    async def _fetch(self, prepared: Prepared, rules: Rules, outcomes: Outcomes) -> None:
+    @property
+    def _asked(self) -> str:
+        """Who is asked, in a word."""
+        return self._lanes[0].name if len(self._lanes) == 1 else "mixed"
+
+    def _provider_of(self, prepared: Prepared) -> dict[Series, str]:
+        default = self._settings.provider.name
+        named = dict.fromkeys(prepared.refused, default)
+        return named | {one: work.provider for work, _ in prepared.work for one in work.series}
+
+    async def _fetch(self, prepared: Prepared, outcomes: Outcomes) -> None:
         due = []
         for series, error in prepared.refused.items():
             outcomes.fail(series, error)
@@ -182,14 +204,7 @@ class _Run:
         from backfill.run.fetching import fetch
 
         await fetch(
-            self._settings,
-            self._database,
-            due,
-            run_id=self._id,
-            rules=rules,
-            outcomes=outcomes,
-            tally=self._tally,
-            stop=self._stop,
+            self._lanes, self._database, due, run_id=self._id, outcomes=outcomes, stop=self._stop
         )
 
     async def _finish(self, outcomes: Outcomes, duration_s: float) -> Summary:
@@ -200,8 +215,7 @@ class _Run:
             return outcomes.summary(
                 self._id,
                 str(self._job.mode),
-                self._settings.provider.name,
-                self._tally,
+                {lane.name: lane.tally for lane in self._lanes},
                 duration_s,
                 told=redactor.told,
             )
@@ -269,11 +283,26 @@ def check(job: Job) -> None:
         raise UsageError(f"--from {job.first.at} is after --to {job.last.at}")
 
 
-def _plan(prepared: Prepared, rules: Rules, settings: Settings) -> Plan:
-    work = [work for work, _ in prepared.work]
-    grouped = grouping(settings.provider, rules, prepared.work)
-    saved = sum(calls_saved(one, rules) for one in work)
-    return Plan.of(work, settings.quota, saved, grouped, prepared.refused)
+def _now(job: Job) -> datetime:
+    return job.as_of or datetime.now(UTC)
+
+
+def _lanes(settings: Settings, prepared: Prepared, budget: Budget) -> list[Lane]:
+    """Return a lane for every provider that is asked."""
+    return [
+        Lane(settings.account(name), rules, Tally(budget)) for name, rules in prepared.rules.items()
+    ]
+
+
+def _plan(prepared: Prepared, lanes: Sequence[Lane]) -> Plan:
+    parts = []
+    for lane in lanes:
+        mine = lane.part(prepared.work)
+        saved = sum(calls_saved(one, lane.rules) for one, _ in mine)
+        grouped = grouping(lane.account.provider, mine)
+        work = [one for one, _ in mine]
+        parts.append(Plan.of(work, lane.account.quota, saved, grouped))
+    return Plan.joined(parts, prepared.refused)
 
 
 async def _see_room(database: Database, shape: Shape, prepared: Prepared) -> None:
@@ -286,21 +315,3 @@ async def _see_room(database: Database, shape: Shape, prepared: Prepared) -> Non
     ]
     if due:
         await database.run(lambda connection: see_partitions(connection, due))
-
-
-async def _rules(database: Database, settings: Settings, job: Job) -> tuple[Rules, date, Shape]:
-    """Return what holds for the run, its today, by the clock of the job, and the table's shape."""
-    shape = await database.run(bars_shape)
-    now = job.as_of or datetime.now(UTC)
-    rules = Rules(
-        provider=settings.provider.name,
-        feed=settings.provider.feed,
-        adjustment=settings.adjustment,
-        terms=settings.terms,
-        page_size=settings.provider.page_size,
-        base_of=settings.provider.base_of,
-        now_ms=to_ms(now),
-        derive=settings.derive,
-        precision=shape.precision,
-    )
-    return rules, now.date(), shape

@@ -1,77 +1,127 @@
-"""What a run fetches: the streams of all that is due, then the lists of everybody's."""
+"""What a run fetches: its lanes side by side, in each the streams of what is due, then lists."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
 from uuid import UUID
 
+import structlog
+
 from backfill.core.calendar import ALWAYS_OPEN
-from backfill.core.work import Demand, Rules, Work
-from backfill.errors import DatabaseError
+from backfill.core.work import Demand, Work
+from backfill.errors import DatabaseError, Stopped, Unauthorised, UsageError
+from backfill.fetch.reader import Reader
 from backfill.fetch.stop import StopSignal
-from backfill.fetch.tally import Tally
 from backfill.run.actions import ActionsDesk
+from backfill.run.allowance import Allowance
 from backfill.run.connect import open_client
-from backfill.run.listings import Pages
+from backfill.run.lane import Lane
 from backfill.run.orchestrator import Orchestrator
 from backfill.run.outcomes import Outcomes
 from backfill.run.owners import OwnersDesk
 from backfill.run.reference import ReferenceDesk
+from backfill.run.room import ROOM, Room
 from backfill.run.stream import Context, Stream
-from backfill.settings import Settings
+from backfill.store import progress
 from backfill.store.pool import Database
+from backfill.store.progress import HEARTBEAT_S
+
+# More pages written side by side take longer in all: their writers wait for one another's locks.
+WRITERS: Final = 2
+
+log = structlog.stdlib.get_logger()
+
+Due = Sequence[tuple[Work, Demand]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What the lanes of a run share: the thread that reads, the room for pages, the writers."""
+
+    run_id: UUID
+    database: Database
+    outcomes: Outcomes
+    stop: StopSignal
+    reader: Reader
+    room: Room = field(default_factory=lambda: Room(ROOM))
+    writers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WRITERS))
 
 
 async def fetch(
-    settings: Settings,
+    lanes: Sequence[Lane],
     database: Database,
-    due: Sequence[tuple[Work, Demand]],
+    due: Due,
     *,
     run_id: UUID,
-    rules: Rules,
     outcomes: Outcomes,
-    tally: Tally,
     stop: StopSignal,
 ) -> None:
     """Fetch and store what is due; what happens to each series goes to ``outcomes``.
 
-    Raises
-    ------
-    UsageError
-        If the settings hold no key.
-    DatabaseError
-        If the database can't be used.
+    A lane that can't go on ends alone, and its series fail; what ends the run ends every lane.
     """
+    parts = [(lane, part) for lane in lanes if (part := lane.part(due))]
+    with Reader() as reader:
+        shared = _Shared(run_id, database, outcomes, stop, reader)
+        async with _heartbeat(database, run_id), asyncio.TaskGroup() as group:
+            for lane, part in parts:
+                group.create_task(_run(shared, lane, part))
+    for lane, part in parts:
+        fault = outcomes.faults.get(lane.name)
+        if fault is not None and len(lanes) > 1:
+            for series in outcomes.unfinished(one for work, _ in part for one in work.series):
+                outcomes.fail(series, fault)
+
+
+async def _run(shared: _Shared, lane: Lane, due: Due) -> None:
+    """Run one lane to its end, or to what ends it."""
+    outcomes = shared.outcomes
+    with structlog.contextvars.bound_contextvars(provider=lane.name):
+        try:
+            await _fetch(shared, lane, due, shared.stop.branch())
+        except UsageError as error:
+            outcomes.faults[lane.name] = Unauthorised(str(error))
+        except DatabaseError as error:
+            outcomes.fault = outcomes.fault or error
+            shared.stop.set(Stopped(str(error)))
+
+
+async def _fetch(shared: _Shared, lane: Lane, due: Due, stop: StopSignal) -> None:
+    provider = lane.account.provider
     async with open_client(
-        settings,
-        database,
-        tally,
+        lane.account,
+        shared.database,
+        lane.tally,
         stop,
-        now_ms=rules.now_ms,
+        shared.reader,
+        now_ms=lane.rules.now_ms,
         symbols=len({work.symbol.id for work, _ in due}),
     ) as client:
-        reference = ReferenceDesk(run_id, database, client, settings.provider, outcomes)
+        reference = ReferenceDesk(shared.run_id, shared.database, client, provider, shared.outcomes)
         context = Context(
-            run_id,
-            database,
-            client,
-            settings.provider,
-            rules,
-            outcomes,
-            reference.look_up,
-            Pages.of(settings.quota),
+            run_id=shared.run_id,
+            database=shared.database,
+            client=client,
+            provider=provider,
+            rules=lane.rules,
+            outcomes=shared.outcomes,
+            look_up=reference.look_up,
+            stop=stop,
+            reader=shared.reader,
+            room=shared.room,
+            writers=shared.writers,
+            lists=Allowance.of(lane.account.quota),
         )
         streams = [Stream(context, work, demand) for work, demand in due]
-        await Orchestrator(context, stop).run(streams)
-        if tally.calls and stop.reason is None:
-            await _sync_lists(context, due, reference, stop)
+        await Orchestrator(context, shared.stop).run(streams)
+        if lane.tally.calls and stop.reason is None:
+            await _sync_lists(context, due, reference)
 
 
-async def _sync_lists(
-    context: Context,
-    due: Sequence[tuple[Work, Demand]],
-    reference: ReferenceDesk,
-    stop: StopSignal,
-) -> None:
-    """Read the lists of everybody's, behind a run that got all it asked for of some share."""
+async def _sync_lists(context: Context, due: Due, reference: ReferenceDesk) -> None:
+    """Read the lists of everybody's, behind a lane that got all it asked for of some share."""
     calendars = [
         work.calendar
         for work, _ in due
@@ -79,9 +129,25 @@ async def _sync_lists(
     ]
     if not calendars:
         return
+    await ActionsDesk(context, calendars[0]).sync()
+    if context.stop.reason is None:
+        await OwnersDesk(context, calendars[0], reference, context.lists).sync()
+
+
+@asynccontextmanager
+async def _heartbeat(database: Database, run_id: UUID) -> AsyncIterator[None]:
+    """Renew the run's leases while it lasts, so that a slow quota never loses its work."""
+
+    async def beat() -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            try:
+                await progress.renew(database, run_id)
+            except DatabaseError as error:
+                log.warning("lease.not_renewed", message=str(error))
+
+    task = asyncio.create_task(beat())
     try:
-        await ActionsDesk(context, calendars[0]).sync()
-        if stop.reason is None:
-            await OwnersDesk(context, calendars[0], reference, context.lists).sync()
-    except DatabaseError as error:
-        context.outcomes.fault = context.outcomes.fault or error
+        yield
+    finally:
+        task.cancel()

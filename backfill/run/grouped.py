@@ -14,6 +14,7 @@ from backfill.core.timeframe import Timeframe
 from backfill.core.wire import GroupedDay
 from backfill.core.work import Work
 from backfill.errors import LeaseLost, SeriesError
+from backfill.providers.base import GroupedDays
 from backfill.run.prepare import grouping
 from backfill.run.stream import Context, Stream
 from backfill.store import progress, universe
@@ -54,7 +55,6 @@ class GroupedPart:
         planned = {stream.work: stream for stream in self.left}
         worth = grouping(
             context.provider,
-            context.rules,
             ((work, stream.demand) for work, stream in planned.items()),
         )
         if not worth.sessions:
@@ -98,16 +98,16 @@ class GroupedPart:
         context, rules = self._context, self._context.rules
         calendar = work[0].calendar
         date = calendar.day_of(session.start_ms)
-        request = context.provider.grouped(date, rules.adjustment)
-        if request is None:
+        provider = context.provider
+        if not isinstance(provider, GroupedDays):
             return
         day = await context.client.fetch(
-            request,
-            partial(context.provider.read_grouped, adjustment=rules.adjustment),
+            provider.grouped(date, rules.adjustment),
+            partial(provider.read_grouped, adjustment=rules.adjustment),
             asker=f"grouped {Timeframe.d1}",
         )
         log.info("fetch.page", session=str(date), bars=len(day.bars), last=True)
-        chunks = await context.client.apart(
+        chunks = await context.reader.apart(
             partial(read_day, work, session, day, rules.now_ms, self._final_ms(work[0], day))
         )
         if chunks:

@@ -9,7 +9,7 @@ import structlog
 
 from backfill.core.bars import Bars
 from backfill.core.calendar import Calendar
-from backfill.core.paging import Chunk, Pages
+from backfill.core.paging import Chunk, Paging
 from backfill.core.series import ListingVerdict, Series, Symbol
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Page, Split
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 log = structlog.stdlib.get_logger()
 
 
-async def jumps_unexplained(context: "Context", work: Work, pages: Pages, page: Page) -> bool:
+async def jumps_unexplained(context: "Context", work: Work, paging: Paging, page: Page) -> bool:
     """Whether the price jumps in a page as no listed split explains.
 
     Splits are listed first, if that is due: what they explain costs no look-up.
     """
-    jumps = pages.jumps(page, await _stored_after(context, work, pages, page))
+    jumps = paging.jumps(page, await _stored_after(context, work, paging, page))
     if not jumps:
         return False
     for listed_anew in (False, True):
@@ -45,13 +45,13 @@ async def jumps_unexplained(context: "Context", work: Work, pages: Pages, page: 
     return True
 
 
-async def _stored_after(context: "Context", work: Work, pages: Pages, page: Page) -> Bars:
+async def _stored_after(context: "Context", work: Work, paging: Paging, page: Page) -> Bars:
     """The stored bar that follows on a range's first page, where that isn't the newest of all."""
     newest_ms = max((one.wanted.end_ms for one in work.targets if one.wanted), default=0)
-    if not pages.is_first or pages.upto_ms >= newest_ms or not len(page.bars):
+    if not paging.is_first or paging.upto_ms >= newest_ms or not len(page.bars):
         return Bars.empty()
-    beside = await _stored_beside(context, work, pages.upto_ms)
-    return beside.take(beside.ts_ms >= pages.upto_ms)
+    beside = await _stored_beside(context, work, paging.upto_ms)
+    return beside.take(beside.ts_ms >= paging.upto_ms)
 
 
 async def _stored_beside(context: "Context", work: Work, at_ms: int) -> Bars:
@@ -60,7 +60,7 @@ async def _stored_beside(context: "Context", work: Work, at_ms: int) -> Bars:
 
 
 async def settle(
-    context: "Context", work: Work, pages: Pages, page: Page, symbol: Symbol
+    context: "Context", work: Work, paging: Paging, page: Page, symbol: Symbol
 ) -> Symbol:
     """Hold a page against the listing date that is known of a symbol, and note what it says.
 
@@ -71,8 +71,8 @@ async def settle(
     told = symbol.reference_listed_on
     if told is None or symbol.listing is ListingVerdict.cut:
         return symbol
-    closes = pages.closes(page)
-    is_last = page.next is None and pages.start_ms < work.calendar.begins(told, work.base)
+    closes = paging.closes(page)
+    is_last = page.next is None and paging.start_ms < work.calendar.begins(told, work.base)
     older = closes.first_from(told)
     if not older and not is_last:
         return symbol
@@ -81,27 +81,27 @@ async def settle(
     if symbol.listing is not ListingVerdict.doubted:
         if not older:
             return await _note(context, symbol, store.note_agreed)
-        breaks = await _break(context, work, pages, page, symbol, told)
+        breaks = await _break(context, work, paging, page, symbol, told)
         if breaks is None:
             return symbol
         if breaks:
-            return await _cut(context, work, pages, page, symbol, told)
+            return await _cut(context, work, paging, page, symbol, told)
         log.warning("symbol.listing_doubted", symbol=symbol.ticker, listed_on=told.isoformat())
     oldest = work.calendar.trade_date(int(closes.ts_ms[0])) if older else told
-    since = work.calendar.day_of(pages.start_ms) if is_last else oldest
+    since = work.calendar.day_of(paging.start_ms) if is_last else oldest
     return await _note(
         context, symbol, partial(store.note_doubted, oldest=oldest, asked_since=since)
     )
 
 
 async def _break(
-    context: "Context", work: Work, pages: Pages, page: Page, symbol: Symbol, told: date
+    context: "Context", work: Work, paging: Paging, page: Page, symbol: Symbol, told: date
 ) -> bool | None:
     """Whether the bars break at the listing; a page that ends before it is told by stored ones."""
-    closes = pages.closes(page)
+    closes = paging.closes(page)
     if closes.first_from(told) == len(closes.ts_ms):
         at_ms = work.calendar.begins(told, work.base)
-        closes = pages.closes(page, await _stored_beside(context, work, at_ms))
+        closes = paging.closes(page, await _stored_beside(context, work, at_ms))
     splits = await _splits(context, symbol)
     if closes.break_at(told, splits):
         await _list_splits(context, work.calendar)
@@ -110,9 +110,9 @@ async def _break(
 
 
 async def _cut(
-    context: "Context", work: Work, pages: Pages, page: Page, symbol: Symbol, told: date
+    context: "Context", work: Work, paging: Paging, page: Page, symbol: Symbol, told: date
 ) -> Symbol:
-    chunks = pages.of_another(page, told) if work.base in {Timeframe.w1, Timeframe.mn1} else []
+    chunks = paging.of_another(page, told) if work.base in {Timeframe.w1, Timeframe.mn1} else []
 
     async def note(
         connection: Connection,

@@ -1,4 +1,4 @@
-"""The run: streams of pages through one quota into the database, the newest of each series first.
+"""A lane: streams of pages through one quota into the database, the newest of each series first.
 
 Sessions that are cheaper to ask for once for many series come first (`backfill.run.grouped`). All
 else is fetched by streams, one symbol in one fetched timeframe each. Workers take the stream that
@@ -9,11 +9,11 @@ no timeframe starves another, and a run that ends at any instant keeps every pag
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Coroutine
+from contextlib import suppress
 from functools import partial
 from itertools import count
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -25,12 +25,14 @@ from backfill.errors import (
     NotEntitled,
     SharedFault,
     Stopped,
+    Unforeseen,
 )
 from backfill.fetch.stop import StopSignal
 from backfill.run.grouped import GroupedPart
 from backfill.run.stream import Context, Stream
-from backfill.store import progress
-from backfill.store.progress import HEARTBEAT_S, Lease
+
+if TYPE_CHECKING:
+    from backfill.store.progress import Lease
 
 WORKERS: Final = 6
 _GRACE_S: Final = 2.0
@@ -51,10 +53,11 @@ def _precedence(stream: Stream) -> tuple[bool, int, int]:
 class Orchestrator:
     """Runs streams to their ends, or to where the run must stop."""
 
-    def __init__(self, context: Context, stop: StopSignal) -> None:
+    def __init__(self, context: Context, run_stop: StopSignal) -> None:
         self._context = context
         self._outcomes = context.outcomes
-        self._stop = stop
+        self._run_stop = run_stop
+        self._stop = context.stop
         self._queue: asyncio.PriorityQueue[tuple[float, int, Stream | None]] = (
             asyncio.PriorityQueue()
         )
@@ -71,12 +74,12 @@ class Orchestrator:
         Series that another run holds come last: they are waited for until that run releases or
         renews them, or its leases expire.
         """
-        async with self._heartbeat():
-            await self._run(await self._run_grouped(streams))
-            while self._held and self._stop.reason is None:
-                await self._run(await self._await_leases())
-        if self._outcomes.unfinished:
-            self._outcomes.stopped = self._stop.reason
+        await self._run(await self._run_grouped(streams))
+        while self._held and self._stop.reason is None:
+            await self._run(await self._await_leases())
+        mine = [series for stream in streams for series in stream.series]
+        if self._outcomes.unfinished(mine):
+            self._outcomes.stopped = self._outcomes.stopped or self._run_stop.reason
 
     async def _run_grouped(self, streams: list[Stream]) -> list[Stream]:
         """Take what is cheaper so from grouped days; return the streams that have more to do."""
@@ -86,7 +89,7 @@ class Orchestrator:
             try:
                 await part.run()
             except Stopped as error:
-                self._stop.set(error)
+                self._stop_by(error)
             except SharedFault as error:
                 self._fail(part.leased, error)
                 self._end_by(error)
@@ -177,16 +180,27 @@ class Orchestrator:
             case LeaseLost():
                 self._outcomes.skipped.update(stream.series)
             case Stopped():
-                self._stop.set(error)
+                self._stop_by(error)
             case SharedFault():
                 self._fail(stream.series, error)
                 self._end_by(error)
             case _:
                 self._fail(stream.series, error)
 
+    def _stop_by(self, reason: Stopped) -> None:
+        """Stop the run, unless it is only this lane that has stopped."""
+        if reason is not self._stop.reason:
+            self._run_stop.set(reason)
+
     def _end_by(self, fault: SharedFault) -> None:
-        self._outcomes.fault = self._outcomes.fault or fault
-        self._stop.set(Stopped(str(fault)))
+        """End the run by what every series shares, or this lane by what its provider's share."""
+        reason = Stopped(str(fault))
+        if isinstance(fault, DatabaseError | Unforeseen):
+            self._outcomes.fault = self._outcomes.fault or fault
+            self._run_stop.set(reason)
+        else:
+            self._outcomes.faults.setdefault(self._context.provider.name, fault)
+            self._stop.set(reason)
 
     def _fail(self, every: list[Series], error: BackfillError) -> None:
         for series in every:
@@ -240,21 +254,3 @@ class Orchestrator:
         await asyncio.sleep(_GRACE_S)
         for worker in workers:
             worker.cancel()
-
-    @asynccontextmanager
-    async def _heartbeat(self) -> AsyncIterator[None]:
-        """Renew the run's leases while it lasts, so that a slow quota never loses its work."""
-
-        async def beat() -> None:
-            while True:
-                await asyncio.sleep(HEARTBEAT_S)
-                try:
-                    await progress.renew(self._context.database, self._context.run_id)
-                except DatabaseError as error:
-                    log.warning("lease.not_renewed", message=str(error))
-
-        task = asyncio.create_task(beat())
-        try:
-            yield
-        finally:
-            task.cancel()

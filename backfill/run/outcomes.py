@@ -1,6 +1,6 @@
 """The result of a run: the summary, its status and its exit code."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Self
@@ -26,6 +26,18 @@ class Failure:
     timeframe: str
     outcome: str
     message: str
+    provider: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LaneCounts:
+    """What one provider was sent, and how many of its series failed."""
+
+    calls: int
+    lookups: int
+    retries: int
+    rate_limited: int
+    failed: int
 
 
 @dataclass(slots=True)
@@ -52,6 +64,7 @@ class TimeframeCounts:
 class Summary:
     """What a run did: the last event of its log, the ``--json`` object and its ledger row.
 
+    ``provider`` is ``mixed`` where there were several; ``providers`` tells them apart.
     ``error`` is the cause that ended the whole run, if one did, ``timeframes`` the same counts by
     timeframe: people are told of both. ``rate_limited_by_others`` of the 429s came although every
     run that uses the database kept the quota.
@@ -62,6 +75,7 @@ class Summary:
     exit_code: int
     mode: str
     provider: str
+    providers: dict[str, LaneCounts]
     calls: int
     lookups: int
     retries: int
@@ -148,16 +162,14 @@ class Plan:
         quota: Quota,
         calls_saved: int,
         grouping: Grouping,
-        refused: Mapping[Series, NotKept],
     ) -> Self:
-        """Sum up pieces of work, some of which grouped calls close, and what can't be kept."""
+        """Sum up pieces of work for one provider, some of which grouped calls close."""
         grouped, closed = len(grouping.sessions), set(grouping.work)
         series = [
             _planned(piece, target, pays=target is piece.targets[0], grouped=piece in closed)
             for piece in work
             for target in piece.targets
         ]
-        series += [_refused(one, error) for one, error in refused.items()]
         calls = sum(one.calls for one in series) + grouped
         return cls(
             calls=calls,
@@ -166,6 +178,21 @@ class Plan:
             calls_grouped=grouped,
             bars=sum(one.bars for one in series),
             seconds=round(quota.seconds_for(calls), 1),
+            series=series,
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence["Plan"], refused: Mapping[Series, NotKept]) -> Self:
+        """Return what is asked of several providers at once, with what can't be kept."""
+        series = [series for part in parts for series in part.series]
+        series += [_refused(one, error) for one, error in refused.items()]
+        return cls(
+            calls=sum(part.calls for part in parts),
+            calls_max=sum(part.calls_max for part in parts),
+            calls_saved=sum(part.calls_saved for part in parts),
+            calls_grouped=sum(part.calls_grouped for part in parts),
+            bars=sum(part.bars for part in parts),
+            seconds=max((part.seconds for part in parts), default=0.0),
             series=series,
         )
 
@@ -218,10 +245,12 @@ class Outcomes:
 
     ``failed`` holds each series' first failure; ``stored`` the series that a bar was stored of;
     ``rejected`` counts the bars of a series that were quarantined; ``set_aside`` are the splits
-    that the stored prices contradict, told of once.
+    that the stored prices contradict, told of once. ``provider_of`` names whom each series is asked
+    of. ``fault`` ended the whole run, one of ``faults`` all that its provider is asked for.
     """
 
     series: Sequence[Series]
+    provider_of: Mapping[Series, str] = field(default_factory=dict)
     complete: set[Series] = field(default_factory=set)
     skipped: set[Series] = field(default_factory=set)
     stored: set[Series] = field(default_factory=set)
@@ -231,13 +260,13 @@ class Outcomes:
     bars: Counts = field(default_factory=Counts)
     bars_of: dict[Timeframe, Counts] = field(default_factory=dict)
     fault: SharedFault | None = None
+    faults: dict[str, SharedFault] = field(default_factory=dict)
     stopped: Stopped | None = None
 
-    @property
-    def unfinished(self) -> bool:
-        """Whether the run has left a series before its end."""
+    def unfinished(self, of: Iterable[Series]) -> list[Series]:
+        """Return which of some series the run has left before their end."""
         done = self.complete | self.skipped | self.failed.keys()
-        return any(series not in done for series in self.series)
+        return [series for series in of if series not in done]
 
     def fail(self, series: Series, error: BackfillError) -> None:
         """Note why a series failed, unless it is noted already."""
@@ -261,26 +290,28 @@ class Outcomes:
         self,
         run_id: UUID,
         mode: str,
-        provider: str,
-        tally: Tally,
+        tallies: Mapping[str, Tally],
         duration_s: float,
         *,
         told: Callable[[str], str],
     ) -> Summary:
-        """Return the summary of the run as it ended.
+        """Return the summary of the run as it ended; ``tallies`` are what each provider was sent.
 
         ``told`` makes a message fit to leave: whoever reads the summary prints, stores or sends it
         as it is.
         """
         counts = self._series_counts(self.series)
-        exit_code = self._exit_code(tally)
-        error = self.fault or self.stopped
+        exit_code = self._exit_code(tallies)
+        tally = Tally.of(tallies.values())
+        lanes = self.faults.values() if exit_code == 3 else ()
+        error = self.fault or next(iter(lanes), None) or self.stopped
         return Summary(
             run_id=str(run_id),
             status=self._status(exit_code, counts),
             exit_code=exit_code,
             mode=mode,
-            provider=provider,
+            provider=next(iter(tallies)) if len(tallies) == 1 else "mixed",
+            providers={name: self._lane(name, one) for name, one in tallies.items()},
             calls=tally.calls,
             lookups=tally.lookups,
             retries=tally.retries,
@@ -296,7 +327,13 @@ class Outcomes:
 
     def _failures(self, told: Callable[[str], str]) -> list[Failure]:
         failures = [
-            Failure(series.symbol.ticker, str(series.timeframe), error.outcome, told(str(error)))
+            Failure(
+                series.symbol.ticker,
+                str(series.timeframe),
+                error.outcome,
+                told(str(error)),
+                self.provider_of.get(series, ""),
+            )
             for series, error in self.failed.items()
         ]
         failures += [
@@ -305,6 +342,7 @@ class Outcomes:
                 str(series.timeframe),
                 "quarantined",
                 f"{bars} bar(s) failed a check and went to quarantined_bars",
+                self.provider_of.get(series, ""),
             )
             for series, bars in self.rejected.items()
             if series not in self.failed
@@ -347,14 +385,28 @@ class Outcomes:
                 counts.failed += 1
         return counts
 
-    def _exit_code(self, tally: Tally) -> int:
-        """130 goes before 3, 1 and 5."""
+    def _lane(self, name: str, tally: Tally) -> LaneCounts:
+        failed = sum(self.provider_of.get(series) == name for series in self.failed)
+        return LaneCounts(tally.calls, tally.lookups, tally.retries, tally.rate_limited, failed)
+
+    def _is_down(self, name: str, tally: Tally) -> bool:
+        """Whether a provider gave nothing: it refused the key, or not one call was answered."""
+        failed = any(self.provider_of.get(series) == name for series in self.failed)
+        return name in self.faults or (failed and tally.is_unheard)
+
+    def _exit_code(self, tallies: Mapping[str, Tally]) -> int:
+        """130 goes before 3, 1 and 5; 3 is for what every provider that was asked shares."""
         if self.stopped is not None and self.stopped.exit_code == 130:
             return 130
-        sent = tally.calls + tally.lookups
-        if self.fault is not None or (self.failed and sent and not tally.answers):
+        asked = {
+            name: tally
+            for name, tally in tallies.items()
+            if name in self.faults or tally.calls + tally.lookups
+        }
+        all_down = bool(asked) and all(self._is_down(*one) for one in asked.items())
+        if self.fault is not None or all_down:
             return 3
-        if self.failed or self.rejected or self.set_aside:
+        if self.faults or self.failed or self.rejected or self.set_aside:
             return 1
         return self.stopped.exit_code if self.stopped else 0
 

@@ -9,7 +9,8 @@ from backfill.core.plan import final_session
 from backfill.core.series import Symbol
 from backfill.core.wire import Owner
 from backfill.errors import DatabaseError, SeriesError, SharedFault, Stopped
-from backfill.run.listings import Pages
+from backfill.providers.base import Owners
+from backfill.run.allowance import Allowance
 from backfill.run.reference import ReferenceDesk
 from backfill.run.stream import Context
 from backfill.store import actions, universe
@@ -29,7 +30,7 @@ class OwnersDesk:
     """
 
     def __init__(
-        self, context: Context, calendar: Calendar, reference: ReferenceDesk, pages: Pages
+        self, context: Context, calendar: Calendar, reference: ReferenceDesk, pages: Allowance
     ) -> None:
         rules = context.rules
         self._context = context
@@ -47,13 +48,16 @@ class OwnersDesk:
             If the database goes away.
         """
         database, provider = self._context.database, self._context.provider.name
+        lister = self._context.provider
+        if not isinstance(lister, Owners):
+            return
         sweep = await database.run(
             partial(store.claim_sweep, provider=provider, session=self._session, now=self._now)
         )
         if sweep is None:
             return
         try:
-            await self._read(sweep)
+            await self._read(lister, sweep)
         except Stopped:
             await database.run(partial(actions.give_back, provider=provider, kind="tickers"))
         except DatabaseError:
@@ -61,7 +65,7 @@ class OwnersDesk:
         except (SeriesError, SharedFault) as error:
             log.warning("owners.not_listed", outcome=error.outcome, message=str(error))
 
-    async def _read(self, sweep: store.Sweep) -> None:
+    async def _read(self, lister: Owners, sweep: store.Sweep) -> None:
         """Ask for a page from each kept ticker on that the one before did not come to."""
         context = self._context
         kept = {
@@ -76,8 +80,8 @@ class OwnersDesk:
         while left and self._pages.left >= 1:
             self._pages.left -= 1
             owners, following = await context.client.fetch(
-                context.provider.owners(left[0], left[-1]),
-                context.provider.read_owners,
+                lister.owners(left[0], left[-1]),
+                lister.read_owners,
                 asker="tickers",
             )
             read = True

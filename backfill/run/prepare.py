@@ -1,47 +1,55 @@
 """From a job to work: which series, on which calendars, and what each of them misses."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import date
-from typing import Final
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Final
 
-from backfill.core.calendar import Calendar
 from backfill.core.grouped import Grouping, group
 from backfill.core.planning import plan_work
+from backfill.core.precision import Precision
 from backfill.core.series import Series, Symbol, spelling, ticker_traits
 from backfill.core.timeframe import Timeframe
 from backfill.core.work import Demand, Mode, Rules, Work
-from backfill.errors import EmptyWatchlist, NoCalendar, NotKept
-from backfill.providers.base import Provider
+from backfill.errors import EmptyWatchlist, NoCalendar, NotKept, UsageError
+from backfill.providers import PROVIDERS, provider_named
+from backfill.providers.base import GroupedDays, Provider
 from backfill.run.job import Job
+from backfill.run.lane import rules_of
 from backfill.settings import Settings
 from backfill.store import progress, universe
 from backfill.store.pool import Connection, Database
 from backfill.store.sessions import load_calendar
-from backfill.store.times import to_time
+from backfill.store.times import to_ms, to_time
+
+if TYPE_CHECKING:
+    from backfill.core.calendar import Calendar
 
 _UNREGISTERED: Final = -1
-_GROUPED_MODES: Final = {Mode.default, Mode.incremental}
+_REOPENING: Final = {Mode.default, Mode.incremental}
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One symbol of a run: the timeframes asked for, and what of them."""
+    """One symbol of a run: the timeframes asked for, what of them, and of whom."""
 
     symbol: Symbol
     timeframes: list[Timeframe]
     demand: Demand
+    provider: str
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """Everything a run will do, before it makes a call: each piece of work with its demand.
 
-    ``refused`` are the series of which the tables say what can't be meant, and what that is.
+    ``refused`` are the series of which the tables say what can't be meant, and what that is;
+    ``rules`` what holds for those of each provider.
     """
 
     work: list[tuple[Work, Demand]]
     refused: dict[Series, NotKept]
+    rules: dict[str, Rules]
 
     @property
     def series(self) -> list[Series]:
@@ -49,59 +57,73 @@ class Prepared:
         return [*(series for work, _ in self.work for series in work.series), *self.refused]
 
 
-def grouping(provider: Provider, rules: Rules, work: Iterable[tuple[Work, Demand]]) -> Grouping:
+def grouping(provider: Provider, work: Iterable[tuple[Work, Demand]]) -> Grouping:
     """Return the sessions that a provider is best asked for grouped, and the work they close."""
-    found = group(one for one, demand in work if demand.mode in _GROUPED_MODES)
-    if not found.sessions:
-        return found
-    day = found.work[0].calendar.day_of(found.sessions[0].start_ms)
-    return Grouping() if provider.grouped(day, rules.adjustment) is None else found
+    if not isinstance(provider, GroupedDays):
+        return Grouping()
+    return group(one for one, demand in work if demand.mode in _REOPENING)
 
 
 async def prepare(
-    database: Database, settings: Settings, job: Job, rules: Rules, today: date, *, register: bool
+    database: Database,
+    settings: Settings,
+    job: Job,
+    now: datetime,
+    precision: Precision,
+    *,
+    register: bool,
 ) -> Prepared:
-    """Return the work of a job.
+    """Return the work of a job, as of ``now``.
 
     Symbols that are new are added to the table if ``register`` is set. All progress is read in one
-    round trip. A repair works on the series that it has to fetch and no others.
+    round trip. A repair works on the series that it has to fetch and no others, and asks whoever
+    they are from. ``precision`` is what the table can hold.
 
     Raises
     ------
     EmptyWatchlist
         If the watchlist has no entry to run.
     """
+    today = now.date()
     entries, refused = await _entries(database, settings, job, today, register=register)
     series = [Series(entry.symbol, one) for entry in entries for one in entry.timeframes]
 
     async def load(connection: Connection) -> progress.Known:
-        may_reopen = job.mode in {Mode.default, Mode.incremental}
-        reopen_at = to_time(rules.now_ms) if may_reopen else None
+        reopen_at = to_time(to_ms(now)) if job.mode in _REOPENING else None
         return await progress.load_progress(connection, series, reopen_at)
 
     known = await database.run(load)
-    calendars: dict[str, Calendar] = {}
-    for name in sorted({entry.symbol.calendar for entry in entries}):
+    if job.mode is Mode.repair:
+        entries = [replace(entry, provider=_held_by(entry, known)) for entry in entries]
+    rules = {
+        name: rules_of(settings, settings.account(name), to_ms(now), precision)
+        for name in sorted({entry.provider for entry in entries})
+    }
+    calendars: dict[tuple[str, str], Calendar] = {}
+    for name, provider in sorted({(one.symbol.calendar, one.provider) for one in entries}):
+        mine = [one for one in entries if (one.symbol.calendar, one.provider) == (name, provider)]
         try:
-            calendars[name] = await _calendar(database, settings, name, entries, known, today)
+            calendars[name, provider] = await load_calendar(
+                database,
+                name,
+                rules[provider].can.feed,
+                _depth_of(mine, known),
+                today,
+                settings.night,
+            )
         except NoCalendar as error:
-            refused |= {one: error for one in series if one.symbol.calendar == name}
+            refused |= {Series(one.symbol, kept): error for one in mine for kept in one.timeframes}
     work = [
         (piece, entry.demand)
         for entry in entries
-        if entry.symbol.calendar in calendars
+        if (calendar := calendars.get((entry.symbol.calendar, entry.provider))) is not None
         for piece in plan_work(
-            entry.symbol,
-            entry.timeframes,
-            calendars[entry.symbol.calendar],
-            rules,
-            entry.demand,
-            known,
+            entry.symbol, entry.timeframes, calendar, rules[entry.provider], entry.demand, known
         )
     ]
     if job.mode is Mode.repair:
         work = [(piece, demand) for piece, demand in work if piece.due]
-    return Prepared(work, refused)
+    return Prepared(work, refused, rules)
 
 
 async def _entries(
@@ -126,7 +148,6 @@ async def _entries(
                 "the watchlist has no entry to run: add one with: backfill watch add AAPL"
             )
     watched = {entry.symbol.ticker: entry for entry in watchlist}
-    default_since = settings.since_day(today)
     entries: list[Entry] = []
     refused: dict[Series, NotKept] = {}
     for symbol in symbols:
@@ -134,15 +155,37 @@ async def _entries(
         own = entry.timeframes if entry else (Timeframe.d1,)
         kept = job.timeframes_of(symbol.ticker, own)
         try:
-            since = _depth(symbol, entry, today) or default_since
+            provider = _provider_of(settings, entry, named=job.tickers is not None)
+            since = _depth(symbol, entry, today)
         except NotKept as error:
             refused |= {Series(symbol, one): error for one in kept}
             continue
+        since = since or settings.since_day(today, settings.account(provider).terms)
         priority = entry.priority if entry else 0
         demand = Demand(since, job.mode, job.first, job.last, priority)
         if kept:
-            entries.append(Entry(symbol, kept, demand))
+            entries.append(Entry(symbol, kept, demand, provider))
     return entries, refused
+
+
+def _provider_of(settings: Settings, entry: universe.WatchEntry | None, *, named: bool) -> str:
+    """Return whom to ask: the entry's own provider, but for a symbol that is named with another."""
+    if entry is None or entry.provider is None or (named and settings.provider_asked):
+        return settings.provider.name
+    try:
+        return provider_named(entry.provider).name
+    except UsageError as error:
+        raise NotKept(f"its provider on the watchlist: {error}") from None
+
+
+def _held_by(entry: Entry, known: progress.Known) -> str:
+    """Return whom the stored bars of an entry's series are from."""
+    held = {
+        one.source.provider
+        for timeframe in entry.timeframes
+        if (one := known.get((entry.symbol.id, timeframe))) is not None and one.source is not None
+    }
+    return held.pop() if len(held) == 1 and held <= PROVIDERS.keys() else entry.provider
 
 
 def _depth(symbol: Symbol, entry: universe.WatchEntry | None, today: date) -> date | None:
@@ -152,26 +195,16 @@ def _depth(symbol: Symbol, entry: universe.WatchEntry | None, today: date) -> da
     return entry.since_day(today) if entry else None
 
 
-async def _calendar(
-    database: Database,
-    settings: Settings,
-    name: str,
-    entries: list[Entry],
-    known: progress.Known,
-    today: date,
-) -> Calendar:
-    """Load a calendar as deep as any of its series is wanted, was ever, or is stored."""
-    mine = [entry for entry in entries if entry.symbol.calendar == name]
-    depths = [entry.demand.since for entry in mine]
-    depths += [entry.demand.first.day for entry in mine if entry.demand.first]
-    keys = {(entry.symbol.id, one) for entry in mine for one in entry.timeframes}
+def _depth_of(entries: list[Entry], known: progress.Known) -> date:
+    """Return the first day that a series is wanted on, was ever, or is stored of."""
+    depths = [entry.demand.since for entry in entries]
+    depths += [entry.demand.first.day for entry in entries if entry.demand.first]
+    keys = {(entry.symbol.id, one) for entry in entries for one in entry.timeframes}
     for key in keys & known.keys():
         held = known[key]
         starts = [held.wanted_from_ms, held.oldest_bar_ms, *(at for at, _ in held.invalidated)]
         depths += [to_time(at).date() for at in starts if at is not None]
-    return await load_calendar(
-        database, name, settings.provider.feed, min(depths), today, settings.night
-    )
+    return min(depths)
 
 
 def _unregistered(ticker: str) -> Symbol:

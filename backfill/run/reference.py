@@ -11,7 +11,7 @@ from backfill.core.calendar import ALWAYS_OPEN
 from backfill.core.series import Alias, Symbol, SymbolId, aliases_of, dated_back
 from backfill.core.wire import Reference
 from backfill.errors import NotEntitled, UnknownSymbol
-from backfill.providers.base import Provider
+from backfill.providers.base import Provider, References
 from backfill.run.outcomes import Outcomes
 from backfill.store import life, universe
 from backfill.store.bars import Counts
@@ -56,6 +56,8 @@ class ReferenceDesk:
         UnknownSymbol
             If it doesn't know the ticker, and nobody ever did.
         """
+        if not isinstance(self._provider, References):
+            return symbol
         if symbol.reference_at and datetime.now(UTC) - symbol.reference_at < _AGE:
             return symbol
         return await self.look_again(symbol, trades_since)
@@ -68,16 +70,19 @@ class ReferenceDesk:
         UnknownSymbol
             As `look_up` does.
         """
-        task = self._asked.get(symbol.id)
+        provider, task = self._provider, self._asked.get(symbol.id)
+        if not isinstance(provider, References):
+            return symbol
         if task is None:
-            task = self._asked[symbol.id] = asyncio.create_task(self._ask(symbol, trades_since))
+            asking = self._ask(provider, symbol, trades_since)
+            task = self._asked[symbol.id] = asyncio.create_task(asking)
         return await asyncio.shield(task)
 
-    async def _ask(self, symbol: Symbol, trades_since: date | None) -> Symbol:
+    async def _ask(self, provider: References, symbol: Symbol, trades_since: date | None) -> Symbol:
         try:
             reference = await self._client.fetch(
-                self._provider.reference(symbol),
-                lambda response: self._provider.read_reference(response, symbol),
+                provider.reference(symbol),
+                lambda response: provider.read_reference(response, symbol),
                 asker=f"{symbol.ticker} reference",
             )
         except NotEntitled:
@@ -88,7 +93,7 @@ class ReferenceDesk:
             reference = Reference(symbol.ticker, symbol.listed_on, symbol.delisted_on, None)
             aliases: tuple[Alias, ...] = ()
         else:
-            aliases = dated_back(await self._aliases(symbol, reference), trades_since)
+            aliases = dated_back(await self._aliases(provider, symbol, reference), trades_since)
         found, expelled = await self._database.run(
             lambda connection: self._note(connection, symbol, reference, aliases)
         )
@@ -97,14 +102,16 @@ class ReferenceDesk:
             log.warning("series.of_another_company", symbol=symbol.ticker, expelled=expelled)
         return found
 
-    async def _aliases(self, symbol: Symbol, reference: Reference) -> tuple[Alias, ...]:
+    async def _aliases(
+        self, provider: References, symbol: Symbol, reference: Reference
+    ) -> tuple[Alias, ...]:
         """Ask for the former names of a symbol; none where nothing is known of it."""
         if symbol.calendar == ALWAYS_OPEN or _differ(symbol.figi, reference.figi):
             return ()
         try:
             names = await self._client.fetch(
-                self._provider.names(symbol),
-                self._provider.read_names,
+                provider.names(symbol),
+                provider.read_names,
                 asker=f"{symbol.ticker} names",
             )
         except (NotEntitled, UnknownSymbol):

@@ -25,7 +25,7 @@ from backfill.errors import (
     UsageError,
 )
 from backfill.fetch.stop import StopSignal
-from backfill.run.connect import open_database
+from backfill.run.connect import open_database, see_keys
 from backfill.run.execution import Running, check, run_in, set_deadline
 from backfill.run.job import Job
 from backfill.run.outcomes import Summary
@@ -92,7 +92,7 @@ async def watch(
     check(job)
     if job.symbols is not None or job.as_of is not None:
         raise UsageError("a watch is of the whole watchlist, by the real clock")
-    settings.api_key()
+    see_keys(settings)
     stop = stop or StopSignal()
     set_deadline(job, stop)
     return await _Watch(settings, job, tell, stop, progress, rhythm or Rhythm(), clock).run()
@@ -232,23 +232,23 @@ class _Watch:
         self, database: Database, began: datetime, entries: list[WatchEntry]
     ) -> datetime | None:
         """Return when the next bar of any watched series becomes final."""
-        terms = self._settings.terms
         series = {
-            (entry.symbol.calendar, timeframe, terms.of(entry.symbol.asset_type).settling)
+            (entry.symbol.calendar, timeframe, account.provider.can.feed, settling)
             for entry in entries
             if entry.symbol.doubt is None
+            for account in [self._settings.account_of(entry.provider)]
+            for settling in [account.terms.of(entry.symbol.asset_type).settling]
             for timeframe in self._job.timeframes or entry.timeframes
         }
         today = began.date()
-        feed, night = self._settings.provider.feed, self._settings.night
         calendars = {
-            name: await self._stop.unless_set(
-                load_calendar(database, name, feed, today, today, night)
+            (name, feed): await self._stop.unless_set(
+                load_calendar(database, name, feed, today, today, self._settings.night)
             )
-            for name in sorted({name for name, _, _ in series})
+            for name, feed in sorted({(name, feed) for name, _, feed, _ in series})
         }
         due = [
-            next_final_ms(calendars[name], timeframe, settling, to_ms(began))
-            for name, timeframe, settling in series
+            next_final_ms(calendars[name, feed], timeframe, settling, to_ms(began))
+            for name, timeframe, feed, settling in series
         ]
         return min((to_time(ms) for ms in due if ms is not None), default=None)

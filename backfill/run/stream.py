@@ -13,19 +13,22 @@ import structlog
 from backfill.core.bars import Bars
 from backfill.core.coverage import Span, Spans
 from backfill.core.local import roll_up_stored
-from backfill.core.paging import Chunk, Pages
-from backfill.core.plan import frontier_ms, one_page_spans
+from backfill.core.pages import BaseAggregates
+from backfill.core.paging import Chunk, Paging
+from backfill.core.plan import PlannedRange, frontier_ms, one_page_spans
 from backfill.core.planning import plan_piece, requests, to_fetch
 from backfill.core.series import ListingVerdict, Series, Symbol
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Page, Request
 from backfill.core.work import Demand, Mode, Rules, Target, Work
 from backfill.errors import BadAnswer, UnknownSymbol
+from backfill.fetch.reader import Reader
+from backfill.fetch.stop import StopSignal
 from backfill.providers.base import Provider
+from backfill.run.allowance import Allowance
 from backfill.run.listing import jumps_unexplained, settle
-from backfill.run.listings import Pages as ListPages
 from backfill.run.outcomes import Outcomes
-from backfill.run.room import ROOM, Room, Share, size_of
+from backfill.run.room import Room, Share, size_of
 from backfill.store import progress, universe
 from backfill.store.bars import Counts, write_chunks
 from backfill.store.derived import stored_bases
@@ -37,8 +40,8 @@ from backfill.store.times import to_time
 if TYPE_CHECKING:
     from backfill.fetch.client import Client
 
-# More pages written side by side take longer in all: their writers wait for one another's locks.
-WRITERS: Final = 2
+_ROLLED_UP: Final = BaseAggregates(50_000)
+"""How much of a stored base is rolled up in one transaction."""
 _DENIED_FOR: Final = timedelta(days=1)
 
 log = structlog.stdlib.get_logger()
@@ -46,13 +49,14 @@ log = structlog.stdlib.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What all streams of a run share.
+    """What all streams of a lane share.
 
     ``look_up`` asks the provider's reference about a symbol, at most once a run, and returns the
-    symbol as it is known then; it is told since when the ticker is known to trade. ``lists`` are
-    the pages that everybody's lists may still cost; ``listing`` is held while splits are listed
-    before their turn. ``room`` bounds the pages that are asked for and not written yet,
-    ``writers`` how many are written at once.
+    symbol as it is known then; it is told since when the ticker is known to trade. ``stop`` ends
+    the lane. The lanes of a run share the ``reader``, which does what takes long with an answer,
+    ``room``, which bounds the pages that are asked for and not written yet, and the ``writers``,
+    who bound how many are written at once. ``lists`` are the pages that everybody's lists may
+    still cost; ``listing`` is held while splits are listed before their turn.
     """
 
     run_id: UUID
@@ -62,10 +66,12 @@ class Context:
     rules: Rules
     outcomes: Outcomes
     look_up: Callable[[Symbol, date | None], Awaitable[Symbol]]
-    lists: ListPages
+    stop: StopSignal
+    reader: Reader
+    room: Room
+    writers: asyncio.Semaphore
+    lists: Allowance
     listing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    room: Room = field(default_factory=lambda: Room(ROOM))
-    writers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WRITERS))
 
 
 class Stream:
@@ -77,8 +83,8 @@ class Stream:
         self.leased = False
         self._context = context
         self._ranges = list(work.ranges)
-        self._pages: Pages | None = None
-        self._newer: Pages | None = None
+        self._paging: Paging | None = None
+        self._newer: Paging | None = None
         self._request: Request | None = None
         self._seen: set[str] = set()
         self._any_bars = False
@@ -154,14 +160,14 @@ class Stream:
 
         for target in work.fed:
             for span in one_page_spans(
-                work.calendar, target.series.timeframe, target.local, rules.page_size
+                work.calendar, target.series.timeframe, target.local, _ROLLED_UP
             ):
                 await self._write(partial(roll_up, target=target, span=span))
         if any(left.values()):
             still = Spans.union(span for spans in left.values() for span in spans)
             missing = to_fetch(work.targets) | still
             self._ranges = list(
-                requests(work.symbol, work.calendar, work.base, missing, rules.page_size)
+                requests(work.symbol, work.calendar, work.base, missing, rules.can.pages)
             )
 
     async def _rolled_up(
@@ -209,7 +215,7 @@ class Stream:
         """Begin with a plan; whatever was under way of the one before is dropped."""
         self.work, self._ranges = work, list(work.ranges)
         self._symbol = work.symbol
-        self._pages = self._newer = self._request = None
+        self._paging = self._newer = self._request = None
         self._seen.clear()
         self._outdated = False
         for target in work.targets:
@@ -242,7 +248,8 @@ class Stream:
             await self._derive_stored()
             if not self._ranges:
                 return
-        share = await context.room.take(min(self._ranges[0].slots, context.rules.page_size))
+        most, slots = context.rules.can.pages.most_bars, self._ranges[0].slots
+        share = await context.room.take(slots if most is None else min(slots, most))
         try:
             await self._fetch(queued, share)
         except BaseException:
@@ -255,35 +262,29 @@ class Stream:
         """Fetch the next page into the share of room that it has, and begin to write it."""
         context = self._context
         work, planned = self.work, self._ranges[0]
-        symbol = work.asked_as(planned)
-        if self._pages is None or self._request is None:
-            self._pages = Pages(work, planned, context.rules.now_ms, self._newer)
-            self._request = context.provider.bars(
-                symbol, work.calendar, work.base, planned.span, context.rules.adjustment
-            )
+        asked = work.asked(planned, context.rules.adjustment)
+        if self._paging is None or self._request is None:
+            self._paging = Paging(work, planned, context.rules.now_ms, self._newer)
+            self._request = context.provider.bars(asked)
         page = await context.client.fetch(
             self._request,
-            partial(
-                context.provider.read_bars,
-                symbol=symbol,
-                adjustment=context.rules.adjustment,
-            ),
+            partial(context.provider.read_bars, asked=asked),
             asker=f"{work.symbol.ticker} {work.base}",
             queued=queued,
         )
         log.info("fetch.page", bars=len(page.bars), last=page.next is None)
         self._any_bars |= len(page.bars) > 0
-        await self._look_up(self._pages, page)
+        await self._look_up(self._paging, page)
         await self.written()
         if not self._outdated:
-            await self._settle(self._pages, page)
+            await self._settle(self._paging, page)
         if self._outdated:
             log.info("page.asked_again", bars=len(page.bars))
             share.release()
             return
         listed_ms = self._listed_ms(page)
-        chunks = await context.client.apart(
-            partial(self._pages.read, page, listed_ms, self._final_ms(page))
+        chunks = await context.reader.apart(
+            partial(self._paging.read, page, listed_ms, self._final_ms(page))
         )
         share.shrink(size_of(chunks))
 
@@ -303,8 +304,8 @@ class Stream:
     async def deny(self) -> None:
         """Note that the plan refuses what is left of the range in hand."""
         span = self._ranges[0].span
-        if self._pages is not None:
-            span = Span(span.start_ms, self._pages.upto_ms)
+        if self._paging is not None:
+            span = Span(span.start_ms, self._paging.upto_ms)
         until = to_time(self._context.rules.now_ms) + _DENIED_FOR
 
         async def note(connection: Connection) -> None:
@@ -323,15 +324,20 @@ class Stream:
     def _follow(self, page: Page, listed_ms: int | None) -> None:
         """Go on with the next page, unless that could hold nothing but another company's bars."""
         self._request = page.next
-        if page.next is None or (self._pages is not None and self._pages.reaches(listed_ms)):
-            self._ranges.pop(0)
-            self._pages, self._newer = None, self._pages
+        reaches = self._paging is not None and self._paging.reaches(listed_ms)
+        if page.next is None or reaches:
+            self._ranges = self._ranges[1:] if not reaches else self._after(listed_ms)
+            self._paging, self._newer = None, self._paging
         elif page.next.target in self._seen:
             raise BadAnswer("the provider names the same next page twice")
         else:
             self._seen.add(page.next.target)
 
-    async def _look_up(self, pages: Pages, page: Page) -> None:
+    def _after(self, listed_ms: int | None) -> list[PlannedRange]:
+        """Return the ranges that follow, but for those before the symbol's listing."""
+        return [one for one in self._ranges[1:] if listed_ms is None or one.span.end_ms > listed_ms]
+
+    async def _look_up(self, paging: Paging, page: Page) -> None:
         """Ask the reference about the symbol if a page leaves it open whose its bars are.
 
         The plan is outdated if that tells of other names, or of another owner of the ticker.
@@ -341,23 +347,23 @@ class Stream:
         UnknownSymbol
             If the provider has no bars of the symbol and doesn't know it.
         """
-        if not pages.leaves_a_question(page) and not await jumps_unexplained(
-            self._context, self.work, pages, page
+        if not paging.leaves_a_question(page) and not await jumps_unexplained(
+            self._context, self.work, paging, page
         ):
             return
         try:
-            self._symbol = await self._context.look_up(self._symbol, pages.trades_since(page))
+            self._symbol = await self._context.look_up(self._symbol, paging.trades_since(page))
         except UnknownSymbol:
             if not self._any_bars:
                 raise
         self._outdated |= self._symbol.identity != self.work.symbol.identity
 
-    async def _settle(self, pages: Pages, page: Page) -> None:
+    async def _settle(self, paging: Paging, page: Page) -> None:
         """See what a page says of the symbol's listing.
 
         The plan of weeks or months is outdated if the bars break there: days are asked instead.
         """
-        found = await settle(self._context, self.work, pages, page, self._symbol)
+        found = await settle(self._context, self.work, paging, page, self._symbol)
         if found.named_as != self.work.symbol.named_as:
             self._outdated = True
             return

@@ -18,6 +18,7 @@ WATCHLIST_CHANNEL: Final = "backfill_watchlist"
 # Symbols with their former names, oldest first, and their entries of the watchlist, if any.
 _SYMBOLS: Final = """
     SELECT s.*, w.timeframes::text[] AS watched_timeframes, w.since, w.paused, w.priority,
+        l.provider AS watched_provider,
         ARRAY(
             SELECT (a.ticker, a.valid_from, a.valid_until)
             FROM symbol_aliases AS a
@@ -26,6 +27,7 @@ _SYMBOLS: Final = """
         ) AS aliases
     FROM symbols AS s
     LEFT JOIN watched AS w ON w.symbol_id = s.id
+    LEFT JOIN watchlist AS l ON l.symbol_id = w.symbol_id
 """
 _REGISTER: Final = """
     INSERT INTO symbols (ticker, asset_type, calendar)
@@ -46,12 +48,13 @@ _KNOWN: Final = (
 )
 _WATCHED: Final = _SYMBOLS + "WHERE w.symbol_id IS NOT NULL ORDER BY w.priority DESC, s.ticker"
 _WATCH: Final = """
-    INSERT INTO watchlist AS w (symbol_id, timeframes, since, priority)
-    SELECT id, $2::text[]::timeframe[], $3, $4 FROM symbols WHERE ticker = ANY ($1::text[])
+    INSERT INTO watchlist AS w (symbol_id, timeframes, since, priority, provider)
+    SELECT id, $2::text[]::timeframe[], $3, $4, $5 FROM symbols WHERE ticker = ANY ($1::text[])
     ON CONFLICT (symbol_id) DO UPDATE
     SET timeframes = excluded.timeframes,
         since = excluded.since,
         priority = excluded.priority,
+        provider = coalesce(excluded.provider, w.provider),
         paused = false
 """
 _UNWATCH: Final = """
@@ -112,7 +115,8 @@ _FORGET_SYMBOLS: Final = """
 class WatchEntry:
     """A symbol that is kept: in which timeframes, and how deep (None: as deep as the default).
 
-    Of the entries that a run takes, those with a higher ``priority`` come first.
+    Of the entries that a run takes, those with a higher ``priority`` come first. ``provider`` is
+    whom to ask; None for the run's default.
     """
 
     symbol: Symbol
@@ -120,6 +124,7 @@ class WatchEntry:
     since: str | None
     paused: bool
     priority: int
+    provider: str | None = None
 
     def since_day(self, today: date) -> date | None:
         """Return how deep it is kept; None for as deep as the default.
@@ -191,6 +196,7 @@ async def watched(connection: Connection) -> list[WatchEntry]:
             since=row["since"],
             paused=row["paused"],
             priority=row["priority"],
+            provider=row["watched_provider"],
         )
         for row in await connection.fetch(_WATCHED)
     ]
@@ -202,11 +208,15 @@ async def watch(
     timeframes: list[Timeframe],
     since: str | None,
     priority: int = 0,
+    provider: str | None = None,
 ) -> None:
-    """Put symbols on the watchlist, or change what is kept of them."""
+    """Put symbols on the watchlist, or change what is kept of them.
+
+    Whom to ask for one that is on it stays, unless a ``provider`` is named.
+    """
     symbols = [symbol.ticker for symbol in await register(connection, tickers)]
     names = [str(one) for one in timeframes]
-    await connection.execute(_WATCH, symbols, names, since, priority)
+    await connection.execute(_WATCH, symbols, names, since, priority, provider)
 
 
 async def unwatch(connection: Connection, tickers: list[str]) -> list[str]:

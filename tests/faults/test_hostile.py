@@ -5,17 +5,13 @@ from collections.abc import Callable
 
 import pytest
 
-from backfill.core.terms import Quota
 from backfill.core.wire import Request, Response
 from backfill.errors import ProviderUnavailable
-from backfill.fetch.client import Client, Patience
-from backfill.fetch.quota import Pacer
-from backfill.fetch.stop import StopSignal
-from backfill.fetch.tally import Tally
+from backfill.fetch.client import Patience
 from backfill.simulator import Action, Fault, Market, Simulator
 from tests.faults import tables
-from tests.faults.command import KEY, Command
-from tests.kit import WrittenLedger
+from tests.faults.command import Command
+from tests.kit import WrittenLedger, client
 
 pytestmark = pytest.mark.soak
 
@@ -86,16 +82,9 @@ async def test_a_slow_drip_ends_with_the_deadline_of_the_attempt(
         def read(response: Response) -> bytes:
             return response.body
 
-        async with Client(
-            simulator.url,
-            {"Authorization": f"Bearer {KEY}"},
-            Pacer(Quota(), WrittenLedger()),
-            Tally(),
-            StopSignal(),
-            now_ms=0,
-            patience=patience,
-        ) as client:
-            return await client.fetch(Request(path), read, asker="AAPL d1")
+        opened = client(WrittenLedger(), base_url=simulator.url, patience=patience)
+        async with opened as asking:
+            return await asking.fetch(Request(path), read, asker="AAPL d1")
 
     async with asyncio.timeout(30):
         with pytest.raises(ProviderUnavailable):

@@ -105,6 +105,7 @@ def test_the_watchlist_is_what_it_was_told_and_remove_keeps_the_bars(
                 "since": "2024-10-01",
                 "paused": False,
                 "priority": 0,
+                "provider": None,
             },
             {
                 "symbol": "MSFT",
@@ -112,6 +113,7 @@ def test_the_watchlist_is_what_it_was_told_and_remove_keeps_the_bars(
                 "since": None,
                 "paused": False,
                 "priority": 0,
+                "provider": None,
             },
         ]
     }

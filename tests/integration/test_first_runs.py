@@ -12,10 +12,10 @@ import pytest
 
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
-from backfill.environment import Secret
 from backfill.run.execution import run
 from backfill.run.job import Job
-from backfill.settings import Settings
+from backfill.settings import AccountSettings, Settings
+from backfill.settings.environment import Secret
 from backfill.simulator import Simulator
 from tests.conftest import KEY, NOW, Cli
 from tests.faults import tables
@@ -60,7 +60,7 @@ async def test_four_at_once_make_one_schema_and_the_table_of_one_run(
     simulator = simulate()
     settings = Settings(
         database_url=Secret(empty_url),
-        massive_key=Secret(KEY),
+        accounts={"massive": AccountSettings(keys=(Secret(KEY),))},
         provider_url=simulator.url,
         quota_override="unlimited",
     )

@@ -8,7 +8,7 @@ import pytest
 from backfill import api
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
-from backfill.environment import Secret
+from backfill.settings.environment import Secret
 from backfill.simulator import Simulator
 from tests.conftest import KEY, blocking, query, stored_bars
 from tests.integration.truth import asked
@@ -29,7 +29,7 @@ def settings(simulator: Simulator, database_url: str) -> api.Settings:
     return api.Settings(
         database_url=Secret(database_url),
         provider_url=simulator.url,
-        massive_key=Secret(KEY),
+        accounts={"massive": api.AccountSettings(keys=(Secret(KEY),))},
         plan="unlimited",
     )
 

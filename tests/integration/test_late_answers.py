@@ -11,9 +11,9 @@ from backfill.audit.gaps import SeriesGaps
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
 from backfill.core.work import Mode
-from backfill.environment import Secret
 from backfill.run.job import Scope
-from backfill.settings import Settings
+from backfill.settings import AccountSettings, Settings
+from backfill.settings.environment import Secret
 from backfill.simulator import Action, Fault, Market, Simulator
 from tests.conftest import KEY, blocking, query, stored_bars
 from tests.integration.truth import NEW_YORK, asked, assert_same, true_bars
@@ -53,7 +53,7 @@ class Kept:
         self._settings = Settings(
             database_url=Secret(url),
             provider_url=simulator.url,
-            massive_key=Secret(KEY),
+            accounts={"massive": AccountSettings(keys=(Secret(KEY),))},
             quota_override="unlimited",
             **({"plan": "advanced"} | environment),
         )

@@ -11,8 +11,8 @@ from backfill import api
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
 from backfill.core.work import Mode
-from backfill.environment import Secret
-from backfill.settings import Settings
+from backfill.settings import AccountSettings, Settings
+from backfill.settings.environment import Secret
 from backfill.simulator import Action, Fault, Market, Simulator
 from tests.conftest import KEY, _fresh, blocking, stored_bars
 from tests.integration.truth import asked, assert_same, true_bars
@@ -69,7 +69,7 @@ def month(simulator: Simulator, url: str) -> int:
     settings = Settings(
         database_url=Secret(url),
         provider_url=simulator.url,
-        massive_key=Secret(KEY),
+        accounts={"massive": AccountSettings(keys=(Secret(KEY),))},
         quota_override="unlimited",
         plan="advanced",
     )

@@ -12,7 +12,7 @@ from backfill.cli.commands import retry_quarantined
 from backfill.core.timeframe import DAY_MS, Timeframe
 from backfill.core.when import Bound
 from backfill.core.work import Mode
-from backfill.environment import Secret
+from backfill.settings.environment import Secret
 from backfill.simulator import Action, Fault, Market, Simulator
 from backfill.store.quarantine import Choice
 from tests.conftest import KEY, blocking, stored_bars
@@ -35,7 +35,7 @@ def settings(simulator: Simulator, database_url: str) -> api.Settings:
     return api.Settings(
         database_url=Secret(database_url),
         provider_url=simulator.url,
-        massive_key=Secret(KEY),
+        accounts={"massive": api.AccountSettings(keys=(Secret(KEY),))},
         plan="unlimited",
     )
 

@@ -14,10 +14,10 @@ from backfill.cli import commands
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
 from backfill.core.work import Mode
-from backfill.environment import Secret
 from backfill.errors import DatabaseError
 from backfill.run.job import Job
-from backfill.settings import Settings
+from backfill.settings import AccountSettings, Settings
+from backfill.settings.environment import Secret
 from backfill.simulator import Simulator
 from backfill.store.pool import Database
 from tests.conftest import KEY, NOW, _fresh, _leave, query
@@ -42,7 +42,7 @@ def other_url(server: str, with_calendars: str) -> Iterator[str]:
 def settings_of(url: str, simulator: Simulator) -> Settings:
     return Settings(
         database_url=Secret(url),
-        massive_key=Secret(KEY),
+        accounts={"massive": AccountSettings(keys=(Secret(KEY),))},
         provider_url=simulator.url,
         quota_override="unlimited",
     )

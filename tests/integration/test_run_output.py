@@ -10,7 +10,8 @@ from tests.conftest import NOW, Cli, query
 AS_OF = ("--as-of", NOW.isoformat())
 SUMMARY = {
     "run_id", "status", "exit_code", "mode", "provider", "calls", "lookups", "retries",
-    "rate_limited", "duration_s", "series", "bars", "failures", "rate_limited_by_others",
+    "rate_limited", "duration_s", "series", "bars", "failures", "providers",
+    "rate_limited_by_others",
 }  # fmt: skip
 
 
@@ -26,7 +27,10 @@ def test_json_is_one_object_alone_on_stdout_with_the_keys_of_the_contract(
         "inserted", "updated", "unchanged", "rejected", "withdrawn", "ignored",
     }  # fmt: skip
     [failure] = ended.json["failures"]
-    assert failure.keys() == {"symbol", "timeframe", "outcome", "message"}
+    assert failure.keys() == {"symbol", "timeframe", "outcome", "message", "provider"}
+    assert ended.json["providers"]["massive"] == {
+        "calls": 2, "lookups": 3, "retries": 0, "rate_limited": 0, "failed": 1,
+    }  # fmt: skip
     assert ended.json["exit_code"] == ended.code == 1
 
     [row] = query(database_url, "SELECT * FROM backfill_runs")

@@ -15,10 +15,6 @@ import pytest
 from backfill.core.terms import Quota
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Kind, Request
-from backfill.fetch.client import Client
-from backfill.fetch.quota import Pacer
-from backfill.fetch.stop import StopSignal
-from backfill.fetch.tally import Tally
 from backfill.simulator import Action, Fault, Market, Simulator
 from backfill.store.pool import Database
 from backfill.store.quota import DatabaseSlots
@@ -26,6 +22,7 @@ from tests.conftest import KEY, NOW, Cli, blocking, query
 from tests.faults import tables
 from tests.faults.command import eventually
 from tests.faults.proxy import Proxy
+from tests.kit import client
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -208,19 +205,13 @@ def test_late_calls_of_two_clients_use_what_the_quota_promises(
     async def calls(url: str, count: int) -> None:
         async with Database.connect(url) as database:
             slots = DatabaseSlots(database, "massive", KEY, Quota.parse(QUOTA))
-            async with (
-                Pacer(Quota.parse(QUOTA), slots) as pacer,
-                Client(
-                    strict.url, {"Authorization": f"Bearer {KEY}"}, pacer, Tally(), StopSignal(),
-                    now_ms=0,
-                ) as client,
-            ):  # fmt: skip
+            async with client(slots, base_url=strict.url, quota=Quota.parse(QUOTA)) as asking:
                 request = Request("/v3/reference/tickers/AAPL", kind=Kind.lookup)
                 left = iter(range(count))
 
                 async def worker() -> None:
                     for number in left:
-                        await client.fetch(request, lambda answer: answer.status, f"A{number} d1")
+                        await asking.fetch(request, lambda answer: answer.status, f"A{number} d1")
 
                 await asyncio.gather(*(worker() for _ in range(12)))
 

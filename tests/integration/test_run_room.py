@@ -2,20 +2,22 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
 import pytest
 
 from backfill import api
+from backfill.core.pages import BaseAggregates
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
-from backfill.environment import Secret
 from backfill.fetch.client import Client
 from backfill.providers.massive import Massive
-from backfill.run import stream
+from backfill.run import fetching, stream
 from backfill.run.room import PER_BAR, PER_PAGE
-from backfill.settings import Settings
+from backfill.settings import AccountSettings, Settings
+from backfill.settings.environment import Secret
 from backfill.simulator import Simulator
 from backfill.store.bars import write_chunks
 from tests.conftest import KEY, NOW
@@ -45,11 +47,11 @@ async def test_a_provider_faster_than_the_database_is_asked_for_what_there_is_ro
 
     monkeypatch.setattr(Client, "fetch", fetched)
     monkeypatch.setattr(stream, "write_chunks", slowly)
-    monkeypatch.setattr(stream, "ROOM", PAGES * (PER_PAGE + PAGE * PER_BAR))
-    monkeypatch.setattr(Massive, "page_size", PAGE)
+    monkeypatch.setattr(fetching, "ROOM", PAGES * (PER_PAGE + PAGE * PER_BAR))
+    monkeypatch.setattr(Massive, "can", replace(Massive.can, pages=BaseAggregates(PAGE)))
     settings = Settings(
         database_url=Secret(database_url),
-        massive_key=Secret(KEY),
+        accounts={"massive": AccountSettings(keys=(Secret(KEY),))},
         provider_url=simulate().url,
         quota_override="unlimited",
     )

@@ -12,13 +12,13 @@ import asyncpg
 import pytest
 
 from backfill.core.timeframe import Timeframe
-from backfill.environment import Secret
 from backfill.errors import Interrupted, UsageError
 from backfill.fetch.stop import StopSignal
 from backfill.run.job import Job
 from backfill.run.outcomes import Summary
 from backfill.run.rounds import Ending, Rhythm, watch
-from backfill.settings import Settings
+from backfill.settings import AccountSettings, Settings
+from backfill.settings.environment import Secret
 from backfill.simulator import Action, Fault, Simulator
 from backfill.store import universe
 from backfill.store.pool import Database
@@ -60,7 +60,7 @@ async def watching(
     settings = Settings(
         database_url=Secret(url),
         provider_url=simulator.url,
-        massive_key=Secret(KEY),
+        accounts={"massive": AccountSettings(keys=(Secret(KEY),))},
         quota_override="unlimited",
     )
     it = Watch(simulator)

@@ -14,6 +14,7 @@ from backfill.core.checks import Reason
 from backfill.core.coverage import Span, Spans
 from backfill.core.empty import EmptyReason
 from backfill.core.grouped import group, is_closed, read_day
+from backfill.core.pages import BaseAggregates
 from backfill.core.planning import requests
 from backfill.core.series import Alias, Series, Source, Symbol
 from backfill.core.timeframe import DAY_MS, Timeframe
@@ -35,7 +36,7 @@ def piece(missed: Iterable[Span], number: int = 1, page_size: int = 50_000) -> W
     symbol = Symbol(number, f"S{number}", "stock", "XNYS", confirmed=True)
     missing = Spans.union(missed)
     target = Target(Series(symbol, Timeframe.d1), SOURCE, WANTED, missing, is_loaded=True)
-    ranges = requests(symbol, NEW_YORK, Timeframe.d1, missing, page_size)
+    ranges = requests(symbol, NEW_YORK, Timeframe.d1, missing, BaseAggregates(page_size))
     return Work(symbol, NEW_YORK, Timeframe.d1, (target,), ranges)
 
 

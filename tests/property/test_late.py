@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from backfill.core.bars import Bars, IntColumn, is_among
 from backfill.core.coverage import Span, Spans
 from backfill.core.empty import FOREVER_MS, EmptyReason, Entry, entries
-from backfill.core.paging import Chunk, Pages
+from backfill.core.paging import Chunk, Paging
 from backfill.core.plan import frontier_ms
 from backfill.core.planning import plan_piece
 from backfill.core.series import Progress, Symbol, SymbolId
@@ -25,6 +25,7 @@ from backfill.core.timeframe import DAY_MS, HOUR_MS, MINUTE_MS, Timeframe
 from backfill.core.wire import Page
 from backfill.core.work import Demand, Mode, Rules, Work
 from tests.calendars import calendar
+from tests.capable import capable
 
 FIRST: Final = date(2024, 11, 11)
 """A Monday; the second week after it has a holiday and a half day."""
@@ -117,7 +118,7 @@ class Ledger:
         there = serve(traded, now_ms)
         for planned in work.ranges:
             self.asked.append(planned.span)
-            newer = Pages(work, planned, now_ms, newer)
+            newer = Paging(work, planned, now_ms, newer)
             page = Page(bars_of(self.market, self.base, there, planned.span), None)
             final_ms = frontier_ms(work.calendar, self.base, self.settling, now_ms)
             for chunk in newer.read(page, None, final_ms):
@@ -131,7 +132,7 @@ class Ledger:
 
     def _rules(self, now_ms: int) -> Rules:
         terms = Terms("p", Quota(), self.settling, None, date(2004, 1, 1))
-        return Rules("p", "f", "raw", terms, 50_000, lambda _, one: one, now_ms)
+        return Rules("p", capable("f"), "raw", terms, now_ms)
 
     def _known(self, key: tuple[SymbolId, Timeframe], one: Progress, now_ms: int) -> Progress:
         now = at(now_ms)

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backfill.core.bars import Bars
-from backfill.core.paging import Pages
+from backfill.core.pages import BaseAggregates
+from backfill.core.paging import Paging
 from backfill.core.planning import plan_work
 from backfill.core.series import Alias, Symbol, aliases_of, dated_back
 from backfill.core.terms import Quota, Settling, Terms
@@ -17,16 +18,15 @@ from backfill.core.when import Bound
 from backfill.core.wire import DatedName, Page, Request
 from backfill.core.work import Demand, Rules, Work
 from tests.calendars import calendar
+from tests.capable import capable
 
 FIRST, LAST = date(2023, 10, 2), date(2024, 3, 28)
 CALENDAR = calendar("XNYS", date(2023, 9, 1), date(2024, 4, 30))
 RULES = Rules(
     provider="test",
-    feed="test",
+    can=capable(pages=BaseAggregates(500)),
     adjustment="raw",
     terms=Terms("test", Quota(), Settling(0, 0), None, date(2003, 9, 10)),
-    page_size=500,
-    base_of=lambda _, timeframe: timeframe,
     now_ms=CALENDAR.midnight(LAST + timedelta(days=20)),
 )
 days = st.dates(FIRST - timedelta(days=40), LAST + timedelta(days=20))
@@ -72,7 +72,7 @@ def test_no_request_straddles_a_change_and_together_they_ask_for_all_that_is_mis
         slots = grid.slots(one.span).tolist()
         asked += slots
         for day in {CALENDAR.day_of(start) for start in slots}:
-            assert symbol.on(day) == work.asked_as(one)
+            assert symbol.on(day) == work.asked(one, "raw").symbol
     missing = [start for span in work.targets[0].missing for start in grid.slots(span).tolist()]
     assert sorted(asked) == missing
     starts = [one.span.start_ms for one in work.ranges]
@@ -108,7 +108,7 @@ def test_a_page_leaves_a_question_where_it_begins_late_or_is_silent_for_more_tha
     kept = np.concatenate((slots[late:80], slots[80 + silent :]))
     bars = Bars.of([(int(ts), 1.0, 1.0, 1.0, 1.0, 1.0, None, None) for ts in kept])
     page = Page(bars, None if last else Request("/next"))
-    pages = Pages(work, whole, RULES.now_ms)
+    pages = Paging(work, whole, RULES.now_ms)
 
     assert pages.leaves_a_question(page) == ((last and late > 0) or silent > 10)
     since = pages.trades_since(page)
@@ -121,7 +121,7 @@ def test_stamps_of_another_unit_tell_no_day(unit: float) -> None:
     [whole] = work.ranges
     stamps = [int(ts * unit) for ts in CALENDAR.grid(Timeframe.d1).slots(whole.span).tolist()]
     page = Page(Bars.of([(ts, 1.0, 1.0, 1.0, 1.0, 1.0, None, None) for ts in stamps]), None)
-    pages = Pages(work, whole, RULES.now_ms)
+    pages = Paging(work, whole, RULES.now_ms)
 
     pages.leaves_a_question(page)
     assert pages.trades_since(page) is None

@@ -13,7 +13,7 @@ from backfill.core.bars import Bars
 from backfill.core.checks import Reason
 from backfill.core.coverage import Span, Spans
 from backfill.core.empty import EmptyReason
-from backfill.core.paging import Chunk, Pages
+from backfill.core.paging import Chunk, Paging
 from backfill.core.plan import PlannedRange
 from backfill.core.series import Series, Source, Symbol
 from backfill.core.timeframe import Timeframe
@@ -53,7 +53,7 @@ def work_for(case: Case, timeframes: Iterable[Timeframe], span: Span) -> Work:
 
 def read(work: Work, pages: list[list[Row]]) -> list[list[Chunk]]:
     """Read pages, the last of which has no next, long after all of it was final."""
-    reader = Pages(work, work.ranges[0], LONG_AFTER)
+    reader = Paging(work, work.ranges[0], LONG_AFTER)
     following = [Request("next") for _ in pages[1:]] + [None]
     return [
         reader.read(Page(Bars.of(list(rows)), after), None, LONG_AFTER)
@@ -171,9 +171,9 @@ SPAN = Span(DAYS.slots[0].start, DAYS.slots[-1].end)
 NEWEST_FIRST = [row_at(slot.start) for slot in DAYS.slots][::-1]
 
 
-def days() -> Pages:
+def days() -> Paging:
     work = work_for(DAYS, (Timeframe.d1,), SPAN)
-    return Pages(work, work.ranges[0], LONG_AFTER)
+    return Paging(work, work.ranges[0], LONG_AFTER)
 
 
 def page_of(*rows: Row) -> Page:
@@ -181,7 +181,7 @@ def page_of(*rows: Row) -> Page:
     return Page(Bars.of(list(rows)), Request("next"))
 
 
-def read_one(reader: Pages, page: Page) -> Chunk:
+def read_one(reader: Paging, page: Page) -> Chunk:
     [chunk] = reader.read(page, None, LONG_AFTER)
     return chunk
 

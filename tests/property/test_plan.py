@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from backfill.core.coverage import Span, Spans
+from backfill.core.pages import BaseAggregates
 from backfill.core.plan import Limits, PlannedRange, missing_spans, plan_ranges, wanted_span
 from backfill.core.timeframe import Timeframe
 from tests.property.oracle import LENGTH_MIN, Case, cases, inside, instants, slot_runs, slots_in
@@ -46,7 +47,7 @@ def plans(draw: st.DrawFn, most_holes: int = 8) -> Planned:
     wanted = wanted_span(case.grid, start, None, frontier, limits)
     missing = missing_spans(case.grid, wanted, coverage)
     page_size = base_per_bar(case) + draw(st.sampled_from((0, 1, 2, 5, 40, 400, 4_000, 50_000)))
-    ranges = plan_ranges(case.calendar, case.timeframe, missing, page_size)
+    ranges = plan_ranges(case.calendar, case.timeframe, missing, BaseAggregates(page_size))
     return Planned(case, coverage, wanted, frontier, page_size, missing, ranges)
 
 
@@ -120,7 +121,7 @@ def test_no_other_way_to_join_the_holes_takes_fewer_calls_or_as_few_for_less(
     page_size = base_per_bar(case) + data.draw(st.integers(0, 100) | st.integers(100, 10_000))
 
     def ranges_of(missing: Spans) -> tuple[PlannedRange, ...]:
-        return plan_ranges(case.calendar, case.timeframe, missing, page_size)
+        return plan_ranges(case.calendar, case.timeframe, missing, BaseAggregates(page_size))
 
     alone = {
         (first, last): ranges_of(Spans.of((first.start_ms, last.end_ms)))[0]
@@ -175,7 +176,7 @@ def test_nothing_missing_plans_nothing(case: Case, page_size: int) -> None:
     wanted = Span(case.slots[0].start, case.slots[-1].end)
     covered = Spans.of(wanted)
     missing = missing_spans(case.grid, wanted, covered)
-    assert plan_ranges(case.calendar, case.timeframe, missing, page_size) == ()
+    assert plan_ranges(case.calendar, case.timeframe, missing, BaseAggregates(page_size)) == ()
 
 
 @given(cases(tuple(t for t in Timeframe if t.is_intraday)))
@@ -184,7 +185,7 @@ def test_closed_hours_alone_are_never_asked_for(case: Case) -> None:
     overnight = Spans.of(
         *((one.end, other.start) for one, other in pairwise(case.slots) if one.end < other.start)
     )
-    assert plan_ranges(case.calendar, case.timeframe, overnight, 50_000) == ()
+    assert plan_ranges(case.calendar, case.timeframe, overnight, BaseAggregates(50_000)) == ()
 
 
 @settings(max_examples=5)
@@ -193,7 +194,7 @@ def test_two_thousand_holes_are_planned_whole(page_size: int, apart: int) -> Non
     case = Case("XNYS", "half day and Independence Day", Timeframe.m1)
     holes = case.slots[: 2_000 * apart : apart]
     missing = Spans.of(*((slot.start, slot.end) for slot in holes))
-    ranges = plan_ranges(case.calendar, case.timeframe, missing, page_size)
+    ranges = plan_ranges(case.calendar, case.timeframe, missing, BaseAggregates(page_size))
     claims = Spans.union(span for planned in ranges for span in planned.claims)
     assert claims == missing
     assert len(missing) == 2_000

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from backfill.core.coverage import Spans
 from backfill.core.empty import EmptyReason, EmptySlots
+from backfill.core.pages import BaseAggregates
 from backfill.core.plan import plan_ranges, reach_back
 from backfill.core.suspect import Doubt, too_few
 from backfill.core.timeframe import Timeframe
@@ -57,8 +58,9 @@ def test_what_is_asked_again_takes_no_call_more_and_loses_nothing_of_what_is_due
     missing = data.draw(slot_runs(one, most=3), label="missing")
     again = data.draw(slot_runs(one, most=4), label="again")
     size = data.draw(st.integers(2000, 60_000), label="page size")
-    planned = plan_ranges(one.calendar, one.timeframe, missing, size)
-    reaching = reach_back(one.calendar, one.timeframe, planned, again, size)
+    law = BaseAggregates(size)
+    planned = plan_ranges(one.calendar, one.timeframe, missing, law)
+    reaching = reach_back(one.calendar, one.timeframe, planned, again, law)
     assert [(a.calls, a.calls_max) for a in reaching] == [(b.calls, b.calls_max) for b in planned]
     for before, after in zip(planned, reaching, strict=True):
         assert not before.claims - after.claims

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from backfill.core.bars import Bars
 from backfill.core.compare import Kind, compare
 from backfill.core.coverage import Spans
+from backfill.core.pages import BaseAggregates
 from backfill.core.plan import one_page_spans, plan_ranges
 from tests.property.oracle import LENGTH_MIN, Case, cases, slot_runs
 from tests.property.test_plan import DAYS_PER_BAR
@@ -21,11 +22,12 @@ def test_covered_slots_are_cut_into_pages_of_one_call_each(data: st.DataObject, 
     covered = case.grid.inside(data.draw(slot_runs(case, most=6)))
     per_bar = (LENGTH_MIN | DAYS_PER_BAR)[case.timeframe]
     page_size = per_bar + data.draw(st.sampled_from((1, 2, 40, 400, 50_000)))
-    spans = one_page_spans(case.calendar, case.timeframe, covered, page_size)
+    law = BaseAggregates(page_size)
+    spans = one_page_spans(case.calendar, case.timeframe, covered, law)
     asked = [slot for span in spans for slot in case.grid.slots(span).tolist()]
     assert asked == [slot for span in covered for slot in case.grid.slots(span).tolist()]
     for span in spans:
-        [planned] = plan_ranges(case.calendar, case.timeframe, Spans.of(span), page_size)
+        [planned] = plan_ranges(case.calendar, case.timeframe, Spans.of(span), law)
         # A page of one slot may be exactly full, and then a second one is looked for.
         assert planned.calls_max == 1 or planned.slots == 1
         assert planned.span == span

@@ -24,7 +24,7 @@ from backfill.errors import (
 )
 from backfill.fetch.client import Patience
 from backfill.fetch.stop import StopSignal
-from backfill.fetch.tally import Tally
+from backfill.fetch.tally import Budget, Tally
 from backfill.providers.massive import Massive
 from tests.kit import Answer, WrittenLedger, WrittenProvider, client, leaping, now
 
@@ -279,7 +279,7 @@ async def test_look_ups_are_tallied_apart_and_together_they_are_what_was_sent() 
 async def test_max_calls_bounds_every_request_retries_and_look_ups_included(
     answers: list[Answer | Exception],
 ) -> None:
-    provider, tally = WrittenProvider(*answers, repeat_last=True), Tally(limit=5)
+    provider, tally = WrittenProvider(*answers, repeat_last=True), Tally(Budget(5))
 
     async def fetch_for_ever() -> None:
         async with client(WrittenLedger(), tally=tally, patience=Patience(attempts=99)) as sender:
@@ -296,7 +296,7 @@ async def test_max_calls_bounds_every_request_retries_and_look_ups_included(
 async def test_no_call_at_all_is_sent_when_none_is_allowed() -> None:
     provider = WrittenProvider()
     with pytest.raises(LimitReached):
-        await fetch(provider, Tally(limit=0))
+        await fetch(provider, Tally(Budget(0)))
     assert provider.asked == []
 
 

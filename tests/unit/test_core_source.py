@@ -16,6 +16,7 @@ from backfill.core.when import Bound
 from backfill.core.work import Demand, Mode, Rules, Target
 from backfill.errors import NotEntitled, SourceMismatch
 from tests.calendars import calendar
+from tests.capable import capable
 
 XNYS = calendar("XNYS")
 APPLE = Symbol(1, "AAPL", "stock", "XNYS")
@@ -45,7 +46,7 @@ def target(
     settling = Settling(60_000, 3_600_000)
     depth = XNYS.day_of(now) - opens if opens else None
     terms = Terms("plan", Quota(), settling, depth, date(2003, 9, 10))
-    rules = Rules("massive", "sip", "split", terms, 50_000, lambda _, one: one, now)
+    rules = Rules("massive", capable("sip"), "split", terms, now)
     [work] = plan_work(APPLE, [Timeframe.d1], XNYS, rules, demand, {(1, Timeframe.d1): known})
     [found] = work.targets
     assert bool(work.ranges) == bool(found.missing)

@@ -18,7 +18,7 @@ ROOT: Final = Path(backfill.__file__).parent
 LAYERS: Final = (
     ("errors",),
     ("core",),
-    ("providers", "fetch", "store", "log", "redact", "environment", "proxies", "simulator"),
+    ("providers", "fetch", "store", "log", "redact", "simulator"),
     ("settings",),
     ("run",),
     ("audit", "admin"),

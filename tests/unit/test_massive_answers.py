@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backfill.core.asked import Asked
 from backfill.core.bars import NO_COUNT
 from backfill.core.calendar import Calendar, Session
 from backfill.core.checks import Reason, check_page
@@ -30,6 +31,7 @@ from backfill.errors import (
 )
 from backfill.providers.massive import Massive
 from backfill.providers.retry_after import retry_after_s
+from tests.calendars import calendar
 
 MASSIVE: Final = Massive()
 AAPL: Final = Symbol(1, "AAPL", "stock", "XNYS")
@@ -40,7 +42,11 @@ EMPTY: Final = {"status": "OK", "ticker": "AAPL", "adjusted": False, "resultsCou
 
 def read(body: bytes | dict[str, Any], symbol: Symbol = AAPL, adjustment: str = "raw") -> Any:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return MASSIVE.read_bars(Response(200, {}, raw), symbol, adjustment)
+    return MASSIVE.read_bars(Response(200, {}, raw), asked(symbol, adjustment))
+
+
+def asked(symbol: Symbol = AAPL, adjustment: str = "raw") -> Asked:
+    return Asked(symbol, calendar(symbol.calendar), Timeframe.d1, Span(0, 1), adjustment)
 
 
 def page(*bars: dict[str, Any], **changes: Any) -> dict[str, Any]:
@@ -242,7 +248,7 @@ ANY_PAGE: Final = st.fixed_dictionaries(
 def test_whatever_the_body_an_answer_becomes_a_page_or_an_outcome(body: bytes) -> None:
     response = Response(200, {}, body)
     for reader in (
-        lambda: MASSIVE.read_bars(response, AAPL, "raw"),
+        lambda: MASSIVE.read_bars(response, asked()),
         lambda: MASSIVE.read_splits(response),
         lambda: MASSIVE.read_reference(response, AAPL),
         lambda: MASSIVE.read_owners(response),
@@ -280,7 +286,7 @@ def test_a_status_names_its_outcome_to_every_reader_whatever_the_body(
 ) -> None:
     response = Response(status, {}, body)
     for reader in (
-        lambda: MASSIVE.read_bars(response, AAPL, "raw"),
+        lambda: MASSIVE.read_bars(response, asked()),
         lambda: MASSIVE.read_splits(response),
         lambda: MASSIVE.read_reference(response, AAPL),
         lambda: MASSIVE.read_owners(response),
@@ -298,7 +304,7 @@ def test_only_the_reference_says_that_a_ticker_is_unknown() -> None:
     with pytest.raises(UnknownSymbol):
         MASSIVE.read_reference(Response(404, {}, body), AAPL)
     with pytest.raises(ProviderError):
-        MASSIVE.read_bars(Response(404, {}, body), AAPL, "raw")
+        MASSIVE.read_bars(Response(404, {}, body), asked())
     with pytest.raises(ProviderError):
         MASSIVE.read_reference(Response(404, {}, HTML), AAPL)
 
@@ -387,7 +393,7 @@ def test_retry_after_is_read_as_seconds_or_as_a_date(
     seconds: float | None,
 ) -> None:
     with pytest.raises((RateLimited, ProviderUnavailable)) as refused:
-        MASSIVE.read_bars(Response(status, headers, b""), AAPL, "raw")
+        MASSIVE.read_bars(Response(status, headers, b""), asked())
     assert type(refused.value) is outcome
     assert getattr(refused.value, "retry_after_s", "none") == seconds
 
@@ -480,7 +486,7 @@ def test_a_200_that_says_it_is_an_error_is_one_in_the_provider_s_words(
 ) -> None:
     response = Response(200, {"retry-after": "7"}, json.dumps(rest | said).encode())
     for answered in (
-        lambda: MASSIVE.read_bars(response, AAPL, "raw"),
+        lambda: MASSIVE.read_bars(response, asked()),
         lambda: MASSIVE.read_grouped(response, "raw"),
         lambda: MASSIVE.read_splits(response),
         lambda: MASSIVE.read_dividends(response),

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pytest
 
+from backfill.core.asked import Asked
 from backfill.core.bars import Bars
 from backfill.core.calendar import Calendar, Session
 from backfill.core.checks import Reason, check_page
@@ -29,6 +30,7 @@ from backfill.core.wire import (
 )
 from backfill.errors import UnreadableAnswer
 from backfill.providers.massive import Massive
+from tests.calendars import calendar
 
 FOLDER: Final = Path(__file__).parents[1] / "fixtures" / "massive"
 MASSIVE: Final = Massive()
@@ -65,7 +67,10 @@ def published() -> Iterator[tuple[str, bytes]]:
 
 
 def split_bars(body: bytes, symbol: Symbol = AAPL) -> Page:
-    return MASSIVE.read_bars(Response(200, {}, body), symbol, "split")
+    return MASSIVE.read_bars(
+        Response(200, {}, body),
+        Asked(symbol, calendar(symbol.calendar), Timeframe.d1, Span(0, 1), "split"),
+    )
 
 
 def splits(body: bytes) -> tuple[list[Split], Request | None]:

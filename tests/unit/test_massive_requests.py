@@ -5,6 +5,7 @@ from typing import Final
 
 import pytest
 
+from backfill.core.asked import Asked
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span
 from backfill.core.series import Symbol
@@ -52,13 +53,13 @@ def path(request: Request) -> str:
 def test_days_weeks_and_months_are_asked_for_by_exchange_dates(
     timeframe: str, first: str, end: str, asked: str
 ) -> None:
-    request = MASSIVE.bars(stock(), NEW_YORK, Timeframe(timeframe), span(first, end), "raw")
+    request = MASSIVE.bars(Asked(stock(), NEW_YORK, Timeframe(timeframe), span(first, end), "raw"))
     assert path(request) == asked
 
 
 def test_crypto_days_are_asked_for_by_utc_dates() -> None:
     week = span("2024-07-01T00:00Z", "2024-07-08T00:00Z")
-    request = MASSIVE.bars(crypto(), ALWAYS, Timeframe.d1, week, "raw")
+    request = MASSIVE.bars(Asked(crypto(), ALWAYS, Timeframe.d1, week, "raw"))
     assert request.target == "/v2/aggs/ticker/X:BTCUSD/range/1/day/2024-07-01/2024-07-07"
 
 
@@ -77,7 +78,7 @@ def test_intraday_bars_are_asked_for_by_milliseconds_and_the_last_one_is_within(
     timeframe: str, unit: str
 ) -> None:
     day = span("2024-07-03T08:00Z", "2024-07-04T00:00Z")
-    request = MASSIVE.bars(stock(), NEW_YORK, Timeframe(timeframe), day, "raw")
+    request = MASSIVE.bars(Asked(stock(), NEW_YORK, Timeframe(timeframe), day, "raw"))
     assert path(request) == f"{unit}/1719993600000/1720051199999"
     last = datetime.fromtimestamp(1_720_051_199, UTC)
     assert last.isoformat() == "2024-07-03T23:59:59+00:00"
@@ -85,10 +86,10 @@ def test_intraday_bars_are_asked_for_by_milliseconds_and_the_last_one_is_within(
 
 def test_a_page_of_bars_is_asked_for_newest_first_and_as_large_as_it_gets() -> None:
     day = span("2024-07-03T04:00Z", "2024-07-04T04:00Z")
-    request = MASSIVE.bars(stock(), NEW_YORK, Timeframe.d1, day, "raw")
+    request = MASSIVE.bars(Asked(stock(), NEW_YORK, Timeframe.d1, day, "raw"))
     assert request.params == {"adjusted": "false", "sort": "desc", "limit": "50000"}
     assert (request.kind, request.cost) == (Kind.bars, 1)
-    split = MASSIVE.bars(stock(), NEW_YORK, Timeframe.d1, day, "split")
+    split = MASSIVE.bars(Asked(stock(), NEW_YORK, Timeframe.d1, day, "split"))
     assert split.params["adjusted"] == "true"
 
 
@@ -110,7 +111,7 @@ def test_a_page_of_bars_is_asked_for_newest_first_and_as_large_as_it_gets() -> N
 )
 def test_a_ticker_stays_within_its_part_of_the_address(ticker: str, wire: str) -> None:
     day = span("2024-07-03T04:00Z", "2024-07-04T04:00Z")
-    request = MASSIVE.bars(stock(ticker), NEW_YORK, Timeframe.d1, day, "raw")
+    request = MASSIVE.bars(Asked(stock(ticker), NEW_YORK, Timeframe.d1, day, "raw"))
     assert request.target == f"/v2/aggs/ticker/{wire}/range/1/day/2024-07-03/2024-07-03"
     assert MASSIVE.reference(stock(ticker)).target == f"/v3/reference/tickers/{wire}"
 
@@ -153,7 +154,7 @@ def test_where_the_newer_lists_are_refused_the_older_ones_are_asked() -> None:
 
 
 def test_the_key_is_in_a_header_and_nowhere_else() -> None:
-    assert MASSIVE.headers("s3cret") == {"Authorization": "Bearer s3cret"}
+    assert MASSIVE.headers(("s3cret",)) == {"Authorization": "Bearer s3cret"}
 
 
 @pytest.mark.parametrize(
@@ -171,7 +172,7 @@ def test_the_key_is_in_a_header_and_nowhere_else() -> None:
 def test_four_hours_and_crypto_weeks_are_rolled_up_and_daily_bars_never_are(
     symbol: Symbol, timeframe: str, base: str
 ) -> None:
-    assert MASSIVE.base_of(symbol, Timeframe(timeframe)) is Timeframe(base)
+    assert MASSIVE.can.base_of(symbol.asset_type, Timeframe(timeframe)) is Timeframe(base)
 
 
 def test_polygon_is_another_name_for_massive() -> None:

@@ -57,10 +57,10 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Load:
 def test_without_any_variable_the_defaults_hold(load: Load) -> None:
     settings = load()
     assert settings.provider.name == "massive"
-    assert settings.base_url == "https://api.massive.com"
-    assert settings.terms.name == "free"
-    assert settings.quota == Quota((Window(5, 60.0),))
-    assert settings.adjustment == "raw"
+    assert settings.account().url == "https://api.massive.com"
+    assert settings.account().terms.name == "free"
+    assert settings.account().quota == Quota((Window(5, 60.0),))
+    assert settings.account().adjustment == "raw"
     assert settings.log_format is None
     assert settings.since_day(date(2026, 11, 24)) == date(2024, 11, 25)
     assert settings.database() is None
@@ -85,12 +85,12 @@ def test_every_variable_is_read_and_stripped(load: Load, around: str, tmp_path: 
     assert settings.database() == URL
     assert settings.embedded_dir() == tmp_path
     assert settings.provider.name == "massive"
-    assert settings.base_url == "http://127.0.0.1:8080/base"
-    assert settings.api_key() == "k3y"
-    assert settings.terms.name == "starter"
-    assert settings.quota == Quota((Window(8, 60.0), Window(800, 86_400.0)))
+    assert settings.account().url == "http://127.0.0.1:8080/base"
+    assert settings.account().api_keys() == ("k3y",)
+    assert settings.account().terms.name == "starter"
+    assert settings.account().quota == Quota((Window(8, 60.0), Window(800, 86_400.0)))
     assert settings.since_day(date(2026, 1, 1)) == date(2020, 2, 29)
-    assert settings.adjustment == "split"
+    assert settings.account().adjustment == "split"
     assert settings.log_format == "json"
 
 
@@ -100,7 +100,7 @@ def test_an_empty_variable_is_an_unset_one(load: Load, nothing: str) -> None:
     assert load(**blank) == load()
     assert load(**blank).database() is None
     with pytest.raises(UsageError, match="set MASSIVE_API_KEY or POLYGON_API_KEY"):
-        load(**blank).api_key()
+        load(**blank).account().api_keys()
 
 
 def test_settings_are_frozen(load: Load) -> None:
@@ -123,14 +123,14 @@ def test_settings_are_frozen(load: Load) -> None:
 def test_the_key_is_the_first_that_is_set(
     load: Load, environment: dict[str, str], key: str
 ) -> None:
-    assert load(**environment).api_key() == key
+    assert load(**environment).account().api_keys() == (key,)
 
 
 @pytest.mark.parametrize("key", ["se cret", "se\ncret", "se\tcret", "sécret", "se\x7fcret", "“k”"])
 def test_a_key_with_what_no_key_has_is_refused_and_not_shown(load: Load, key: str) -> None:
     settings = load(MASSIVE_API_KEY=key)
     with pytest.raises(UsageError, match="MASSIVE_API_KEY") as refused:
-        settings.api_key()
+        settings.account().api_keys()
     assert key not in str(refused.value)
 
 
@@ -188,10 +188,10 @@ def test_a_wrong_value_is_one_line_that_names_the_variable_and_what_it_may_hold(
 
 
 def test_the_quota_of_the_environment_goes_before_the_plan_s(load: Load) -> None:
-    assert load(BACKFILL_QUOTA="100/1s").quota == Quota((Window(100, 1.0),))
-    assert load(BACKFILL_QUOTA="unlimited").quota == Quota()
-    assert load(BACKFILL_PLAN="unlimited").quota == Quota()
-    assert load(BACKFILL_PLAN="unlimited", BACKFILL_QUOTA="5/1s").quota.windows != ()
+    assert load(BACKFILL_QUOTA="100/1s").account().quota == Quota((Window(100, 1.0),))
+    assert load(BACKFILL_QUOTA="unlimited").account().quota == Quota()
+    assert load(BACKFILL_PLAN="unlimited").account().quota == Quota()
+    assert load(BACKFILL_PLAN="unlimited", BACKFILL_QUOTA="5/1s").account().quota.windows != ()
 
 
 def test_what_is_massive_s_own_goes_before_what_is_the_default_provider_s(load: Load) -> None:
@@ -203,15 +203,15 @@ def test_what_is_massive_s_own_goes_before_what_is_the_default_provider_s(load: 
         MASSIVE_QUOTA="7/1s",
         BACKFILL_QUOTA="5/60s",
     )
-    assert settings.base_url == "http://127.0.0.1:1"
-    assert settings.terms.name == "starter"
-    assert settings.quota == Quota((Window(7, 1.0),))
+    assert settings.account().url == "http://127.0.0.1:1"
+    assert settings.account().terms.name == "starter"
+    assert settings.account().quota == Quota((Window(7, 1.0),))
 
 
 @pytest.mark.parametrize("variable", ["MASSIVE_PLAN", "BACKFILL_PLAN"])
 def test_asset_classes_have_plans_of_their_own(load: Load, variable: str) -> None:
     today = date(2026, 3, 2)
-    terms = load(**{variable: "stocks:starter, currencies:advanced"}).terms
+    terms = load(**{variable: "stocks:starter, currencies:advanced"}).account().terms
     assert (terms.of("stock").name, terms.of("crypto").name) == ("starter", "advanced")
     assert terms.window_start(today) == date(2003, 9, 10)
     assert terms.of("stock").window_start(today) == date(2021, 3, 4)
@@ -222,11 +222,11 @@ def test_a_class_that_isn_t_named_is_on_the_free_plan_and_the_strictest_quota_ho
     load: Load,
 ) -> None:
     settings = load(MASSIVE_PLAN="stocks:unlimited")
-    assert settings.terms.of("stock").name == "unlimited"
-    assert settings.terms.of("crypto").name == "free"
-    assert settings.quota == Quota((Window(5, 60.0),))
+    assert settings.account().terms.of("stock").name == "unlimited"
+    assert settings.account().terms.of("crypto").name == "free"
+    assert settings.account().quota == Quota((Window(5, 60.0),))
     assert settings.since_day(date(2026, 3, 2)) == date(2003, 9, 10)
-    one = load(MASSIVE_PLAN="starter").terms
+    one = load(MASSIVE_PLAN="starter").account().terms
     assert one.of("stock") is one.of("crypto") is one
 
 

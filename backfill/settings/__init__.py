@@ -3,21 +3,39 @@
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import date
 from itertools import chain
 from pathlib import Path
 from typing import Final, Literal, Self
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from backfill.core.calendar import Night
-from backfill.core.terms import Quota, Terms
+from backfill.core.terms import Terms
 from backfill.core.when import parse_since
-from backfill.environment import Secret, one_of, read_environment, switch, variable, variable_of
 from backfill.errors import UsageError
-from backfill.providers import provider_named
+from backfill.providers import PROVIDERS, canonical, provider_named
 from backfill.providers.base import Provider
-from backfill.proxies import Proxies
+from backfill.settings.account import (
+    Account,
+    AccountSettings,
+    account_of,
+    is_web_url,
+    keys_of,
+    read_account,
+    secrets_of,
+)
+from backfill.settings.environment import (
+    Secret,
+    one_of,
+    read_environment,
+    switch,
+    variable,
+    variable_of,
+)
+from backfill.settings.proxies import Proxies
+
+__all__ = ["Account", "AccountSettings", "Secret", "Settings"]
 
 _SECRET_LENGTH: Final = 16
 
@@ -44,31 +62,18 @@ class Settings:
     provider_name: str = variable(
         "BACKFILL_PROVIDER", meaning="the provider; `polygon` is an alias", default="massive"
     )
+    provider_asked: str | None = None
+    """The provider that a flag names: it goes before ``BACKFILL_PROVIDER``."""
+    accounts: Mapping[str, AccountSettings] = field(default_factory=dict)
+    """What the environment says of the account with each provider, by name."""
     provider_url: str | None = variable(
-        "BACKFILL_PROVIDER_URL", meaning="where the provider is; unset: its public address"
-    )
-    massive_url: str | None = variable(
-        "MASSIVE_URL", meaning="where Massive is; before `BACKFILL_PROVIDER_URL`"
-    )
-    massive_plan: str | None = variable(
-        "MASSIVE_PLAN",
-        meaning="the plan at Massive, before `BACKFILL_PLAN`: one word for all, or a plan per "
-        "asset class as `stocks:starter,currencies:free`",
-    )
-    massive_quota: str | None = variable(
-        "MASSIVE_QUOTA",
-        meaning="another quota than the plan's at Massive; before `BACKFILL_QUOTA`",
-    )
-    massive_key: Secret | None = variable(
-        "MASSIVE_API_KEY",
-        "POLYGON_API_KEY",
-        meaning="the provider's key; it travels in a header only. Secret",
-        read=Secret,
+        "BACKFILL_PROVIDER_URL",
+        meaning="where `BACKFILL_PROVIDER` is, and no other; unset: its public address",
     )
     plan: str = variable(
         "BACKFILL_PLAN",
-        meaning="`free`, `starter`, `developer`, `advanced` or `unlimited`: quota, depth and "
-        "settling delays",
+        meaning="the plan at `BACKFILL_PROVIDER`: `free`, `unlimited` or another of its own, which "
+        "sets quota, depth and settling delays",
         default="free",
     )
     quota_override: str | None = variable(
@@ -130,37 +135,20 @@ class Settings:
         UsageError
             If a variable holds what it can't; the message names it and not its value.
         """
-        values = read_environment(cls)
-        if provider_name:
-            values["provider_name"] = provider_name
-        return cls(**values)
+        accounts = {one.name: read_account(one) for one in PROVIDERS.values()}
+        return cls(**read_environment(cls), accounts=accounts, provider_asked=provider_name)
 
     def __post_init__(self) -> None:
         """See that the values fit together; what they mean is computed where it is asked for."""
-        try:
-            terms_of(self.provider, self.massive_plan or self.plan)
-        except UsageError as error:
-            name = "MASSIVE_PLAN" if self.massive_plan else "BACKFILL_PLAN"
-            raise UsageError(f"{name} {error}") from None
-        if self.adjustment not in self.provider.adjustments:
+        offered = self.provider.can.adjustments
+        if self.adjustment_override not in {None, *offered}:
             raise UsageError(
-                f"BACKFILL_ADJUSTMENT {self.adjustment!r} is not offered by "
-                f"{self.provider.name}: choose from "
-                f"{', '.join(self.provider.adjustments)}"
+                f"BACKFILL_ADJUSTMENT {self.adjustment_override!r} is not offered by "
+                f"{self.provider.name}: choose from {', '.join(offered)}"
             )
-        for name, quota in (
-            ("BACKFILL_QUOTA", self.quota_override),
-            ("MASSIVE_QUOTA", self.massive_quota),
-        ):
-            if quota is not None:
-                try:
-                    Quota.parse(quota)
-                except UsageError as error:
-                    raise UsageError(f"{name}: {error}") from None
-        if not _is_base_url(self.base_url):
-            name = "MASSIVE_URL" if self.massive_url else "BACKFILL_PROVIDER_URL"
-            raise UsageError(f"{name} must be a URL like https://api.massive.com")
-        if self.ping_url is not None and not _is_web_url(self.ping_url.reveal()):
+        for name in PROVIDERS:
+            self.account(name)
+        if self.ping_url is not None and not is_web_url(self.ping_url.reveal()):
             raise UsageError("BACKFILL_PING_URL must be a URL like https://hc-ping.com/<uuid>")
         if self.since is not None:
             try:
@@ -170,55 +158,36 @@ class Settings:
 
     @property
     def provider(self) -> Provider:
-        """The provider that bars are asked of."""
-        return provider_named(self.provider_name)
+        """The provider of whatever has none of its own."""
+        return provider_named(self.provider_asked or self.provider_name)
 
-    @property
-    def terms(self) -> Terms:
-        """The terms of the provider's plan, or plans: ``MASSIVE_PLAN``, or ``BACKFILL_PLAN``."""
-        return terms_of(self.provider, self.massive_plan or self.plan)
+    def account(self, name: str | None = None) -> Account:
+        """Return the account with a provider; without a name with `provider`."""
+        provider = self.provider if name is None else provider_named(name)
+        is_default = provider.name == canonical(self.provider_name)
+        default = AccountSettings(url=self.provider_url, plan=self.plan, quota=self.quota_override)
+        wanted = self.adjustment_override
+        account = account_of(
+            provider,
+            self.accounts.get(provider.name, AccountSettings()),
+            default if is_default else AccountSettings(),
+            wanted if wanted in provider.can.adjustments else None,
+        )
+        return replace(account, proxy=self.proxy_of(account.url))
 
-    @property
-    def quota(self) -> Quota:
-        """``MASSIVE_QUOTA``, or ``BACKFILL_QUOTA``, or the plan's."""
-        override = self.massive_quota or self.quota_override
-        return self.terms.quota if override is None else Quota.parse(override)
-
-    @property
-    def base_url(self) -> str:
-        """Where the provider is: ``MASSIVE_URL``, or ``BACKFILL_PROVIDER_URL``."""
-        return self.massive_url or self.provider_url or self.provider.base_url
-
-    @property
-    def adjustment(self) -> str:
-        """``BACKFILL_ADJUSTMENT``, or the provider's first."""
-        return self.adjustment_override or self.provider.adjustments[0]
+    def account_of(self, name: str | None) -> Account:
+        """Return the account with a provider that a table names, or the default if none is that."""
+        return self.account(name if name in PROVIDERS else None)
 
     def proxy_of(self, url: str) -> str | None:
         """Return the URL of the proxy through which an address is asked; None for none."""
         return self.proxies.of(url) if self.proxies else None
 
-    def since_day(self, today: date) -> date:
+    def since_day(self, today: date, terms: Terms | None = None) -> date:
         """Return how deep to go by default: ``BACKFILL_SINCE``, or as deep as the plan reads."""
         if self.since is not None:
             return parse_since(self.since, today)
-        return self.terms.window_start(today)
-
-    def api_key(self) -> str:
-        """Return the provider's key.
-
-        Raises
-        ------
-        UsageError
-            If there is none, or it can't be one.
-        """
-        names = " or ".join(self.provider.key_variables)
-        key = self.massive_key.reveal().strip() if self.massive_key else ""
-        if not key:
-            raise UsageError(f"no key for {self.provider.name}: set {names}")
-        if not key.isascii() or not key.isprintable() or " " in key:
-            raise UsageError(f"{names} holds characters that no key has")
-        return key
+        return (terms or self.account().terms).window_start(today)
 
     def database(self) -> str | None:
         """Return the database's URL; None for the embedded Postgres.
@@ -250,8 +219,9 @@ class Settings:
 
     def secrets(self) -> list[str]:
         """Return every value that must never be shown."""
-        own = (self.massive_key, self.database_url, self.ping_url)
+        own = (self.database_url, self.ping_url)
         values = [_secrets_of(secret.reveal().strip()) for secret in own if secret is not None]
+        values.append(secrets_of(self.accounts.values()))
         proxies = self.proxies.secrets() if self.proxies is not None else ()
         return list(dict.fromkeys([*chain(*values), *proxies, *secrets_in(os.environ)]))
 
@@ -261,8 +231,10 @@ def secrets_in(environment: Mapping[str, str]) -> list[str]:
 
     Beside our own variables those that libraries read: the password of libpq, those of proxies.
     """
-    variables = map(variable_of, fields(Settings))
-    ours = [name for one in variables if one.is_secret for name in one.names]
+    common = map(variable_of, fields(Settings))
+    secret = [one for one in common if one is not None and one.is_secret]
+    secret += [one for provider in PROVIDERS.values() for one in keys_of(provider)]
+    ours = [name for one in secret for name in one.names]
     said = [environment[name].strip() for name in ours if name in environment]
     proxies = [url for name, url in environment.items() if name.lower().endswith("_proxy")]
     whole = [url if "://" in url else f"http://{url}" for url in proxies]
@@ -277,55 +249,6 @@ def _secrets_of(text: str) -> list[str]:
         return [text] if text else []
     parts = _passwords(text) if text.startswith("postgres") else _long_parts(text)
     return [text, *parts]
-
-
-def terms_of(provider: Provider, plan: str) -> Terms:
-    """Return the terms of a plan: one word, or a plan per asset class, ``free`` where none is said.
-
-    Raises
-    ------
-    UsageError
-        If the provider has no such plan or class; the message begins with the plan.
-    """
-    if ":" not in plan:
-        return _plan_named(provider, plan)
-    chosen = dict.fromkeys(provider.plan_classes, "free")
-    for part in plan.split(","):
-        name, _, word = (text.strip() for text in part.partition(":"))
-        if name not in chosen:
-            classes = ", ".join(chosen)
-            raise UsageError(
-                f"{plan!r} names the class {name!r}, which {provider.name} has no bars of here: "
-                f"choose from {classes}"
-            )
-        chosen[name] = word
-    first, *others = chosen
-    return Terms.joined(
-        _plan_named(provider, chosen[first]),
-        {provider.plan_classes[name]: _plan_named(provider, chosen[name]) for name in others},
-    )
-
-
-def _plan_named(provider: Provider, plan: str) -> Terms:
-    if plan not in provider.terms:
-        plans = ", ".join(provider.terms)
-        raise UsageError(f"{plan!r} is not a plan of {provider.name}: choose from {plans}")
-    return provider.terms[plan]
-
-
-def _is_base_url(url: str) -> bool:
-    """Whether paths can be added to a URL; a user, a query or a fragment has no place in it."""
-    parts = urlsplit(url) if _is_web_url(url) else None
-    return parts is not None and not (parts.query or parts.fragment or "@" in parts.netloc)
-
-
-def _is_web_url(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        port_is_one = parts.port is None or parts.port > 0
-    except ValueError:
-        return False
-    return parts.scheme in {"http", "https"} and bool(parts.hostname) and port_is_one
 
 
 def _long_parts(url: str) -> list[str]:

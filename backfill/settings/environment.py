@@ -1,7 +1,7 @@
 """One variable of the environment: its names, what it means, and how its text is read."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, Final
 
@@ -58,9 +58,9 @@ def variable(
     return field(default=default, metadata={_METADATA: Variable(names, meaning, read)})
 
 
-def variable_of(one: "Field[Any]") -> Variable:
-    """Return the variable that a field is read from."""
-    found: Variable = one.metadata[_METADATA]
+def variable_of(one: "Field[Any]") -> Variable | None:
+    """Return the variable that a field is read from, if it is."""
+    found: Variable | None = one.metadata.get(_METADATA)
     return found
 
 
@@ -76,9 +76,9 @@ def read_environment(settings: type) -> dict[str, Any]:
     """
     values = {}
     for one in fields(settings):
-        source = variable_of(one)
-        if (said := _first(source.names, os.environ)) is not None:
-            name, text = said
+        if (source := variable_of(one)) is None:
+            continue
+        for name, text in said_by(source)[:1]:
             try:
                 values[one.name] = source.read(text)
             except ValueError as error:
@@ -86,10 +86,10 @@ def read_environment(settings: type) -> dict[str, Any]:
     return values
 
 
-def _first(names: tuple[str, ...], environment: Mapping[str, str]) -> tuple[str, str] | None:
-    """Return the first of the variables that isn't empty, with its stripped text."""
-    said = ((name, environment.get(name, "").strip()) for name in names)
-    return next((pair for pair in said if pair[1]), None)
+def said_by(variable: Variable) -> list[tuple[str, str]]:
+    """Return which of a variable's names aren't empty, the first first, each with its text."""
+    said = ((name, os.environ.get(name, "").strip()) for name in variable.names)
+    return [pair for pair in said if pair[1]]
 
 
 def switch(text: str) -> bool:

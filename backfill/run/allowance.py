@@ -8,7 +8,7 @@ from backfill.core.terms import Quota
 
 
 @dataclass(slots=True)
-class Pages:
+class Allowance:
     """The pages that the lists of one run may still cost, together.
 
     They go out when the key has rested once after the run's bars. What they can't hold is left to

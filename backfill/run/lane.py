@@ -1,0 +1,40 @@
+"""A lane of a run: one provider, and what holds for every series that it is asked for."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from backfill.core.precision import Precision
+from backfill.core.work import Demand, Rules, Work
+from backfill.fetch.tally import Tally
+from backfill.settings import Account, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One provider in a run: its account, the rules for its series, and what it was sent."""
+
+    account: Account
+    rules: Rules
+    tally: Tally
+
+    @property
+    def name(self) -> str:
+        """The provider's name."""
+        return self.account.provider.name
+
+    def part(self, work: Iterable[tuple[Work, Demand]]) -> list[tuple[Work, Demand]]:
+        """Return the pieces of work that are this lane's."""
+        return [piece for piece in work if piece[0].provider == self.name]
+
+
+def rules_of(settings: Settings, account: Account, now_ms: int, precision: Precision) -> Rules:
+    """Return what holds for the series that an account's provider is asked for."""
+    return Rules(
+        provider=account.provider.name,
+        can=account.provider.can,
+        adjustment=account.adjustment,
+        terms=account.terms,
+        now_ms=now_ms,
+        derive=settings.derive,
+        precision=precision,
+    )

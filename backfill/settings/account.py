@@ -1,0 +1,199 @@
+"""An account: who we are to one provider, by variables of the environment that are its own.
+
+``<NAME>_URL``, ``<NAME>_PLAN`` and ``<NAME>_QUOTA`` go before ``BACKFILL_PROVIDER_URL``, ``_PLAN``
+and ``_QUOTA``, which mean the default provider alone: no key reaches another's address.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from backfill.core.terms import Quota, Terms
+from backfill.errors import UsageError
+from backfill.providers.base import Provider
+from backfill.settings.environment import Secret, Variable, said_by
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountSettings:
+    """What the environment says of an account; None where it says nothing."""
+
+    url: str | None = None
+    plan: str | None = None
+    quota: str | None = None
+    keys: tuple[Secret | None, ...] = ()
+    secrets: tuple[Secret, ...] = ()
+    """Every key that a variable holds, also one that another goes before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What holds with one provider: where it is, its plan's terms, the quota, our keys.
+
+    ``keys`` are in the order of the provider's ``key_variables``, None for one that isn't set;
+    ``proxy`` is the URL of what all calls go through.
+    """
+
+    provider: Provider
+    url: str
+    terms: Terms
+    quota: Quota
+    adjustment: str
+    keys: tuple[Secret | None, ...]
+    proxy: str | None = None
+
+    def api_keys(self) -> tuple[str, ...]:
+        """Return the keys that the provider takes; none where it takes none.
+
+        Raises
+        ------
+        UsageError
+            If one is missing, or can't be one; the message names its variables.
+        """
+        held = (*self.keys, *[None] * len(self.provider.key_variables))
+        return tuple(
+            _checked(self.provider.name, names, key)
+            for names, key in zip(self.provider.key_variables, held, strict=False)
+        )
+
+
+def variables_of(provider: Provider) -> dict[str, Variable]:
+    """Return the variables of a provider's account, but for its keys, by what they say."""
+    name = provider.name.upper()
+    where = provider.name.capitalize()
+    return {
+        "url": Variable((f"{name}_URL",), f"where {where} is; before `BACKFILL_PROVIDER_URL`", str),
+        "plan": Variable(
+            (f"{name}_PLAN",),
+            f"the plan at {where}{_classes(provider)}; before `BACKFILL_PLAN`",
+            str,
+        ),
+        "quota": Variable(
+            (f"{name}_QUOTA",),
+            f"another quota than the plan's at {where}; before `BACKFILL_QUOTA`",
+            str,
+        ),
+    }
+
+
+def keys_of(provider: Provider) -> list[Variable]:
+    """Return the variables of a provider's keys."""
+    meaning = f"a key of {provider.name.capitalize()}, sent in a header only. Secret"
+    return [Variable(names, meaning, Secret) for names in provider.key_variables]
+
+
+def read_account(provider: Provider) -> AccountSettings:
+    """Return what the environment says of an account with a provider."""
+    values = {what: _first(said_by(one)) for what, one in variables_of(provider).items()}
+    keys = [[Secret(text) for _, text in said_by(one)] for one in keys_of(provider)]
+    return AccountSettings(
+        **values,
+        keys=tuple(held[0] if held else None for held in keys),
+        secrets=tuple(key for held in keys for key in held),
+    )
+
+
+def account_of(
+    provider: Provider, said: AccountSettings, default: AccountSettings, adjustment: str | None
+) -> Account:
+    """Return an account by what is said of it, else by ``default``, else as the provider has it.
+
+    Raises
+    ------
+    UsageError
+        If something said can't be meant; the message names the variable.
+    """
+    names = {what: one.names[0] for what, one in variables_of(provider).items()}
+    common = {"url": "BACKFILL_PROVIDER_URL", "plan": "BACKFILL_PLAN", "quota": "BACKFILL_QUOTA"}
+    url = said.url or default.url or provider.base_url
+    if not is_base_url(url):
+        name = names["url"] if said.url else common["url"]
+        raise UsageError(f"{name} must be a URL like {provider.base_url}")
+    try:
+        terms = terms_of(provider, said.plan or default.plan or "free")
+    except UsageError as error:
+        raise UsageError(f"{names['plan'] if said.plan else common['plan']} {error}") from None
+    quota = said.quota or default.quota
+    try:
+        held = terms.quota if quota is None else Quota.parse(quota)
+    except UsageError as error:
+        raise UsageError(f"{names['quota'] if said.quota else common['quota']}: {error}") from None
+    return Account(provider, url, terms, held, adjustment or provider.can.adjustments[0], said.keys)
+
+
+def terms_of(provider: Provider, plan: str) -> Terms:
+    """Return the terms of a plan: one word, or a plan per asset class, ``free`` where none is said.
+
+    Raises
+    ------
+    UsageError
+        If the provider has no such plan or class; the message begins with the plan.
+    """
+    if ":" not in plan:
+        return _plan_named(provider, plan)
+    chosen = dict.fromkeys(provider.plan_classes, "free")
+    for part in plan.split(","):
+        name, _, word = (text.strip() for text in part.partition(":"))
+        if name not in chosen:
+            classes = ", ".join(chosen)
+            raise UsageError(
+                f"{plan!r} names the class {name!r}, which {provider.name} has no bars of here: "
+                f"choose from {classes}"
+            )
+        chosen[name] = word
+    first, *others = chosen
+    return Terms.joined(
+        _plan_named(provider, chosen[first]),
+        {provider.plan_classes[name]: _plan_named(provider, chosen[name]) for name in others},
+    )
+
+
+def is_base_url(url: str) -> bool:
+    """Whether paths can be added to a URL; a user, a query or a fragment has no place in it."""
+    parts = urlsplit(url) if is_web_url(url) else None
+    return parts is not None and not (parts.query or parts.fragment or "@" in parts.netloc)
+
+
+def is_web_url(url: str) -> bool:
+    """Whether a text is the address of something on the web."""
+    try:
+        parts = urlsplit(url)
+        port_is_one = parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and port_is_one
+
+
+def secrets_of(said: Iterable[AccountSettings]) -> list[str]:
+    """Return every key that is said of some accounts, each once."""
+    held = [key for one in said for key in (*one.keys, *one.secrets) if key is not None]
+    return list(dict.fromkeys(key.reveal().strip() for key in held))
+
+
+def _checked(provider: str, names: tuple[str, ...], secret: Secret | None) -> str:
+    said = " or ".join(names)
+    key = secret.reveal().strip() if secret else ""
+    if not key:
+        raise UsageError(f"no key for {provider}: set {said}")
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise UsageError(f"{said} holds characters that no key has")
+    return key
+
+
+def _classes(provider: Provider) -> str:
+    """How a plan per asset class is said, where there are such plans."""
+    if not provider.plan_classes:
+        return ""
+    example = ",".join(f"{name}:free" for name in provider.plan_classes)
+    return f": one word for all, or a plan per asset class as `{example}`"
+
+
+def _plan_named(provider: Provider, plan: str) -> Terms:
+    if plan not in provider.terms:
+        plans = ", ".join(provider.terms)
+        raise UsageError(f"{plan!r} is not a plan of {provider.name}: choose from {plans}")
+    return provider.terms[plan]
+
+
+def _first(said: list[tuple[str, str]]) -> str | None:
+    return said[0][1] if said else None
