@@ -35,20 +35,25 @@ def with_extended_hours(calendar: Calendar, timeframe: Timeframe, spans: Spans) 
 
     Who lost a session lost its extended hours too; asking for them costs no call more.
     """
-    whole = calendar.grid(timeframe)
-    regular = calendar.regular_grid(timeframe)
+    if not spans:
+        return spans
+    whole, regular = calendar.grid(timeframe), calendar.regular_grid(timeframe)
+    starts, ends = np.array(spans.items, np.int64).T
+    opening = np.searchsorted(regular.starts, starts, side="right") - 1
+    closing = np.searchsorted(regular.starts, ends, side="left") - 1
+    opens = starts == regular.starts[opening]
+    closes = ends == _ends(regular)[closing]
+    before = np.searchsorted(whole.starts, starts, side="right") - 1
+    after = np.searchsorted(whole.starts, ends, side="left") - 1
+    starts = np.where(opens, whole.starts[before], starts)
+    ends = np.where(closes, _ends(whole)[after], ends)
+    return Spans.union(zip(starts.tolist(), ends.tolist(), strict=True))
 
-    def widened(span: Span) -> Span:
-        [(first, _), *_] = regular.blocks((span.start_ms, span.start_ms + 1))
-        [(last, _), *_] = regular.blocks((span.end_ms - 1, span.end_ms))
-        start, end = span
-        if first.start_ms == start:
-            start = whole.blocks((first.start_ms, first.start_ms + 1))[0][0].start_ms
-        if last.end_ms == end:
-            end = whole.blocks((last.end_ms - 1, last.end_ms))[0][0].end_ms
-        return Span(start, end)
 
-    return Spans.union(widened(span) for span in spans)
+def _ends(grid: Grid) -> IntColumn:
+    """Return where the blocks of a grid end."""
+    ends: IntColumn = grid.starts + grid.steps * grid.counts
+    return ends
 
 
 def find_gaps(

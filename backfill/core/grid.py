@@ -1,6 +1,6 @@
 """The grid of a timeframe: where its slots start and end, and which of them a span holds."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -88,17 +88,13 @@ class Grid:
 
     def blocks(self, span: tuple[int, int]) -> list[tuple[Span, int]]:
         """The blocks that touch the span, with the number of slots of each."""
-        ends = self.starts + self.steps * self.counts
-        first = int(np.searchsorted(ends, span[0], side="right"))
-        last = int(np.searchsorted(self.starts, span[1], side="left"))
+        starts, steps, counts, _, _ = self._blocks
+        first = max(bisect_right(starts, span[0]) - 1, 0)
+        if starts and starts[first] + steps[first] * counts[first] <= span[0]:
+            first += 1
         return [
-            (Span(start, end), slots)
-            for start, end, slots in zip(
-                self.starts[first:last].tolist(),
-                ends[first:last].tolist(),
-                self.counts[first:last].tolist(),
-                strict=True,
-            )
+            (Span(starts[at], starts[at] + steps[at] * counts[at]), counts[at])
+            for at in range(first, bisect_left(starts, span[1]))
         ]
 
     def floor(self, ts_ms: IntColumn) -> tuple[IntColumn, NDArray[np.bool_]]:

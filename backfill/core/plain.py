@@ -46,6 +46,8 @@ def one_line(text: str) -> str:
 
 def printable(text: str, kept: str = "") -> str:
     """Return a text with a space for each character that can't be printed, but for some."""
+    if text.isprintable():
+        return text
     return "".join(sign if sign.isprintable() or sign in kept else " " for sign in text)
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 from backfill.core.gaps import Gap
 from backfill.core.plain import one_line
 from backfill.present import markdown as md
+from backfill.present.columns import print_table
 from backfill.present.tables import console, duration_text, table_of, time_text
 from backfill.store.times import to_time
 
@@ -133,10 +134,10 @@ def gaps(found: "list[SeriesGaps]") -> None:
     if not found:
         out.print("no gaps")
         return
-    table = table_of("symbol", "timeframe", "from", "to", "slots", "")
-    for one in found:
-        for gap in one.gaps:
-            table.add_row(
+    print_table(
+        ("symbol", "timeframe", "from", "to", "slots", ""),
+        (
+            (
                 one.series.symbol.ticker,
                 str(one.series.timeframe),
                 time_text(to_time(gap.span.start_ms)),
@@ -144,7 +145,10 @@ def gaps(found: "list[SeriesGaps]") -> None:
                 f"{gap.slots:,}",
                 _why(gap),
             )
-    out.print(table)
+            for one in found
+            for gap in one.gaps
+        ),
+    )
     slots = sum(gap.slots for one in found for gap in one.gaps if gap.alarms)
     late = sum(gap.slots for one in found for gap in one.gaps if not gap.alarms)
     out.print(

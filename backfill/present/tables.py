@@ -5,7 +5,7 @@ rich is loaded when something is printed: JSON needs none.
 
 import sys
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from backfill.present.terminal import PlainConsole, PlainTable
@@ -45,9 +45,14 @@ def table_of(*columns: str) -> "PlainTable":
 
     made = PlainTable(box=None, pad_edge=False, header_style="dim")
     for column in columns:
-        numeric = column in _NUMBERS
-        made.add_column(column, justify="right" if numeric else "left", no_wrap=column != "why")
+        justify: Literal["left", "right"] = "right" if is_numeric(column) else "left"
+        made.add_column(column, justify=justify, no_wrap=column != "why")
     return made
+
+
+def is_numeric(column: str) -> bool:
+    """Whether a column holds numbers, which stand to the right."""
+    return column in _NUMBERS
 
 
 def time_text(at: datetime | None) -> str:
