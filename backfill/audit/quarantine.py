@@ -1,28 +1,28 @@
 """Asking again for bars in quarantine: their slots leave the coverage, and a run does the rest."""
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from functools import partial
 from itertools import groupby
-from typing import Any
+from typing import Any, Final
 
-import numpy as np
 import structlog
 
-from backfill.core.bars import IntColumn
+from backfill.core.calendar import Calendar
 from backfill.core.coverage import Spans
-from backfill.core.grid import Grid
 from backfill.core.series import Series
 from backfill.core.timeframe import Timeframe
 from backfill.errors import NoCalendar
-from backfill.store import progress, status, universe
+from backfill.store import universe
 from backfill.store.empty import reopen
 from backfill.store.pool import Connection, Database
-from backfill.store.quarantine import Choice, QuarantinedBar, quarantined_bars
+from backfill.store.quarantine import Choice, Held, held_bars
+from backfill.store.retry import invalidate_covered, lacking_ms, origins
 from backfill.store.sessions import load_calendar
-from backfill.store.times import to_ms
 
 log = structlog.stdlib.get_logger()
+
+_AT_ONCE: Final = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,51 +43,62 @@ async def retry(database: Database, choice: Choice, feed: str, today: date) -> l
 
     These are the bars' own series and those rolled up from them. Nothing is asked again for a bar
     that lies in no slot, such as one stamped on a Saturday, for a slot that was never covered,
-    where the table holds a bar by now, or of a retired symbol.
+    where the table holds a bar by now, or of a retired symbol. Some thousand bars go in each
+    transaction, and no more are held: one that ends early is gone on with by the next `retry`.
     """
-    bars = await database.run(partial(quarantined_bars, choice=choice))
-    lacking = [bar for bar in bars if not bar.stored and "@" not in bar.symbol]
+    held = await database.run(partial(held_bars, choice=choice))
     found: list[Reopened] = []
-    for ticker, group in groupby(lacking, key=lambda bar: bar.symbol):
+    for ticker, group in groupby(held, key=lambda one: one.symbol):
+        if "@" in ticker:
+            continue
         try:
-            found += await _retry(database, ticker, list(group), feed, today)
+            found += await _retry(database, ticker, list(group), choice, feed, today)
         except NoCalendar as error:
             log.warning("series.left_out", symbol=ticker, message=str(error))
     return found
 
 
 async def _retry(
-    database: Database, ticker: str, bars: list[QuarantinedBar], feed: str, today: date
+    database: Database, ticker: str, held: list[Held], choice: Choice, feed: str, today: date
 ) -> list[Reopened]:
-    """Reopen the slots of one symbol's bars, in one transaction, finest timeframe first."""
+    """Reopen the slots of one symbol's bars."""
     [symbol] = await database.run(partial(universe.by_ticker, tickers=[ticker]))
-    first = min(bar.ts for bar in bars).date()
+    first = min(one.first for one in held).date()
     calendar = await load_calendar(database, symbol.calendar, feed, first, today)
-
-    async def work(connection: Connection) -> list[Reopened]:
-        series = [
-            Series(symbol, timeframe)
-            for symbol_id, timeframe in await status.claimed_series(connection)
-            if symbol_id == symbol.id
-        ]
-        known = await progress.load_progress(connection, series)
-        found = []
-        for one in series:
-            source = known[one.key].source
-            origins = {one.timeframe, source.derived_from if source else None}
-            stamps = np.array([to_ms(bar.ts) for bar in bars if bar.timeframe in origins], np.int64)
-            grid = calendar.grid(one.timeframe)
-            slots = _slots_around(grid, calendar.canonical(one.timeframe, stamps))
-            spans = slots & known[one.key].coverage
-            if spans:
-                await progress.invalidate(connection, one, spans)
-                await reopen(connection, one, spans)
-                found.append(Reopened(ticker, one.timeframe, sum(map(grid.count, spans))))
-        return found
-
-    return await database.run(work)
+    slots: dict[Timeframe, int] = {}
+    for timeframe in dict.fromkeys(one.timeframe for one in held):
+        series = Series(symbol, timeframe)
+        after: datetime | None = None
+        while True:
+            work = partial(_reopen, series=series, calendar=calendar, choice=choice, after=after)
+            reopened, after = await database.run(work)
+            for one, count in reopened.items():
+                slots[one] = slots.get(one, 0) + count
+            if after is None:
+                break
+    return [Reopened(ticker, one, slots[one]) for one in Timeframe if one in slots]
 
 
-def _slots_around(grid: Grid, ts_ms: IntColumn) -> Spans:
-    slots, inside = grid.floor(ts_ms)
-    return Spans.union(grid.widen((start, start + 1)) for start in slots[inside].tolist())
+async def _reopen(
+    connection: Connection,
+    series: Series,
+    calendar: Calendar,
+    choice: Choice,
+    after: datetime | None,
+) -> tuple[dict[Timeframe, int], datetime | None]:
+    """Reopen the slots of the next bars of a series in all that they feed, and count them.
+
+    Returns, too, the stamp of the last of them, None if there are no more behind it. What is rolled
+    up goes first: with its base it would leave the coverage uncounted.
+    """
+    lacking = await lacking_ms(connection, series, choice, after, _AT_ONCE)
+    reopened: dict[Timeframe, int] = {}
+    fed = await origins(connection, series)
+    for timeframe in reversed([one for one in fed if series.timeframe in {one, fed[one]}]):
+        one, grid = Series(series.symbol, timeframe), calendar.grid(timeframe)
+        slots = grid.around(calendar.canonical(timeframe, lacking.ts_ms))
+        spans = await invalidate_covered(connection, one, slots) if slots else Spans()
+        if spans:
+            await reopen(connection, one, spans)
+            reopened[timeframe] = sum(map(grid.count, spans))
+    return reopened, lacking.last

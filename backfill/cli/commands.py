@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from backfill.core.series import Symbol
     from backfill.core.timeframe import Timeframe
     from backfill.present.prometheus import Health
+    from backfill.present.quarantine import Listing
     from backfill.store.adopt import Adoption
     from backfill.store.life import Retired
-    from backfill.store.quarantine import Choice, QuarantinedBar
+    from backfill.store.quarantine import Choice
     from backfill.store.universe import WatchEntry
 
 _T = TypeVar("_T")
@@ -137,14 +138,24 @@ async def watchlist(settings: Settings) -> "list[WatchEntry]":
     return await _in_transaction(settings, universe.watched)
 
 
-async def quarantined(
-    settings: Settings, choice: "Choice", *, accepted: bool
-) -> "list[QuarantinedBar]":
-    """Return the chosen bars in quarantine, with those that were accepted only if asked."""
+async def list_quarantine(
+    settings: Settings, choice: "Choice", listing: "Listing", *, accepted: bool, limit: int | None
+) -> None:
+    """Show the chosen bars in quarantine as they are read, their counts first.
+
+    Those that were accepted are shown only if asked for, and of all no more than ``limit``.
+    """
     from backfill.store import quarantine
 
-    listed = partial(quarantine.quarantined_bars, choice=choice, accepted=accepted)
-    return await _in_transaction(settings, listed)
+    async with open_database(settings) as database:
+        await ensure_schema(database)
+        held = await database.run(partial(quarantine.held_bars, choice=choice, accepted=accepted))
+        listing.begin(held)
+        async for bars in quarantine.quarantined_bars(
+            database, choice, held, accepted=accepted, limit=limit
+        ):
+            listing.add(bars)
+        listing.end()
 
 
 async def retry_quarantined(settings: Settings, choice: "Choice") -> "list[Reopened]":
@@ -160,7 +171,9 @@ async def accept_quarantined(settings: Settings, choice: "Choice") -> int:
     """Mark the chosen bars in quarantine as looked at and return how many."""
     from backfill.store import quarantine
 
-    return await _in_transaction(settings, partial(quarantine.accept, choice=choice))
+    async with open_database(settings) as database:
+        await ensure_schema(database)
+        return await quarantine.accept(database, choice)
 
 
 async def _in_transaction(settings: Settings, work: Callable[[Connection], Awaitable[_T]]) -> _T:

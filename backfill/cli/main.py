@@ -43,6 +43,7 @@ app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(actions_app, name="actions")
 symbols_app.add_typer(alias_app, name="alias")
 
+_LISTED = 100
 _NO_ANSWER = "the provider gave no answer at all; is it reachable?"
 
 AsOf = Annotated[
@@ -491,20 +492,22 @@ def quarantine_list(
     accepted: Annotated[
         bool, typer.Option("--accepted", help="Show the accepted ones too.")
     ] = False,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", metavar="N", min=0, help="List N bars: 100, with --json all."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List bars in quarantine by series, with their reasons and raw values."""
+    """Count the bars in quarantine, and list them by series with their reasons and raw values."""
     settings = _settings()
     from backfill.cli import arguments, commands
-    from backfill.present import listings
+    from backfill.present import quarantine
 
     choice = arguments.filters(symbol, timeframe, reason)
-    bars = asyncio.run(commands.quarantined(settings, choice, accepted=accepted))
-    _print(
-        {"bars": [bar.as_dict() for bar in bars]},
-        as_json=as_json,
-        text=lambda: listings.quarantine(bars),
-    )
+    listing = quarantine.JsonListing() if as_json else quarantine.TextListing()
+    if limit is None and not as_json:
+        limit = _LISTED
+    asyncio.run(commands.list_quarantine(settings, choice, listing, accepted=accepted, limit=limit))
 
 
 @quarantine_app.command("retry")

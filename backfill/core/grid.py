@@ -105,6 +105,18 @@ class Grid:
         inside = (blocks >= 0) & (into < self.counts[safe])
         return self.starts[safe] + into * self.steps[safe], inside
 
+    def around(self, ts_ms: IntColumn) -> Spans:
+        """Return the whole slots that instants lie in; what lies in none is passed over."""
+        starts, inside = self.floor(ts_ms)
+        starts = np.unique(starts[inside])
+        if not len(starts):
+            return Spans()
+        ends = starts + self.steps[np.searchsorted(self.starts, starts, side="right") - 1]
+        cuts = np.flatnonzero(starts[1:] != ends[:-1])
+        firsts = starts[np.concatenate(([0], cuts + 1))].tolist()
+        lasts = ends[np.concatenate((cuts, [-1]))].tolist()
+        return Spans(tuple(map(Span, firsts, lasts)))
+
     def widen(self, span: tuple[int, int]) -> Span:
         """Grow a span to the whole slots that it touches, keeping its ends outside of slots."""
         start, end = span

@@ -5,7 +5,6 @@ rich looks at every cell several times before it prints the first: a minute for 
 
 import sys
 from collections.abc import Iterable, Sequence
-from itertools import chain, islice
 from typing import Final
 
 from backfill.core.plain import printable
@@ -15,25 +14,50 @@ _SHORT: Final = 1000
 _BETWEEN: Final = "  "
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table of strings.
+class Columns:
+    """A table of strings that is printed once it ends, or from its thousandth row on as it grows.
 
-    Of a long one the columns are as wide as the first thousand rows need, and no more than these
+    The columns of a long one are as wide as its first thousand rows need, and no more than those
     are held.
     """
-    coming = iter(rows)
-    first = list(islice(coming, _SHORT + 1))
-    if len(first) <= _SHORT:
-        table = table_of(*columns)
-        for row in first:
-            table.add_row(*row)
-        console().print(table)
-        return
-    widths = [max(map(len, cells)) for cells in zip(columns, *first, strict=True)]
-    to_right = [is_numeric(column) for column in columns]
-    for row in chain([columns], first, coming):
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self._columns = columns
+        self._held: list[Sequence[str]] = []
+        self._widths: list[int] | None = None
+
+    def add(self, *cells: str) -> None:
+        """Add a row."""
+        if self._widths is not None:
+            self._write(cells, self._widths)
+            return
+        self._held.append(cells)
+        if len(self._held) > _SHORT:
+            held = [self._columns, *self._held]
+            self._widths = [max(map(len, column)) for column in zip(*held, strict=True)]
+            for row in held:
+                self._write(row, self._widths)
+            self._held = []
+
+    def end(self) -> None:
+        """Print what is still held."""
+        if self._widths is None:
+            table = table_of(*self._columns)
+            for row in self._held:
+                table.add_row(*row)
+            console().print(table)
+
+    def _write(self, row: Sequence[str], widths: Sequence[int]) -> None:
         cells = (
-            printable(cell).rjust(width) if right else printable(cell).ljust(width)
-            for cell, width, right in zip(row, widths, to_right, strict=True)
+            printable(cell).rjust(width) if is_numeric(column) else printable(cell).ljust(width)
+            for column, cell, width in zip(self._columns, row, widths, strict=True)
         )
         sys.stdout.write(_BETWEEN.join(cells).rstrip() + "\n")
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table of strings."""
+    table = Columns(columns)
+    for row in rows:
+        table.add(*row)
+    table.end()

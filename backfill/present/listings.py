@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from backfill.core.series import ListingVerdict, Symbol
-from backfill.present.tables import console, table_of, time_text
+from backfill.present.tables import console, table_of
 from backfill.store.universe import WatchEntry
 
 if TYPE_CHECKING:
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from backfill.audit.quarantine import Reopened
     from backfill.store.adopt import Adoption
     from backfill.store.by_hand import SplitRow
-    from backfill.store.quarantine import QuarantinedBar
 
 
 def symbols(found: Iterable[Symbol]) -> None:
@@ -106,33 +105,6 @@ def watchlist_as_dict(entries: Iterable[WatchEntry]) -> dict[str, Any]:
             for entry in entries
         ]
     }
-
-
-def quarantine(bars: "list[QuarantinedBar]") -> None:
-    """Print bars in quarantine with their raw values, and why they are there."""
-    out = console()
-    if not bars:
-        out.print("no bar is in quarantine")
-        return
-    table = table_of(
-        "symbol", "timeframe", "ts", "reason", "open", "high", "low", "close", "volume",
-        "in the table", "accepted", "since", "run",
-    )  # fmt: skip
-    for bar in bars:
-        values = (bar.raw.get(name) for name in ("open", "high", "low", "close", "volume"))
-        table.add_row(
-            bar.symbol,
-            str(bar.timeframe),
-            f"{bar.ts:%Y-%m-%d %H:%M:%S}",
-            bar.reason,
-            *("" if value is None else str(value) for value in values),
-            "a bar by now" if bar.stored else "",
-            time_text(bar.accepted_at),
-            time_text(bar.quarantined_at),
-            str(bar.run_id),
-        )
-    out.print(table)
-    out.print(f"{len(bars):,} bars; `backfill quarantine retry` asks again, `accept` leaves it")
 
 
 def retried(series: "list[Reopened]") -> None:

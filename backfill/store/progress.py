@@ -14,7 +14,7 @@ from backfill.errors import LeaseLost
 from backfill.store.empty import ask_again
 from backfill.store.keys import key_of, keys_of
 from backfill.store.pool import Connection, Database
-from backfill.store.times import from_ranges, to_ms, to_range, to_ranges, to_text, to_time
+from backfill.store.times import from_ranges, to_ms, to_range, to_text, to_time
 
 LEASE_S: Final = 30
 HEARTBEAT_S: Final = 10
@@ -123,19 +123,19 @@ _WANT: Final = """
 """
 _INVALIDATE: Final = """
     UPDATE backfill_progress
-    SET invalidated = invalidated + $3::tstzmultirange,
-        coverage = coverage - $3::tstzmultirange
+    SET invalidated = invalidated + $3::text::tstzmultirange,
+        coverage = coverage - $3::text::tstzmultirange
     WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
 """
 # What is rolled up from bars that are asked for again has to be rolled up again.
 _UNCOVER_DERIVED: Final = """
     UPDATE backfill_progress AS p
-    SET coverage = p.coverage - $3::tstzmultirange
+    SET coverage = p.coverage - $3::text::tstzmultirange
     FROM backfill_progress AS b
     WHERE b.symbol_id = $1 AND b.timeframe = $2::text::timeframe
         AND p.symbol_id = b.symbol_id AND p.derived_from = b.timeframe
         AND (p.provider, p.feed, p.adjustment) = (b.provider, b.feed, b.adjustment)
-        AND p.coverage && $3::tstzmultirange
+        AND p.coverage && $3::text::tstzmultirange
 """
 # All series that a page feeds in one statement.
 _ADVANCE: Final = """
@@ -303,8 +303,13 @@ async def invalidate(connection: Connection, series: Series, spans: Spans) -> No
     They leave the coverage of what is derived from it too, to be rolled up again.
     """
     await connection.execute(_ADD_MISSING, *keys_of([series]))
-    await connection.execute(_INVALIDATE, *key_of(series), to_ranges(spans))
-    await connection.execute(_UNCOVER_DERIVED, *key_of(series), to_ranges(spans))
+    await connection.execute(_INVALIDATE, *key_of(series), to_text(spans))
+    await uncover_derived(connection, series, spans)
+
+
+async def uncover_derived(connection: Connection, series: Series, spans: Spans) -> None:
+    """Take spans out of the coverage of what is rolled up from a series, to be made again."""
+    await connection.execute(_UNCOVER_DERIVED, *key_of(series), to_text(spans))
 
 
 @dataclass(frozen=True, slots=True)

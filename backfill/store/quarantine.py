@@ -1,9 +1,11 @@
-"""The bars that failed a check: listed, and marked once somebody has looked at them."""
+"""The bars that failed a check: counted, listed, marked once somebody has looked at them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import partial
+from itertools import groupby
 from typing import Any, Final
 from uuid import UUID
 
@@ -12,27 +14,46 @@ import numpy as np
 from backfill.core.bars import IntColumn
 from backfill.core.checks import Reason
 from backfill.core.coverage import Span
-from backfill.core.series import Series, spelling
+from backfill.core.series import Series, SymbolId, spelling
 from backfill.core.timeframe import Timeframe
 from backfill.store.keys import keys_of
-from backfill.store.pool import Connection
+from backfill.store.pool import Connection, Database
 from backfill.store.times import to_ms, to_time
 
-# Served by the index on the series, and by the primary key of ohlc_bars.
-_LIST: Final = """
-    SELECT s.ticker, q.timeframe::text AS timeframe, q.ts, q.reason, q.raw, q.run_id,
-        q.quarantined_at, q.accepted_at,
-        EXISTS (
-            SELECT FROM ohlc_bars AS b
-            WHERE b.symbol_id = q.symbol_id AND b.timeframe = q.timeframe AND b.ts = q.ts
-        ) AS stored
+# How many of the chosen bars each series holds for each reason, and between which stamps.
+_COUNT: Final = """
+    SELECT q.symbol_id, s.ticker, q.timeframe::text AS timeframe, q.reason, count(*) AS bars,
+        min(q.ts) AS first, max(q.ts) AS last
     FROM quarantined_bars AS q
     JOIN symbols AS s ON s.id = q.symbol_id
     WHERE ($1::text[] IS NULL OR s.spelling = ANY ($1))
         AND ($2::text[] IS NULL OR q.timeframe::text = ANY ($2))
         AND ($3::text[] IS NULL OR q.reason = ANY ($3))
         AND ($4 OR q.accepted_at IS NULL)
-    ORDER BY s.ticker, q.timeframe, q.ts, q.id
+    GROUP BY q.symbol_id, s.ticker, q.timeframe, q.reason
+    ORDER BY s.ticker, q.timeframe, q.reason
+"""
+# The next of the chosen bars of a few series, each by the index on the series; whether the table
+# holds a bar there by now, by the primary key of ohlc_bars.
+_PAGE: Final = """
+    SELECT q.*,
+        EXISTS (
+            SELECT FROM ohlc_bars AS b
+            WHERE b.symbol_id = k.symbol_id AND b.timeframe = k.timeframe AND b.ts = q.ts
+        ) AS stored
+    FROM unnest($1::symbol_id[], $2::text[]::timeframe[])
+        WITH ORDINALITY AS k (symbol_id, timeframe, number)
+    CROSS JOIN LATERAL (
+        SELECT q.id, q.ts, q.reason, q.raw, q.run_id, q.quarantined_at, q.accepted_at, k.number
+        FROM quarantined_bars AS q
+        WHERE q.symbol_id = k.symbol_id AND q.timeframe = k.timeframe
+            AND q.ts >= $5 AND (q.ts, q.id) > ($5, $6)
+            AND ($3::text[] IS NULL OR q.reason = ANY ($3))
+            AND ($4 OR q.accepted_at IS NULL)
+        ORDER BY q.ts, q.id
+        LIMIT $7
+    ) AS q
+    ORDER BY q.number, q.ts, q.id
 """
 # What failed a check of each series within a span, not what left the table later.
 _REJECTED: Final = """
@@ -45,16 +66,35 @@ _REJECTED: Final = """
         AND q.ts >= k.starts AND q.ts < k.ends
     WHERE q.reason <> ALL ($5::text[])
 """
+# The next of the chosen bars to be marked, by the primary key, and which is the last of them.
 _ACCEPT: Final = """
-    UPDATE quarantined_bars AS q
-    SET accepted_at = now()
-    FROM symbols AS s
-    WHERE s.id = q.symbol_id AND q.accepted_at IS NULL
-        AND ($1::text[] IS NULL OR s.spelling = ANY ($1))
-        AND ($2::text[] IS NULL OR q.timeframe::text = ANY ($2))
-        AND ($3::text[] IS NULL OR q.reason = ANY ($3))
-    RETURNING 1
+    WITH chosen AS (
+        SELECT q.id
+        FROM quarantined_bars AS q
+        JOIN symbols AS s ON s.id = q.symbol_id
+        WHERE q.id > $4 AND q.accepted_at IS NULL
+            AND ($1::text[] IS NULL OR s.spelling = ANY ($1))
+            AND ($2::text[] IS NULL OR q.timeframe::text = ANY ($2))
+            AND ($3::text[] IS NULL OR q.reason = ANY ($3))
+        ORDER BY q.id
+        LIMIT $5
+    ),
+    accepted AS (
+        UPDATE quarantined_bars AS q
+        SET accepted_at = now()
+        FROM chosen AS c
+        WHERE q.id = c.id AND q.accepted_at IS NULL
+        RETURNING q.id
+    )
+    SELECT
+        (SELECT count(*) FROM accepted) AS accepted,
+        count(*) AS chosen,
+        max(id) AS last
+    FROM chosen
 """
+_PAGE_BARS: Final = 5_000
+_BEFORE_ALL: Final = datetime.min.replace(tzinfo=UTC)
+_ACCEPTED_AT_ONCE: Final = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +104,30 @@ class Choice:
     tickers: Sequence[str] | None = None
     timeframes: Sequence[Timeframe] | None = None
     reasons: Sequence[Reason] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """How many bars of a series are in quarantine for a reason, from which stamp to which."""
+
+    symbol_id: SymbolId
+    symbol: str
+    timeframe: Timeframe
+    reason: str
+    bars: int
+    first: datetime
+    last: datetime
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON's own types."""
+        return {
+            "symbol": self.symbol,
+            "timeframe": str(self.timeframe),
+            "reason": self.reason,
+            "bars": self.bars,
+            "first": self.first.isoformat(),
+            "last": self.last.isoformat(),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,23 +163,107 @@ class QuarantinedBar:
         }
 
 
-async def quarantined_bars(
+async def held_bars(
     connection: Connection, choice: Choice, *, accepted: bool = False
-) -> list[QuarantinedBar]:
-    """Return the chosen bars by series and stamp, with those that were accepted only if asked."""
+) -> list[Held]:
+    """Count the chosen bars by series and reason, with those that were accepted only if asked."""
     return [
-        QuarantinedBar(
-            symbol=row["ticker"],
-            timeframe=Timeframe(row["timeframe"]),
-            ts=row["ts"],
-            reason=row["reason"],
-            raw=json.loads(row["raw"]),
-            run_id=row["run_id"],
-            quarantined_at=row["quarantined_at"],
-            accepted_at=row["accepted_at"],
-            stored=row["stored"],
+        Held(
+            row["symbol_id"],
+            row["ticker"],
+            Timeframe(row["timeframe"]),
+            row["reason"],
+            row["bars"],
+            row["first"],
+            row["last"],
         )
-        for row in await connection.fetch(_LIST, *_values(choice), accepted)
+        for row in await connection.fetch(_COUNT, *values_of(choice), accepted)
+    ]
+
+
+async def quarantined_bars(
+    database: Database,
+    choice: Choice,
+    held: Sequence[Held],
+    *,
+    accepted: bool = False,
+    limit: int | None = None,
+) -> AsyncIterator[list[QuarantinedBar]]:
+    """Yield the chosen bars by series and stamp, some thousand at a time, ``limit`` at most.
+
+    ``held`` are their counts, as `held_bars` returns them. Each lot is read in a transaction of its
+    own: bars that come or leave meanwhile may be missing.
+    """
+    left = sum(one.bars for one in held) if limit is None else limit
+    for series in _lots(held):
+        after: tuple[datetime, int] = (_BEFORE_ALL, 0)
+        more = True
+        while more and left > 0:
+            most = min(left, _PAGE_BARS)
+            read = partial(
+                _page, series=series, choice=choice, after=after, most=most, accepted=accepted
+            )
+            page = await database.run(read)
+            bars = [bar for bar, _ in page[:left]]
+            if bars:
+                yield bars
+            left -= len(bars)
+            more = len(series) == 1 and len(page) == most
+            after = page[-1][1] if page else after
+
+
+def _lots(held: Sequence[Held]) -> Iterator[list[Held]]:
+    """Join series, one of each's counts standing for it, that fit into one page together."""
+    lot: list[Held] = []
+    total = 0
+    for _, counts in groupby(held, key=lambda one: (one.symbol_id, one.timeframe)):
+        first, *others = counts
+        bars = first.bars + sum(one.bars for one in others)
+        if lot and total + bars > _PAGE_BARS:
+            yield lot
+            lot, total = [], 0
+        lot.append(first)
+        total += bars
+    if lot:
+        yield lot
+
+
+async def _page(
+    connection: Connection,
+    series: Sequence[Held],
+    choice: Choice,
+    after: tuple[datetime, int],
+    most: int,
+    *,
+    accepted: bool,
+) -> list[tuple[QuarantinedBar, tuple[datetime, int]]]:
+    """Return the next bars of some series, each with the place behind it."""
+    _, _, reasons = values_of(choice)
+    rows = await connection.fetch(
+        _PAGE,
+        [one.symbol_id for one in series],
+        [str(one.timeframe) for one in series],
+        reasons,
+        accepted,
+        *after,
+        most,
+    )
+    return [
+        (
+            QuarantinedBar(
+                symbol=series[row["number"] - 1].symbol,
+                timeframe=series[row["number"] - 1].timeframe,
+                ts=row["ts"],
+                reason=row["reason"],
+                raw=json.loads(row["raw"]),
+                run_id=row["run_id"],
+                quarantined_at=row["quarantined_at"],
+                accepted_at=row["accepted_at"],
+                stored=row["stored"],
+            ),
+            (row["ts"], row["id"]),
+        )
+        for row in rows
     ]
 
 
@@ -136,12 +284,19 @@ async def rejected_ms(
     return {series: np.array(found, np.int64) for series, found in zip(within, stamps, strict=True)}
 
 
-async def accept(connection: Connection, choice: Choice) -> int:
-    """Mark the chosen bars as looked at and return how many were not before."""
-    return len(await connection.fetch(_ACCEPT, *_values(choice)))
+async def accept(database: Database, choice: Choice) -> int:
+    """Mark the chosen bars as looked at, some in each transaction; return how many were not."""
+    accepted, last = 0, 0
+    while True:
+        row = await database.fetch_row(_ACCEPT, *values_of(choice), last, _ACCEPTED_AT_ONCE)
+        accepted += row["accepted"]
+        if row["chosen"] < _ACCEPTED_AT_ONCE:
+            return int(accepted)
+        last = row["last"]
 
 
-def _values(choice: Choice) -> list[list[str] | None]:
+def values_of(choice: Choice) -> list[list[str] | None]:
+    """Return a choice as three arrays for a statement; None stands for any."""
     return [
         None if names is None else [str(name) for name in names]
         for names in (

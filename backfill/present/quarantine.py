@@ -1,0 +1,116 @@
+"""Bars in quarantine as they are listed: how many of which first, then the bars, lot by lot."""
+
+import json
+import sys
+from typing import TYPE_CHECKING, Final, Protocol
+
+from backfill.core.plain import json_line
+from backfill.present.columns import Columns, print_table
+from backfill.present.tables import console, time_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from backfill.store.quarantine import Held, QuarantinedBar
+
+_VALUES: Final = ("open", "high", "low", "close", "volume")
+
+
+class Listing(Protocol):
+    """What shows a list of bars in quarantine as it is read."""
+
+    def begin(self, held: "Sequence[Held]") -> None:
+        """Show how many bars there are, by series and reason."""
+
+    def add(self, bars: "Sequence[QuarantinedBar]") -> None:
+        """Show some more of them."""
+
+    def end(self) -> None:
+        """Show that there are no more."""
+
+
+class JsonListing:
+    """One JSON object on one line: the counts, and every bar that is listed."""
+
+    def __init__(self) -> None:
+        self._between = ""
+
+    def begin(self, held: "Sequence[Held]") -> None:
+        """Begin the object with its counts."""
+        counts = json.dumps([one.as_dict() for one in held])
+        sys.stdout.write(json_line(f'{{"counts": {counts}, "bars": ['))
+
+    def add(self, bars: "Sequence[QuarantinedBar]") -> None:
+        """Add bars to the object."""
+        for bar in bars:
+            sys.stdout.write(self._between + json_line(json.dumps(bar.as_dict())))
+            self._between = ", "
+
+    def end(self) -> None:
+        """End the object."""
+        sys.stdout.write("]}\n")
+
+
+class TextListing:
+    """A table of the counts, then one of bars with their raw values, and why they are there."""
+
+    def __init__(self) -> None:
+        self._bars = self._listed = 0
+        self._table = Columns(
+            ("symbol", "timeframe", "ts", "reason", *_VALUES, "in the table", "accepted", "since",
+             "run")
+        )  # fmt: skip
+
+    def begin(self, held: "Sequence[Held]") -> None:
+        """Print the counts."""
+        self._bars = sum(one.bars for one in held)
+        if not self._bars:
+            console().print("no bar is in quarantine")
+            return
+        print_table(
+            ("symbol", "timeframe", "reason", "bars", "first", "last"),
+            (
+                (
+                    one.symbol,
+                    str(one.timeframe),
+                    one.reason,
+                    f"{one.bars:,}",
+                    time_text(one.first),
+                    time_text(one.last),
+                )
+                for one in held
+            ),
+        )
+        console().print("")
+
+    def add(self, bars: "Sequence[QuarantinedBar]") -> None:
+        """Print bars, or hold the first of them until it is clear how wide a column is."""
+        self._listed += len(bars)
+        for bar in bars:
+            values = (bar.raw.get(name) for name in _VALUES)
+            self._table.add(
+                bar.symbol,
+                str(bar.timeframe),
+                f"{bar.ts:%Y-%m-%d %H:%M:%S}",
+                bar.reason,
+                *("" if value is None else str(value) for value in values),
+                "a bar by now" if bar.stored else "",
+                time_text(bar.accepted_at),
+                time_text(bar.quarantined_at),
+                str(bar.run_id),
+            )
+
+    def end(self) -> None:
+        """Say what was left out, and what can be done."""
+        if not self._bars:
+            return
+        if self._listed:
+            self._table.end()
+        if self._bars > self._listed:
+            console().print(
+                f"… and {self._bars - self._listed:,} more: --limit lists as many as it says, "
+                "--json all"
+            )
+        console().print(
+            f"{self._bars:,} bars; `backfill quarantine retry` asks again, `accept` leaves it"
+        )
