@@ -9,9 +9,55 @@ from backfill.core.plain import json_text, storable
 from backfill.store.bars import Counts
 from backfill.store.pool import Connection, Database
 
+KEPT_DAYS: Final = 90
+"""How long the ledger keeps a run, and what it changed."""
+_RUNS_AT_ONCE: Final = 100
+_CHANGES_AT_ONCE: Final = 5_000
+_AGAIN: Final = 20
+# The new run's row; with it leave the oldest rows whose time is over, by the index on started_at,
+# and what those runs changed: rows of the ledger once none of their changes is left. The newest run
+# that did all it was asked to stays. What another statement is deleting is passed over.
 _START: Final = """
-    INSERT INTO backfill_runs (run_id, mode, provider) VALUES ($1, $2, $3)
-    ON CONFLICT DO NOTHING
+    WITH started AS (
+        INSERT INTO backfill_runs (run_id, mode, provider)
+        SELECT $1, $2, $3
+        WHERE $1::uuid IS NOT NULL
+        ON CONFLICT DO NOTHING
+    ),
+    over AS MATERIALIZED (
+        SELECT run_id
+        FROM backfill_runs
+        WHERE started_at < now() - make_interval(days => $4) AND status <> 'running'
+            AND run_id IS DISTINCT FROM (
+                SELECT run_id
+                FROM backfill_runs
+                WHERE status = 'ok'
+                ORDER BY started_at DESC
+                LIMIT 1
+            )
+        ORDER BY started_at
+        LIMIT $5
+        FOR UPDATE SKIP LOCKED
+    ),
+    changes AS (
+        DELETE FROM backfill_changes AS c
+        USING (
+            SELECT o.run_id, c.symbol_id, c.timeframe
+            FROM over AS o
+            JOIN backfill_changes AS c ON c.run_id = o.run_id
+            LIMIT $6
+        ) AS o
+        WHERE (c.run_id, c.symbol_id, c.timeframe) = (o.run_id, o.symbol_id, o.timeframe)
+        RETURNING 1
+    ),
+    runs AS (
+        DELETE FROM backfill_runs AS r
+        USING over AS o
+        WHERE r.run_id = o.run_id AND (SELECT count(*) FROM changes) < $6
+        RETURNING 1
+    )
+    SELECT
+        (SELECT count(*) FROM runs) = $5 OR (SELECT count(*) FROM changes) = $6 AS more_are_over
 """
 # A run whose leases have all expired sends no heartbeat any more. One that died without any is told
 # by its age alone. Should it live after all, it writes its own end over this.
@@ -82,13 +128,33 @@ class RunEnd:
 
 
 async def start_run(database: Database, run_id: UUID, mode: str, provider: str) -> None:
-    """Open a run's row, with status ``running``, and close those of runs that died."""
+    """Open a run's row, with status ``running``, and close those of runs that died.
 
-    async def work(connection: Connection) -> None:
+    Rows that are older than `KEPT_DAYS` leave, with the changes of their runs: some in the
+    statement that opens the row, so that nothing is asked for them alone, and where that wasn't
+    all, more in some transactions of their own. What is left then leaves with later runs.
+    """
+
+    async def work(connection: Connection) -> bool:
         await connection.execute(_NOTE_DEAD)
-        await connection.execute(_START, run_id, mode, provider)
+        return await _start(connection, run_id, mode, provider)
 
-    await database.run(work)
+    async def clear(connection: Connection) -> bool:
+        return await _start(connection, None, None, None)
+
+    more_are_over = await database.run(work)
+    for _ in range(_AGAIN):
+        if not more_are_over:
+            break
+        more_are_over = await database.run(clear)
+
+
+async def _start(
+    connection: Connection, run_id: UUID | None, mode: str | None, provider: str | None
+) -> bool:
+    """Open a run's row, if one is named; return whether more rows are to leave than have left."""
+    limits = KEPT_DAYS, _RUNS_AT_ONCE, _CHANGES_AT_ONCE
+    return bool(await connection.fetchval(_START, run_id, mode, provider, *limits))
 
 
 async def finish_run(connection: Connection, run_id: UUID, end: RunEnd) -> None:
