@@ -11,6 +11,7 @@ from backfill.core.splits import Ratio, looks_like
 from backfill.core.timeframe import Timeframe
 from backfill.settings import Settings
 from backfill.store import status
+from backfill.store.holdings import Holdings, holdings
 from backfill.store.pool import Connection, Database
 from backfill.store.times import to_ms, to_time
 
@@ -58,7 +59,7 @@ async def series_status(
 
     async def load(connection: Connection) -> _Held:
         return _Held(
-            await status.holdings(connection),
+            await holdings(connection, [one.series for one in tracked]),
             await status.quarantined(connection),
             await status.jumps(connection),
         )
@@ -71,7 +72,7 @@ async def series_status(
 class _Held:
     """What the tables hold of all series."""
 
-    bars: status.Holdings
+    bars: Holdings
     quarantined: status.Counts
     jumps: dict[SymbolId, list[status.Jump]]
 

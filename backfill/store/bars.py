@@ -128,7 +128,8 @@ async def _write(
         Answer(chunk.series, chunk.claims, empty[chunk.series], chunk.joints) for chunk in chunks
     ]
     await note_empty(connection, answers, now)
-    await advance(connection, run_id, [_advance(chunk) for chunk in chunks], now)
+    advances = [_advance(chunk, changes[chunk.series]) for chunk in chunks]
+    await advance(connection, run_id, advances, now)
     counts = [
         _counts(chunk, changes[chunk.series], expelled.get(chunk.series, 0)) for chunk in chunks
     ]
@@ -296,10 +297,18 @@ def _advanced(known: Known, chunks: Sequence[Chunk]) -> Known:
     return advanced
 
 
-def _advance(chunk: Chunk) -> Advance:
+def _advance(chunk: Chunk, change: Change) -> Advance:
     stamps = chunk.bars.ts_ms
     oldest, newest = (int(stamps[0]), int(stamps[-1])) if len(stamps) else (None, None)
-    return Advance(chunk.series, chunk.source, chunk.claims, chunk.provisional, oldest, newest)
+    return Advance(
+        chunk.series,
+        chunk.source,
+        chunk.claims,
+        chunk.provisional,
+        oldest,
+        newest,
+        bars=change.inserted - change.withdrawn,
+    )
 
 
 def _counts(chunk: Chunk, change: Change, expelled: int) -> Counts:

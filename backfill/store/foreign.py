@@ -47,7 +47,7 @@ _FILLED: Final = {_SYMBOLS: {"ticker", "asset_type"}, _BARS: {"provider", *_NEED
 MADE: Final = (
     "known_empty", "watchlist", "quarantined_bars", "backfill_runs", "backfill_changes", "splits",
     "dividends", "action_syncs", "market_sessions", "market_hours", "provider_quota",
-    "quota_call", "quota_ticket", "symbol_aliases",
+    "quota_call", "quota_ticket", "symbol_aliases", "uncounted_writes",
     "symbol_names", "watched", "adjustment_factors", "ohlc_bars_regular", "ohlc_bars_adjusted",
     "symbol_id",
 )  # fmt: skip

@@ -30,10 +30,22 @@ _LOAD: Final = """
         ON b.symbol_id = p.symbol_id AND b.timeframe = p.derived_from
         AND (b.provider, b.feed, b.adjustment) = (p.provider, p.feed, p.adjustment)
 """
+# Rows for series never seen. One that holds bars already, of another system or put there by hand,
+# is not counted yet.
 _ADD_MISSING: Final = """
-    INSERT INTO backfill_progress (symbol_id, timeframe)
-    SELECT symbol_id, timeframe::timeframe
+    INSERT INTO backfill_progress (symbol_id, timeframe, bars)
+    SELECT k.symbol_id, k.timeframe::timeframe, CASE WHEN b.ts IS NULL THEN 0 END
     FROM unnest($1::symbol_id[], $2::text[]) AS k (symbol_id, timeframe)
+    LEFT JOIN LATERAL (
+        SELECT ts
+        FROM ohlc_bars
+        WHERE symbol_id = k.symbol_id AND timeframe = k.timeframe::timeframe
+        LIMIT 1
+    ) AS b ON true
+    WHERE NOT EXISTS (
+        SELECT FROM backfill_progress AS p
+        WHERE p.symbol_id = k.symbol_id AND p.timeframe = k.timeframe::timeframe
+    )
     ORDER BY 1, 2
     ON CONFLICT DO NOTHING
 """
@@ -47,6 +59,7 @@ _LOCK: Final = (
 )
 # With the series all that is rolled up from them, directly or not, in the same order. What is
 # found on the way names its symbol by its place in the array: a recursive query refuses domains.
+# Who holds these locks counts what it writes: that is said for the transaction, at no round trip.
 _LOCK_WITH_DERIVED: Final = """
     WITH RECURSIVE found (place, timeframe) AS (
         SELECT place::integer, named::timeframe
@@ -58,7 +71,7 @@ _LOCK_WITH_DERIVED: Final = """
             ON d.symbol_id = ($1::symbol_id[])[f.place] AND d.derived_from = f.timeframe
     )
     SELECT p.*, p.timeframe::text AS timeframe_name, p.derived_from::text AS derived_from_name,
-        '{}'::tstzmultirange AS base_coverage
+        '{}'::tstzmultirange AS base_coverage, set_config('backfill.counted', 'yes', true)
     FROM backfill_progress AS p
     WHERE (p.symbol_id, p.timeframe) IN (
         SELECT ($1::symbol_id[])[place], timeframe FROM found
@@ -150,16 +163,17 @@ _ADVANCE: Final = """
         provisional = p.provisional - n.claims::tstzmultirange + n.provisional::tstzmultirange,
         oldest_bar = least(p.oldest_bar, n.oldest_bar),
         newest_bar = greatest(p.newest_bar, n.newest_bar),
+        bars = p.bars + n.bars,
         claimed_until = CASE
             WHEN p.claimed_by = $12 THEN now() + make_interval(secs => $13) ELSE p.claimed_until
         END,
         last_updated = now()
     FROM unnest(
         $1::symbol_id[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-        $8::text[], $9::timestamptz[], $10::timestamptz[]
+        $8::text[], $9::timestamptz[], $10::timestamptz[], $14::bigint[]
     ) AS n (
         symbol_id, timeframe, provider, feed, adjustment, derived_from, claims, provisional,
-        oldest_bar, newest_bar
+        oldest_bar, newest_bar, bars
     )
     WHERE p.symbol_id = n.symbol_id AND p.timeframe = n.timeframe::timeframe
 """
@@ -316,7 +330,8 @@ async def uncover_derived(connection: Connection, series: Series, spans: Spans) 
 class Advance:
     """What a page adds to the progress of a series: its source, its claims, its outermost bars.
 
-    ``provisional`` is the part of the claims whose day isn't final yet.
+    ``provisional`` is the part of the claims whose day isn't final yet, ``bars`` how many more rows
+    the table holds by the page.
     """
 
     series: Series
@@ -325,6 +340,7 @@ class Advance:
     provisional: Spans
     oldest_bar_ms: int | None
     newest_bar_ms: int | None
+    bars: int
 
 
 async def advance(
@@ -349,6 +365,7 @@ async def advance(
         now,
         run_id,
         LEASE_S,
+        [one.bars for one in advances],
     )
 
 

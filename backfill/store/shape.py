@@ -27,6 +27,7 @@ _TRIGGERS: Final = """
     SELECT string_agg(tgname, ', ' ORDER BY tgname)
     FROM pg_trigger
     WHERE tgrelid = 'ohlc_bars'::regclass AND NOT tgisinternal AND tgenabled <> 'D'
+        AND tgname <> 'backfill_uncounted'
 """
 
 

@@ -32,6 +32,11 @@ _EXPEL: Final = """
     kept AS (
         INSERT INTO quarantined_bars (symbol_id, timeframe, ts, reason, raw, run_id)
         SELECT symbol_id, timeframe, ts, $7, to_jsonb(gone), $6 FROM gone
+    ),
+    counted AS (
+        UPDATE backfill_progress
+        SET bars = bars - (SELECT count(*) FROM gone)
+        WHERE symbol_id = $1 AND timeframe = $2::text::timeframe AND EXISTS (SELECT FROM gone)
     )
     SELECT count(*) AS bars, min(ts) AS first, max(ts) AS last FROM gone
 """

@@ -1,4 +1,4 @@
-"""What the table holds of each series, for ``backfill status``."""
+"""What is known of each series beside its bars, for ``backfill status``."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,17 +8,6 @@ from backfill.core.series import SymbolId
 from backfill.core.timeframe import Timeframe
 from backfill.store.pool import Connection
 
-# Bars of every series, by an index-only scan of the primary key.
-_HOLDINGS: Final = """
-    SELECT
-        symbol_id,
-        timeframe::text AS timeframe,
-        count(*) AS bars,
-        min(ts) AS oldest,
-        max(ts) AS newest
-    FROM ohlc_bars
-    GROUP BY symbol_id, timeframe
-"""
 _SERIES: Final = """
     SELECT p.symbol_id, p.timeframe::text AS timeframe
     FROM backfill_progress AS p
@@ -70,27 +59,7 @@ class Jump:
     close: float
 
 
-@dataclass(frozen=True, slots=True)
-class Holding:
-    """The bars stored of a series: how many, and the starts of the oldest and the newest."""
-
-    bars: int
-    oldest: datetime
-    newest: datetime
-
-
-Holdings: TypeAlias = dict[tuple[SymbolId, Timeframe], Holding]
 Counts: TypeAlias = dict[tuple[SymbolId, Timeframe], int]
-
-
-async def holdings(connection: Connection) -> Holdings:
-    """Return what is stored, by series; a series without bars is missing from the result."""
-    return {
-        (row["symbol_id"], Timeframe(row["timeframe"])): Holding(
-            row["bars"], row["oldest"], row["newest"]
-        )
-        for row in await connection.fetch(_HOLDINGS)
-    }
 
 
 async def quarantined(connection: Connection) -> Counts:

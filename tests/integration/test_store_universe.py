@@ -15,8 +15,9 @@ from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Reference
 from backfill.errors import UsageError
 from backfill.store import universe
+from backfill.store.holdings import Holding, holdings
 from backfill.store.pool import Database
-from backfill.store.status import Holding, claimed_series, holdings, quarantined
+from backfill.store.status import claimed_series, quarantined
 from backfill.store.times import to_time
 from tests.conftest import _fresh
 from tests.integration.store_kit import (
@@ -244,7 +245,7 @@ async def test_what_is_held_is_counted_by_series(database: Database) -> None:
         other_run,
         chunk(other, bar(), rejected=minutes(2, START + 1), reasons=(bad, bad)),
     )
-    assert await database.run(holdings) == {
+    assert await database.run(lambda it: holdings(it, [m1, other])) == {
         m1.key: Holding(5, to_time(START), to_time(int(bars.ts_ms[-1]))),
         other.key: Holding(1, to_time(START), to_time(START)),
     }
