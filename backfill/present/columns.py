@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from backfill.core.plain import printable
+from backfill.core.plain import lines, printable
 from backfill.present.tables import console, is_numeric, table_of
 
 _SHORT: Final = 1000
@@ -52,7 +52,7 @@ class Columns:
             printable(cell).rjust(width) if is_numeric(column) else printable(cell).ljust(width)
             for column, cell, width in zip(self._columns, row, widths, strict=True)
         )
-        sys.stdout.write(_BETWEEN.join(cells).rstrip() + "\n")
+        sys.stdout.write(lines(_BETWEEN.join(cells).rstrip()) + "\n")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -1,10 +1,9 @@
 """Bars in quarantine as they are listed: how many of which first, then the bars, lot by lot."""
 
-import json
 import sys
 from typing import TYPE_CHECKING, Final, Protocol
 
-from backfill.core.plain import json_line
+from backfill.core.plain import json_text
 from backfill.present.columns import Columns, print_table
 from backfill.present.tables import console, time_text
 
@@ -37,13 +36,13 @@ class JsonListing:
 
     def begin(self, held: "Sequence[Held]") -> None:
         """Begin the object with its counts."""
-        counts = json.dumps([one.as_dict() for one in held])
-        sys.stdout.write(json_line(f'{{"counts": {counts}, "bars": ['))
+        counts = json_text([one.as_dict() for one in held])
+        sys.stdout.write(f'{{"counts": {counts}, "bars": [')
 
     def add(self, bars: "Sequence[QuarantinedBar]") -> None:
         """Add bars to the object."""
         for bar in bars:
-            sys.stdout.write(self._between + json_line(json.dumps(bar.as_dict())))
+            sys.stdout.write(self._between + json_text(bar.as_dict()))
             self._between = ", "
 
     def end(self) -> None:

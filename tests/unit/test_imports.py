@@ -225,7 +225,7 @@ def uses(name: str) -> set[str]:
 
 # Where a text is made harmless for whoever reads the stream, and looked at only: who reads it, how.
 WRITES: Final = {
-    "sys.stdout": {"cli.edge"},
+    "sys.stdout": {"cli.edge", "present.columns", "present.quarantine"},
     "sys.stderr": {"cli.edge", "log", "notify.github"},
 }
 LOOKS: Final = {
