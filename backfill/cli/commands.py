@@ -4,11 +4,10 @@ Each imports what it uses and no other does.
 """
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from backfill.core.when import parse_since
 from backfill.run.connect import open_database
 from backfill.settings import Settings
 from backfill.store import universe
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from backfill.audit.quarantine import Reopened
     from backfill.audit.status import SeriesStatus
     from backfill.core.series import Symbol
-    from backfill.core.timeframe import Timeframe
     from backfill.present.prometheus import Health
     from backfill.present.quarantine import Listing
     from backfill.store.adopt import Adoption
@@ -97,25 +95,6 @@ async def retire_symbol(settings: Settings, ticker: str) -> "Retired":
 
     today = datetime.now(UTC).date()
     return await _in_transaction(settings, partial(life.retire, ticker=ticker, today=today))
-
-
-async def watch(
-    settings: Settings,
-    tickers: list[str],
-    timeframes: "list[Timeframe]",
-    since: str | None,
-    priority: int,
-) -> "list[WatchEntry]":
-    """Put symbols on the watchlist, with the provider that the settings ask for; return it."""
-    if since is not None:
-        parse_since(since, date(2026, 1, 1))
-
-    async def work(connection: Connection) -> "list[WatchEntry]":
-        provider = settings.provider.name if settings.provider_asked else None
-        await universe.watch(connection, tickers, timeframes, since, priority, provider)
-        return await universe.watched(connection)
-
-    return await _in_transaction(settings, work)
 
 
 async def unwatch(settings: Settings, tickers: list[str]) -> list[str]:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from backfill.settings import Settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Tickers = Annotated[
+    list[str], typer.Argument(metavar="SYMBOL...", help="Such as AAPL, BRK.B, X:BTCUSD.")
+]
 
 
 def read_settings(provider: str | None = None) -> "Settings":

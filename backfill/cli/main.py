@@ -9,20 +9,19 @@ import io
 import os
 import sys
 from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from backfill.cli import edge
-from backfill.cli.actions import actions_app, alias_app
+from backfill.cli.actions import actions_app
 from backfill.cli.edge import AsJson
 from backfill.cli.edge import print_result as _print
 from backfill.cli.edge import read_settings as _settings
 from backfill.cli.edge import say as _say
 from backfill.cli.quick import App
-
-if TYPE_CHECKING:
-    from backfill.store.universe import WatchEntry
+from backfill.cli.symbols import symbols_app
+from backfill.cli.watch import watch_app
 
 app = App(
     name="backfill",
@@ -31,8 +30,6 @@ app = App(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-symbols_app = App(help="The symbols that are known.", no_args_is_help=True)
-watch_app = App(help="The watchlist: what `run --all` keeps.", no_args_is_help=True)
 quarantine_app = App(
     help="The bars that failed a check. They never reach ohlc_bars; docs/validation.md tells why.",
     no_args_is_help=True,
@@ -41,7 +38,6 @@ app.add_typer(symbols_app, name="symbols")
 app.add_typer(watch_app, name="watch")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(actions_app, name="actions")
-symbols_app.add_typer(alias_app, name="alias")
 
 _LISTED = 100
 _NO_ANSWER = "the provider gave no answer at all; is it reachable?"
@@ -49,9 +45,6 @@ _NO_ANSWER = "the provider gave no answer at all; is it reachable?"
 AsOf = Annotated[
     str | None,
     typer.Option("--as-of", metavar="T", help="Plan and judge as of this instant."),
-]
-Tickers = Annotated[
-    list[str], typer.Argument(metavar="SYMBOL...", help="Such as AAPL, BRK.B, X:BTCUSD.")
 ]
 Timeframes = Annotated[
     list[str] | None,
@@ -350,137 +343,6 @@ def gaps(
     found = foreground.gaps(settings, now, scope, calls)
     _print(show.findings_as_dict(found), as_json=as_json, text=lambda: show.findings(found))
     _exit(found.exit_code, found.error)
-
-
-@symbols_app.command("add")
-def symbols_add(symbols: Tickers, *, as_json: AsJson = False) -> None:
-    """Register symbols, without watching them."""
-    settings = _settings()
-    from backfill.cli import arguments, commands
-    from backfill.present import listings
-
-    added = asyncio.run(commands.add_symbols(settings, arguments.tickers(symbols)))
-    _print(listings.symbols_as_dict(added), as_json=as_json, text=lambda: listings.symbols(added))
-
-
-@symbols_app.command("list")
-def symbols_list(*, as_json: AsJson = False) -> None:
-    """List the symbols that are confirmed or watched."""
-    settings = _settings()
-    from backfill.cli import commands
-    from backfill.present import listings
-
-    known = asyncio.run(commands.list_symbols(settings))
-    _print(listings.symbols_as_dict(known), as_json=as_json, text=lambda: listings.symbols(known))
-
-
-@symbols_app.command("retire")
-def symbols_retire(
-    symbol: Annotated[str, typer.Argument(metavar="SYMBOL", help="Such as REUSE.")],
-    *,
-    as_json: AsJson = False,
-) -> None:
-    """Set a symbol aside whose ticker belongs to another company now.
-
-    Its rows stay, under a dated name such as REUSE@2024-06-28; nothing more is fetched for them.
-    The ticker is free for the other company: the watchlist goes on with that.
-    """
-    settings = _settings()
-    from backfill.cli import arguments, commands
-
-    [ticker] = arguments.tickers([symbol])
-    retired = asyncio.run(commands.retire_symbol(settings, ticker))
-    watched = f"; {retired.ticker} is watched on, as another symbol" if retired.watched else ""
-    _print(
-        {"ticker": retired.ticker, "retired_as": retired.name, "watched": retired.watched},
-        as_json=as_json,
-        text=lambda: _say(f"{retired.ticker} is {retired.name} now{watched}"),
-    )
-
-
-@watch_app.command("add")
-def watch_add(
-    symbols: Tickers,
-    *,
-    timeframe: Timeframes = None,
-    all_timeframes: AllTimeframes = False,
-    since: Annotated[
-        str | None, typer.Option("--since", metavar="D", help="How deep: a date, 2y, 6mo, 30d.")
-    ] = None,
-    priority: Annotated[
-        int,
-        typer.Option("--priority", metavar="N", min=-1000, max=1000, help="Higher comes first."),
-    ] = 0,
-    provider: Annotated[
-        str | None,
-        typer.Option("--provider", metavar="P", help="Whom to ask; unless named, the default."),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Keep symbols, in d1 unless timeframes are named; of one that is kept, change all of that."""
-    settings = _settings(provider)
-    from backfill.cli import arguments, commands
-    from backfill.core.timeframe import Timeframe
-
-    wanted = arguments.timeframes(timeframe, all_timeframes=all_timeframes) or (Timeframe.d1,)
-    tickers = arguments.tickers(symbols)
-    entries = asyncio.run(commands.watch(settings, tickers, list(wanted), since, priority))
-    _print_watchlist(entries, as_json=as_json)
-
-
-@watch_app.command("remove")
-def watch_remove(symbols: Tickers, *, as_json: AsJson = False) -> None:
-    """Stop keeping symbols; their bars stay."""
-    settings = _settings()
-    from backfill.cli import arguments, commands
-
-    removed = asyncio.run(commands.unwatch(settings, arguments.tickers(symbols)))
-    _print(
-        {"removed": removed},
-        as_json=as_json,
-        text=lambda: _say(f"no longer watched: {', '.join(removed) or 'none of them was'}"),
-    )
-
-
-@watch_app.command("pause")
-def watch_pause(symbols: Tickers, *, as_json: AsJson = False) -> None:
-    """Leave symbols out of `run --all` until they are resumed; their bars stay."""
-    _pause(symbols, paused=True, as_json=as_json)
-
-
-@watch_app.command("resume")
-def watch_resume(symbols: Tickers, *, as_json: AsJson = False) -> None:
-    """Keep paused symbols again: the next run fetches what they missed."""
-    _pause(symbols, paused=False, as_json=as_json)
-
-
-def _print_watchlist(entries: "list[WatchEntry]", *, as_json: bool) -> None:
-    from backfill.present import listings
-
-    _print(
-        listings.watchlist_as_dict(entries),
-        as_json=as_json,
-        text=lambda: listings.watchlist(entries),
-    )
-
-
-def _pause(symbols: list[str], *, paused: bool, as_json: bool) -> None:
-    settings = _settings()
-    from backfill.cli import arguments, commands
-
-    tickers = arguments.tickers(symbols)
-    entries = asyncio.run(commands.pause(settings, tickers, paused=paused))
-    _print_watchlist(entries, as_json=as_json)
-
-
-@watch_app.command("list")
-def watch_list(*, as_json: AsJson = False) -> None:
-    """List the watchlist."""
-    settings = _settings()
-    from backfill.cli import commands
-
-    entries = asyncio.run(commands.watchlist(settings))
-    _print_watchlist(entries, as_json=as_json)
 
 
 @quarantine_app.command("list")

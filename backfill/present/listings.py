@@ -92,18 +92,18 @@ def watchlist(entries: Iterable[WatchEntry]) -> None:
 
 def watchlist_as_dict(entries: Iterable[WatchEntry]) -> dict[str, Any]:
     """Return the watchlist as JSON's own types."""
+    return {"watchlist": [watched_as_dict(entry) for entry in entries]}
+
+
+def watched_as_dict(entry: WatchEntry) -> dict[str, Any]:
+    """Return an entry of the watchlist as JSON's own types."""
     return {
-        "watchlist": [
-            {
-                "symbol": entry.symbol.ticker,
-                "timeframes": [str(one) for one in entry.timeframes],
-                "since": entry.since,
-                "paused": entry.paused,
-                "priority": entry.priority,
-                "provider": entry.provider,
-            }
-            for entry in entries
-        ]
+        "symbol": entry.symbol.ticker,
+        "timeframes": [str(one) for one in entry.timeframes],
+        "since": entry.since,
+        "paused": entry.paused,
+        "priority": entry.priority,
+        "provider": entry.provider,
     }
 
 

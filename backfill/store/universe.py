@@ -47,15 +47,23 @@ _KNOWN: Final = (
 """
 )
 _WATCHED: Final = _SYMBOLS + "WHERE w.symbol_id IS NOT NULL ORDER BY w.priority DESC, s.ticker"
+# What is named changes, and nothing else; of what an adopted list keeps, the rest comes along.
 _WATCH: Final = """
     INSERT INTO watchlist AS w (symbol_id, timeframes, since, priority, provider)
-    SELECT id, $2::text[]::timeframe[], $3, $4, $5 FROM symbols WHERE ticker = ANY ($1::text[])
+    SELECT
+        s.id,
+        coalesce($2::text[]::timeframe[], e.timeframes, '{d1}'),
+        nullif($3, 'default'),
+        coalesce($4, 0),
+        nullif($5, 'default')
+    FROM symbols AS s
+    LEFT JOIN watched AS e ON e.symbol_id = s.id
+    WHERE s.ticker = ANY ($1::text[])
     ON CONFLICT (symbol_id) DO UPDATE
-    SET timeframes = excluded.timeframes,
-        since = excluded.since,
-        priority = excluded.priority,
-        provider = coalesce(excluded.provider, w.provider),
-        paused = false
+    SET timeframes = coalesce($2::text[]::timeframe[], w.timeframes),
+        since = CASE WHEN $3 IS NULL THEN w.since ELSE excluded.since END,
+        priority = coalesce($4, w.priority),
+        provider = CASE WHEN $5 IS NULL THEN w.provider ELSE excluded.provider END
 """
 _UNWATCH: Final = """
     DELETE FROM watchlist AS w
@@ -63,12 +71,23 @@ _UNWATCH: Final = """
     WHERE s.id = w.symbol_id AND s.ticker = ANY ($1::text[])
     RETURNING s.ticker
 """
+# Which symbols are watched all the same: by a list of another system, which stays as it is.
+_STILL_WATCHED: Final = """
+    SELECT s.ticker
+    FROM watched AS w
+    JOIN symbols AS s ON s.id = w.symbol_id
+    WHERE s.ticker = ANY ($1::text[])
+    ORDER BY s.ticker
+"""
+# Pauses what `watched` shows; what an adopted list keeps gets an entry of its own for that.
 _PAUSE: Final = """
-    UPDATE watchlist AS w
-    SET paused = $2
-    FROM symbols AS s
-    WHERE s.id = w.symbol_id AND s.ticker = ANY ($1::text[])
-    RETURNING s.ticker
+    INSERT INTO watchlist AS l (symbol_id, timeframes, since, paused, priority)
+    SELECT w.symbol_id, w.timeframes, w.since, $2, w.priority
+    FROM watched AS w
+    JOIN symbols AS s ON s.id = w.symbol_id
+    WHERE s.ticker = ANY ($1::text[])
+    ON CONFLICT (symbol_id) DO UPDATE SET paused = excluded.paused
+    RETURNING symbol_id
 """
 _CONFIRM: Final = """
     UPDATE symbols
@@ -202,27 +221,46 @@ async def watched(connection: Connection) -> list[WatchEntry]:
     ]
 
 
-async def watch(
-    connection: Connection,
-    tickers: list[str],
-    timeframes: list[Timeframe],
-    since: str | None,
-    priority: int = 0,
-    provider: str | None = None,
-) -> None:
-    """Put symbols on the watchlist, or change what is kept of them.
+@dataclass(frozen=True, slots=True)
+class WatchChange:
+    """What of an entry is named, to be changed; None leaves it as it is.
 
-    Whom to ask for one that is on it stays, unless a ``provider`` is named.
+    ``default`` as depth or provider takes what an entry says of it away.
+    """
+
+    timeframes: tuple[Timeframe, ...] | None = None
+    since: str | None = None
+    priority: int | None = None
+    provider: str | None = None
+
+
+async def watch(connection: Connection, tickers: list[str], change: WatchChange) -> None:
+    """Put symbols on the watchlist, or change what is named of their entries.
+
+    A new entry is kept in d1 where no timeframes are named.
     """
     symbols = [symbol.ticker for symbol in await register(connection, tickers)]
-    names = [str(one) for one in timeframes]
-    await connection.execute(_WATCH, symbols, names, since, priority, provider)
+    names = [str(one) for one in change.timeframes] if change.timeframes else None
+    await connection.execute(_WATCH, symbols, names, change.since, change.priority, change.provider)
 
 
 async def unwatch(connection: Connection, tickers: list[str]) -> list[str]:
-    """Take symbols off the watchlist and return those that were on it; their bars stay."""
+    """Take symbols off the watchlist and return those that were on it; their bars stay.
+
+    Raises
+    ------
+    UsageError
+        If an adopted list keeps one of them; then none is taken off.
+    """
     symbols = [symbol.ticker for symbol in await by_ticker(connection, tickers)]
-    return [row["ticker"] for row in await connection.fetch(_UNWATCH, symbols)]
+    removed = [row["ticker"] for row in await connection.fetch(_UNWATCH, symbols)]
+    if still := [row["ticker"] for row in await connection.fetch(_STILL_WATCHED, symbols)]:
+        names = " ".join(still)
+        raise UsageError(
+            f"the adopted list watchlist_items keeps {names}, and is not changed from here: "
+            f"remove it there, or leave it out: backfill watch pause {names}"
+        )
+    return removed
 
 
 async def pause(connection: Connection, tickers: list[str], *, paused: bool) -> None:
@@ -231,14 +269,27 @@ async def pause(connection: Connection, tickers: list[str], *, paused: bool) -> 
     Raises
     ------
     UsageError
-        If one isn't on it; then none changes.
+        If one isn't on it: it says what would help; then none changes.
     """
-    symbols = {spelling(one.ticker): one.ticker for one in await by_ticker(connection, tickers)}
-    rows = await connection.fetch(_PAUSE, list(symbols.values()), paused)
-    changed = {row["ticker"] for row in rows}
-    strange = [one for one in tickers if symbols.get(spelling(one)) not in changed]
-    if strange:
-        raise UsageError(f"not on the watchlist: {', '.join(strange)}; see: backfill watch list")
+    symbols = {spelling(one.ticker): one for one in await by_ticker(connection, tickers)}
+    names = [one.ticker for one in symbols.values()]
+    changed = {row["symbol_id"] for row in await connection.fetch(_PAUSE, names, paused)}
+    strange = [
+        one
+        for one in tickers
+        if (found := symbols.get(spelling(one))) is None or found.id not in changed
+    ]
+    if not strange:
+        return
+    stored = [one for one in strange if (found := symbols.get(spelling(one))) and found.confirmed]
+    if stored:
+        named = " ".join(stored)
+        raise UsageError(
+            f"not on the watchlist: {', '.join(strange)}. `run --all` leaves {named} out as it is; "
+            f"to keep it: backfill watch add {named}; to be rid of it: backfill symbols delete "
+            f"{stored[0]}"
+        )
+    raise UsageError(f"not on the watchlist: {', '.join(strange)}; see: backfill watch list")
 
 
 async def confirm(connection: Connection, symbol_id: SymbolId) -> None:

@@ -199,6 +199,13 @@ def test_what_their_watchlists_hold_is_kept_and_futures_are_set_aside(
     # A second look finds nothing left to do, and plain migrations go on as ever.
     assert run("migrate", "--adopt").code == 2
     assert run("migrate").code == 0
+    # What their list keeps can be paused and changed; only they can take it off their list.
+    kept = run("watch", "remove", "AAPL")
+    assert (kept.code, "watch pause AAPL" in kept.err) == (2, True)
+    [paused] = run("watch", "pause", "AAPL", "--json").json["watchlist"]
+    assert (paused["paused"], paused["timeframes"]) == (True, ["m15", "h1", "h4", "d1", "w1"])
+    [changed] = run("watch", "add", "AAPL", "--priority", "5", "--json").json["changed"]
+    assert changed["is"] == {**paused, "priority": 5}
 
 
 def test_a_role_that_may_only_run_keeps_what_was_adopted(

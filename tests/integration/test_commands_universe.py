@@ -94,8 +94,15 @@ def test_the_watchlist_is_what_it_was_told_and_remove_keeps_the_bars(
 ) -> None:
     run = cli(simulate())
 
-    run("watch", "add", "MSFT", "AAPL", "-t", "h1", "-t", "d1", "--since", "2024-10-01")
-    run("watch", "add", "MSFT")
+    new = run("watch", "add", "MSFT", "AAPL", "-t", "h1", "-t", "d1", "--since", "2024-10-01")
+    assert new.out.splitlines() == [
+        f"{name} is watched now: timeframes h1 d1, since 2024-10-01, priority 0, "
+        "provider the default"
+        for name in ("MSFT", "AAPL")
+    ]
+    assert run("watch", "add", "MSFT").out == "MSFT: nothing changed\n"
+    told = run("watch", "add", "MSFT", "-t", "d1", "--since", "default")
+    assert told.out == ("MSFT: timeframes h1 d1 → d1, since 2024-10-01 → as the plan allows\n")
 
     assert run("watch", "list", "--json").json == {
         "watchlist": [
@@ -192,6 +199,11 @@ def test_a_paused_entry_is_left_out_of_all_until_it_is_resumed(
     assert [one["symbol"] for one in run(*every).json["series"]] == ["MSFT"]
     assert "AAPL" not in run("status", "--json", *AS_OF).out
 
+    again = run("watch", "add", "AAPL", "--priority", "0", "--json")
+    [changed] = again.json["changed"]
+    assert changed["was"] == changed["is"]
+    assert changed["is"]["paused"]
+
     strange = run("watch", "resume", "AAPL", "TSLA")
     assert (strange.code, strange.err.count("\n")) == (2, 1)
     assert "TSLA" in strange.err
@@ -201,6 +213,19 @@ def test_a_paused_entry_is_left_out_of_all_until_it_is_resumed(
     assert [one["symbol"] for one in run(*every).json["series"]] == ["AAPL", "MSFT"]
     run("watch", "pause", "AAPL", "MSFT")
     assert run(*every).code == 2
+
+
+def test_pausing_what_is_stored_and_not_watched_says_what_would_help(
+    simulate: Callable[..., Simulator], cli: Callable[..., Cli]
+) -> None:
+    run = cli(simulate())
+    assert run("run", "--symbol", "AAPL", "--from", "2024-11-01", *AS_OF).code == 0
+
+    paused = run("watch", "pause", "AAPL")
+
+    assert (paused.code, paused.err.count("\n")) == (2, 1)
+    assert "`run --all` leaves AAPL out as it is" in paused.err
+    assert "backfill watch add AAPL" in paused.err
 
 
 def test_a_higher_priority_is_listed_and_planned_first(

@@ -88,7 +88,9 @@ async def watching(
 async def keep(url: str, *tickers: str, since: str = "2024-11-01") -> None:
     async with Database.connect(url) as database:
         await database.run(
-            lambda connection: universe.watch(connection, list(tickers), [Timeframe.d1], since)
+            lambda connection: universe.watch(
+                connection, list(tickers), universe.WatchChange((Timeframe.d1,), since)
+            )
         )
 
 

@@ -54,7 +54,9 @@ async def _watch(
     database: Database, tickers: list[str], *timeframes: Timeframe, since: str | None = None
 ) -> None:
     await database.run(
-        lambda connection: universe.watch(connection, tickers, list(timeframes), since)
+        lambda connection: universe.watch(
+            connection, tickers, universe.WatchChange(timeframes or None, since)
+        )
     )
 
 
@@ -132,14 +134,27 @@ async def test_the_watchlist_holds_what_was_put_on_it(database: Database) -> Non
     ]
 
 
-async def test_watching_again_changes_what_is_kept_and_ends_a_pause(database: Database) -> None:
-    await _watch(database, ["AAPL"], Timeframe.m1, since="2y")
+async def test_watching_again_changes_what_is_named_and_nothing_else(database: Database) -> None:
+    async def change(**named: Any) -> tuple[Any, ...]:
+        change = universe.WatchChange(**named)
+        await database.run(lambda connection: universe.watch(connection, ["AAPL"], change))
+        (entry,) = await database.run(universe.watched)
+        return entry.timeframes, entry.since, entry.priority, entry.provider, entry.paused
+
+    minutes_and_days = (Timeframe.m1, Timeframe.d1)
+    assert await change(timeframes=minutes_and_days, since="2y", provider="massive") == (
+        *(minutes_and_days, "2y", 0, "massive", False),
+    )
     await rows(database, "UPDATE watchlist SET paused = true")
-    (paused,) = await database.run(universe.watched)
-    assert paused.paused
-    await _watch(database, ["AAPL"], Timeframe.d1)
-    (entry,) = await database.run(universe.watched)
-    assert (entry.timeframes, entry.since, entry.paused) == ((Timeframe.d1,), None, False)
+    assert await change(priority=5) == (minutes_and_days, "2y", 5, "massive", True)
+    assert await change(since="90d") == (minutes_and_days, "90d", 5, "massive", True)
+    assert await change(timeframes=(Timeframe.w1,)) == (
+        *((Timeframe.w1,), "90d", 5, "massive", True),
+    )
+    assert await change() == ((Timeframe.w1,), "90d", 5, "massive", True)
+    assert await change(since="default", provider="default", priority=0) == (
+        *((Timeframe.w1,), None, 0, None, True),
+    )
 
 
 async def test_unwatching_says_what_was_watched_and_keeps_symbols_and_bars(

@@ -1,0 +1,57 @@
+"""Changing what is kept: what is named of an entry changes, and what it was is told."""
+
+from dataclasses import dataclass, replace
+from datetime import date
+
+from backfill.core.when import parse_since
+from backfill.run.connect import open_database
+from backfill.settings import Settings
+from backfill.store import universe
+from backfill.store.migrate import ensure_schema
+from backfill.store.pool import Connection
+from backfill.store.universe import WatchChange, WatchEntry
+
+DEFAULT = "default"
+"""What is written for a depth or a provider that an entry shall not have of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """An entry of the watchlist before and after; ``was`` is None for one that is new."""
+
+    was: WatchEntry | None
+    now: WatchEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What became of the entries that were named, in their order, and the whole watchlist."""
+
+    changed: list[Changed]
+    entries: list[WatchEntry]
+
+
+async def add(settings: Settings, tickers: list[str], change: WatchChange) -> Watched:
+    """Put symbols on the watchlist, or change what is named of their entries and nothing else.
+
+    Raises
+    ------
+    UsageError
+        If a ticker or the depth can't be read; then nothing changes.
+    """
+    if change.since not in {None, DEFAULT}:
+        parse_since(change.since, date(2026, 1, 1))
+    if settings.provider_asked is not None:
+        change = replace(change, provider=settings.provider.name)
+
+    async def work(connection: Connection) -> Watched:
+        before = {one.symbol.id: one for one in await universe.watched(connection)}
+        await universe.watch(connection, tickers, change)
+        entries = await universe.watched(connection)
+        after = {one.symbol.id: one for one in entries}
+        named = [one.id for one in await universe.by_ticker(connection, tickers)]
+        return Watched([Changed(before.get(key), after[key]) for key in named], entries)
+
+    async with open_database(settings) as database:
+        await ensure_schema(database)
+        return await database.run(work)

@@ -1,0 +1,111 @@
+"""The commands of the watchlist: what `run --all` keeps."""
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from backfill.cli.edge import AsJson, Tickers, print_result, read_settings, say
+from backfill.cli.quick import App
+
+if TYPE_CHECKING:
+    from backfill.store.universe import WatchEntry
+
+watch_app = App(help="The watchlist: what `run --all` keeps.", no_args_is_help=True)
+
+
+@watch_app.command("add")
+def watch_add(
+    symbols: Tickers,
+    *,
+    timeframe: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--timeframe", "-t", metavar="T", help="m1 m5 m15 m30 h1 h4 d1 w1 mn1; repeatable."
+        ),
+    ] = None,
+    all_timeframes: Annotated[bool, typer.Option("--all-timeframes", help="All nine.")] = False,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="D", help="How deep: a date, 2y, 6mo, 30d, or default."),
+    ] = None,
+    priority: Annotated[
+        int | None,
+        typer.Option("--priority", metavar="N", min=-1000, max=1000, help="Higher comes first."),
+    ] = None,
+    provider: Annotated[
+        str | None,
+        typer.Option("--provider", metavar="P", help="Whom to ask; default: as BACKFILL_PROVIDER."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Keep symbols, in d1 unless timeframes are named; of one that is kept, change what is named.
+
+    What isn't named stays as it is, a pause too; what was and what is gets printed.
+    """
+    settings = read_settings(provider if provider != "default" else None)
+    from backfill.admin import watchlist
+    from backfill.cli import arguments
+    from backfill.present import watchlist as present
+    from backfill.store.universe import WatchChange
+
+    change = WatchChange(
+        arguments.timeframes(timeframe, all_timeframes=all_timeframes), since, priority, provider
+    )
+    result = asyncio.run(watchlist.add(settings, arguments.tickers(symbols), change))
+    print_result(present.added_as_dict(result), as_json=as_json, text=lambda: present.added(result))
+
+
+@watch_app.command("remove")
+def watch_remove(symbols: Tickers, *, as_json: AsJson = False) -> None:
+    """Stop keeping symbols; their bars stay."""
+    settings = read_settings()
+    from backfill.cli import arguments, commands
+
+    removed = asyncio.run(commands.unwatch(settings, arguments.tickers(symbols)))
+    print_result(
+        {"removed": removed},
+        as_json=as_json,
+        text=lambda: say(f"no longer watched: {', '.join(removed) or 'none of them was'}"),
+    )
+
+
+@watch_app.command("pause")
+def watch_pause(symbols: Tickers, *, as_json: AsJson = False) -> None:
+    """Leave symbols out of `run --all` until they are resumed; their bars stay."""
+    _pause(symbols, paused=True, as_json=as_json)
+
+
+@watch_app.command("resume")
+def watch_resume(symbols: Tickers, *, as_json: AsJson = False) -> None:
+    """Keep paused symbols again: the next run fetches what they missed."""
+    _pause(symbols, paused=False, as_json=as_json)
+
+
+@watch_app.command("list")
+def watch_list(*, as_json: AsJson = False) -> None:
+    """List the watchlist."""
+    settings = read_settings()
+    from backfill.cli import commands
+
+    entries = asyncio.run(commands.watchlist(settings))
+    _print_watchlist(entries, as_json=as_json)
+
+
+def _pause(symbols: list[str], *, paused: bool, as_json: bool) -> None:
+    settings = read_settings()
+    from backfill.cli import arguments, commands
+
+    tickers = arguments.tickers(symbols)
+    entries = asyncio.run(commands.pause(settings, tickers, paused=paused))
+    _print_watchlist(entries, as_json=as_json)
+
+
+def _print_watchlist(entries: "list[WatchEntry]", *, as_json: bool) -> None:
+    from backfill.present import listings
+
+    print_result(
+        listings.watchlist_as_dict(entries),
+        as_json=as_json,
+        text=lambda: listings.watchlist(entries),
+    )
