@@ -159,7 +159,8 @@ def _since(
 ) -> date:
     """Return how deep a series is kept, where no run has said."""
     entry = entries.get(series.symbol.id)
-    return (entry.since_day(today) if entry else None) or settings.since_day(today, account.terms)
+    since = entry.since_day(today) if entry else None
+    return series.symbol.kept_since(since or settings.since_day(today, account.terms))
 
 
 def _can_be_kept(entry: WatchEntry, today: date) -> bool:

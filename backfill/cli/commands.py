@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from backfill.present.prometheus import Health
     from backfill.present.quarantine import Listing
     from backfill.store.adopt import Adoption
-    from backfill.store.life import Retired
     from backfill.store.quarantine import Choice
     from backfill.store.universe import WatchEntry
 
@@ -87,14 +86,6 @@ async def add_symbols(settings: Settings, tickers: list[str]) -> "list[Symbol]":
 async def list_symbols(settings: Settings) -> "list[Symbol]":
     """Return the symbols that are confirmed or watched."""
     return await _in_transaction(settings, universe.known_symbols)
-
-
-async def retire_symbol(settings: Settings, ticker: str) -> "Retired":
-    """Set a symbol aside under a dated name, and free its ticker."""
-    from backfill.store import life
-
-    today = datetime.now(UTC).date()
-    return await _in_transaction(settings, partial(life.retire, ticker=ticker, today=today))
 
 
 async def unwatch(settings: Settings, tickers: list[str]) -> list[str]:

@@ -57,7 +57,8 @@ class Symbol:
 
     ``listed_on`` is where its life begins: where the reference says (``reference_listed_on``), or
     at its oldest bar where the bars doubt that; ``listing`` is what they say of it. Where they
-    doubt it, ``bars_asked_since`` is how far back was asked.
+    doubt it, ``bars_asked_since`` is how far back was asked. What is older than ``kept_from`` was
+    trimmed: nobody wants it who doesn't name it.
     """
 
     id: SymbolId
@@ -77,6 +78,7 @@ class Symbol:
     listing: ListingVerdict | None = field(default=None, compare=False)
     reference_listed_on: date | None = field(default=None, compare=False)
     bars_asked_since: date | None = field(default=None, compare=False)
+    kept_from: date | None = field(default=None, compare=False)
 
     @property
     def identity(self) -> tuple[object, ...]:
@@ -106,6 +108,10 @@ class Symbol:
     def straddles(self) -> bool:
         """Whether a week or month may hold days of two names, or companies: then days are asked."""
         return bool(self.aliases) or self.cut_on is not None
+
+    def kept_since(self, since: date) -> date:
+        """Return how deep it is kept by itself, for who would go back to a day."""
+        return max(since, self.kept_from) if self.kept_from is not None else since
 
     def begins_within(self, since: date) -> bool:
         """Whether its life is known to begin where it says, for who asks back to a day."""

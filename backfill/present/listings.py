@@ -38,7 +38,8 @@ def _listed_text(one: Symbol) -> str:
     """Where the life of a symbol begins, and what the bars say of it."""
     if one.listing is ListingVerdict.doubted:
         return f"{one.listed_on}, though listed {one.reference_listed_on}"
-    return f"{one.listed_on}, another's before" if one.cut_on else str(one.listed_on or "")
+    listed = f"{one.listed_on}, another's before" if one.cut_on else str(one.listed_on or "")
+    return f"{listed}; kept from {one.kept_from} on".lstrip("; ") if one.kept_from else listed
 
 
 def symbols_as_dict(found: Iterable[Symbol]) -> dict[str, Any]:
@@ -57,6 +58,7 @@ def symbols_as_dict(found: Iterable[Symbol]) -> dict[str, Any]:
                 "delisted_on": one.delisted_on.isoformat() if one.delisted_on else None,
                 "confirmed": one.confirmed,
                 "retired_on": one.retired_on.isoformat() if one.retired_on else None,
+                "kept_from": one.kept_from.isoformat() if one.kept_from else None,
                 "aliases": [
                     {
                         "ticker": alias.ticker,

@@ -161,6 +161,7 @@ async def _entries(
             refused |= {Series(symbol, one): error for one in kept}
             continue
         since = since or settings.since_day(today, settings.account(provider).terms)
+        since = symbol.kept_since(since)
         priority = entry.priority if entry else 0
         demand = Demand(since, job.mode, job.first, job.last, priority)
         if kept:

@@ -1,7 +1,7 @@
-"""The life of a symbol: the names it had, who has its ticker by now, and setting it aside."""
+"""The life of a symbol: the names it had, and who has its ticker by now."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -28,7 +28,7 @@ _LOCK_SERIES: Final = """
     ORDER BY symbol_id, timeframe
     FOR UPDATE
 """
-_KEEP_ALIAS: Final = """
+KEEP_ALIAS: Final = """
     INSERT INTO symbol_aliases (symbol_id, ticker, valid_from, valid_until)
     VALUES ($1, $2, $3, $4)
 """
@@ -58,25 +58,7 @@ _SUCCEED: Final = """
     SET successor_figi = $2, successor_listed_on = $3, reference_at = now()
     WHERE id = $1
 """
-_LOCK_SYMBOL: Final = "SELECT successor_listed_on FROM symbols WHERE id = $1 FOR UPDATE"
-_RETIRE: Final = "UPDATE symbols SET ticker = $2, retired_on = $3 WHERE id = $1"
-_REPLACE: Final = """
-    INSERT INTO symbols (ticker, asset_type, calendar, figi, listed_on, listing_verdict)
-    VALUES ($1, $2, $3, $4, $5, 'cut')
-    RETURNING id
-"""
-_MOVE_WATCH: Final = "UPDATE watchlist SET symbol_id = $2 WHERE symbol_id = $1"
-
 _DAYS: Final = [str(one) for one in Timeframe if one.is_intraday or one is Timeframe.d1]
-
-
-@dataclass(frozen=True, slots=True)
-class Retired:
-    """A symbol that was set aside: under which name, and whether its ticker is watched on."""
-
-    ticker: str
-    name: str
-    watched: bool
 
 
 async def note_names(
@@ -113,11 +95,8 @@ async def set_names(
     UsageError
         If a run is working on the symbol.
     """
-    rows = await connection.fetch(_LOCK_SERIES, symbol.id)
-    if any(row["held"] for row in rows):
-        raise UsageError(f"a run is working on {symbol.ticker}: try again when that has ended")
+    every = await locked_free(connection, symbol)
     held = await universe.by_id(connection, symbol.id)
-    every = [Series(symbol, Timeframe(row["timeframe"])) for row in rows]
     told = replace(held, aliases=names(held))
     await connection.execute(_NAMED_BY_HAND, symbol.id)
     return await _rename(connection, run_id, every, held, told, held.listed_on)
@@ -134,7 +113,7 @@ async def _rename(
     """Put right what was asked for under the wrong name, and return how many bars left."""
     await connection.execute(_DROP_ALIASES, held.id)
     for one in told.aliases:
-        await connection.execute(_KEEP_ALIAS, held.id, one.ticker, one.valid_from, one.valid_until)
+        await connection.execute(KEEP_ALIAS, held.id, one.ticker, one.valid_from, one.valid_until)
     if (days := renamed_days(held, told)) is None:
         return 0
     first, until = days
@@ -168,7 +147,7 @@ async def derive_weeks(connection: Connection, symbol: Symbol) -> None:
 
 async def last_day_before(connection: Connection, symbol: Symbol, day: date) -> date | None:
     """Return the day of the last bar that is stored of a symbol from before a day."""
-    return await _last_day(connection, symbol, day_begins(symbol.calendar, day, Timeframe.m1))
+    return await last_day_of(connection, symbol, day_begins(symbol.calendar, day, Timeframe.m1))
 
 
 async def note_successor(
@@ -187,53 +166,25 @@ async def note_successor(
         known = (await progress.load_progress(connection, [series]))[series.key]
         if listed_on is None or known.oldest_bar_ms is None:
             continue
-        theirs = Span(_begins(series, _first_day(series.timeframe, listed_on)), LATEST_MS)
+        theirs = Span(_begins(series, first_day_of(series.timeframe, listed_on)), LATEST_MS)
         if theirs.start_ms > known.oldest_bar_ms:
             expelled += await expel(connection, run_id, series, theirs)
             await uncover(connection, series, theirs)
     return expelled
 
 
-async def retire(connection: Connection, ticker: str, today: date) -> Retired:
-    """Set a symbol aside under a dated name, and free its ticker for whoever has it now.
-
-    Its rows stay as they are. The watchlist's entry goes on with a new symbol of the ticker, whose
-    life begins after the last day that is stored of the old one.
+async def locked_free(connection: Connection, symbol: Symbol) -> list[Series]:
+    """Lock the series of a symbol as `locked` does, if no run is working on it.
 
     Raises
     ------
     UsageError
-        If there is no such symbol, nothing is stored of it, or a run is working on it.
+        If one is.
     """
-    found = await universe.by_ticker(connection, [ticker])
-    if not found:
-        raise UsageError(f"{ticker} is not known; backfill symbols list shows those that are")
-    rows = await connection.fetch(_LOCK_SERIES, found[0].id)
-    successor_listed_on = await connection.fetchval(_LOCK_SYMBOL, found[0].id)
-    symbol = await universe.by_id(connection, found[0].id)
-    if symbol.retired_on is not None:
-        raise UsageError(f"{ticker} is retired already, as {symbol.ticker}")
+    rows = await connection.fetch(_LOCK_SERIES, symbol.id)
     if any(row["held"] for row in rows):
-        raise UsageError(f"a run is working on {symbol.ticker}: retire it when that has ended")
-    last = await _last_day(connection, symbol, LATEST_MS)
-    if last is None:
-        raise UsageError(f"nothing is stored of {symbol.ticker}: there is nothing to retire")
-    name = f"{symbol.ticker}@{last}"
-    after = last + timedelta(days=1)
-    began = symbol.aliases[-1].valid_until if symbol.aliases else symbol.listed_on
-    began = began if began is not None and began < after else date.min
-    await connection.execute(_RETIRE, symbol.id, name, today)
-    await connection.execute(_KEEP_ALIAS, symbol.id, symbol.ticker, began, after)
-    heir = await connection.fetchval(
-        _REPLACE,
-        symbol.ticker,
-        symbol.asset_type,
-        symbol.calendar,
-        symbol.successor_figi,
-        max(after, successor_listed_on or after),
-    )
-    moved = await connection.execute(_MOVE_WATCH, symbol.id, heir)
-    return Retired(symbol.ticker, name, watched=moved != "UPDATE 0")
+        raise UsageError(f"a run is working on {symbol.ticker}: try again when that has ended")
+    return [Series(symbol, Timeframe(row["timeframe"])) for row in rows]
 
 
 async def locked(connection: Connection, symbol: Symbol) -> list[Series]:
@@ -242,7 +193,7 @@ async def locked(connection: Connection, symbol: Symbol) -> list[Series]:
     return [Series(symbol, Timeframe(row["timeframe"])) for row in rows]
 
 
-async def _last_day(connection: Connection, symbol: Symbol, end_ms: int) -> date | None:
+async def last_day_of(connection: Connection, symbol: Symbol, end_ms: int) -> date | None:
     """The day of the last bar that starts before an instant; of a week or month its last day."""
     for timeframes in (_DAYS, ["w1"], ["mn1"]):
         last: datetime | None = await connection.fetchval(
@@ -260,7 +211,7 @@ def _begins(series: Series, day: date) -> int:
     return day_begins(series.symbol.calendar, day, series.timeframe)
 
 
-def _first_day(timeframe: Timeframe, day: date) -> date:
+def first_day_of(timeframe: Timeframe, day: date) -> date:
     """The first day of the bar in which a day lies."""
     match timeframe:
         case Timeframe.w1:

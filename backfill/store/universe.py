@@ -65,6 +65,12 @@ _WATCH: Final = """
         priority = coalesce($4, w.priority),
         provider = CASE WHEN $5 IS NULL THEN w.provider ELSE excluded.provider END
 """
+# Who names a depth wants what was trimmed before, too.
+_KEEP_ALL: Final = """
+    UPDATE symbols
+    SET kept_from = NULL
+    WHERE ticker = ANY ($1::text[]) AND kept_from IS NOT NULL
+"""
 _UNWATCH: Final = """
     DELETE FROM watchlist AS w
     USING symbols AS s
@@ -127,6 +133,8 @@ _FORGET_SYMBOLS: Final = """
     WHERE id = ANY ($1) AND confirmed_at IS NULL AND adopted_at IS NULL
         AND NOT EXISTS (SELECT FROM watchlist AS w WHERE w.symbol_id = s.id)
         AND NOT EXISTS (SELECT FROM backfill_progress AS p WHERE p.symbol_id = s.id)
+        AND NOT EXISTS (SELECT FROM ohlc_bars AS b WHERE b.symbol_id = s.id)
+        AND NOT EXISTS (SELECT FROM quarantined_bars AS q WHERE q.symbol_id = s.id)
 """
 
 
@@ -242,6 +250,8 @@ async def watch(connection: Connection, tickers: list[str], change: WatchChange)
     symbols = [symbol.ticker for symbol in await register(connection, tickers)]
     names = [str(one) for one in change.timeframes] if change.timeframes else None
     await connection.execute(_WATCH, symbols, names, change.since, change.priority, change.provider)
+    if change.since is not None:
+        await connection.execute(_KEEP_ALL, symbols)
 
 
 async def unwatch(connection: Connection, tickers: list[str]) -> list[str]:
@@ -333,4 +343,5 @@ def _symbol(row: Mapping[str, Any]) -> Symbol:
         listing=ListingVerdict(verdict) if (verdict := row["listing_verdict"]) else None,
         reference_listed_on=row["reference_listed_on"],
         bars_asked_since=row["bars_asked_since"],
+        kept_from=row["kept_from"],
     )

@@ -1,0 +1,121 @@
+"""What becomes of a symbol: set aside and taken back, trimmed, deleted."""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import partial
+from uuid import uuid4
+
+from backfill.core.calendar import trade_date
+from backfill.errors import UsageError
+from backfill.run.connect import open_database
+from backfill.settings import Settings
+from backfill.store import removal, retirement
+from backfill.store.migrate import ensure_schema
+from backfill.store.removal import Removed
+from backfill.store.retirement import Restored, Retired
+from backfill.store.times import to_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """A symbol that is gone, and how many bars went with it, those in quarantine apart."""
+
+    ticker: str
+    bars: int
+    quarantined: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trimmed:
+    """A symbol whose history begins with a day now, and how many bars went for that."""
+
+    ticker: str
+    kept_from: date
+    bars: int
+    quarantined: int
+
+
+async def retire(settings: Settings, ticker: str, *, sure: bool) -> Retired:
+    """Set a symbol aside under a dated name, and free its ticker.
+
+    Raises
+    ------
+    UsageError
+        If it can't be, or looks alive and nobody is ``sure``.
+    """
+    today = datetime.now(UTC).date()
+    async with open_database(settings) as database:
+        await ensure_schema(database)
+        return await database.run(partial(retirement.retire, ticker=ticker, today=today, sure=sure))
+
+
+async def restore(settings: Settings, name: str) -> Restored:
+    """Give a symbol that was set aside its ticker back.
+
+    Raises
+    ------
+    UsageError
+        If it can't be.
+    """
+    async with open_database(settings) as database:
+        await ensure_schema(database)
+        return await database.run(partial(retirement.restore, name=name))
+
+
+async def delete(settings: Settings, ticker: str, *, sure: bool) -> Deleted:
+    """Remove a symbol with all its rows, some at a time; a call that was ended is gone on with.
+
+    Raises
+    ------
+    UsageError
+        If it can't be, or nobody is ``sure``: it says what would go.
+    """
+    async with open_database(settings) as database:
+        await ensure_schema(database)
+        held = await database.run(partial(removal.held, ticker=ticker))
+        symbol = held.symbol
+        if not sure:
+            count = sum(held.bars.values())
+            raise UsageError(
+                f"{symbol.ticker} holds {count:,} bars ({', '.join(held.bars) or 'no series'}); "
+                "nothing was deleted. To remove it with all of them for good: "
+                f"backfill symbols delete {symbol.ticker} --yes"
+            )
+        every = Removed()
+        while not every.is_last:
+            some = await database.run(partial(removal.delete_some, symbol=symbol))
+            every.add(some)
+            every.is_last = some.is_last
+        return Deleted(symbol.ticker, every.bars, every.quarantined)
+
+
+async def trim(settings: Settings, ticker: str, day: date) -> Trimmed:
+    """Remove what is stored of a symbol from before a day, some at a time, and want it no more.
+
+    Raises
+    ------
+    UsageError
+        If it can't be, or nothing would be left.
+    """
+    async with open_database(settings) as database:
+        await ensure_schema(database)
+        held = await database.run(partial(removal.held, ticker=ticker))
+        symbol = held.symbol
+        if held.newest and all(
+            to_ms(newest) < removal.begins(symbol, day, timeframe)
+            for timeframe, newest in held.newest.items()
+        ):
+            last = max(trade_date(symbol.calendar, to_ms(one)) for one in held.newest.values())
+            raise UsageError(
+                f"nothing of {symbol.ticker} would be left: its newest bar is of {last}. To remove "
+                f"all of it: backfill symbols delete {symbol.ticker}"
+            )
+        trim_id = uuid4()
+        every = Removed()
+        while not every.is_last:
+            some = await database.run(
+                partial(removal.trim_some, trim_id=trim_id, symbol=symbol, day=day)
+            )
+            every.add(some)
+            every.is_last = some.is_last
+        return Trimmed(symbol.ticker, day, every.bars, every.quarantined)

@@ -1,0 +1,151 @@
+"""Setting a symbol aside whose ticker is another company's now, and taking that back."""
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Final
+
+from backfill.core.calendar import trade_date
+from backfill.core.checks import LATEST_MS
+from backfill.core.retiring import Evidence
+from backfill.core.series import Symbol, spelling
+from backfill.errors import UsageError
+from backfill.store import universe
+from backfill.store.life import KEEP_ALIAS, last_day_of, locked_free
+from backfill.store.pool import Connection
+from backfill.store.times import to_ms
+
+_LOCK_SYMBOL: Final = "SELECT successor_listed_on FROM symbols WHERE id = $1 FOR UPDATE"
+# Up to where the provider has answered for a symbol, in whatever timeframe.
+_ANSWERED: Final = "SELECT max(upper(coverage)) FROM backfill_progress WHERE symbol_id = $1"
+_RETIRE: Final = "UPDATE symbols SET ticker = $2, retired_on = $3 WHERE id = $1"
+_REPLACE: Final = """
+    INSERT INTO symbols (ticker, asset_type, calendar, figi, listed_on, listing_verdict)
+    VALUES ($1, $2, $3, $4, $5, 'cut')
+    RETURNING id
+"""
+_MOVE_WATCH: Final = "UPDATE watchlist SET symbol_id = $2 WHERE symbol_id = $1"
+# Whether anything is stored under a ticker that a retired symbol shall have again.
+_HEIR: Final = """
+    SELECT s.id,
+        s.adopted_at IS NOT NULL
+        OR EXISTS (SELECT FROM ohlc_bars AS b WHERE b.symbol_id = s.id)
+        OR EXISTS (SELECT FROM quarantined_bars AS q WHERE q.symbol_id = s.id) AS holds
+    FROM symbols AS s
+    WHERE s.spelling = $1
+    FOR UPDATE
+"""
+_FORGET_EMPTY: Final = "DELETE FROM known_empty WHERE symbol_id = $1"
+_REMOVE: Final = "DELETE FROM symbols WHERE id = $1"
+_RESTORE: Final = "UPDATE symbols SET ticker = $2, retired_on = NULL WHERE id = $1"
+# The name that retiring gave an end to is the present one again.
+_REVIVE_NAME: Final = """
+    DELETE FROM symbol_aliases
+    WHERE symbol_id = $1 AND ticker = $2 AND valid_until = (
+        SELECT max(valid_until) FROM symbol_aliases WHERE symbol_id = $1
+    )
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """A symbol that was set aside: under which name, and whether its ticker is watched on."""
+
+    ticker: str
+    name: str
+    watched: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A symbol that was set aside and is not any more, under its ticker again."""
+
+    symbol: Symbol
+    name: str
+
+
+async def retire(connection: Connection, ticker: str, today: date, *, sure: bool) -> Retired:
+    """Set a symbol aside under a dated name, and free its ticker for whoever has it now.
+
+    Its rows stay as they are. The watchlist's entry goes on with a new symbol of the ticker, whose
+    life begins after the last day that is stored of the old one. One that looks alive is retired
+    only if somebody is ``sure``.
+
+    Raises
+    ------
+    UsageError
+        If there is no such symbol, nothing is stored of it, a run is working on it, or it looks
+        alive.
+    """
+    found = await _known(connection, ticker)
+    await locked_free(connection, found)
+    successor_listed_on = await connection.fetchval(_LOCK_SYMBOL, found.id)
+    symbol = await universe.by_id(connection, found.id)
+    if symbol.retired_on is not None:
+        raise UsageError(f"{ticker} is retired already, as {symbol.ticker}")
+    last = await last_day_of(connection, symbol, LATEST_MS)
+    if last is None:
+        raise UsageError(f"nothing is stored of {symbol.ticker}: there is nothing to retire")
+    evidence = await _evidence(connection, symbol, last)
+    if not (evidence.has_ended or sure):
+        raise UsageError(
+            f"{evidence}; nothing was changed. If its bars are another company's all the same: "
+            f"backfill symbols retire {symbol.ticker} --yes"
+        )
+    name = f"{symbol.ticker}@{last}"
+    after = last + timedelta(days=1)
+    began = symbol.aliases[-1].valid_until if symbol.aliases else symbol.listed_on
+    began = began if began is not None and began < after else date.min
+    await connection.execute(_RETIRE, symbol.id, name, today)
+    await connection.execute(KEEP_ALIAS, symbol.id, symbol.ticker, began, after)
+    heir = await connection.fetchval(
+        _REPLACE,
+        symbol.ticker,
+        symbol.asset_type,
+        symbol.calendar,
+        symbol.successor_figi,
+        max(after, successor_listed_on or after),
+    )
+    moved = await connection.execute(_MOVE_WATCH, symbol.id, heir)
+    return Retired(symbol.ticker, name, watched=moved != "UPDATE 0")
+
+
+async def restore(connection: Connection, name: str) -> Restored:
+    """Give a symbol that was set aside its ticker back, with the watchlist's entry for that.
+
+    Raises
+    ------
+    UsageError
+        If there is no such symbol, it was not set aside, its ticker has bars of its own by now, or
+        a run is working on it.
+    """
+    symbol = await _known(connection, name)
+    if symbol.retired_on is None:
+        raise UsageError(f"{symbol.ticker} is not retired; see: backfill symbols list")
+    ticker = symbol.ticker.partition("@")[0]
+    if (row := await connection.fetchrow(_HEIR, spelling(ticker))) is not None:
+        heir = await universe.by_id(connection, row["id"])
+        await locked_free(connection, heir)
+        if row["holds"]:
+            raise UsageError(
+                f"{ticker} is another symbol by now, with bars of its own; nothing was changed. To "
+                f"have {symbol.ticker} in its place: backfill symbols delete {ticker} --yes"
+            )
+        await connection.execute(_MOVE_WATCH, heir.id, symbol.id)
+        await connection.execute(_FORGET_EMPTY, heir.id)
+        await connection.execute(_REMOVE, heir.id)
+    await connection.execute(_RESTORE, symbol.id, ticker)
+    await connection.execute(_REVIVE_NAME, symbol.id, ticker)
+    return Restored(await universe.by_id(connection, symbol.id), symbol.ticker)
+
+
+async def _evidence(connection: Connection, symbol: Symbol, newest: date) -> Evidence:
+    until = await connection.fetchval(_ANSWERED, symbol.id)
+    answered = trade_date(symbol.calendar, to_ms(until) - 1) if until is not None else None
+    return Evidence(symbol, newest, answered)
+
+
+async def _known(connection: Connection, ticker: str) -> Symbol:
+    found = await universe.by_ticker(connection, [ticker])
+    if not found:
+        raise UsageError(f"{ticker} is not known; backfill symbols list shows those that are")
+    return found[0]
