@@ -1,14 +1,17 @@
-"""The benchmark: ``python -m bench quick``, ``full``, or ``report`` on what was measured before."""
+"""The benchmark: ``python -m bench quick``, ``full``, or ``report`` on what was measured before.
+
+``large`` is another: what is asked of large tables, by this build and one ``--beside`` it.
+"""
 
 import argparse
 import sys
 import tempfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from bench import report, scenarios
+from bench import large, report, scenarios
 from bench.postgres import Server
 from bench.results import FOLDER, About, Results, Scale
 from bench.server import Provider
@@ -67,9 +70,19 @@ def measure(scale: Scale) -> Results:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("what", choices=["quick", "full", "report"])
+    parser.add_argument("what", choices=["quick", "full", "report", "large"])
     parser.add_argument("--rounds", type=int, help="how often each contestant runs")
+    parser.add_argument("--beside", type=Path, help="large: the checkout of another build")
+    for name, default in asdict(large.Large()).items():
+        if name != "rounds":
+            parser.add_argument(
+                f"--{name}", type=int, default=default, help=f"large: how many {name}"
+            )
     given = parser.parse_args()
+    if given.what == "large":
+        size = large.Large(given.bars, given.gaps, given.quarantined, given.runs, given.rounds or 1)
+        print(large.write(large.measure(given.beside, size, _say), _DOCUMENT))
+        return
     if given.what == "report":
         file = FOLDER / f"{FULL.name}.json"
         if not file.exists():

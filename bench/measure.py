@@ -72,13 +72,20 @@ class Ended:
         return _used_s(first, last, at, process_s), _used_s(first, last, at, postgres_s)
 
 
-def run_measured(command: Sequence[str], environment: Mapping[str, str], postmaster: int) -> Ended:
+def run_measured(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    postmaster: int,
+    *,
+    folder: Path | None = None,
+    codes: Sequence[int] = (0,),
+) -> Ended:
     """Run a command to its end; ``environment`` comes on top of a clean one.
 
     Raises
     ------
     RuntimeError
-        If it doesn't exit with 0.
+        If it exits with another of the ``codes``.
     """
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(_KEEP_OUT)
@@ -88,6 +95,7 @@ def run_measured(command: Sequence[str], environment: Mapping[str, str], postmas
     began_at = time.time()
     process = subprocess.Popen(
         command,
+        cwd=folder,
         env=inherited | dict(environment),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -100,7 +108,7 @@ def run_measured(command: Sequence[str], environment: Mapping[str, str], postmas
     ended_at = time.time()
     watch.stop()
     watch.samples.append(Sample(ended_at, _children_s() - children_before_s, postgres.cpu_s()))
-    if process.returncode:
+    if process.returncode not in codes:
         raise RuntimeError(f"{' '.join(command)} exited with {process.returncode}:\n{err[-3000:]}")
     return Ended(out, err, began_at, ended_at, watch.peak_bytes, tuple(watch.samples))
 

@@ -63,6 +63,10 @@ class Database:
         """Run statements, each in a transaction of its own."""
         _run(self.url, statements)
 
+    def value(self, query: str) -> Any:
+        """Return the first value of a query's only row."""
+        return self._row(query)[0]
+
     def version(self) -> str:
         """Return the version of the server."""
         return str(self._row("SHOW server_version")[0])
@@ -193,6 +197,13 @@ class Server:
         )
         yield Database(self._url(_NAME))
         self._admin.execute(f"DROP DATABASE {_NAME} WITH (FORCE)")
+
+    def named(self, name: str) -> Database:
+        """Return a database of this name, made anew without any table."""
+        self._admin.execute(
+            f"DROP DATABASE IF EXISTS {name} WITH (FORCE)", f"CREATE DATABASE {name}"
+        )
+        return Database(self._url(name))
 
     def _url(self, name: str) -> str:
         return self._admin.url.replace("/postgres?", f"/{name}?")

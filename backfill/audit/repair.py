@@ -5,7 +5,7 @@ What asks the provider is imported where something is asked: a look at the gaps 
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -88,12 +88,14 @@ async def gaps(
     as_of: datetime | None = None,
     scope: Scope = EVERYTHING,
     *,
+    extended: bool = False,
     verify_calls: int | None = None,
     stop: StopSignal | None = None,
 ) -> Findings:
     """Return the gaps of the series of a scope, by symbol (R6).
 
-    With ``verify_calls``, a random sample of what is covered is asked for again in at most as many
+    With ``extended`` also those outside the regular session that other stored bars prove. With
+    ``verify_calls``, a random sample of what is covered is asked for again in at most as many
     calls, and held against what is stored: corrections that came after a bar was final show here.
 
     Raises
@@ -105,7 +107,7 @@ async def gaps(
     if verify_calls is not None:
         see_keys(settings)
     async with _opened(settings, stop) as database:
-        return await _look(database, settings, now, scope, verify_calls, stop)
+        return await _look(database, settings, now, scope, verify_calls, stop, extended=extended)
 
 
 async def repair(
@@ -113,6 +115,7 @@ async def repair(
     as_of: datetime | None = None,
     scope: Scope = EVERYTHING,
     *,
+    extended: bool = False,
     verify_calls: int | None = None,
     stop: StopSignal | None = None,
     watch: "Callable[[Running], None] | None" = None,
@@ -129,7 +132,7 @@ async def repair(
     see_keys(settings)
     now, stop = as_of or datetime.now(UTC), stop or StopSignal()
     async with _opened(settings, stop) as database:
-        found = await _look(database, settings, now, scope, verify_calls, stop)
+        found = await _look(database, settings, now, scope, verify_calls, stop, extended=extended)
         asked = await _invalidated(database, settings, now, found)
         if not asked:
             return Repair(found, None, found.gaps)
@@ -141,7 +144,7 @@ async def repair(
             as_of=as_of,
         )
         summary = await run_in(database, settings, job, stop=stop, watch=watch)
-        left = await _look(database, settings, now, scope, None, stop)
+        left = await _look(database, settings, now, scope, None, stop, extended=extended)
         return Repair(found, summary, left.gaps)
 
 
@@ -161,9 +164,13 @@ async def _look(
     scope: Scope,
     verify_calls: int | None,
     stop: StopSignal,
+    *,
+    extended: bool,
 ) -> Findings:
     tracked = await tracked_series(database, settings, now, scope)
     found = await series_gaps(database, now, tracked)
+    if extended:
+        found = await _with_extended(database, settings, now, scope, found)
     if verify_calls is None:
         return Findings(found, None)
     from backfill.audit.verify import Verification, Verifier, samples
@@ -204,13 +211,16 @@ async def _invalidated(
         asked[series] = asked.get(series, Spans()) | spans
     if not asked:
         return asked
-    if differing:
+    if differing or any(series.timeframe.is_intraday for series in asked):
+        from backfill.audit.extended import beside_the_session
         from backfill.audit.verify import relatives
 
         kept = Scope(tickers=[series.symbol.ticker for series in asked])
         tracked = await tracked_series(database, settings, now, kept)
         for series, spans in relatives(tracked, differing).items():
             asked[series] = asked.get(series, Spans()) | spans
+        for series, spans in beside_the_session(tracked, asked).items():
+            asked[series] |= spans
 
     async def invalidate(connection: Connection) -> None:
         for series, spans in asked.items():
@@ -218,3 +228,18 @@ async def _invalidated(
 
     await database.run(invalidate)
     return asked
+
+
+async def _with_extended(
+    database: Database,
+    settings: Settings,
+    now: datetime,
+    scope: Scope,
+    found: list[SeriesGaps],
+) -> list[SeriesGaps]:
+    """Add the gaps outside the regular session, proven by series in the scope or beside it."""
+    from backfill.audit.extended import with_extended
+
+    every = await tracked_series(database, settings, now, replace(scope, timeframes=None))
+    gaps = await with_extended(database, now, every, found)
+    return [one for one in gaps if scope.holds(one.series)]

@@ -177,3 +177,15 @@ def _can_be_meant(symbol: Symbol) -> bool:
     if symbol.doubt is not None:
         log.warning("series.left_out", symbol=symbol.ticker, message=symbol.doubt)
     return symbol.doubt is None
+
+
+def base_of(tracked: Mapping[Series, Tracked], series: Series) -> Series | None:
+    """Return what a series is derived from, if that is kept on the same source."""
+    source = tracked[series].known.source if series in tracked else None
+    if source is None or source.derived_from is None:
+        return None
+    base = Series(series.symbol, source.derived_from)
+    held = tracked[base].known.source if base in tracked else None
+    if held is None or held.origin != source.origin:
+        return None
+    return base

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import structlog
 
-from backfill.audit.tracked import Tracked
+from backfill.audit.tracked import Tracked, base_of
 from backfill.core.bars import IntColumn
 from backfill.core.compare import Difference, compare
 from backfill.core.coverage import Span, Spans
@@ -145,29 +145,17 @@ def relatives(tracked: Sequence[Tracked], differing: Mapping[Series, Spans]) -> 
     by_series = {one.series: one for one in tracked}
     wrong = dict(differing)
     for series, spans in differing.items():
-        base = _base_of(by_series, series)
+        base = base_of(by_series, series)
         if base is not None:
             covered = by_series[base].known.coverage
             wrong[base] = wrong.get(base, Spans()) | (spans & covered)
     for one in tracked:
-        base = _base_of(by_series, one.series)
+        base = base_of(by_series, one.series)
         if base is not None and base in wrong:
             grid = one.calendar.grid(one.series.timeframe)
             spans = Spans.union(map(grid.widen, wrong[base])) & one.known.coverage
             wrong[one.series] = wrong.get(one.series, Spans()) | spans
     return wrong
-
-
-def _base_of(tracked: Mapping[Series, Tracked], series: Series) -> Series | None:
-    """Return what a series is derived from, if that is kept on the same source."""
-    source = tracked[series].known.source if series in tracked else None
-    if source is None or source.derived_from is None:
-        return None
-    base = Series(series.symbol, source.derived_from)
-    held = tracked[base].known.source if base in tracked else None
-    if held is None or held.origin != source.origin:
-        return None
-    return base
 
 
 class Verifier:

@@ -51,7 +51,12 @@ def watch(settings: Settings, job: Job, tell: "Callable[[Summary], None]") -> "E
 
 
 def gaps(
-    settings: Settings, as_of: datetime | None, scope: Scope, verify_calls: int | None
+    settings: Settings,
+    as_of: datetime | None,
+    scope: Scope,
+    verify_calls: int | None,
+    *,
+    extended: bool,
 ) -> "Findings":
     """Find gaps, and what differs in a sample, until done or until a signal ends it."""
     from backfill.audit import repair
@@ -59,13 +64,23 @@ def gaps(
     return _supervised(
         settings,
         lambda stop, _watch: repair.gaps(
-            settings, as_of, scope, verify_calls=verify_calls, stop=stop
+            settings,
+            as_of,
+            scope,
+            extended=extended,
+            verify_calls=verify_calls,
+            stop=stop,
         ),
     )
 
 
 def repair(
-    settings: Settings, as_of: datetime | None, scope: Scope, verify_calls: int | None
+    settings: Settings,
+    as_of: datetime | None,
+    scope: Scope,
+    verify_calls: int | None,
+    *,
+    extended: bool,
 ) -> "Repair":
     """Repair gaps and what differs in a sample, until done or until a signal ends it."""
     from backfill.audit import repair as audit
@@ -74,7 +89,15 @@ def repair(
     return _supervised(
         settings,
         lambda stop, watch: repair_reported(
-            audit.repair(settings, as_of, scope, verify_calls=verify_calls, stop=stop, watch=watch),
+            audit.repair(
+                settings,
+                as_of,
+                scope,
+                extended=extended,
+                verify_calls=verify_calls,
+                stop=stop,
+                watch=watch,
+            ),
         ),
     )
 

@@ -311,6 +311,10 @@ def gaps(
     repair: Annotated[
         bool, typer.Option("--repair", help="Fetch just what is missing, and look again.")
     ] = False,
+    extended: Annotated[
+        bool,
+        typer.Option("--extended", help="Also outside the session, where other bars prove one."),
+    ] = False,
     verify: Annotated[
         bool,
         typer.Option("--verify", help="Ask again for a sample of what is stored, and compare."),
@@ -322,6 +326,10 @@ def gaps(
     as_json: AsJson = False,
 ) -> None:
     """Find the due bars that are missing, by the calendar. Exits 4 if there are any.
+
+    They are gaps of the regular session. With --extended those before the open and after the close
+    are found too where other stored bars prove them: a coarser bar whose parts are there, and parts
+    without which a coarser bar holds more than is stored.
 
     With --verify, bars that the provider has corrected since they were final are found too: pages
     chosen at random are asked for again and compared. With --repair, what differs is fetched too.
@@ -337,10 +345,10 @@ def gaps(
     now = parse_clock(as_of) if as_of else None
     calls = max_calls if verify else None
     if repair:
-        done = foreground.repair(settings, now, scope, calls)
+        done = foreground.repair(settings, now, scope, calls, extended=extended)
         _print(show.repair_as_dict(done), as_json=as_json, text=lambda: show.repair(done))
         _exit(done.exit_code, done.error)
-    found = foreground.gaps(settings, now, scope, calls)
+    found = foreground.gaps(settings, now, scope, calls, extended=extended)
     _print(show.findings_as_dict(found), as_json=as_json, text=lambda: show.findings(found))
     _exit(found.exit_code, found.error)
 
