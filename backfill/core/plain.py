@@ -9,6 +9,7 @@ for             what they would obey, or refuse               made harmless by
 ==============  ============================================  =======================
 a terminal      control characters, escapes, bidi overrides   `printable`, `one_line`
 GitHub's runner ``::error::`` and ``##[error]`` in a stream   `lines`, `annotation`
+a shell         whatever is no part of a word                 `argument`
 JSON            lone surrogates, NaN                          `json_text`
 Postgres        NUL, lone surrogates                          `storable`
 Markdown        markup, HTML, links, mentions, emoji, cells   `markdown`
@@ -22,6 +23,7 @@ goes into one is `printable` text.
 import json
 import math
 import re
+import shlex
 from typing import Any, Final
 
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
@@ -58,6 +60,15 @@ def lines(text: str) -> str:
     ``##[error]`` anywhere in one.
     """
     return _ORDER.sub(r"\1: ", text.replace(_OLD_ORDER, "# #["))
+
+
+def argument(text: str) -> str:
+    """Return a text as one word of a command that somebody may copy into a shell.
+
+    >>> argument("BRK.B"), argument("A; ls")
+    ('BRK.B', "'A; ls'")
+    """
+    return shlex.quote(one_line(text))
 
 
 def annotation(level: str, title: str, message: str) -> str:

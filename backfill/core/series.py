@@ -11,6 +11,7 @@ from uuid import UUID
 
 from backfill.core.calendar import ALWAYS_OPEN, ZONES
 from backfill.core.coverage import Span, Spans
+from backfill.core.plain import argument
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import DatedName
 from backfill.errors import UsageError
@@ -239,7 +240,8 @@ def with_alias(symbol: Symbol, alias: Alias) -> tuple[Alias, ...]:
         if alias.valid_from < one.valid_until and one.valid_from < alias.valid_until:
             raise UsageError(
                 f"{symbol.ticker} was {one.ticker} from {one.valid_from} until {one.valid_until}; "
-                f"drop that first: backfill symbols alias drop {symbol.ticker} {one.ticker}"
+                "drop that first: backfill symbols alias drop "
+                f"{argument(symbol.ticker)} {argument(one.ticker)}"
             )
     return tuple(sorted((*symbol.aliases, alias), key=lambda one: one.valid_from))
 

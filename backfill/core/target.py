@@ -9,6 +9,7 @@ from backfill.core.coverage import Span, Spans
 from backfill.core.empty import ALONE_AFTER, FOREVER_MS
 from backfill.core.grid import Grid
 from backfill.core.pages import FOREVER_BACK_MS, reach_ms
+from backfill.core.plain import argument
 from backfill.core.plan import (
     Limits,
     final_days_end,
@@ -139,7 +140,7 @@ def _ended(symbol: Symbol) -> SeriesError | None:
     return SourceMismatch(
         f"{symbol.ticker} belongs to another company now: its FIGI is {symbol.successor_figi}, "
         f"that of the stored bars {symbol.figi or 'is not known'}; set those aside with: "
-        f"backfill symbols retire {symbol.ticker}"
+        f"backfill symbols retire {argument(symbol.ticker)}"
     )
 
 
@@ -177,7 +178,7 @@ def _mismatch(
     message = f"the series holds {known.source}; {target.source} was asked for. "
     if not reach or (held and not reach.covers(*held)):
         return SourceMismatch(message + "Its bars reach beyond what can be read now, so they stay")
-    command = f"backfill run --symbol {symbol.ticker} --timeframe {timeframe} --reload"
+    command = f"backfill run --symbol {argument(symbol.ticker)} --timeframe {timeframe} --reload"
     if held:
         command += f" --from {calendar.trade_date(held.start_ms)}"
     return SourceMismatch(f"{message}To replace all of it: {command}")

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from backfill.core.plain import annotation
+from backfill.core.plain import annotation, argument
 from backfill.present.markdown import code, head, row, text
 
 if TYPE_CHECKING:
@@ -115,15 +115,16 @@ def _failure(one: "Failure") -> str:
 
 def _remedy(one: "Failure") -> str:
     """Return what mends a failure; a mismatch of sources names it in its own message."""
+    symbol = argument(one.symbol)
     match one.outcome:
         case "source_mismatch":
             return ""
         case "not_entitled":
             return f"set {code('BACKFILL_PLAN')} to the plan that you have"
         case "unknown_symbol":
-            command = f"backfill watch remove {one.symbol}"
+            command = f"backfill watch remove {symbol}"
         case "quarantined":
-            command = f"backfill quarantine list --symbol {one.symbol} --timeframe {one.timeframe}"
+            command = f"backfill quarantine list --symbol {symbol} --timeframe {one.timeframe}"
         case _:
-            command = f"backfill run --symbol {one.symbol} --timeframe {one.timeframe}"
+            command = f"backfill run --symbol {symbol} --timeframe {one.timeframe}"
     return code(command)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from backfill.core.plain import argument
 from backfill.core.series import ListingVerdict, Symbol
 from backfill.present.tables import console, table_of
 from backfill.store.universe import WatchEntry
@@ -119,7 +120,7 @@ def retried(series: "list[Reopened]") -> None:
         return
     for one in series:
         out.print(f"{one.symbol} {one.timeframe}: {one.slots:,} slots are to be asked for again")
-    tickers = ",".join(dict.fromkeys(one.symbol for one in series))
+    tickers = argument(",".join(dict.fromkeys(one.symbol for one in series)))
     flags = "".join(f" -t {name}" for name in sorted({str(one.timeframe) for one in series}))
     out.print(f"The next run does it: backfill run --symbols {tickers}{flags} --incremental")
 

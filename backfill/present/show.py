@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any, Final
 
 from backfill.core.gaps import Gap
-from backfill.core.plain import one_line
+from backfill.core.plain import argument, one_line
 from backfill.present import markdown as md
 from backfill.present.columns import print_table
 from backfill.present.tables import console, duration_text, table_of, time_text
@@ -103,7 +103,7 @@ def _jumps(series: "list[SeriesStatus]") -> list[str]:
     """Say where closes jump as with a split that nobody lists, and what to do if there was one."""
     return [
         f"{one.symbol}: the closes jump on {day} as with a split of {ratio} that nobody lists; if "
-        f"it was one: backfill actions set {one.symbol} {day} {ratio}"
+        f"it was one: backfill actions set {argument(one.symbol)} {day} {ratio}"
         for one in series
         for day, ratio in one.unlisted_splits
     ]

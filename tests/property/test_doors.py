@@ -1,0 +1,187 @@
+"""Every text that a provider or a user can fill, through every door: nobody obeys it."""
+
+import io
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from datetime import UTC, date, datetime
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+import pytest
+import structlog
+from hypothesis import given, settings
+
+from backfill import log
+from backfill.admin.adopt import Adopted, OffGrid
+from backfill.admin.names import Renamed
+from backfill.audit.gaps import SeriesGaps
+from backfill.audit.quarantine import Reopened
+from backfill.audit.repair import Findings, Repair
+from backfill.audit.status import SeriesStatus
+from backfill.audit.verify import Verification
+from backfill.cli.edge import print_result, say
+from backfill.core.compare import Difference, Kind
+from backfill.core.coverage import Span, Spans
+from backfill.core.gaps import Gap
+from backfill.core.plain import json_text
+from backfill.core.series import Alias, Series, Symbol
+from backfill.core.splits import Ratio
+from backfill.core.timeframe import Timeframe
+from backfill.errors import ProviderError
+from backfill.fetch.tally import Tally
+from backfill.notify import github
+from backfill.present import listings, prometheus, show
+from backfill.redact import Redactor
+from backfill.run.outcomes import (
+    Failure,
+    Plan,
+    PlannedSeries,
+    SeriesCounts,
+    Summary,
+    TimeframeCounts,
+)
+from backfill.store.adopt import Adoption
+from backfill.store.bars import Counts
+from backfill.store.by_hand import SplitRow
+from backfill.store.quarantine import QuarantinedBar
+from backfill.store.universe import WatchEntry
+from tests.property.test_plain import HOSTILE, obeyed
+
+AT: Final = datetime(2024, 11, 5, tzinfo=UTC)
+DAY: Final = date(2024, 11, 5)
+RUN: Final = UUID(int=7)
+NAN: Final = float("nan")
+KEY: Final = "k3y/of-the=doors"
+
+
+def symbol(text: str) -> Symbol:
+    return Symbol(1, text, text, text, DAY, DAY, aliases=(Alias(text, DAY, DAY),))
+
+
+def summary(text: str) -> Summary:
+    """As a run makes it: only its messages are made fit to leave."""
+    told = Redactor([KEY]).told(f"{text}{KEY}")
+    return Summary(
+        run_id=str(RUN), status="failed", exit_code=1, mode="default", provider="massive", calls=1,
+        lookups=0, retries=0, rate_limited=0, duration_s=1.0, series=SeriesCounts(), bars=Counts(),
+        failures=[Failure(text, "d1", one, told) for one in ("bad_answer", "unknown_symbol")],
+        timeframes=[TimeframeCounts("d1", SeriesCounts(), Counts())], error=told,
+    )  # fmt: skip
+
+
+def status(text: str) -> list[SeriesStatus]:
+    jumps = [(DAY, Ratio(2, 1))]
+    return [SeriesStatus(text, "d1", 1, AT, AT, [(AT, AT)], AT, 0, True, 1, text, jumps)]
+
+
+def verified(text: str) -> Verification:
+    series = Series(symbol(text), Timeframe.d1)
+    return Verification(
+        Tally(),
+        compared={series: 1},
+        differences={
+            series: [Difference(0, next(iter(Kind)), {"open": 1.0}, {"open": float("nan")})]
+        },
+        failures=[Failure(text, "d1", "bad_answer", text)],
+    )
+
+
+def values(text: str) -> Iterator[tuple[Callable[[], Any], Callable[[], Any]]]:
+    """What each command shows: as people read it, and as JSON."""
+    run, found = summary(text), symbol(text)
+    series = Series(found, Timeframe.d1)
+    planned = PlannedSeries(text, "d1", 1, 1, 1, None, None, None, text)
+    plan = Plan(1, 1, 0, 0, 1, 1.0, [planned])
+    gaps = [SeriesGaps(series, [Gap(Span(0, 1), 1)], Spans())]
+    repair = Repair(Findings(gaps, verified(text)), run, gaps)
+    entry = WatchEntry(found, (Timeframe.d1,), text, paused=False, priority=1)
+    raw = dict.fromkeys(("open", "high", "volume"), text) | {text: text}
+    bar = QuarantinedBar(text, Timeframe.d1, AT, text, raw, RUN, AT, None, stored=False)
+    split = SplitRow(text, f"{text}'s", DAY, Ratio(2, 1), text, tested=True, manual=False)
+    adoption = Adoption((text,), (), (), ())
+    adopted = Adopted((text,), [], 1, {text: text}, [OffGrid(series, 1, 0, AT)], 0)
+    renamed = Renamed(found, 1)
+    reopened = [Reopened(text, Timeframe.d1, 1)]
+    yield lambda: show.summary(run), run.as_dict
+    yield lambda: show.plan(plan), plan.as_dict
+    yield lambda: show.status(status(text)), lambda: [one.as_dict() for one in status(text)]
+    yield lambda: show.status(status(text), markdown=True), lambda: None
+    yield lambda: show.repair(repair), lambda: show.repair_as_dict(repair)
+    yield lambda: listings.symbols([found]), lambda: listings.symbols_as_dict([found])
+    yield lambda: listings.watchlist([entry]), lambda: listings.watchlist_as_dict([entry])
+    yield lambda: listings.quarantine([bar]), bar.as_dict
+    yield lambda: listings.splits([split]), lambda: listings.splits_as_dict([split])
+    yield lambda: listings.adoption(adoption), lambda: None
+    yield lambda: listings.adopted(adopted), adopted.as_dict
+    yield lambda: listings.renamed(renamed), lambda: listings.renamed_as_dict(renamed)
+    yield lambda: listings.retried(reopened), lambda: [one.as_dict() for one in reopened]
+    yield lambda: say(text), lambda: text
+
+
+def bare(page: str) -> str:
+    """What a page of Markdown says but for what its writer may: elements, cells, headings."""
+    return re.sub(r"&#\d+;|</?(?:span|code)>|^#+ |[|]|\*\*|---", "", page, flags=re.MULTILINE)
+
+
+def said(work: Callable[[], Any]) -> str:
+    """What some work writes to either stream."""
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(out):
+        work()
+    return out.getvalue()
+
+
+@settings(max_examples=15)
+@given(HOSTILE)
+def test_nobody_obeys_what_a_command_shows(text: str) -> None:
+    for shown, as_values in values(text):
+        assert not obeyed(said(shown))
+        line = said(lambda: print_result(as_values(), as_json=True, text=lambda: None))  # noqa: B023
+        msgspec.json.decode(line)
+        assert not obeyed(line)
+
+
+@settings(max_examples=15)
+@given(HOSTILE)
+def test_nobody_obeys_what_leaves_a_command_by_other_ways(text: str) -> None:
+    page = github.markdown(summary(text))
+    for told in (page, said(lambda: show.status(status(text), markdown=True))):
+        assert not obeyed(told)
+        assert not re.search(r"[\[\]<>`*_~@#$\\&]", bare(told))
+    rows = [line for line in page.splitlines() if line.startswith("|")]
+    assert {row.count("|") for row in rows} == {6, 12}
+    metrics = prometheus.exposition(prometheus.Health(status(text), {}, None))
+    assert not obeyed(metrics)
+    assert sum(line.startswith("backfill_fresh{") for line in metrics.splitlines()) == 1
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("GITHUB_ACTIONS", "true")
+        order = said(lambda: github.annotate("error", text, title=text))
+    assert order.count("\n") == 1
+    assert order.startswith("::error title=")
+    assert not obeyed(order.removeprefix("::"))
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+@settings(max_examples=15)
+@given(text=HOSTILE)
+def test_nobody_obeys_a_log_and_no_key_is_in_it(form: str, text: str) -> None:
+    def write() -> None:
+        log.configure(form, [KEY])
+        structlog.get_logger().error(
+            "series.failed",
+            symbol=text,
+            message=f"{text}{KEY}",
+            found={text: [KEY, text]},
+            exc_info=ProviderError(f"{text}{KEY}"),
+        )
+
+    try:
+        shown = said(write)
+    finally:
+        structlog.reset_defaults()
+    assert not obeyed(shown)
+    assert KEY not in shown
+    if form == "json":
+        assert json_text(json.loads(shown)) == shown.rstrip("\n")
