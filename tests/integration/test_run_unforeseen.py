@@ -94,13 +94,24 @@ def test_what_a_provider_says_is_only_text_on_every_way_out(
     simulator = simulate()
     told = json.dumps({"status": "ERROR", "error": f"{HOSTILE} {KEY}"})
     simulator.inject(Fault(action=Action.STATUS, status=400, ticker="MSFT", body=told))
-    ended = cli(simulator)("run", "--symbols", "AAPL,MSFT", *AS_OF)
+    # With status 200, as JSON may escape it.
+    repeated = json.dumps({"status": f"E{KEY}"}).replace(KEY, r"sim\u002dkey")
+    simulator.inject(Fault(action=Action.STATUS, status=200, ticker="NVDA", body=repeated))
+    split = {"execution_date": "2024-11-04", "split_from": 1, "split_to": 2}
+    splits = [{**split, "ticker": one} for one in ("A\0B", f"X{KEY}", "GOOD")]
+    listed = json.dumps({"status": "OK", "results": splits})
+    simulator.inject(Fault(action=Action.STATUS, status=200, path="/splits", body=listed))
+    ended = cli(simulator)("run", "--symbols", "AAPL,MSFT,NVDA", *AS_OF)
     assert ended.code == 1
     assert "[/] [link=x]y[/link] :smile: [31mred end ***" in " ".join(ended.out.split())
     for harm in ("\x1b", "\x00", KEY, "\U0001f604"):
         assert harm not in ended.out + ended.err
     [[kept]] = query(database_url, "SELECT failures::text FROM backfill_runs")
     assert ":smile: [31mred end ***" in kept
+    assert "answered with status 'E***'" in kept
+    assert KEY not in kept
+    names = query(database_url, "SELECT ticker FROM splits ORDER BY 1")
+    assert [name for [name] in names] == ["GOOD", "X***"]
 
 
 def test_a_ping_address_that_nobody_can_write_to_changes_no_exit_code(
