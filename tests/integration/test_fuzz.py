@@ -23,12 +23,12 @@ from backfill.cli.edge import print_result
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
 from backfill.core.work import Mode
-from backfill.environment import Secret
 from backfill.fetch import breaker, client
 from backfill.notify import github
 from backfill.present import show
 from backfill.run.job import Job
-from backfill.settings import Settings
+from backfill.settings import AccountSettings, Settings
+from backfill.settings.environment import Secret
 from tests.conftest import NOW, _fresh
 from tests.fuzz import Grower
 
@@ -121,7 +121,7 @@ async def fuzz(url: str, answers: int, seed: int, monkeypatch: pytest.MonkeyPatc
     async with served(grower) as provider:
         settings = Settings(
             database_url=Secret(url),
-            massive_key=Secret(KEY),
+            accounts={"massive": AccountSettings(keys=(Secret(KEY),))},
             provider_url=provider,
             plan="unlimited",
             quota_override="unlimited",

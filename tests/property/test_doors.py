@@ -68,7 +68,7 @@ def summary(text: str) -> Summary:
         run_id=str(RUN), status="failed", exit_code=1, mode="default", provider="massive", calls=1,
         lookups=0, retries=0, rate_limited=0, duration_s=1.0, series=SeriesCounts(), bars=Counts(),
         failures=[Failure(text, "d1", one, told) for one in ("bad_answer", "unknown_symbol")],
-        timeframes=[TimeframeCounts("d1", SeriesCounts(), Counts())], error=told,
+        timeframes=[TimeframeCounts("d1", SeriesCounts(), Counts())], error=told, providers={},
     )  # fmt: skip
 
 
