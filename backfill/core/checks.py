@@ -20,6 +20,15 @@ LATEST_MS: Final = 10_000_000_000_000
 """Epoch milliseconds from 1973 to 2286; seconds and microseconds of any date lie outside."""
 
 
+_LEAST: Final = 1e-30
+_MOST: Final = 1e30
+_MOST_TRADES: Final = 2**53
+"""Sums and products of what lies between stay numbers, in a roll-up and in Postgres' views.
+
+There one value that doesn't ends every query.
+"""
+
+
 class Reason(StrEnum):
     """Why a bar is in quarantine."""
 
@@ -30,15 +39,15 @@ class Reason(StrEnum):
     forming = "forming"
     """Its slot had not ended when it was asked for."""
     not_finite = "not_finite"
-    """A price, the volume or the vwap is infinite or too large for a double."""
+    """A price, the volume or the vwap is infinite, or past 1e30."""
     price = "price"
-    """A price is zero or negative."""
+    """A price is zero or negative, or below 1e-30."""
     high_low = "high_low"
     """High is below low, or open or close lie outside low…high."""
     precision = "precision"
     """The table that was adopted has columns too narrow for it."""
     volume = "volume"
-    """Volume or trade count is negative."""
+    """Volume or trade count is negative, the volume below 1e-30, or the count past 2^53."""
     conflict = "conflict"
     """The page holds two different bars for one slot; neither is stored."""
     before_listing = "before_listing"
@@ -218,19 +227,26 @@ def refuse_coarser_count(timeframe: Timeframe, page: Page) -> None:
 
 def _bad_values(bars: Bars) -> list[tuple[Reason, NDArray[np.bool_]]]:
     prices = np.stack((bars.open, bars.high, bars.low, bars.close))
-    finite = np.isfinite(prices).all(axis=0) & np.isfinite(bars.volume) & ~np.isinf(bars.vwap)
+    # A NaN is no number between; a vwap may be missing.
+    finite = (np.abs(prices) <= _MOST).all(axis=0) & (np.abs(bars.volume) <= _MOST)
     return [
-        (Reason.not_finite, ~finite),
+        (Reason.not_finite, ~finite | (np.abs(bars.vwap) > _MOST)),
         (
             Reason.price,
-            (prices <= 0).any(axis=0) | (bars.vwap < 0) | ((bars.vwap == 0) & (bars.volume > 0)),
+            (prices < _LEAST).any(axis=0)
+            | ((bars.vwap < _LEAST) & ((bars.vwap != 0) | (bars.volume > 0))),
         ),
         (
             Reason.high_low,
             (bars.low > np.minimum(bars.open, bars.close))
             | (bars.high < np.maximum(bars.open, bars.close)),
         ),
-        (Reason.volume, (bars.volume < 0) | (bars.trade_count < NO_COUNT)),
+        (
+            Reason.volume,
+            ((bars.volume < _LEAST) & (bars.volume != 0))
+            | (bars.trade_count < NO_COUNT)
+            | (bars.trade_count > _MOST_TRADES),
+        ),
     ]
 
 

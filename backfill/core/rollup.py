@@ -21,8 +21,10 @@ def roll_up(base: Bars, grid: Grid) -> Bars:
     first = np.flatnonzero(np.concatenate(([True], slots[1:] != slots[:-1])))
     last = np.concatenate((first[1:], [len(slots)])) - 1
     volume = np.add.reduceat(base.volume, first)
-    with np.errstate(invalid="ignore"):
+    # What was stored before values were bounded may be too large; no vwap is told then.
+    with np.errstate(invalid="ignore", over="ignore"):
         vwap = np.add.reduceat(base.vwap * base.volume, first) / volume
+    vwap[np.isinf(vwap)] = np.nan
     counted = np.minimum.reduceat(base.trade_count, first) != NO_COUNT
     return Bars(
         ts_ms=slots[first],

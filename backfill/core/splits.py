@@ -18,6 +18,7 @@ _NEAR: Final = timedelta(days=14)
 _SMALL: Final = log(1.1)
 DAY_MOVE: Final = log(2.0)
 """How far a price may move in a day of its own, on a logarithmic scale: to half or double."""
+_MOST_SHARES: Final = 1e6
 
 
 class Status(StrEnum):
@@ -125,9 +126,14 @@ class Listed:
 
 
 def usable(split: Split) -> bool:
-    """Whether a listed split can be one at all: two finite counts of shares, not the same."""
+    """Whether a listed split can be one at all: two counts of shares, not the same, nor far apart.
+
+    Prices on another basis must stay numbers, also after several splits.
+    """
     counts = (split.split_from, split.split_to)
-    return all(0 < one < inf for one in counts) and counts[0] != counts[1]
+    if not all(0 < one < inf for one in counts) or counts[0] == counts[1]:
+        return False
+    return 1 / _MOST_SHARES <= split.split_to / split.split_from <= _MOST_SHARES
 
 
 def fits(listed: Listed) -> bool | None:

@@ -35,6 +35,8 @@ _DIVIDENDS_AGAIN: Final = timedelta(days=7)
 # of the smallest quota. So what one session may cost is bounded, and the next goes on; until then
 # no total return is told, and of the splits the newest are asked for apart.
 _NEWEST: Final = timedelta(days=60)
+_MOST_CASH: Final = 1e12
+"""A share's dividend in the smallest of currencies; the sum of larger ones may be no number."""
 
 if TYPE_CHECKING:
     from backfill.run.stream import Context
@@ -208,7 +210,7 @@ class ActionsDesk:
         await store.keep_splits(connection, kept, self._now)
 
     async def _keep_dividends(self, connection: Connection, dividends: list[Dividend]) -> None:
-        paid = [one for one in dividends if one.cash_amount > 0]
+        paid = [one for one in dividends if 0 < one.cash_amount <= _MOST_CASH]
         await store.keep_dividends(connection, paid, self._now)
 
     async def _finish_splits(

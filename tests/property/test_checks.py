@@ -44,7 +44,7 @@ def good_rows(draw: st.DrawFn, slots: tuple[Slot, ...]) -> list[Row]:
     row = st.tuples(
         st.lists(prices, min_size=4, max_size=4).map(sorted),
         st.booleans(),
-        st.floats(0, 1e12),
+        st.just(0.0) | st.floats(1e-12, 1e12),
         st.none() | prices,
         st.none() | st.integers(0, 10**9),
     )
@@ -88,6 +88,13 @@ SPOILT: dict[str, tuple[Reason, dict[int, float]]] = {
     "a volume that is not a number": (Reason.not_finite, {VOLUME: NAN}),
     "a volume that is infinite": (Reason.not_finite, {VOLUME: INFINITE}),
     "a vwap that is infinite": (Reason.not_finite, {VWAP: INFINITE}),
+    "prices past what sums can hold": (Reason.not_finite, {HIGH: 1e300}),
+    "a volume past what sums can hold": (Reason.not_finite, {VOLUME: 1e300}),
+    "a vwap past what sums can hold": (Reason.not_finite, {VWAP: 1e300}),
+    "a low that another basis would make zero": (Reason.price, {LOW: 5e-324}),
+    "a vwap that another basis would make zero": (Reason.price, {VWAP: 5e-324}),
+    "a volume that another basis would make zero": (Reason.volume, {VOLUME: 5e-324}),
+    "a count past what sums can hold": (Reason.volume, {COUNT: 2**62}),
     "a low of zero": (Reason.price, {LOW: 0.0}),
     "a negative close": (Reason.price, {CLOSE: -1.0}),
     "prices that are all zero": (Reason.price, {OPEN: 0.0, HIGH: 0.0, LOW: 0.0, CLOSE: 0.0}),

@@ -33,7 +33,7 @@ from backfill.core.timeframe import Timeframe
 from backfill.errors import ProviderError
 from backfill.fetch.tally import Tally
 from backfill.notify import github
-from backfill.present import listings, prometheus, show
+from backfill.present import columns, listings, prometheus, quarantine, show
 from backfill.redact import Redactor
 from backfill.run.outcomes import (
     Failure,
@@ -46,7 +46,7 @@ from backfill.run.outcomes import (
 from backfill.store.adopt import Adoption
 from backfill.store.bars import Counts
 from backfill.store.by_hand import SplitRow
-from backfill.store.quarantine import QuarantinedBar
+from backfill.store.quarantine import Held, QuarantinedBar
 from backfill.store.universe import WatchEntry
 from tests.property.test_plain import HOSTILE, obeyed
 
@@ -112,7 +112,9 @@ def values(text: str) -> Iterator[tuple[Callable[[], Any], Callable[[], Any]]]:
     yield lambda: show.repair(repair), lambda: show.repair_as_dict(repair)
     yield lambda: listings.symbols([found]), lambda: listings.symbols_as_dict([found])
     yield lambda: listings.watchlist([entry]), lambda: listings.watchlist_as_dict([entry])
-    yield lambda: listings.quarantine([bar]), bar.as_dict
+    held = Held(1, text, Timeframe.d1, text, 1, AT, AT)
+    yield lambda: listed(quarantine.TextListing(), held, bar), bar.as_dict
+    yield lambda: listed(quarantine.JsonListing(), held, bar), held.as_dict
     yield lambda: listings.splits([split]), lambda: listings.splits_as_dict([split])
     yield lambda: listings.adoption(adoption), lambda: None
     yield lambda: listings.adopted(adopted), adopted.as_dict
@@ -126,6 +128,12 @@ def bare(page: str) -> str:
     return re.sub(r"&#\d+;|</?(?:span|code)>|^#+ |[|]|\*\*|---", "", page, flags=re.MULTILINE)
 
 
+def listed(listing: quarantine.Listing, held: Held, bar: QuarantinedBar) -> None:
+    listing.begin([held])
+    listing.add([bar, bar])
+    listing.end()
+
+
 def said(work: Callable[[], Any]) -> str:
     """What some work writes to either stream."""
     with redirect_stdout(io.StringIO()) as out, redirect_stderr(out):
@@ -133,11 +141,14 @@ def said(work: Callable[[], Any]) -> str:
     return out.getvalue()
 
 
+@pytest.mark.parametrize("short", [1000, 1], ids=["laid-out", "row-by-row"])
 @settings(max_examples=15)
-@given(HOSTILE)
-def test_nobody_obeys_what_a_command_shows(text: str) -> None:
+@given(text=HOSTILE)
+def test_nobody_obeys_what_a_command_shows(text: str, short: int) -> None:
     for shown, as_values in values(text):
-        assert not obeyed(said(shown))
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(columns, "_SHORT", short)
+            assert not obeyed(said(shown))
         line = said(lambda: print_result(as_values(), as_json=True, text=lambda: None))  # noqa: B023
         msgspec.json.decode(line)
         assert not obeyed(line)

@@ -105,3 +105,12 @@ def test_a_base_bar_outside_the_grid_belongs_to_no_slot() -> None:
 
 def test_no_base_bars_roll_up_to_none() -> None:
     assert len(roll_up(Bars.empty(), Case("24/7", "Thanksgiving", Timeframe.w1).grid)) == 0
+
+
+def test_what_was_stored_before_values_were_bounded_is_rolled_up_without_a_vwap() -> None:
+    case = Case(MARKETS[0], next(iter(SEASONS)), Timeframe.m1)
+    starts = [slot.start for slot in case.slots[:2]]
+    huge = Bars.of([(start, 1e300, 1e300, 1e300, 1e300, 1e150, 1e300, 1) for start in starts])
+    rolled = roll_up(huge, case._replace(timeframe=Timeframe.h4).grid)
+    assert rolled.high.max() == 1e300
+    assert np.isnan(rolled.vwap).all()
