@@ -282,7 +282,7 @@ def reach_ms(law: PageLaw, calendar: Calendar, timeframe: Timeframe, now_ms: int
     if law.newest_slots is None:
         return FOREVER_BACK_MS
     grid = calendar.grid(timeframe)
-    first = grid.index_from(now_ms) - law.newest_slots
+    first = grid.index_from(now_ms + 1) - law.newest_slots
     return grid.start_of(first) if first > 0 else FOREVER_BACK_MS
 
 

@@ -34,6 +34,11 @@ class Request:
     cost: int = 1
     instead: "Request | None" = None
 
+    @property
+    def address(self) -> tuple[str, tuple[tuple[str, str], ...]]:
+        """What tells it from another request."""
+        return self.target, tuple(self.params.items())
+
 
 @dataclass(frozen=True, slots=True)
 class Response:

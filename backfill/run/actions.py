@@ -157,12 +157,12 @@ class ActionsDesk:
             listing = store.Listing(self._since, self._since, None)
         since = listing.next_from or self._since
         request: Request | None = kind.ask(since)
-        asked: set[str] = set()
+        asked: set[object] = set()
         while request is not None and len(asked) < most_pages:
             self._pages.left -= 1
-            asked.add(request.target)
+            asked.add(request.address)
             page, following = await self._fetch(kind, request)
-            if following is not None and following.target in asked:
+            if following is not None and following.address in asked:
                 raise BadAnswer("the provider names the same next page twice")
             reached = max((kind.day_of(one) for one in page), default=since)
             listing = replace(listing, next_from=reached)

@@ -86,7 +86,7 @@ class Stream:
         self._paging: Paging | None = None
         self._newer: Paging | None = None
         self._request: Request | None = None
-        self._seen: set[str] = set()
+        self._seen: set[object] = set()
         self._any_bars = False
         self._outdated = False
         self._symbol = work.symbol
@@ -328,10 +328,10 @@ class Stream:
         if page.next is None or reaches:
             self._ranges = self._ranges[1:] if not reaches else self._after(listed_ms)
             self._paging, self._newer = None, self._paging
-        elif page.next.target in self._seen:
+        elif page.next.address in self._seen:
             raise BadAnswer("the provider names the same next page twice")
         else:
-            self._seen.add(page.next.target)
+            self._seen.add(page.next.address)
 
     def _after(self, listed_ms: int | None) -> list[PlannedRange]:
         """Return the ranges that follow, but for those before the symbol's listing."""

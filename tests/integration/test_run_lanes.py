@@ -1,0 +1,210 @@
+"""Providers beside each other in a run: each its own lane, its own account, its own law."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Final
+
+import pytest
+
+from backfill import api
+from backfill.core.pages import BarsPerPage, Files, NewestOnly, Order, PageLaw
+from backfill.core.timeframe import Timeframe
+from backfill.core.when import Bound
+from backfill.providers import PROVIDERS
+from backfill.settings import AccountSettings
+from backfill.settings.environment import Secret
+from backfill.simulator import Market, Simulator
+from backfill.store import universe
+from backfill.store.pool import Database
+from tests.conftest import KEY, NOW, query, stored_bars
+from tests.integration.truth import midnight_ms
+from tests.providers.tiny import PAGE, Service, Tiny
+
+QUOTA: Final = "20/1s"
+WEEK: Final = (Bound(date(2024, 11, 4)), Bound(date(2024, 11, 10)))
+
+
+@dataclass(frozen=True)
+class Two:
+    """Massive's simulator and the tiny service, with the settings to ask both."""
+
+    massive: Simulator
+    tiny: Service
+    settings: api.Settings
+
+
+@pytest.fixture
+async def two(
+    simulate: Callable[..., Simulator],
+    market: Market,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[Two]:
+    """Both providers; the second one is known by one line."""
+    monkeypatch.setitem(PROVIDERS, "tiny", Tiny())
+    massive, tiny = simulate(plan="unlimited"), Service(market, NOW, quota=QUOTA)
+    async with tiny.serve() as url:
+        accounts = {
+            "massive": AccountSettings(
+                url=massive.url, plan="unlimited", keys=(Secret(KEY),), quota="100/1s"
+            ),
+            "tiny": AccountSettings(url=url, quota=QUOTA),
+        }
+        yield Two(massive, tiny, api.Settings(database_url=Secret(database_url), accounts=accounts))
+
+
+async def watch(url: str, ticker: str, *timeframes: Timeframe, provider: str | None) -> None:
+    async with Database.connect(url) as database:
+        await database.run(
+            lambda connection: universe.watch(
+                connection, [ticker], list(timeframes), "2024-11-04", provider=provider
+            )
+        )
+
+
+async def rows(url: str, sql: str) -> list[tuple[Any, ...]]:
+    return [tuple(row) for row in await asyncio.to_thread(query, url, sql)]
+
+
+def in_table(url: str, market: Market, timeframe: Timeframe) -> tuple[list[Any], list[Any]]:
+    """What is stored of ETH, and what it should be: stamps, prices, volume."""
+    first, final_ms = midnight_ms(date(2024, 11, 4), "X:ETHUSD"), round(NOW.timestamp() * 1000) - 1
+    true = market.bars("X:ETHUSD", timeframe, first, final_ms, now_ms=final_ms)
+    columns = true.ts_ms, true.open, true.high, true.low, true.close, true.volume
+    return (
+        [row[:6] for row in stored_bars(url, "X:ETHUSD", timeframe)],
+        list(zip(*(column.tolist() for column in columns), strict=True)),
+    )
+
+
+async def test_two_providers_fill_one_watchlist_each_under_its_own_quota(
+    two: Two, market: Market, database_url: str
+) -> None:
+    await watch(database_url, "AAPL", Timeframe.d1, Timeframe.h1, provider=None)
+    await watch(database_url, "X:ETHUSD", Timeframe.m5, Timeframe.h4, Timeframe.d1, provider="tiny")
+    planned = await api.plan(two.settings, api.Job(as_of=NOW))
+    summary = await api.run(two.settings, api.Job(as_of=NOW))
+
+    assert (summary.exit_code, summary.provider) == (0, "mixed")
+    assert summary.failures == []
+    calls = {name: counts.calls for name, counts in summary.providers.items()}
+    assert calls["tiny"] == two.tiny.calls["ETH_USD"] == -(-17 * 144 // PAGE) + 1
+    assert two.tiny.calls["refused"] == 0
+    assert summary.calls == sum(calls.values()) == planned.calls
+    for timeframe in (Timeframe.m5, Timeframe.d1):
+        held, true = await asyncio.to_thread(in_table, database_url, market, timeframe)
+        assert held == true != []
+    assert await rows(
+        database_url,
+        "SELECT DISTINCT timeframe::text, provider, derived_from::text FROM backfill_progress "
+        "ORDER BY 1",
+    ) == [
+        ("d1", "massive", None), ("d1", "tiny", None), ("h1", "massive", None),
+        ("h4", "tiny", "m5"), ("m5", "tiny", None),
+    ]  # fmt: skip
+
+    again = await api.run(two.settings, api.Job(as_of=NOW))
+    assert (again.exit_code, again.calls, again.lookups) == (0, 0, 0)
+    found = await api.gaps(two.settings, NOW)
+    assert found.exit_code == 0
+
+
+@pytest.mark.parametrize("down", ["tiny", "massive"])
+async def test_a_provider_that_is_down_fails_its_series_and_no_other(
+    two: Two, database_url: str, down: str
+) -> None:
+    await watch(database_url, "AAPL", Timeframe.d1, provider=None)
+    await watch(database_url, "X:ETHUSD", Timeframe.d1, provider="tiny")
+    settings = two.settings
+    if down == "tiny":
+        two.tiny.is_down = True
+    else:
+        accounts = dict(settings.accounts)
+        accounts["massive"] = AccountSettings(url=two.massive.url, keys=(Secret("another-key"),))
+        settings = api.Settings(database_url=settings.database_url, accounts=accounts)
+
+    summary = await api.run(settings, api.Job(as_of=NOW))
+
+    assert summary.exit_code == 1
+    [failure] = summary.failures
+    assert failure.provider == down
+    assert summary.providers[down].failed == 1
+    assert summary.series.complete == 1
+    if down == "massive":
+        assert failure.outcome == "unauthorised"
+        assert "another-key" not in str(summary)
+
+
+async def test_only_what_every_provider_that_is_asked_shares_is_exit_3(
+    two: Two, database_url: str
+) -> None:
+    await watch(database_url, "AAPL", Timeframe.d1, provider=None)
+    await watch(database_url, "X:ETHUSD", Timeframe.d1, provider="tiny")
+    accounts = {
+        "massive": AccountSettings(url=two.massive.url),
+        "tiny": AccountSettings(url="http://127.0.0.1:1"),
+    }
+    settings = api.Settings(database_url=two.settings.database_url, accounts=accounts)
+
+    summary = await api.run(settings, api.Job(as_of=NOW))
+
+    outcomes = {one.provider: one.outcome for one in summary.failures}
+    assert outcomes == {"massive": "unauthorised", "tiny": "provider_error"}
+    assert summary.exit_code == 3
+
+
+async def test_a_market_that_a_provider_has_not_is_said_before_any_call(
+    two: Two, database_url: str
+) -> None:
+    await watch(database_url, "MSFT", Timeframe.d1, provider="tiny")
+    summary = await api.run(two.settings, api.Job(as_of=NOW))
+    [failure] = summary.failures
+    assert (failure.outcome, failure.provider) == ("not_entitled", "tiny")
+    assert (summary.exit_code, summary.calls, summary.lookups) == (1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("law", "timeframe"),
+    [
+        (BarsPerPage(PAGE, Order.oldest), Timeframe.m15),
+        (BarsPerPage(PAGE, Order.newest), Timeframe.m15),
+        (NewestOnly(720), Timeframe.h1),
+        (NewestOnly(300), Timeframe.h1),
+        (Files(Timeframe.d1), Timeframe.m15),
+        (Files(Timeframe.mn1), Timeframe.h1),
+    ],
+    ids=str,
+)
+async def test_a_plan_costs_what_it_says_by_every_law_of_pages(
+    two: Two,
+    market: Market,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    law: PageLaw,
+    timeframe: Timeframe,
+) -> None:
+    monkeypatch.setitem(PROVIDERS, "tiny", Tiny(law))
+    settings = api.Settings(
+        database_url=two.settings.database_url,
+        accounts=two.settings.accounts,
+        provider_name="tiny",
+    )
+    job = api.Job(
+        symbols=("X:ETHUSD",), timeframes=(timeframe,), first=Bound(date(2024, 10, 20)), as_of=NOW
+    )
+    planned = await api.plan(settings, job)
+    summary = await api.run(settings, job)
+
+    assert summary.exit_code == 0
+    assert summary.calls == planned.calls == planned.calls_max == sum(two.tiny.calls.values())
+    [(oldest, bars)] = await rows(database_url, "SELECT min(ts), count(*) FROM ohlc_bars")
+    reach = law.newest_slots
+    if reach is not None and reach < 500:
+        assert bars == reach - 2  # the newest are one that forms, and one that isn't final yet
+        assert planned.bars == bars
+    else:
+        assert oldest.date() == date(2024, 10, 20)
+    again = await api.run(settings, job)
+    assert (again.exit_code, again.calls) == (0, 0)
