@@ -73,7 +73,10 @@ class Tiny:
         rows = json.loads(response.body)["candles"]
         columns = np.array(rows, float).reshape(len(rows), 6).T
         nothing = np.full(len(rows), np.nan), np.full(len(rows), NO_COUNT)
-        bars = Bars(columns[0].astype(np.int64), *columns[1:], *nothing)
+        bars = Bars(
+            columns[0].astype(np.int64), columns[1], columns[2], columns[3], columns[4], columns[5],
+            *nothing,
+        )  # fmt: skip
         oldest = int(bars.ts_ms.min()) if rows else None
         # What was not asked for comes with what was: files and the newest are as they are.
         span = asked.span
