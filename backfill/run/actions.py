@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import structlog
 
@@ -23,6 +23,7 @@ from backfill.errors import (
     Stopped,
 )
 from backfill.providers.base import Actions
+from backfill.run.context import Context
 from backfill.store import actions as store
 from backfill.store.bars import Counts
 from backfill.store.pool import Connection
@@ -37,9 +38,6 @@ _DIVIDENDS_AGAIN: Final = timedelta(days=7)
 _NEWEST: Final = timedelta(days=60)
 _MOST_CASH: Final = 1e12
 """A share's dividend in the smallest of currencies; the sum of larger ones may be no number."""
-
-if TYPE_CHECKING:
-    from backfill.run.stream import Context
 
 _Action = TypeVar("_Action", Split, Dividend)
 
@@ -73,7 +71,7 @@ class ActionsDesk:
     the next session.
     """
 
-    def __init__(self, context: "Context", calendar: Calendar) -> None:
+    def __init__(self, context: Context, calendar: Calendar) -> None:
         self._context = context
         self._pages = context.lists
         self._calendar = calendar

@@ -17,13 +17,14 @@ from backfill.fetch.stop import StopSignal
 from backfill.run.actions import ActionsDesk
 from backfill.run.allowance import Allowance
 from backfill.run.connect import open_client
+from backfill.run.context import Context
 from backfill.run.lane import Lane
 from backfill.run.orchestrator import Orchestrator
 from backfill.run.outcomes import Outcomes
 from backfill.run.owners import OwnersDesk
 from backfill.run.reference import ReferenceDesk
 from backfill.run.room import ROOM, Room
-from backfill.run.stream import Context, Stream
+from backfill.run.stream import Stream
 from backfill.store import progress
 from backfill.store.pool import Database
 from backfill.store.progress import HEARTBEAT_S

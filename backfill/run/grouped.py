@@ -1,6 +1,5 @@
 """The grouped part of a run: a session that many series miss is asked for once for all of them."""
 
-import asyncio
 from functools import partial
 
 import structlog
@@ -15,12 +14,13 @@ from backfill.core.wire import GroupedDay
 from backfill.core.work import Work
 from backfill.errors import LeaseLost, SeriesError
 from backfill.providers.base import GroupedDays
+from backfill.run.context import Context
 from backfill.run.prepare import grouping
-from backfill.run.stream import Context, Stream
+from backfill.run.stream import Stream
+from backfill.run.writing import write
 from backfill.store import progress, universe
-from backfill.store.bars import Counts, write_chunks
+from backfill.store.bars import Counts
 from backfill.store.pool import Connection
-from backfill.store.times import to_time
 
 log = structlog.stdlib.get_logger()
 
@@ -121,40 +121,18 @@ class GroupedPart:
         return frontier_ms(work.calendar, Timeframe.d1, settling, now_ms)
 
     async def _write(self, chunks: list[Chunk], work: tuple[Work, ...]) -> None:
-        context = self._context
-        began = asyncio.get_running_loop().time()
         by_series = {one.targets[0].series: one for one in work}
 
-        async def write(connection: Connection) -> list[tuple[Chunk, Counts]]:
-            # What is known of a symbol changes under these locks: an answer may be of another
-            # company by now.
-            every = [chunk.series for chunk in chunks]
-            await progress.lock_progress(connection, every, context.run_id)
-            known = await universe.by_ids(connection, [one.symbol.id for one in every])
-            same = [
-                chunk
-                for chunk in chunks
-                if known[chunk.series.symbol.id].identity == by_series[chunk.series].symbol.identity
-            ]
-            now = to_time(context.rules.now_ms)
-            return await write_chunks(
-                connection, context.run_id, same, work[0].calendar, now, work[0].day_final_ms
-            )
+        async def given(_connection: Connection) -> list[Chunk]:
+            return chunks
 
+        series = [chunk.series for chunk in chunks]
+        written = await write(self._context, [by_series[one] for one in series], series, given)
         total = Counts()
-        for chunk, counts in await context.database.run(write):
+        for chunk, counts in written.stored:
             if (piece := by_series.get(chunk.series)) is not None:
                 self._answered[piece] |= chunk.claims
-            context.outcomes.count(chunk.series, counts)
             total.add(counts)
-            if counts.rejected:
-                log.warning(
-                    "bars.quarantined",
-                    symbol=chunk.series.symbol.ticker,
-                    timeframe=str(chunk.series.timeframe),
-                    bars=counts.rejected,
-                    reasons=sorted({str(reason) for reason in chunk.reasons}),
-                )
         log.info(
             "chunk.stored",
             timeframe=str(Timeframe.d1),
@@ -162,7 +140,7 @@ class GroupedPart:
             inserted=total.inserted,
             updated=total.updated,
             unchanged=total.unchanged,
-            seconds=round(asyncio.get_running_loop().time() - began, 4),
+            seconds=written.seconds,
         )
 
     async def _close(self, work: tuple[Work, ...]) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable
 from datetime import date
 from functools import partial
-from typing import TYPE_CHECKING
 
 import structlog
 
@@ -15,19 +14,17 @@ from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Page, Split
 from backfill.core.work import Work
 from backfill.run.actions import ActionsDesk
+from backfill.run.context import Context
 from backfill.store import life, progress, universe
 from backfill.store import listing as store
 from backfill.store.bars import Counts, write_chunks
 from backfill.store.pool import Connection
 from backfill.store.times import to_time
 
-if TYPE_CHECKING:
-    from backfill.run.stream import Context
-
 log = structlog.stdlib.get_logger()
 
 
-async def jumps_unexplained(context: "Context", work: Work, paging: Paging, page: Page) -> bool:
+async def jumps_unexplained(context: Context, work: Work, paging: Paging, page: Page) -> bool:
     """Whether the price jumps in a page as no listed split explains.
 
     Splits are listed first, if that is due: what they explain costs no look-up.
@@ -45,7 +42,7 @@ async def jumps_unexplained(context: "Context", work: Work, paging: Paging, page
     return True
 
 
-async def _stored_after(context: "Context", work: Work, paging: Paging, page: Page) -> Bars:
+async def _stored_after(context: Context, work: Work, paging: Paging, page: Page) -> Bars:
     """The stored bar that follows on a range's first page, where that isn't the newest of all."""
     newest_ms = max((one.wanted.end_ms for one in work.targets if one.wanted), default=0)
     if not paging.is_first or paging.upto_ms >= newest_ms or not len(page.bars):
@@ -54,13 +51,13 @@ async def _stored_after(context: "Context", work: Work, paging: Paging, page: Pa
     return beside.take(beside.ts_ms >= paging.upto_ms)
 
 
-async def _stored_beside(context: "Context", work: Work, at_ms: int) -> Bars:
+async def _stored_beside(context: Context, work: Work, at_ms: int) -> Bars:
     series = Series(work.symbol, work.base)
     return await context.database.run(partial(store.stored_beside, series=series, at_ms=at_ms))
 
 
 async def settle(
-    context: "Context", work: Work, paging: Paging, page: Page, symbol: Symbol
+    context: Context, work: Work, paging: Paging, page: Page, symbol: Symbol
 ) -> Symbol:
     """Hold a page against the listing date that is known of a symbol, and note what it says.
 
@@ -95,7 +92,7 @@ async def settle(
 
 
 async def _break(
-    context: "Context", work: Work, paging: Paging, page: Page, symbol: Symbol, told: date
+    context: Context, work: Work, paging: Paging, page: Page, symbol: Symbol, told: date
 ) -> bool | None:
     """Whether the bars break at the listing; a page that ends before it is told by stored ones."""
     closes = paging.closes(page)
@@ -110,7 +107,7 @@ async def _break(
 
 
 async def _cut(
-    context: "Context", work: Work, paging: Paging, page: Page, symbol: Symbol, told: date
+    context: Context, work: Work, paging: Paging, page: Page, symbol: Symbol, told: date
 ) -> Symbol:
     chunks = paging.of_another(page, told) if work.base in {Timeframe.w1, Timeframe.mn1} else []
 
@@ -143,7 +140,7 @@ async def _cut(
 
 
 async def _note(
-    context: "Context", symbol: Symbol, note: Callable[[Connection, Symbol], Awaitable[None]]
+    context: Context, symbol: Symbol, note: Callable[[Connection, Symbol], Awaitable[None]]
 ) -> Symbol:
     async def work(connection: Connection) -> Symbol:
         await note(connection, symbol)
@@ -152,15 +149,15 @@ async def _note(
     return await context.database.run(work)
 
 
-async def _again(context: "Context", symbol: Symbol) -> Symbol:
+async def _again(context: Context, symbol: Symbol) -> Symbol:
     return await context.database.run(partial(universe.by_id, symbol_id=symbol.id))
 
 
-async def _splits(context: "Context", symbol: Symbol) -> list[Split]:
+async def _splits(context: Context, symbol: Symbol) -> list[Split]:
     return await context.database.run(partial(store.splits_of, symbol=symbol))
 
 
-async def _list_splits(context: "Context", calendar: Calendar) -> None:
+async def _list_splits(context: Context, calendar: Calendar) -> None:
     """List splits now, if that is due; streams that need them at once wait for the first."""
     async with context.listing:
         await ActionsDesk(context, calendar).list_splits()

@@ -28,8 +28,9 @@ from backfill.errors import (
     Unforeseen,
 )
 from backfill.fetch.stop import StopSignal
+from backfill.run.context import Context
 from backfill.run.grouped import GroupedPart
-from backfill.run.stream import Context, Stream
+from backfill.run.stream import Stream
 
 if TYPE_CHECKING:
     from backfill.store.progress import Lease

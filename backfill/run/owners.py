@@ -11,8 +11,8 @@ from backfill.core.wire import Owner
 from backfill.errors import DatabaseError, SeriesError, SharedFault, Stopped
 from backfill.providers.base import Owners
 from backfill.run.allowance import Allowance
+from backfill.run.context import Context
 from backfill.run.reference import ReferenceDesk
-from backfill.run.stream import Context
 from backfill.store import actions, universe
 from backfill.store import owners as store
 from backfill.store.times import to_time

@@ -1,77 +1,64 @@
-"""One piece of work under way: leased, fetched page by page, each page written behind the fetch."""
+"""One piece of work under way: leased, then asked for page by page, turn by turn."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, datetime, timedelta
+from enum import StrEnum
 from functools import partial
-from typing import TYPE_CHECKING, Final
-from uuid import UUID
+from typing import Final
 
 import structlog
 
-from backfill.core.bars import Bars
 from backfill.core.coverage import Span, Spans
-from backfill.core.local import roll_up_stored
-from backfill.core.pages import BaseAggregates
 from backfill.core.paging import Chunk, Paging
-from backfill.core.plan import PlannedRange, frontier_ms, one_page_spans
+from backfill.core.plan import PlannedRange, frontier_ms
 from backfill.core.planning import plan_piece, requests, to_fetch
 from backfill.core.series import ListingVerdict, Series, Symbol
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Page, Request
-from backfill.core.work import Demand, Mode, Rules, Target, Work
+from backfill.core.work import Demand, Mode, Work
 from backfill.errors import BadAnswer, UnknownSymbol
-from backfill.fetch.reader import Reader
-from backfill.fetch.stop import StopSignal
-from backfill.providers.base import Provider
-from backfill.run.allowance import Allowance
+from backfill.run.context import Context
 from backfill.run.listing import jumps_unexplained, settle
-from backfill.run.outcomes import Outcomes
-from backfill.run.room import Room, Share, size_of
+from backfill.run.rolling import roll_up_local
+from backfill.run.room import Share, size_of
+from backfill.run.writing import ChunksOf, write
 from backfill.store import progress, universe
-from backfill.store.bars import Counts, write_chunks
-from backfill.store.derived import stored_bases
 from backfill.store.gaps import stored_ms
-from backfill.store.pool import Connection, Database
+from backfill.store.pool import Connection
 from backfill.store.progress import Lease
 from backfill.store.times import to_time
 
-if TYPE_CHECKING:
-    from backfill.fetch.client import Client
-
-_ROLLED_UP: Final = BaseAggregates(50_000)
-"""How much of a stored base is rolled up in one transaction."""
 _DENIED_FOR: Final = timedelta(days=1)
 
 log = structlog.stdlib.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What all streams of a lane share.
+class State(StrEnum):
+    """Where a stream stands, and what its next turn does.
 
-    ``look_up`` asks the provider's reference about a symbol, at most once a run, and returns the
-    symbol as it is known then; it is told since when the ticker is known to trade. ``stop`` ends
-    the lane. The lanes of a run share the ``reader``, which does what takes long with an answer,
-    ``room``, which bounds the pages that are asked for and not written yet, and the ``writers``,
-    who bound how many are written at once. ``lists`` are the pages that everybody's lists may
-    still cost; ``listing`` is held while splits are listed before their turn.
+    ============ =================================================== ==========================
+    state        a turn                                              leads to
+    ============ =================================================== ==========================
+    ``waiting``  leases the series, plans them anew, and rolls up    due, done; or stays waiting
+                 what stored bars answer for                         behind another run's lease
+    ``due``      asks for the first page of the newest range         paging, due, outdated, done
+    ``paging``   asks for the next page of that range                paging, due, outdated, done
+    ``outdated`` plans anew, by what is known of the symbol now,     due, done; asks at once if
+                 and does what ``due`` does                          something is due
+    ``done``     nothing is left to ask for                          –
+    ============ =================================================== ==========================
+
+    A page is written behind the turn that fetched it. The next turn waits for that, and is outdated
+    if the write found the symbol to be known otherwise by now.
     """
 
-    run_id: UUID
-    database: Database
-    client: "Client"
-    provider: Provider
-    rules: Rules
-    outcomes: Outcomes
-    look_up: Callable[[Symbol, date | None], Awaitable[Symbol]]
-    stop: StopSignal
-    reader: Reader
-    room: Room
-    writers: asyncio.Semaphore
-    lists: Allowance
-    listing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    waiting = "waiting"
+    due = "due"
+    paging = "paging"
+    outdated = "outdated"
+    done = "done"
 
 
 class Stream:
@@ -80,17 +67,22 @@ class Stream:
     def __init__(self, context: Context, work: Work, demand: Demand) -> None:
         self.work = work
         self.demand = demand
-        self.leased = False
         self._context = context
+        self._state = State.waiting
         self._ranges = list(work.ranges)
         self._paging: Paging | None = None
         self._newer: Paging | None = None
         self._request: Request | None = None
         self._seen: set[object] = set()
         self._any_bars = False
-        self._outdated = False
         self._symbol = work.symbol
         self._writing: asyncio.Task[None] | None = None
+        self._written_outdated = False
+
+    @property
+    def leased(self) -> bool:
+        """Whether its series are leased."""
+        return self._state is not State.waiting
 
     @property
     def series(self) -> list[Series]:
@@ -114,7 +106,7 @@ class Stream:
     @property
     def fetched(self) -> bool:
         """Whether no request is left to send."""
-        return not self._ranges and not self._outdated
+        return self._state is State.done
 
     @property
     def reopen_at(self) -> datetime | None:
@@ -144,54 +136,33 @@ class Stream:
         found = await self._context.database.run(claim)
         if isinstance(found, Lease):
             return found
-        self.leased = True
-        self._take(found)
-        await self._derive_stored()
+        await self._begin(found)
         return None
 
-    async def _derive_stored(self) -> None:
-        """Take from stored bars of the base what they answer for; fetch what they leave open."""
-        work, rules = self.work, self._context.rules
-        left: dict[tuple[Series, Span], Spans] = {}
+    async def _begin(self, work: Work) -> None:
+        """Begin with a plan, and with what stored bars answer for; drop what was under way."""
+        self.work, self._ranges = work, list(work.ranges)
+        self._symbol = work.symbol
+        self._paging = self._newer = self._request = None
+        self._seen.clear()
+        for target in work.targets:
+            if target.refusal is not None:
+                self._context.outcomes.fail(target.series, target.refusal)
+        self._state = State.due
+        left = await roll_up_local(self._context, work, self.demand.mode, self._write)
+        if left:
+            missing = to_fetch(work.targets) | left
+            law = self._context.rules.can.pages
+            self._ranges = list(requests(work.symbol, work.calendar, work.base, missing, law))
+        self._stand()
 
-        async def roll_up(connection: Connection, target: Target, span: Span) -> list[Chunk]:
-            chunk, left[target.series, span] = await self._rolled_up(connection, target, span)
-            return [chunk]
-
-        for target in work.fed:
-            for span in one_page_spans(
-                work.calendar, target.series.timeframe, target.local, _ROLLED_UP
-            ):
-                await self._write(partial(roll_up, target=target, span=span))
-        if any(left.values()):
-            still = Spans.union(span for spans in left.values() for span in spans)
-            missing = to_fetch(work.targets) | still
-            self._ranges = list(
-                requests(work.symbol, work.calendar, work.base, missing, rules.can.pages)
-            )
-
-    async def _rolled_up(
-        self, connection: Connection, target: Target, span: Span
-    ) -> tuple[Chunk, Spans]:
-        """Roll up a span in the transaction that writes it, from what its base holds then."""
-        work, base = self.work, Series(self.work.symbol, self.work.base)
-        known = await progress.load_progress(connection, [base])
-        if base.key not in known:
-            return Chunk(target.series, target.source, Bars.empty(), Spans()), Spans.of(span)
-        slots, wanted = Spans.of(span), {target.series: (base, Spans.of(span))}
-        now = to_time(self._context.rules.now_ms)
-        [stored] = (await stored_bases(connection, work.calendar, wanted, known, now)).values()
-        chunk, left = roll_up_stored(
-            work.calendar,
-            target.series,
-            target.source,
-            slots,
-            stored,
-            work.day_final_ms,
-            target.stored_ms,
-            every_hour=self.demand.mode is Mode.repair,
-        )
-        return replace(chunk, replaces=target.replaces), left
+    def _stand(self) -> None:
+        """Note where the stream stands now, by what is left and what the last write found."""
+        if self._written_outdated:
+            self._state, self._written_outdated = State.outdated, False
+        elif self._state is not State.outdated:
+            under_way = State.due if self._paging is None else State.paging
+            self._state = under_way if self._ranges else State.done
 
     async def _plan(self, connection: Connection) -> Work:
         """Plan the series by what is known now of them, and of their symbol."""
@@ -210,17 +181,6 @@ class Stream:
             demand=replace(self.demand, mode=_resumed(self.demand.mode)),
             known=known,
         )
-
-    def _take(self, work: Work) -> None:
-        """Begin with a plan; whatever was under way of the one before is dropped."""
-        self.work, self._ranges = work, list(work.ranges)
-        self._symbol = work.symbol
-        self._paging = self._newer = self._request = None
-        self._seen.clear()
-        self._outdated = False
-        for target in work.targets:
-            if target.refusal is not None:
-                self._context.outcomes.fail(target.series, target.refusal)
 
     async def _with_cut_sessions(self, connection: Connection, work: Work) -> Work:
         """Tell each target what is stored of the sessions that it asks for only a part of."""
@@ -243,10 +203,11 @@ class Stream:
             What became of the request, or of the write of the page before.
         """
         context = self._context
-        if self._outdated:
-            self._take(await context.database.run(self._plan))
-            await self._derive_stored()
-            if not self._ranges:
+        if self._writing is not None and self._writing.done():
+            await self.written()
+        if self._state is State.outdated:
+            await self._begin(await context.database.run(self._plan))
+            if self.fetched:
                 return
         most, slots = context.rules.can.pages.most_bars, self._ranges[0].slots
         share = await context.room.take(slots if most is None else min(slots, most))
@@ -255,7 +216,7 @@ class Stream:
         except BaseException:
             share.release()
             raise
-        if not self._ranges:
+        if self.fetched:
             await self.written()
 
     async def _fetch(self, queued: Callable[[], None], share: Share) -> None:
@@ -276,9 +237,9 @@ class Stream:
         self._any_bars |= len(page.bars) > 0
         await self._look_up(self._paging, page)
         await self.written()
-        if not self._outdated:
+        if self._state is not State.outdated:
             await self._settle(self._paging, page)
-        if self._outdated:
+        if self._state is State.outdated:
             log.info("page.asked_again", bars=len(page.bars))
             share.release()
             return
@@ -294,12 +255,14 @@ class Stream:
         self._writing = asyncio.create_task(self._write(given))
         share.until_done(self._writing)
         self._follow(page, listed_ms)
+        self._stand()
 
     async def written(self) -> None:
         """Wait until the last page is written; raises what went wrong with it."""
         if self._writing is not None:
             writing, self._writing = self._writing, None
             await writing
+            self._stand()
 
     async def deny(self) -> None:
         """Note that the plan refuses what is left of the range in hand."""
@@ -356,7 +319,8 @@ class Stream:
         except UnknownSymbol:
             if not self._any_bars:
                 raise
-        self._outdated |= self._symbol.identity != self.work.symbol.identity
+        if self._symbol.identity != self.work.symbol.identity:
+            self._state = State.outdated
 
     async def _settle(self, paging: Paging, page: Page) -> None:
         """See what a page says of the symbol's listing.
@@ -365,10 +329,11 @@ class Stream:
         """
         found = await settle(self._context, self.work, paging, page, self._symbol)
         if found.named_as != self.work.symbol.named_as:
-            self._outdated = True
+            self._state = State.outdated
             return
         if found.cut_on != self.work.symbol.cut_on:
-            self._outdated |= self.work.base in {Timeframe.w1, Timeframe.mn1}
+            if self.work.base in {Timeframe.w1, Timeframe.mn1}:
+                self._state = State.outdated
             at_ms = self.work.calendar.begins(found.listed_on or date.min, self.work.base)
             self._ranges[1:] = [one for one in self._ranges[1:] if one.span.end_ms > at_ms]
         self._symbol = found
@@ -392,52 +357,21 @@ class Stream:
         settling = rules.terms.of(self.work.symbol.asset_type).settling
         return frontier_ms(self.work.calendar, self.work.base, settling, now_ms)
 
-    async def _write(self, chunks_of: Callable[[Connection], Awaitable[list[Chunk]]]) -> None:
-        context, symbol = self._context, self.work.symbol
-        began = asyncio.get_running_loop().time()
-
-        async def write(connection: Connection) -> list[tuple[Chunk, Counts]] | None:
-            # What is known of the symbol changes under these locks; a page of an outdated plan
-            # may hold another company's bars.
-            await progress.lock_progress(connection, self.series, context.run_id)
-            known = await universe.by_id(connection, symbol.id)
-            if known.identity != symbol.identity:
-                return None
-            if self._any_bars and not symbol.confirmed:
-                await universe.confirm(connection, symbol.id)
-            now = to_time(context.rules.now_ms)
-            chunks = await chunks_of(connection)
-            return await write_chunks(
-                connection,
-                context.run_id,
-                chunks,
-                self.work.calendar,
-                now,
-                self.work.day_final_ms,
-            )
-
-        async with context.writers:
-            written = await context.database.run(write)
-        if written is None:
-            self._outdated = True
-            return
-        for chunk, counts in written:
-            context.outcomes.count(chunk.series, counts)
+    async def _write(self, chunks_of: ChunksOf) -> None:
+        """Write chunks, and note if the symbol is known otherwise by now."""
+        written = await write(
+            self._context, [self.work], self.series, chunks_of, confirms=self._any_bars
+        )
+        self._written_outdated |= bool(written.outdated)
+        for chunk, counts in written.stored:
             log.info(
                 "chunk.stored",
                 timeframe=str(chunk.series.timeframe),
                 inserted=counts.inserted,
                 updated=counts.updated,
                 unchanged=counts.unchanged,
-                seconds=round(asyncio.get_running_loop().time() - began, 4),
+                seconds=written.seconds,
             )
-            if counts.rejected:
-                log.warning(
-                    "bars.quarantined",
-                    timeframe=str(chunk.series.timeframe),
-                    bars=counts.rejected,
-                    reasons=sorted({str(reason) for reason in chunk.reasons}),
-                )
 
 
 def _resumed(mode: Mode) -> Mode:

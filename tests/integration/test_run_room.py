@@ -14,7 +14,7 @@ from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
 from backfill.fetch.client import Client
 from backfill.providers.massive import Massive
-from backfill.run import fetching, stream
+from backfill.run import fetching, writing
 from backfill.run.room import PER_BAR, PER_PAGE
 from backfill.settings import AccountSettings, Settings
 from backfill.settings.environment import Secret
@@ -46,7 +46,7 @@ async def test_a_provider_faster_than_the_database_is_asked_for_what_there_is_ro
         return counts
 
     monkeypatch.setattr(Client, "fetch", fetched)
-    monkeypatch.setattr(stream, "write_chunks", slowly)
+    monkeypatch.setattr(writing, "write_chunks", slowly)
     monkeypatch.setattr(fetching, "ROOM", PAGES * (PER_PAGE + PAGE * PER_BAR))
     monkeypatch.setattr(Massive, "can", replace(Massive.can, pages=BaseAggregates(PAGE)))
     settings = Settings(

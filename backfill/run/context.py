@@ -1,0 +1,48 @@
+"""What all that is fetched in a lane of a run shares."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import date
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from backfill.core.series import Symbol
+from backfill.core.work import Rules
+from backfill.fetch.reader import Reader
+from backfill.fetch.stop import StopSignal
+from backfill.providers.base import Provider
+from backfill.run.allowance import Allowance
+from backfill.run.outcomes import Outcomes
+from backfill.run.room import Room
+from backfill.store.pool import Database
+
+if TYPE_CHECKING:
+    from backfill.fetch.client import Client
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What all streams of a lane share.
+
+    ``look_up`` asks the provider's reference about a symbol, at most once a run, and returns the
+    symbol as it is known then; it is told since when the ticker is known to trade. ``stop`` ends
+    the lane. The lanes of a run share the ``reader``, which does what takes long with an answer,
+    ``room``, which bounds the pages that are asked for and not written yet, and the ``writers``,
+    who bound how many are written at once. ``lists`` are the pages that everybody's lists may
+    still cost; ``listing`` is held while splits are listed before their turn.
+    """
+
+    run_id: UUID
+    database: Database
+    client: "Client"
+    provider: Provider
+    rules: Rules
+    outcomes: Outcomes
+    look_up: Callable[[Symbol, date | None], Awaitable[Symbol]]
+    stop: StopSignal
+    reader: Reader
+    room: Room
+    writers: asyncio.Semaphore
+    lists: Allowance
+    listing: asyncio.Lock = field(default_factory=asyncio.Lock)

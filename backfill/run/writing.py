@@ -1,0 +1,90 @@
+"""Writing what an answer brings: the chunks of some symbols, in one transaction, and the count."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from backfill.core.paging import Chunk
+from backfill.core.series import Series, SymbolId
+from backfill.core.work import Work
+from backfill.run.context import Context
+from backfill.store import progress, universe
+from backfill.store.bars import Counts, write_chunks
+from backfill.store.pool import Connection
+from backfill.store.times import to_time
+
+log = structlog.stdlib.get_logger()
+
+ChunksOf = Callable[[Connection], Awaitable[list[Chunk]]]
+"""Returns what to write, by what the tables say in the transaction that writes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was stored of each chunk, how long it took, and whose plan is outdated.
+
+    Of a symbol in ``outdated`` nothing was written: it has other names, or another owner, than the
+    plan knew, so the answer may be of another company.
+    """
+
+    stored: list[tuple[Chunk, Counts]]
+    seconds: float
+    outdated: frozenset[SymbolId]
+
+
+async def write(
+    context: Context,
+    work: Sequence[Work],
+    series: list[Series],
+    chunks_of: ChunksOf,
+    *,
+    confirms: bool = False,
+) -> Written:
+    """Write what there is for some series of pieces of work, all on one calendar, and count it.
+
+    ``confirms`` tells that the provider has had bars of the symbols.
+
+    Raises
+    ------
+    LeaseLost
+        If another run has one of the series.
+    DatabaseError
+        If it can't be written.
+    """
+    planned = {one.symbol.id: one.symbol for one in work}
+    calendar, day_final_ms = work[0].calendar, work[0].day_final_ms
+    began = asyncio.get_running_loop().time()
+
+    async def store(connection: Connection) -> tuple[list[tuple[Chunk, Counts]], set[SymbolId]]:
+        # What is known of a symbol changes under these locks.
+        await progress.lock_progress(connection, series, context.run_id)
+        known = await universe.by_ids(connection, list({one.symbol.id for one in series}))
+        outdated = {key for key, one in known.items() if one.identity != planned[key].identity}
+        if outdated == known.keys():
+            return [], outdated
+        if confirms:
+            for key in known.keys() - outdated:
+                if not planned[key].confirmed:
+                    await universe.confirm(connection, key)
+        chunks = await chunks_of(connection)
+        chunks = [chunk for chunk in chunks if chunk.series.symbol.id not in outdated]
+        now = to_time(context.rules.now_ms)
+        stored = await write_chunks(connection, context.run_id, chunks, calendar, now, day_final_ms)
+        return stored, outdated
+
+    async with context.writers:
+        stored, outdated = await context.database.run(store)
+    for chunk, counts in stored:
+        context.outcomes.count(chunk.series, counts)
+        if counts.rejected:
+            log.warning(
+                "bars.quarantined",
+                symbol=chunk.series.symbol.ticker,
+                timeframe=str(chunk.series.timeframe),
+                bars=counts.rejected,
+                reasons=sorted({str(reason) for reason in chunk.reasons}),
+            )
+    seconds = round(asyncio.get_running_loop().time() - began, 4)
+    return Written(stored, seconds, frozenset(outdated))
