@@ -26,9 +26,11 @@ _CLAIM: Final = """
     WHERE a.session < excluded.session
     RETURNING listed_since, next_from, synced_at
 """
+# A session that was taken and not read to its end is free again; by the primary key.
 _GIVE_BACK: Final = """
     UPDATE action_syncs SET session = session - 1 WHERE provider = $1 AND kind = $2
 """
+# How far a listing has come; by the primary key.
 _NOTE: Final = """
     UPDATE action_syncs
     SET listed_since = $3, next_from = $4, synced_at = $5
@@ -53,6 +55,7 @@ _DROP_SPLITS: Final = """
         AND (ticker, execution_date) NOT IN (SELECT * FROM unnest($2::text[], $3::date[]))
     RETURNING ticker, execution_date
 """
+# A page of dividends, each as it is listed now and seen then; by the primary key.
 _KEEP_DIVIDENDS: Final = """
     INSERT INTO dividends (
         ticker, ex_dividend_date, cash_amount, dividend_type, currency, pay_date, seen_at
@@ -64,6 +67,7 @@ _KEEP_DIVIDENDS: Final = """
     ON CONFLICT (ticker, ex_dividend_date, dividend_type, cash_amount) DO UPDATE
     SET currency = excluded.currency, pay_date = excluded.pay_date, seen_at = excluded.seen_at
 """
+# What a whole listing did not name again; by the index on the day.
 _DROP_DIVIDENDS: Final = """
     DELETE FROM dividends WHERE ex_dividend_date >= $1 AND seen_at < $2
 """
@@ -106,6 +110,7 @@ _CLAIMED: Final = """
         )
     ORDER BY s.id, x.ticker, x.execution_date, named DESC
 """
+# Whether a split applies, and whose it is; by the primary key.
 _DECIDE: Final = """
     UPDATE splits
     SET status = $3, tested = $4, symbol_id = $5

@@ -45,8 +45,11 @@ _DECIDED: Final = """
         cleaned_at IS NOT NULL AS cleaned
     FROM backfill_adoption
 """
+# The decision, recorded before the first change; the table holds one row.
 _DECIDE: Final = "INSERT INTO backfill_adoption (decision) VALUES ($1)"
+# The tables are taken over.
 _TAKE: Final = "UPDATE backfill_adoption SET taken_at = now()"
+# All is done, the cleaning too if that was asked for.
 _FINISH: Final = """
     UPDATE backfill_adoption
     SET finished_at = now(), cleaned_at = CASE WHEN $1 THEN now() ELSE cleaned_at END
@@ -62,6 +65,7 @@ _OUT_OF_TIME: Final = """
 _ADOPTING: Final = "SET LOCAL backfill.adopting = 'on'"
 # Whether tables were adopted before decisions were recorded.
 _ADOPTED_BEFORE: Final = "SELECT EXISTS (SELECT FROM symbols WHERE adopted_at IS NOT NULL)"
+# The columns that the other system may not have had.
 _COLUMNS_OF_BARS: Final = """
     ALTER TABLE ohlc_bars
         ADD COLUMN IF NOT EXISTS vwap double precision,
@@ -82,15 +86,18 @@ _NOTE_SYMBOLS: Final = """
         END
     WHERE adopted_at IS NULL
 """
+# The symbols that are not fetched, and why; a scan of all symbols.
 _SET_ASIDE: Final = """
     SELECT ticker, set_aside FROM symbols WHERE set_aside IS NOT NULL ORDER BY ticker
 """
+# How many bars each series has, and since when; a scan of all bars, once.
 _SERIES: Final = """
     SELECT symbol_id, timeframe::text AS timeframe, count(*) AS bars, min(ts) AS oldest
     FROM ohlc_bars
     WHERE timeframe::text = ANY ($1::text[])
     GROUP BY symbol_id, timeframe
 """
+# What is watched: our list, and what the other system lists beside it.
 _WATCHED: Final = """
     CREATE OR REPLACE VIEW watched{security} AS
     SELECT symbol_id, timeframes, since, paused, priority, added_at

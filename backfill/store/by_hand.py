@@ -37,6 +37,7 @@ _OF_DAY: Final = """
     WHERE x.execution_date = $2 AND x.status <> 'dropped'
     ORDER BY x.execution_date >= n.valid_from AND x.execution_date < n.valid_until DESC, x.ticker
 """
+# A split as somebody says it is; by the primary key.
 _SET: Final = """
     INSERT INTO splits AS s (
         ticker, execution_date, split_from, split_to, first_seen_at, manual, symbol_id
@@ -47,6 +48,7 @@ _SET: Final = """
         first_seen_at = excluded.first_seen_at, status = 'announced', tested = false,
         manual = true, symbol_id = excluded.symbol_id
 """
+# A split that somebody says never was; by the primary key.
 _DROP: Final = """
     UPDATE splits
     SET status = 'dropped', tested = true, manual = true, symbol_id = $3

@@ -13,6 +13,7 @@ from backfill.core.series import Series
 from backfill.store.pool import Connection
 from backfill.store.times import to_time
 
+# What a run changed of each series, added to what it changed before; by the primary key.
 _NOTE_CHANGES: Final = """
     INSERT INTO backfill_changes AS c (
         run_id, symbol_id, timeframe, range, inserted, updated, withdrawn

@@ -28,12 +28,14 @@ _LOCK_SERIES: Final = """
     ORDER BY symbol_id, timeframe
     FOR UPDATE
 """
+# A former name of a symbol.
 KEEP_ALIAS: Final = """
     INSERT INTO symbol_aliases (symbol_id, ticker, valid_from, valid_until)
     VALUES ($1, $2, $3, $4)
 """
 # The provider's events change nothing of it any more.
 _NAMED_BY_HAND: Final = "UPDATE symbols SET names_manual = true WHERE id = $1"
+# No former names of a symbol any more; by the primary key, of which it is the beginning.
 _DROP_ALIASES: Final = "DELETE FROM symbol_aliases WHERE symbol_id = $1"
 # A week or month that was fetched whole is rolled up from days from now on.
 _DERIVE: Final = """
@@ -53,11 +55,25 @@ _LAST_BEFORE: Final = """
     ) AS b
     WHERE p.symbol_id = $1 AND p.timeframe = ANY ($3::text[]::timeframe[])
 """
+# Another company has the ticker now; by the primary key.
 _SUCCEED: Final = """
     UPDATE symbols
     SET successor_figi = $2, successor_listed_on = $3, reference_at = now()
     WHERE id = $1
 """
+# Since when another company has the ticker, with the row locked; by the primary key.
+_LOCK_SYMBOL: Final = "SELECT successor_listed_on FROM symbols WHERE id = $1 FOR UPDATE"
+# A symbol is set aside under a dated name; by the primary key.
+_RETIRE: Final = "UPDATE symbols SET ticker = $2, retired_on = $3 WHERE id = $1"
+# The company that has the ticker now, as a symbol of its own.
+_REPLACE: Final = """
+    INSERT INTO symbols (ticker, asset_type, calendar, figi, listed_on, listing_verdict)
+    VALUES ($1, $2, $3, $4, $5, 'cut')
+    RETURNING id
+"""
+# What was watched is watched of the other symbol; by the primary key.
+_MOVE_WATCH: Final = "UPDATE watchlist SET symbol_id = $2 WHERE symbol_id = $1"
+
 _DAYS: Final = [str(one) for one in Timeframe if one.is_intraday or one is Timeframe.d1]
 
 

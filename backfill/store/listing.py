@@ -25,16 +25,19 @@ _SPLITS: Final = """
     WHERE n.symbol_id = $1 AND x.status <> 'dropped'
     ORDER BY x.execution_date
 """
+# No bar is older than the listing; by the primary key.
 _AGREE: Final = """
     UPDATE symbols
     SET listing_verdict = 'agreed'
     WHERE id = $1 AND listing_verdict IS NULL AND reference_listed_on = $2
 """
+# Older bars are another company's; by the primary key.
 _CUT: Final = """
     UPDATE symbols
     SET listing_verdict = 'cut', listed_on = reference_listed_on, bars_asked_since = NULL
     WHERE id = $1
 """
+# Older bars are the same company's: its life begins with them; by the primary key.
 _DOUBT: Final = """
     UPDATE symbols
     SET listing_verdict = 'doubted',

@@ -22,6 +22,7 @@ _CLAIM: Final = """
     )
     RETURNING next_ticker
 """
+# How far the list of all tickers is read, and when it is read again; by the primary key.
 _NOTE: Final = """
     UPDATE action_syncs
     SET next_from = CASE WHEN next_ticker IS NULL THEN $3 ELSE next_from END,
@@ -29,6 +30,7 @@ _NOTE: Final = """
         synced_at = CASE WHEN $2::text IS NULL THEN $4 ELSE synced_at END
     WHERE provider = $1 AND kind = 'tickers'
 """
+# A FIGI that was not known; by the primary key.
 _FILL_FIGI: Final = "UPDATE symbols SET figi = $2 WHERE id = $1 AND figi IS NULL"
 
 

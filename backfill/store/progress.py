@@ -79,6 +79,7 @@ _LOCK_WITH_DERIVED: Final = """
     ORDER BY p.symbol_id, p.timeframe
     FOR UPDATE OF p
 """
+# The leases of series are a run's from now on; by the primary key.
 _CLAIM: Final = """
     UPDATE backfill_progress
     SET claimed_by = $3, claimed_until = now() + make_interval(secs => $4)
@@ -87,6 +88,7 @@ _CLAIM: Final = """
         FROM unnest($1::symbol_id[], $2::text[]) AS k (symbol_id, timeframe)
     )
 """
+# Runs that died, told by their leases; by the primary key.
 _INTERRUPT: Final = """
     UPDATE backfill_runs
     SET status = 'interrupted', finished_at = now(), error = 'the run died; another took its series'
@@ -106,6 +108,7 @@ _RENEW: Final = """
     FROM mine
     WHERE p.symbol_id = mine.symbol_id AND p.timeframe = mine.timeframe
 """
+# A run's leases, or those of some series, are given up; by a scan of the progress rows.
 _RELEASE: Final = """
     WITH mine AS MATERIALIZED (
         SELECT symbol_id, timeframe
@@ -125,6 +128,7 @@ _RELEASE: Final = """
     FROM mine
     WHERE p.symbol_id = mine.symbol_id AND p.timeframe = mine.timeframe
 """
+# How deep series are wanted, if that is deeper than before; by the primary key.
 _WANT: Final = """
     UPDATE backfill_progress AS p
     SET wanted_from = least(p.wanted_from, k.wanted_from)
@@ -134,6 +138,7 @@ _WANT: Final = """
     WHERE p.symbol_id = k.symbol_id AND p.timeframe = k.timeframe::timeframe
         AND p.wanted_from IS DISTINCT FROM least(p.wanted_from, k.wanted_from)
 """
+# A range of a series is to be asked for again; by the primary key.
 _INVALIDATE: Final = """
     UPDATE backfill_progress
     SET invalidated = invalidated + $3::text::tstzmultirange,
@@ -184,6 +189,7 @@ _UNCOVER: Final = """
     FROM unnest($1::symbol_id[], $2::text[], $3::text[]) AS k (symbol_id, timeframe, spans)
     WHERE p.symbol_id = k.symbol_id AND p.timeframe = k.timeframe::timeframe
 """
+# The plan refuses a range of a series for some time; by the primary key.
 _DENY: Final = """
     UPDATE backfill_progress
     SET denied_range = $3, denied_until = $4, last_updated = now()

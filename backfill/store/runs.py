@@ -74,6 +74,7 @@ _NOTE_DEAD: Final = """
             OR EXISTS (SELECT FROM backfill_progress AS p WHERE p.claimed_by = r.run_id)
         )
 """
+# How a run ended; by the primary key.
 _FINISH: Final = """
     UPDATE backfill_runs
     SET finished_at = now(),

@@ -53,6 +53,7 @@ _REMOVE: Final = """
     WHERE calendar = $1 AND NOT manual AND session BETWEEN $2 AND $3
         AND session <> ALL ($4::date[])
 """
+# The sessions that the library lists; by the primary key.
 _FILL: Final = """
     INSERT INTO market_sessions AS m (calendar, session, opens_at, closes_at)
     SELECT $1, * FROM unnest($2::date[], $3::timestamptz[], $4::timestamptz[])

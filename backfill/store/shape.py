@@ -11,6 +11,7 @@ from backfill.store.pool import Connection
 VALUES: Final = ("open", "high", "low", "close", "volume", "vwap", "trade_count")
 _DOUBLE: Final = "double precision"
 _NUMERIC: Final = re.compile(r"numeric\((\d+),(\d+)\)")
+# The columns of the table of bars, their types, and whether it has partitions.
 _COLUMNS: Final = """
     SELECT
         attname AS name,

@@ -15,6 +15,7 @@ from backfill.store.times import to_ms, to_ranges, to_time
 EVER: Final = Span(to_ms(datetime.min.replace(tzinfo=UTC)), to_ms(datetime.max.replace(tzinfo=UTC)))
 # In slices, by the primary key: one statement for decades of minutes would run into its timeout.
 _SLICE: Final = 200_000
+# The oldest bars of a range, so many, move to quarantine; by the primary key.
 _EXPEL: Final = """
     WITH gone AS (
         DELETE FROM ohlc_bars
@@ -40,6 +41,7 @@ _EXPEL: Final = """
     )
     SELECT count(*) AS bars, min(ts) AS first, max(ts) AS last FROM gone
 """
+# A range that left is neither covered nor asked for, and the oldest and newest bar are those left.
 _UNCOVER: Final = """
     UPDATE backfill_progress AS p
     SET coverage = coverage - $3::tstzmultirange,
@@ -60,6 +62,7 @@ _START_ANEW: Final = """
         coverage = '{}', provisional = '{}', oldest_bar = NULL, newest_bar = NULL
     WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
 """
+# Nothing of a series is known to be empty; by the primary key, of which it is the beginning.
 _FORGET_EMPTY: Final = """
     DELETE FROM known_empty WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
 """

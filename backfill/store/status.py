@@ -8,11 +8,13 @@ from backfill.core.series import SymbolId
 from backfill.core.timeframe import Timeframe
 from backfill.store.pool import Connection
 
+# Every series that was ever leased; a scan of the progress rows.
 _SERIES: Final = """
     SELECT p.symbol_id, p.timeframe::text AS timeframe
     FROM backfill_progress AS p
     ORDER BY p.symbol_id, p.timeframe
 """
+# How many bars of each series wait in quarantine; a scan of those.
 _QUARANTINED: Final = """
     SELECT symbol_id, timeframe::text AS timeframe, count(*) AS bars
     FROM quarantined_bars

@@ -29,6 +29,7 @@ _SYMBOLS: Final = """
     LEFT JOIN watched AS w ON w.symbol_id = s.id
     LEFT JOIN watchlist AS l ON l.symbol_id = w.symbol_id
 """
+# Symbols that are new; by the index on the spelling.
 _REGISTER: Final = """
     INSERT INTO symbols (ticker, asset_type, calendar)
     SELECT n.ticker, n.asset_type, n.calendar
@@ -71,6 +72,7 @@ _KEEP_ALL: Final = """
     SET kept_from = NULL
     WHERE ticker = ANY ($1::text[]) AND kept_from IS NOT NULL
 """
+# Entries taken off the watchlist; by the unique ticker.
 _UNWATCH: Final = """
     DELETE FROM watchlist AS w
     USING symbols AS s
@@ -95,6 +97,7 @@ _PAUSE: Final = """
     ON CONFLICT (symbol_id) DO UPDATE SET paused = excluded.paused
     RETURNING symbol_id
 """
+# A provider has known the symbol; by the primary key.
 _CONFIRM: Final = """
     UPDATE symbols
     SET confirmed_at = coalesce(confirmed_at, now())
@@ -128,6 +131,7 @@ _FORGET: Final = """
     USING symbols AS s
     WHERE s.id = p.symbol_id AND s.id = ANY ($1) AND s.confirmed_at IS NULL
 """
+# The symbol goes too, unless something else is known of it; by the primary key.
 _FORGET_SYMBOLS: Final = """
     DELETE FROM symbols AS s
     WHERE id = ANY ($1) AND confirmed_at IS NULL AND adopted_at IS NULL
