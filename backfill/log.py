@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from backfill.core.plain import json_text, lines, one_line, printable
-from backfill.redact import Redactor
+from backfill.core.redact import Redactor
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import tenacity
 from yarl import URL
 
 from backfill.core.plain import one_line
+from backfill.core.redact import BLOT, Redactor
 from backfill.core.wire import Request, Response
 from backfill.errors import (
     BackfillError,
@@ -32,7 +33,6 @@ from backfill.fetch.reader import Reader
 from backfill.fetch.sending import Late, OneRequest, Sending, aborting_socket, once
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Tally
-from backfill.redact import BLOT, Redactor
 
 _T = TypeVar("_T")
 

@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 import structlog
 
 from backfill.core.planning import calls_saved
+from backfill.core.redact import Redactor
 from backfill.core.series import Series
 from backfill.core.when import checked_clock
 from backfill.errors import (
@@ -28,7 +29,6 @@ from backfill.errors import (
 )
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Budget, Tally
-from backfill.redact import Redactor
 from backfill.run.connect import open_database, see_keys
 from backfill.run.job import Job
 from backfill.run.lane import Lane

@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from backfill.core import plain
+from backfill.core.redact import Redactor
 from backfill.present import markdown
-from backfill.redact import Redactor
 
 # What somebody obeys somewhere, beside all of Unicode with its lone surrogates.
 ORDERS: Final = (

@@ -15,7 +15,7 @@ import structlog
 from yarl import URL
 
 from backfill import log
-from backfill.redact import Redactor
+from backfill.core.redact import Redactor
 
 SECRET: Final = "k3y/of+the test:é"
 PASSWORD: Final = "pass-word"

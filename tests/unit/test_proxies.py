@@ -2,8 +2,8 @@
 
 import pytest
 
+from backfill.core.redact import Redactor
 from backfill.errors import UsageError
-from backfill.redact import Redactor
 from backfill.settings import Settings
 
 PROVIDER = "https://api.massive.com"
