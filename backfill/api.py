@@ -13,7 +13,8 @@ from backfill.core.work import Mode
 from backfill.run.connect import open_database
 from backfill.run.execution import Running, plan, run, run_in
 from backfill.run.job import Job
-from backfill.run.outcomes import Plan, Summary
+from backfill.run.outcomes import Summary
+from backfill.run.planned import Plan
 from backfill.settings import AccountSettings, Settings
 
 __all__ = [

@@ -38,10 +38,22 @@ from typing import ClassVar
 
 
 class BackfillError(Exception):
-    """Base of every error raised on purpose; its message is one line a user can act on."""
+    """Base of every error raised on purpose; as a text it is one line a user can act on.
+
+    ``mend`` is the command that mends it, or shows what does, where there is one.
+    """
 
     outcome: ClassVar[str] = "provider_error"
     exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, mend: str | None = None) -> None:
+        super().__init__(message)
+        self.mend = mend
+
+    def __str__(self) -> str:
+        """Return the message, and the command to type."""
+        message = super().__str__()
+        return f"{message}; run: {self.mend}" if self.mend else message
 
 
 class UsageError(BackfillError):

@@ -16,7 +16,7 @@ from backfill.core.timeframe import Timeframe
 from backfill.core.work import Demand, Mode, Rules, Target
 from backfill.present.tables import duration_text
 from backfill.providers import PROVIDERS, provider_named
-from backfill.run.outcomes import Plan
+from backfill.run.planned import Plan
 from backfill.run.prepare import grouping
 from backfill.settings import Settings
 from backfill.settings.account import keys_of, variables_of

@@ -97,5 +97,5 @@ async def _changed(
 async def _known(connection: Connection, ticker: str) -> Symbol:
     found = await universe.by_ticker(connection, [ticker])
     if not found:
-        raise UsageError(f"{ticker} is not known; backfill symbols list shows those that are")
+        raise UsageError(f"{ticker} is not known", mend="backfill symbols list")
     return found[0]

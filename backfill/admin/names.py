@@ -62,7 +62,7 @@ async def _changed(
     async def work(connection: Connection) -> Renamed:
         found = await universe.by_ticker(connection, [ticker])
         if not found:
-            raise UsageError(f"{ticker} is not known; backfill symbols list shows those that are")
+            raise UsageError(f"{ticker} is not known", mend="backfill symbols list")
         expelled = await life.set_names(connection, uuid4(), found[0], names)
         return Renamed(await universe.by_id(connection, found[0].id), expelled)
 

@@ -118,7 +118,7 @@ async def repair(
     extended: bool = False,
     verify_calls: int | None = None,
     stop: StopSignal | None = None,
-    watch: "Callable[[Running], None] | None" = None,
+    on_plan: "Callable[[Running], None] | None" = None,
 ) -> Repair:
     """Ask for the gaps of a scope and for what differs, just those, and see what is left (R7).
 
@@ -143,7 +143,7 @@ async def repair(
             mode=Mode.repair,
             as_of=as_of,
         )
-        summary = await run_in(database, settings, job, stop=stop, watch=watch)
+        summary = await run_in(database, settings, job, stop=stop, on_plan=on_plan)
         left = await _look(database, settings, now, scope, None, stop, extended=extended)
         return Repair(found, summary, left.gaps)
 

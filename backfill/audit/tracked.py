@@ -101,7 +101,7 @@ async def tracked_series(
     strange = set(scope.tickers or ()) - {one.symbol.ticker for one in found}
     if strange:
         raise UsageError(
-            f"no series of {', '.join(sorted(strange))} is kept here; see: backfill status"
+            f"no series of {', '.join(sorted(strange))} is kept here", mend="backfill status"
         )
     order = list(Timeframe)
     found.sort(key=lambda one: (one.symbol.ticker, order.index(one.timeframe)))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from backfill.run.outcomes import Summary
     from backfill.run.rounds import Ending
 
-    _Watch: TypeAlias = Callable[[Running | None], None] | None
+    _OnPlan: TypeAlias = Callable[[Running | None], None] | None
 
 _T = TypeVar("_T")
 
@@ -34,19 +34,19 @@ def run(settings: Settings, job: Job) -> "Summary":
 
     return _supervised(
         settings,
-        lambda stop, watch: reported(
-            settings, execution.run(settings, job, stop=stop, watch=watch)
+        lambda stop, on_plan: reported(
+            settings, execution.run(settings, job, stop=stop, on_plan=on_plan)
         ),
     )
 
 
-def watch(settings: Settings, job: Job, tell: "Callable[[Summary], None]") -> "Ending":
+def run_rounds(settings: Settings, job: Job, tell: "Callable[[Summary], None]") -> "Ending":
     """Run a job round after round, telling of each, until a signal or something else ends it."""
     from backfill.run import rounds
 
     return _supervised(
         settings,
-        lambda stop, progress: rounds.watch(settings, job, tell, stop=stop, progress=progress),
+        lambda stop, on_plan: rounds.run_rounds(settings, job, tell, stop=stop, on_plan=on_plan),
     )
 
 
@@ -63,7 +63,7 @@ def gaps(
 
     return _supervised(
         settings,
-        lambda stop, _watch: repair.gaps(
+        lambda stop, _on_plan: repair.gaps(
             settings,
             as_of,
             scope,
@@ -88,7 +88,7 @@ def repair(
 
     return _supervised(
         settings,
-        lambda stop, watch: repair_reported(
+        lambda stop, on_plan: repair_reported(
             audit.repair(
                 settings,
                 as_of,
@@ -96,13 +96,13 @@ def repair(
                 extended=extended,
                 verify_calls=verify_calls,
                 stop=stop,
-                watch=watch,
+                on_plan=on_plan,
             ),
         ),
     )
 
 
-def _supervised(settings: Settings, work: "Callable[[StopSignal, _Watch], Awaitable[_T]]") -> _T:
+def _supervised(settings: Settings, work: "Callable[[StopSignal, _OnPlan], Awaitable[_T]]") -> _T:
     async def supervised() -> _T:
         stop = StopSignal()
         loop = asyncio.get_running_loop()
@@ -114,6 +114,6 @@ def _supervised(settings: Settings, work: "Callable[[StopSignal, _Watch], Awaita
         from backfill.cli.live import Live
 
         with Live() as live:
-            return await work(stop, live.watch)
+            return await work(stop, live.show)
 
     return asyncio.run(supervised())

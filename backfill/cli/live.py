@@ -38,7 +38,7 @@ class Live:
     ) -> None:
         self._live.stop()
 
-    def watch(self, running: Running | None) -> None:
+    def show(self, running: Running | None) -> None:
         """Show a run from now on, or that there is none to show."""
         self._running = running
         self._idle = running is None

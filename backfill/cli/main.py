@@ -172,7 +172,7 @@ def run(
     from backfill.present import show
 
     if watch:
-        ending = foreground.watch(
+        ending = foreground.run_rounds(
             settings,
             job,
             lambda done: _print(done.as_dict(), as_json=as_json, text=lambda: show.summary(done)),

@@ -239,9 +239,10 @@ def with_alias(symbol: Symbol, alias: Alias) -> tuple[Alias, ...]:
     for one in symbol.aliases:
         if alias.valid_from < one.valid_until and one.valid_from < alias.valid_until:
             raise UsageError(
-                f"{symbol.ticker} was {one.ticker} from {one.valid_from} until {one.valid_until}; "
-                "drop that first: backfill symbols alias drop "
-                f"{argument(symbol.ticker)} {argument(one.ticker)}"
+                f"{symbol.ticker} was {one.ticker} from {one.valid_from} until {one.valid_until}: "
+                "drop that first",
+                mend="backfill symbols alias drop "
+                f"{argument(symbol.ticker)} {argument(one.ticker)}",
             )
     return tuple(sorted((*symbol.aliases, alias), key=lambda one: one.valid_from))
 

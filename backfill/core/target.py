@@ -139,8 +139,8 @@ def _ended(symbol: Symbol) -> SeriesError | None:
         return None
     return SourceMismatch(
         f"{symbol.ticker} belongs to another company now: its FIGI is {symbol.successor_figi}, "
-        f"that of the stored bars {symbol.figi or 'is not known'}; set those aside with: "
-        f"backfill symbols retire {argument(symbol.ticker)}"
+        f"that of the stored bars {symbol.figi or 'is not known'}; set those aside",
+        mend=f"backfill symbols retire {argument(symbol.ticker)}",
     )
 
 
@@ -175,10 +175,11 @@ def _mismatch(
 ) -> SourceMismatch:
     """Say which sources meet, and how to replace all of the one by the other."""
     symbol, timeframe = target.series
-    message = f"the series holds {known.source}; {target.source} was asked for. "
+    message = f"the series holds {known.source}; {target.source} was asked for"
     if not reach or (held and not reach.covers(*held)):
-        return SourceMismatch(message + "Its bars reach beyond what can be read now, so they stay")
+        message += ". Its bars reach beyond what can be read now, so they stay"
+        return SourceMismatch(message)
     command = f"backfill run --symbol {argument(symbol.ticker)} --timeframe {timeframe} --reload"
     if held:
         command += f" --from {calendar.trade_date(held.start_ms)}"
-    return SourceMismatch(f"{message}To replace all of it: {command}")
+    return SourceMismatch(f"{message}. To replace all of it", mend=command)

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from backfill.audit.status import SeriesStatus
     from backfill.audit.verify import Verification
     from backfill.core.compare import Difference
-    from backfill.run.outcomes import Plan, Summary
+    from backfill.run.outcomes import Summary
+    from backfill.run.planned import Plan
 
 _SHOWN: Final = 20
 

@@ -32,7 +32,8 @@ from backfill.fetch.tally import Budget, Tally
 from backfill.run.connect import open_database, see_keys
 from backfill.run.job import Job
 from backfill.run.lane import Lane
-from backfill.run.outcomes import Outcomes, Plan, Summary
+from backfill.run.outcomes import Outcomes, Summary
+from backfill.run.planned import Plan
 from backfill.run.prepare import Prepared, grouping, prepare
 from backfill.settings import Settings
 from backfill.store import progress, runs, universe
@@ -85,11 +86,11 @@ async def run(
     job: Job,
     *,
     stop: StopSignal | None = None,
-    watch: Callable[[Running], None] | None = None,
+    on_plan: Callable[[Running], None] | None = None,
 ) -> Summary:
     """Fetch what a job asks for into the database and return what was done.
 
-    ``stop`` ends the run early when it is set; ``watch`` is called once, when the plan is ready,
+    ``stop`` ends the run early when it is set; ``on_plan`` is called once, when the plan is ready,
     with numbers that go on changing.
 
     Raises
@@ -107,7 +108,7 @@ async def run(
     async with AsyncExitStack() as stack:
         database = await stop.unless_set(stack.enter_async_context(open_database(settings)))
         await stop.unless_set(ensure_schema(database))
-        return await run_in(database, settings, job, stop=stop, watch=watch)
+        return await run_in(database, settings, job, stop=stop, on_plan=on_plan)
 
 
 async def run_in(
@@ -116,7 +117,7 @@ async def run_in(
     job: Job,
     *,
     stop: StopSignal,
-    watch: Callable[[Running], None] | None = None,
+    on_plan: Callable[[Running], None] | None = None,
 ) -> Summary:
     """Run a job that is checked in an open database of today's schema; no deadline but ``stop``.
 
@@ -125,7 +126,7 @@ async def run_in(
     UsageError, DatabaseError
         As `run` does.
     """
-    return await _Run(settings, job, database, stop).execute(watch)
+    return await _Run(settings, job, database, stop).execute(on_plan)
 
 
 def set_deadline(job: Job, stop: StopSignal) -> None:
@@ -146,7 +147,7 @@ class _Run:
         self._id: UUID = uuid4()
         self._lanes: list[Lane] = []
 
-    async def execute(self, watch: Callable[[Running], None] | None) -> Summary:
+    async def execute(self, on_plan: Callable[[Running], None] | None) -> Summary:
         settings, job = self._settings, self._job
         shape = await self._database.run(bars_shape)
         now = _now(job)
@@ -167,8 +168,8 @@ class _Run:
             try:
                 plan = _plan(prepared, self._lanes)
                 log.info("plan.ready", **plan.totals())
-                if watch is not None:
-                    watch(Running(plan, self._lanes, outcomes))
+                if on_plan is not None:
+                    on_plan(Running(plan, self._lanes, outcomes))
                 await self._fetch(prepared, outcomes)
             except BaseException as error:
                 # Whatever it is, the ledger's row gets its end and no lease is left.

@@ -1,18 +1,14 @@
 """The result of a run: the summary, its status and its exit code."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
-from typing import Any, NamedTuple, Self
+from dataclasses import asdict, dataclass, field
+from typing import Any
 from uuid import UUID
 
-from backfill.core.grouped import Grouping
 from backfill.core.series import Series
-from backfill.core.terms import Quota
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Split
-from backfill.core.work import Target, Work
-from backfill.errors import BackfillError, NotKept, SharedFault, Stopped
+from backfill.errors import BackfillError, SharedFault, Stopped
 from backfill.fetch.tally import Tally
 from backfill.store.bars import Counts
 from backfill.store.runs import RunEnd
@@ -119,124 +115,6 @@ class Summary:
             error=self.error,
             exit_code=self.exit_code,
         )
-
-
-class PlannedSeries(NamedTuple):
-    """What a run would fetch for one series.
-
-    A series that is rolled up from another of the run costs no calls of its own.
-    """
-
-    symbol: str
-    timeframe: str
-    calls: int
-    calls_max: int
-    bars: int
-    first: str | None
-    last: str | None
-    derived_from: str | None
-    refusal: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a run would fetch: calls as expected and at most, bars at most, seconds at the quota.
-
-    ``calls_saved`` is how many more it would take without rolling up one timeframe from another.
-    ``calls_grouped`` of them bring one session each of many series, which have no calls of their
-    own then, unless an answer leaves one out: at most, those count as well.
-    """
-
-    calls: int
-    calls_max: int
-    calls_saved: int
-    calls_grouped: int
-    bars: int
-    seconds: float
-    series: list[PlannedSeries]
-
-    @classmethod
-    def of(
-        cls,
-        work: Sequence[Work],
-        quota: Quota,
-        calls_saved: int,
-        grouping: Grouping,
-    ) -> Self:
-        """Sum up pieces of work for one provider, some of which grouped calls close."""
-        grouped, closed = len(grouping.sessions), set(grouping.work)
-        series = [
-            _planned(piece, target, pays=target is piece.targets[0], grouped=piece in closed)
-            for piece in work
-            for target in piece.targets
-        ]
-        calls = sum(one.calls for one in series) + grouped
-        return cls(
-            calls=calls,
-            calls_max=sum(one.calls_max for one in series) + grouped,
-            calls_saved=calls_saved,
-            calls_grouped=grouped,
-            bars=sum(one.bars for one in series),
-            seconds=round(quota.seconds_for(calls), 1),
-            series=series,
-        )
-
-    @classmethod
-    def joined(cls, parts: Sequence["Plan"], refused: Mapping[Series, NotKept]) -> Self:
-        """Return what is asked of several providers at once, with what can't be kept."""
-        series = [series for part in parts for series in part.series]
-        series += [_refused(one, error) for one, error in refused.items()]
-        return cls(
-            calls=sum(part.calls for part in parts),
-            calls_max=sum(part.calls_max for part in parts),
-            calls_saved=sum(part.calls_saved for part in parts),
-            calls_grouped=sum(part.calls_grouped for part in parts),
-            bars=sum(part.bars for part in parts),
-            seconds=max((part.seconds for part in parts), default=0.0),
-            series=series,
-        )
-
-    def totals(self) -> dict[str, Any]:
-        """Return the sums, without the series."""
-        return asdict(replace(self, series=[])) | {"series": len(self.series)}
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the plan as JSON's own types."""
-        return self.totals() | {"series": [one._asdict() for one in self.series]}
-
-
-def _planned(work: Work, target: Target, *, pays: bool, grouped: bool) -> PlannedSeries:
-    grid = work.calendar.grid(target.series.timeframe)
-    hull = target.missing.hull
-    return PlannedSeries(
-        symbol=target.series.symbol.ticker,
-        timeframe=str(target.series.timeframe),
-        calls=sum(one.calls for one in work.ranges) if pays and not grouped else 0,
-        calls_max=sum(one.calls_max for one in work.ranges) if pays else 0,
-        bars=sum(grid.count(span) for span in target.missing),
-        first=_iso(hull.start_ms) if hull else None,
-        last=_iso(hull.end_ms) if hull else None,
-        derived_from=str(derived) if (derived := target.source.derived_from) else None,
-        refusal=target.refusal.outcome if target.refusal else None,
-    )
-
-
-def _refused(series: Series, error: NotKept) -> PlannedSeries:
-    return PlannedSeries(
-        symbol=series.symbol.ticker,
-        timeframe=str(series.timeframe),
-        calls=0,
-        calls_max=0,
-        bars=0,
-        first=None,
-        last=None,
-        derived_from=None,
-        refusal=error.outcome,
-    )
-
-
-def _iso(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat()
 
 
 @dataclass(slots=True)

@@ -145,7 +145,7 @@ async def _entries(
         symbols = [entry.symbol for entry in watchlist if not entry.paused]
         if not symbols:
             raise EmptyWatchlist(
-                "the watchlist has no entry to run: add one with: backfill watch add AAPL"
+                "the watchlist has no entry to run", mend="backfill watch add AAPL"
             )
     watched = {entry.symbol.ticker: entry for entry in watchlist}
     entries: list[Entry] = []

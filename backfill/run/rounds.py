@@ -65,19 +65,19 @@ class Ending:
     error: str | None = None
 
 
-async def watch(
+async def run_rounds(
     settings: Settings,
     job: Job,
     tell: Callable[[Summary], None],
     *,
     stop: StopSignal | None = None,
-    progress: Callable[[Running | None], None] | None = None,
+    on_plan: Callable[[Running | None], None] | None = None,
     rhythm: Rhythm | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Ending:
     """Run a job round after round until it is stopped, and tell each round's summary.
 
-    ``progress`` is called when a round's plan is ready, and with None when there is nothing to do.
+    ``on_plan`` is called when a round's plan is ready, and with None when there is nothing to do.
 
     It outlasts a database or a provider that is away. It ends with the signal ``stop`` (130 if a
     person or the system interrupts it; at the job's deadline with the code of the last round), with
@@ -95,10 +95,10 @@ async def watch(
     see_keys(settings)
     stop = stop or StopSignal()
     set_deadline(job, stop)
-    return await _Watch(settings, job, tell, stop, progress, rhythm or Rhythm(), clock).run()
+    return await _Rounds(settings, job, tell, stop, on_plan, rhythm or Rhythm(), clock).run()
 
 
-class _Watch:
+class _Rounds:
     """The rounds: what the last one came to, and how often in a row there was none."""
 
     def __init__(
@@ -107,7 +107,7 @@ class _Watch:
         job: Job,
         tell: Callable[[Summary], None],
         stop: StopSignal,
-        progress: Callable[[Running | None], None] | None,
+        on_plan: Callable[[Running | None], None] | None,
         rhythm: Rhythm,
         clock: Callable[[], datetime],
     ) -> None:
@@ -115,7 +115,7 @@ class _Watch:
         self._job = replace(job, deadline_s=None)
         self._tell = tell
         self._stop = stop
-        self._progress = progress
+        self._on_plan = on_plan
         self._rhythm = rhythm
         self._clock = clock
         self._last = Ending(LimitReached.exit_code)  # if the deadline comes before the first round
@@ -165,7 +165,7 @@ class _Watch:
                 self._settings,
                 replace(self._job, as_of=began),
                 stop=self._stop.branch(),
-                watch=self._progress,
+                on_plan=self._on_plan,
             )
         except EmptyWatchlist:
             if not self._rounds:
@@ -201,8 +201,8 @@ class _Watch:
         loop = asyncio.get_running_loop()
         again_at = loop.time() + self._rhythm.again_s if self._last.exit_code else None
         log.info("watch.waiting", due_at=due_at and due_at.isoformat())
-        if self._progress is not None:
-            self._progress(None)
+        if self._on_plan is not None:
+            self._on_plan(None)
         async with AsyncExitStack() as stack:
             changed = await self._stop.unless_set(
                 stack.enter_async_context(database.listening(WATCHLIST_CHANNEL))

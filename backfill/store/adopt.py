@@ -184,11 +184,11 @@ async def decide(connection: Connection, provider: str, *, clean: bool) -> Stand
     if here["ours"]:
         if clean and await connection.fetchval(_ADOPTED_BEFORE):
             return Standing(Adoption((), (), (), ()), taken=True, clean=True)
-        raise UsageError("the database is backfill's already; run: backfill migrate")
+        raise UsageError("the database is backfill's already", mend="backfill migrate")
     found = await facts(connection)
     if not found.has_tables:
         raise UsageError(
-            "there are no tables symbols and ohlc_bars to adopt; run: backfill migrate"
+            "there are no tables symbols and ohlc_bars to adopt", mend="backfill migrate"
         )
     if (why := refusal(found)) is not None:
         raise SchemaMismatch(f"nothing was adopted or changed: {why}")

@@ -172,7 +172,9 @@ async def ensure_schema(database: Database) -> None:
         return
 
     if await _missing(database) and (missing := await database.run(_still_missing)):
-        raise SchemaMismatch(f"{len(missing)} migration(s) are not applied; run: backfill migrate")
+        raise SchemaMismatch(
+            f"{len(missing)} migration(s) are not applied", mend="backfill migrate"
+        )
 
 
 async def _missing(database: Database) -> list[Migration]:

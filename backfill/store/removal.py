@@ -151,7 +151,7 @@ async def held(connection: Connection, ticker: str) -> Held:
     """
     found = await universe.by_ticker(connection, [ticker])
     if not found:
-        raise UsageError(f"{ticker} is not known; backfill symbols list shows those that are")
+        raise UsageError(f"{ticker} is not known", mend="backfill symbols list")
     rows = await connection.fetch(_HELD, found[0].id)
     return Held(
         found[0],

@@ -120,7 +120,7 @@ async def restore(connection: Connection, name: str) -> Restored:
     """
     symbol = await _known(connection, name)
     if symbol.retired_on is None:
-        raise UsageError(f"{symbol.ticker} is not retired; see: backfill symbols list")
+        raise UsageError(f"{symbol.ticker} is not retired", mend="backfill symbols list")
     ticker = symbol.ticker.partition("@")[0]
     if (row := await connection.fetchrow(_HEIR, spelling(ticker))) is not None:
         heir = await universe.by_id(connection, row["id"])
@@ -147,5 +147,5 @@ async def _evidence(connection: Connection, symbol: Symbol, newest: date) -> Evi
 async def _known(connection: Connection, ticker: str) -> Symbol:
     found = await universe.by_ticker(connection, [ticker])
     if not found:
-        raise UsageError(f"{ticker} is not known; backfill symbols list shows those that are")
+        raise UsageError(f"{ticker} is not known", mend="backfill symbols list")
     return found[0]

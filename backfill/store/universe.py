@@ -300,10 +300,10 @@ async def pause(connection: Connection, tickers: list[str], *, paused: bool) -> 
         named = " ".join(stored)
         raise UsageError(
             f"not on the watchlist: {', '.join(strange)}. `run --all` leaves {named} out as it is; "
-            f"to keep it: backfill watch add {named}; to be rid of it: backfill symbols delete "
-            f"{stored[0]}"
+            f"to be rid of it: backfill symbols delete {stored[0]}; to keep it",
+            mend=f"backfill watch add {named}",
         )
-    raise UsageError(f"not on the watchlist: {', '.join(strange)}; see: backfill watch list")
+    raise UsageError(f"not on the watchlist: {', '.join(strange)}", mend="backfill watch list")
 
 
 async def confirm(connection: Connection, symbol_id: SymbolId) -> None:

@@ -16,7 +16,7 @@ from backfill.errors import Interrupted, UsageError
 from backfill.fetch.stop import StopSignal
 from backfill.run.job import Job
 from backfill.run.outcomes import Summary
-from backfill.run.rounds import Ending, Rhythm, watch
+from backfill.run.rounds import Ending, Rhythm, run_rounds
 from backfill.settings import AccountSettings, Settings
 from backfill.settings.environment import Secret
 from backfill.simulator import Action, Fault, Simulator
@@ -66,7 +66,7 @@ async def watching(
     it = Watch(simulator)
 
     async def work() -> None:
-        it.ending = await watch(
+        it.ending = await run_rounds(
             settings,
             job or Job(),
             it.told.append,

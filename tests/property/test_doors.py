@@ -34,15 +34,9 @@ from backfill.errors import ProviderError
 from backfill.fetch.tally import Tally
 from backfill.notify import github
 from backfill.present import columns, listings, prometheus, quarantine, show
-from backfill.redact import Redactor
-from backfill.run.outcomes import (
-    Failure,
-    Plan,
-    PlannedSeries,
-    SeriesCounts,
-    Summary,
-    TimeframeCounts,
-)
+from backfill.core.redact import Redactor
+from backfill.run.outcomes import Failure, SeriesCounts, Summary, TimeframeCounts
+from backfill.run.planned import Plan, PlannedSeries
 from backfill.store.adopt import Adoption
 from backfill.store.bars import Counts
 from backfill.store.by_hand import SplitRow
