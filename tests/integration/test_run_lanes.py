@@ -56,12 +56,9 @@ async def two(
 
 
 async def watch(url: str, ticker: str, *timeframes: Timeframe, provider: str | None) -> None:
+    change = universe.WatchChange(timeframes, since="2024-11-04", provider=provider)
     async with Database.connect(url) as database:
-        await database.run(
-            lambda connection: universe.watch(
-                connection, [ticker], list(timeframes), "2024-11-04", provider=provider
-            )
-        )
+        await database.run(lambda connection: universe.watch(connection, [ticker], change))
 
 
 async def rows(url: str, sql: str) -> list[tuple[Any, ...]]:
