@@ -27,6 +27,7 @@ from backfill.core.compare import Difference, Kind
 from backfill.core.coverage import Span, Spans
 from backfill.core.gaps import Gap
 from backfill.core.plain import json_text
+from backfill.core.redact import Redactor
 from backfill.core.series import Alias, Series, Symbol
 from backfill.core.splits import Ratio
 from backfill.core.timeframe import Timeframe
@@ -34,7 +35,6 @@ from backfill.errors import ProviderError
 from backfill.fetch.tally import Tally
 from backfill.notify import github
 from backfill.present import columns, listings, prometheus, quarantine, show
-from backfill.core.redact import Redactor
 from backfill.run.outcomes import Failure, SeriesCounts, Summary, TimeframeCounts
 from backfill.run.planned import Plan, PlannedSeries
 from backfill.store.adopt import Adoption
