@@ -35,7 +35,9 @@ _HELD: Final = """
 """
 # Whose row it is: one of another system's is never removed.
 _ADOPTED: Final = "SELECT adopted_at IS NOT NULL FROM symbols WHERE id = $1 FOR UPDATE"
+# A symbol that is being removed is fetched no more; by the primary key.
 _CONDEMN: Final = "UPDATE symbols SET set_aside = $2 WHERE id = $1"
+# Nobody keeps it any more; by the primary key.
 _UNWATCH: Final = "DELETE FROM watchlist WHERE symbol_id = $1"
 # Removes bars of one timeframe, the oldest first, as far as any are older than asked for.
 _REMOVE_BARS: Final = """
@@ -90,12 +92,14 @@ _CUT: Final = """
     )
     WHERE p.symbol_id = $1 AND p.timeframe = k.timeframe
 """
+# Of what is known to be empty, what is older goes; by the primary key.
 _CUT_EMPTY: Final = """
     UPDATE known_empty AS e
     SET slots = e.slots - k.past::tstzmultirange
     FROM unnest($2::text[]::timeframe[], $3::text[]) AS k (timeframe, past)
     WHERE e.symbol_id = $1 AND e.timeframe = k.timeframe AND e.slots && k.past::tstzmultirange
 """
+# What of that holds nothing any more; by the primary key, of which it is the beginning.
 _DROP_EMPTY: Final = "DELETE FROM known_empty WHERE symbol_id = $1 AND isempty(slots)"
 # Where the stored bars of a symbol begin and end by now.
 _REACH: Final = """
@@ -108,6 +112,7 @@ _REACH: Final = """
         )
     WHERE p.symbol_id = $1
 """
+# Nothing older is wanted again; by the primary key.
 _KEEP_FROM: Final = "UPDATE symbols SET kept_from = greatest(kept_from, $2) WHERE id = $1"
 # What else is a symbol's own; its names, progress and watchlist entry leave with its row.
 _REMOVE_REST: Final = (

@@ -14,15 +14,19 @@ from backfill.store.life import KEEP_ALIAS, last_day_of, locked_free
 from backfill.store.pool import Connection
 from backfill.store.times import to_ms
 
+# Since when another company has the ticker, with the row locked; by the primary key.
 _LOCK_SYMBOL: Final = "SELECT successor_listed_on FROM symbols WHERE id = $1 FOR UPDATE"
 # Up to where the provider has answered for a symbol, in whatever timeframe.
 _ANSWERED: Final = "SELECT max(upper(coverage)) FROM backfill_progress WHERE symbol_id = $1"
+# A symbol is set aside under a dated name; by the primary key.
 _RETIRE: Final = "UPDATE symbols SET ticker = $2, retired_on = $3 WHERE id = $1"
+# The company that has the ticker now, as a symbol of its own.
 _REPLACE: Final = """
     INSERT INTO symbols (ticker, asset_type, calendar, figi, listed_on, listing_verdict)
     VALUES ($1, $2, $3, $4, $5, 'cut')
     RETURNING id
 """
+# What was watched is watched of the other symbol; by the primary key.
 _MOVE_WATCH: Final = "UPDATE watchlist SET symbol_id = $2 WHERE symbol_id = $1"
 # Whether anything is stored under a ticker that a retired symbol shall have again.
 _HEIR: Final = """
@@ -34,8 +38,11 @@ _HEIR: Final = """
     WHERE s.spelling = $1
     FOR UPDATE
 """
+# Nothing of the heir is known to be empty; by the primary key, of which it is the beginning.
 _FORGET_EMPTY: Final = "DELETE FROM known_empty WHERE symbol_id = $1"
+# The heir, of which nothing is stored, leaves; by the primary key.
 _REMOVE: Final = "DELETE FROM symbols WHERE id = $1"
+# A retired symbol has its ticker again; by the primary key.
 _RESTORE: Final = "UPDATE symbols SET ticker = $2, retired_on = NULL WHERE id = $1"
 # The name that retiring gave an end to is the present one again.
 _REVIVE_NAME: Final = """
