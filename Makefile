@@ -42,8 +42,8 @@ soak: $(VENV)/installed ## Run the slow tests
 	@$(PYTEST) $(PARALLEL) -m 'soak and not timing'
 	@$(PYTEST) -m 'soak and timing'
 
-reliability: $(VENV)/installed ## Run the tests of faults and write docs/reliability.md
-	@$(PYTEST) $(PARALLEL) tests/faults --reliability docs/reliability.md
+reliability: $(VENV)/installed ## Run the tests of faults and attacks, write docs/reliability.md
+	@$(PYTEST) $(PARALLEL) --reliability docs/reliability.md $(ARGS)
 
 hosts: $(VENV)/installed ## Run the store's tests on other servers; needs npm, pgbouncer and pgpool
 	@tests/hosts.sh $(BIN)/python

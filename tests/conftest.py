@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -35,6 +36,14 @@ KEY = "sim-key"
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option by which the tests of faults write down what they see."""
     parser.addoption("--reliability", metavar="PATH", help="write what faults did to this page")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have a page written of what tests see, if one is asked for."""
+    if page := config.getoption("reliability"):
+        from tests.faults.recording import Recording
+
+        config.pluginmanager.register(Recording(Path(page)))
 
 
 def pytest_unconfigure() -> None:
@@ -182,6 +191,10 @@ class Ended:
         return [json.loads(line) for line in self.err.splitlines() if line.startswith("{")]
 
 
+RAN: list[Ended] = []
+"""The commands that ended by themselves, since this was last cleared."""
+
+
 @dataclass(frozen=True)
 class Cli:
     """The command ``backfill`` in a process of its own, with the environment of a test."""
@@ -191,10 +204,13 @@ class Cli:
     def __call__(self, *arguments: str, timeout: float = 120, **environment: str) -> Ended:
         """Run a command to its end."""
         if all(name.startswith(_READ_LATE) for name in self.environment | environment):
-            return Ended(*FORKS.run(list(arguments), self._whole(environment), timeout))
-        process = self.start(*arguments, **environment)
-        out, err = process.communicate(timeout=timeout)
-        return Ended(process.returncode, out, err)
+            ended = Ended(*FORKS.run(list(arguments), self._whole(environment), timeout))
+        else:
+            process = self.start(*arguments, **environment)
+            out, err = process.communicate(timeout=timeout)
+            ended = Ended(process.returncode, out, err)
+        RAN.append(ended)
+        return ended
 
     def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
         """Start a command."""

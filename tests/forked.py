@@ -2,7 +2,7 @@
 
 Each command is a process of its own, forked from one that has done nothing yet; it reads its
 arguments and environment and ends as ``python -m backfill`` does. As a script this module is that
-process: one line of JSON asks for a command, one line with its exit code answers.
+process: one line of JSON asks for a command, one line tells its number, and one its exit code.
 """
 
 import atexit
@@ -15,7 +15,9 @@ import signal
 import subprocess
 import sys
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock, Timer
@@ -50,33 +52,29 @@ class Forks:
         subprocess.TimeoutExpired
             If it takes longer; then it is killed.
         """
+        with self.start(arguments, environment) as going:
+            return going.end(timeout)
+
+    @contextmanager
+    def start(self, arguments: list[str], environment: dict[str, str]) -> Iterator["Forked"]:
+        """Start a command, which has to be waited for within the context."""
         process = self._taken()
         with TemporaryDirectory(prefix="backfill-command-") as folder:
-            out, err = Path(folder, "out"), Path(folder, "err")
             asked = {
                 "arguments": arguments,
                 "environment": environment,
                 "folder": str(Path.cwd()),
-                "out": str(out),
-                "err": str(err),
+                "out": str(Path(folder, "out")),
+                "err": str(Path(folder, "err")),
             }
-            killer = Timer(timeout, _kill, (process,))
-            killer.start()
-            try:
-                assert process.stdin is not None
-                assert process.stdout is not None
-                process.stdin.write(json.dumps(asked) + "\n")
-                process.stdin.flush()
-                answer = process.stdout.readline()
-            finally:
-                killer.cancel()
-            if not answer:
-                raise subprocess.TimeoutExpired(
-                    arguments, timeout, out.read_text(), err.read_text()
-                )
-            with self._lock:
-                self._idle.append(process)
-            return int(answer), out.read_text(encoding="utf-8"), err.read_text(encoding="utf-8")
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(json.dumps(asked) + "\n")
+            process.stdin.flush()
+            yield Forked(process, int(process.stdout.readline()), arguments, Path(folder))
+            if process.poll() is None:
+                with self._lock:
+                    self._idle.append(process)
 
     def close(self) -> None:
         """End the processes; none is at work."""
@@ -96,6 +94,42 @@ class Forks:
         )
 
 
+@dataclass(frozen=True)
+class Forked:
+    """A command under way, in the process of a number."""
+
+    parent: "subprocess.Popen[str]"
+    number: int
+    arguments: list[str]
+    folder: Path
+
+    def kill(self) -> None:
+        """Kill it as a power cut would; it is to be waited for all the same."""
+        with suppress(ProcessLookupError):
+            os.kill(self.number, signal.SIGKILL)
+
+    def end(self, timeout: float) -> tuple[int, str, str]:
+        """Wait for the end; return the exit code and what was printed.
+
+        Raises
+        ------
+        subprocess.TimeoutExpired
+            If it takes longer; then it is killed.
+        """
+        assert self.parent.stdout is not None
+        killer = Timer(timeout, _kill, (self.parent,))
+        killer.start()
+        try:
+            answer = self.parent.stdout.readline()
+        finally:
+            killer.cancel()
+        out, err = (Path(self.folder, name).read_text("utf-8") for name in ("out", "err"))
+        if not answer:
+            self.parent.wait()
+            raise subprocess.TimeoutExpired(self.arguments, timeout, out, err)
+        return int(answer), out, err
+
+
 def _kill(process: "subprocess.Popen[str]") -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
@@ -108,6 +142,8 @@ def _serve() -> None:
         if child == 0:
             _become(json.loads(line))
             return
+        sys.stdout.write(f"{child}\n")
+        sys.stdout.flush()
         _, status = os.waitpid(child, 0)
         sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
         sys.stdout.flush()

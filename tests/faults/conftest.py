@@ -1,23 +1,16 @@
 """Every test here runs with a key of its own, and none of them may let it out (R26)."""
 
-import json
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from backfill.simulator import Market, Simulator, run_in_thread
 from tests.conftest import NOW, _fresh, query
-from tests.faults import reliability, tables
 from tests.faults.command import KEY, Command, Kept
 from tests.faults.proxy import Proxy
-from tests.faults.reliability import Observed
 from tests.faults.servers import OwnServer
-
-_seen: list[Observed] = []
 
 _TABLES = """
     SELECT relname FROM pg_class
@@ -91,47 +84,3 @@ def own_server() -> Iterator[OwnServer]:
     """A Postgres server that a test may restart, or fill up."""
     with OwnServer.started() as running:
         yield running
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Function) -> Generator[None, None, None]:
-    """Note what a test saw while that is still there, if the page is asked for."""
-    tables.last_check()
-    asked = item.config.getoption("reliability") is not None
-    try:
-        yield
-    except pytest.skip.Exception as reason:
-        if asked:
-            _note(item, reliability.unseen(item, f"not run here: {reason}"))
-        raise
-    except Exception:
-        if asked:
-            _note(item, reliability.unseen(item, "this test failed"))
-        raise
-    if asked:
-        _note(item, reliability.observe(item))
-
-
-def _note(item: pytest.Function, observed: Observed) -> None:
-    # A property of the test reaches the process that writes the page, whichever ran the test.
-    item.user_properties.append(("observed", json.dumps(asdict(observed))))
-
-
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    if report.when == "teardown":
-        _seen.extend(reliability.read(report.user_properties))
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the page, if every test of a fault ran."""
-    path = session.config.getoption("reliability")
-    if path is None or hasattr(session.config, "workerinput"):
-        return
-    ran = {(one.module, one.fault.partition(" (")[0]) for one in _seen}
-    missing = [
-        name
-        for module, name in reliability.tests()
-        if (module, reliability.sentence(name)) not in ran
-    ]
-    if not missing:
-        Path(path).write_text(reliability.render(_seen))

@@ -100,6 +100,19 @@ class Proxy:
 
         self._watch = watch
 
+    def at_block(self, number: int, act: Callable[[], object], *, arrives: bool) -> None:
+        """Act when clients send so many blocks more, before that block arrives; it may not."""
+        last = self.sent + number
+
+        def watch(_: bytes) -> bool:
+            if self.sent < last:
+                return False
+            self._watch = None
+            act()
+            return not arrives
+
+        self._watch = watch
+
     def stall(self) -> None:
         """Hold every byte back."""
         self._call(self._flowing.clear)

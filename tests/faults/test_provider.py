@@ -169,6 +169,7 @@ def test_one_series_that_gets_only_500s_is_that_series_failure(
     assert [one["outcome"] for one in ended.json["failures"]] == ["provider_error"]
 
 
+@pytest.mark.attack(5)
 def test_a_key_that_an_answer_repeats_goes_no_further(
     provider: Callable[..., Simulator], command: Callable[..., Command]
 ) -> None:

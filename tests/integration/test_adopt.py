@@ -225,6 +225,7 @@ def test_a_role_that_may_only_run_keeps_what_was_adopted(
         blocking(_execute(theirs, "DROP ROLE adopted_job"))
 
 
+@pytest.mark.attack(1)
 def test_a_session_that_is_stored_twice_is_told_and_goes_to_quarantine_only_if_asked(
     market: Market, simulate: Callable[..., Simulator], cli: Callable[..., Cli], theirs: str
 ) -> None:
@@ -255,6 +256,7 @@ def test_without_being_asked_nothing_off_the_grid_moves(
     assert len(stored(theirs)) == 1
 
 
+@pytest.mark.attack(1)
 def test_clean_alone_and_nothing_to_adopt_are_refused_in_a_line(
     simulate: Callable[..., Simulator], cli: Callable[..., Cli], empty_url: str
 ) -> None:

@@ -186,6 +186,7 @@ async def _adopt(database: Database, *, clean: bool = False) -> Adopted:
     return await take_over(database, Settings.load(), clean=clean, tell=lambda _: None)
 
 
+@pytest.mark.attack(1)
 @pytest.mark.parametrize("case", REFUSED)
 async def test_what_cannot_be_kept_right_is_refused_before_the_first_change(
     theirs: str, case: str
@@ -218,6 +219,7 @@ async def test_a_login_that_does_not_own_the_tables_adopts_nothing(theirs: str) 
         await _execute(theirs, "DROP OWNED BY adopting; DROP ROLE adopting")
 
 
+@pytest.mark.attack(1)
 def test_every_command_refuses_another_system_s_tables_in_one_line(
     simulate: Callable[..., Simulator], cli: Callable[..., Cli], theirs: str
 ) -> None:
@@ -243,6 +245,7 @@ ADOPTED: Final = (
 )
 
 
+@pytest.mark.attack(1)
 @pytest.mark.parametrize(
     "done", [0, 3, 7, *(pytest.param(at, marks=pytest.mark.soak) for at in (1, 2, 4, 5, 6))]
 )
@@ -267,6 +270,7 @@ async def test_an_adoption_that_was_killed_is_finished_by_the_next(theirs: str, 
             await _adopt(database, clean=True)
 
 
+@pytest.mark.attack(1)
 async def test_rows_off_the_grid_can_be_moved_after_all(theirs: str) -> None:
     async with Database.connect(theirs) as database:
         assert (await _adopt(database)).cleaned == 0
@@ -303,6 +307,7 @@ async def test_a_row_without_a_price_moves_no_other_row_s_values(theirs: str) ->
     assert bars.volume.tolist() == [7]
 
 
+@pytest.mark.attack(1)
 async def test_two_adoptions_at_once_are_one(theirs: str) -> None:
     async with Database.connect(theirs) as one, Database.connect(theirs) as other:
         results = await asyncio.gather(
@@ -312,6 +317,7 @@ async def test_two_adoptions_at_once_are_one(theirs: str) -> None:
         assert await _undisturbed(one) == ADOPTED
 
 
+@pytest.mark.attack(1)
 async def test_bars_of_timeframes_that_nobody_knows_here_stay_and_poison_nothing(
     theirs: str,
 ) -> None:
@@ -326,6 +332,7 @@ async def test_bars_of_timeframes_that_nobody_knows_here_stay_and_poison_nothing
         ]
 
 
+@pytest.mark.attack(1)
 async def test_the_lists_of_watched_symbols_show_each_login_what_is_its_own(theirs: str) -> None:
     await _execute(
         theirs,

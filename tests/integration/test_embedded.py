@@ -17,6 +17,7 @@ import pytest
 from backfill.errors import UsageError
 from backfill.store import programs
 from backfill.store.embedded import embedded_postgres
+from tests.conftest import Cli
 
 # No machine has this locale.
 _STRANGE = {
@@ -157,6 +158,7 @@ def test_files_whose_maker_was_killed_are_made_anew() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.attack(7)
 def test_no_folder_but_the_servers_own_is_changed_whoever_starts_it(data_dir: Path) -> None:
     outer = data_dir / "of-mine"
     inner = outer / "deep"
@@ -173,6 +175,7 @@ def test_no_folder_but_the_servers_own_is_changed_whoever_starts_it(data_dir: Pa
     assert _servers(inner) == []
 
 
+@pytest.mark.attack(7)
 @pytest.mark.soak
 @pytest.mark.skipif(not programs.ROOT, reason="only root's server has another user")
 def test_programs_that_the_servers_user_cannot_reach_are_copied_for_it(
@@ -214,6 +217,7 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.attack(7)
 @pytest.mark.skipif(not programs.ROOT, reason="only root can be somebody else")
 def test_a_place_of_somebody_elses_is_one_line() -> None:
     parent = Path(mkdtemp(prefix="backfill-"))
@@ -242,6 +246,7 @@ def test_a_place_of_somebody_elses_is_one_line() -> None:
         shutil.rmtree(parent)
 
 
+@pytest.mark.attack(7)
 @pytest.mark.parametrize("kind", ["file", "link", "files"])
 def test_what_stands_where_the_servers_files_should_is_left_as_it_is(kind: str) -> None:
     folder = Path(mkdtemp(prefix="backfill-"))
@@ -262,6 +267,28 @@ def test_what_stands_where_the_servers_files_should_is_left_as_it_is(kind: str) 
         with pytest.raises(UsageError, match="can't live in"), embedded_postgres(folder):
             pass
         assert [(one.lstat().st_mode, one.lstat().st_uid) for one in (there, elsewhere)] == before
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.mark.attack(7)
+@pytest.mark.parametrize(
+    "name",
+    ["file", "file/below", "loop", "loop/below", "a b", "a\nb", "a'b", 'a"b', "$(id)", "x" * 120],
+)
+def test_the_command_says_of_a_data_directory_that_is_none_so_in_one_line(
+    name: str,
+) -> None:
+    folder = Path(mkdtemp(prefix="backfill-", dir="/tmp"))
+    try:
+        (folder / "file").touch()
+        (folder / "loop").symlink_to(folder / "loop")
+        ended = Cli({"BACKFILL_DATA_DIR": str(folder / name)})("watch", "list")
+        assert (ended.code, ended.out) == (2, "")
+        [line] = ended.err.splitlines()
+        assert line.startswith("backfill: the embedded Postgres can't live in ")
+        assert ("longer than" in line) == (len(name) > 100)
+        assert sorted(one.name for one in folder.iterdir()) == ["file", "loop"]
     finally:
         shutil.rmtree(folder)
 

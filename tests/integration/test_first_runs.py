@@ -76,6 +76,7 @@ async def test_four_at_once_make_one_schema_and_the_table_of_one_run(
     assert sum(call.kind == "bars" for call in simulator.calls) == len(SYMBOLS)
 
 
+@pytest.mark.attack(2)
 @pytest.mark.soak
 @pytest.mark.parametrize("attempt", range(20))
 def test_four_commands_at_once_make_one_schema_and_the_table_of_one_run(
@@ -92,6 +93,7 @@ def test_four_commands_at_once_make_one_schema_and_the_table_of_one_run(
     assert of_one_run(empty_url)
 
 
+@pytest.mark.attack(2)
 @pytest.mark.soak
 @pytest.mark.parametrize("attempt", range(20))
 def test_a_first_run_that_is_killed_leaves_the_next_one_nothing_to_mend(

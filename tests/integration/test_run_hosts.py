@@ -107,6 +107,7 @@ async def test_six_runs_at_once_where_serializable_is_the_default_give_the_table
     )
 
 
+@pytest.mark.attack(11)
 @pytest.mark.direct
 async def test_a_run_lives_with_a_login_that_may_have_three_sessions(
     simulate: Callable[..., Simulator], server: str, database_url: str

@@ -30,6 +30,7 @@ def whys(ended: Ended) -> dict[str, Any]:
     return {one["symbol"]: (one["outcome"], one["message"]) for one in ended.json["failures"]}
 
 
+@pytest.mark.attack(10)
 def test_odd_rows_fail_their_own_series_and_every_command_goes_on(
     backfill: Cli, database_url: str
 ) -> None:

@@ -4,6 +4,8 @@ import json
 from collections.abc import Callable
 from datetime import datetime
 
+import pytest
+
 from backfill.simulator import Action, Fault, Simulator
 from tests.conftest import NOW, Cli, query
 
@@ -75,6 +77,7 @@ def test_stderr_in_a_pipe_is_json_lines_that_name_the_run(
     assert events[-1].keys() >= SUMMARY
 
 
+@pytest.mark.attack(5)
 def test_the_key_appears_nowhere_not_even_where_the_provider_repeats_it(
     simulate: Callable[..., Simulator], cli: Callable[..., Cli], database_url: str
 ) -> None:

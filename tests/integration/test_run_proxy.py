@@ -95,6 +95,7 @@ def said_nowhere(url: str, *texts: str) -> None:
         assert secret not in whole
 
 
+@pytest.mark.attack(8)
 def test_calls_and_pings_pass_the_proxy_that_is_asked_for(
     simulate: Callable[..., Simulator],
     cli: Callable[..., Cli],
@@ -117,6 +118,7 @@ def test_calls_and_pings_pass_the_proxy_that_is_asked_for(
     said_nowhere(database_url, ended.out, ended.err)
 
 
+@pytest.mark.attack(8)
 def test_the_proxies_of_the_environment_count_on_request_only(
     simulate: Callable[..., Simulator], cli: Callable[..., Cli], passed: Passed
 ) -> None:
@@ -129,6 +131,7 @@ def test_the_proxies_of_the_environment_count_on_request_only(
     assert len(passed.asked) == ended.json["calls"] + ended.json["lookups"] > 0
 
 
+@pytest.mark.attack(8)
 def test_a_next_page_at_another_host_is_refused_behind_a_proxy_too(
     simulate: Callable[..., Simulator], cli: Callable[..., Cli], passed: Passed
 ) -> None:
@@ -139,6 +142,7 @@ def test_a_next_page_at_another_host_is_refused_behind_a_proxy_too(
     assert {urlsplit(url).netloc for _, url, _ in passed.asked} == {urlsplit(simulator.url).netloc}
 
 
+@pytest.mark.attack(8)
 @pytest.mark.parametrize(
     "login",
     [WRITTEN, pytest.param("proxy-user:proxy-pass-that-is-wrong", marks=pytest.mark.soak)],

@@ -78,6 +78,7 @@ def stranger(server: str, empty_url: str) -> Iterator[str]:
     query(server, f"DROP ROLE {role}")
 
 
+@pytest.mark.attack(3)
 async def test_shadows_in_another_schema_of_the_path_are_never_called(
     simulate: Callable[..., Simulator], server: str, empty_url: str, stranger: str
 ) -> None:
@@ -97,6 +98,7 @@ async def test_shadows_in_another_schema_of_the_path_are_never_called(
     assert not (await api.gaps(settings, JOB.as_of)).gaps
 
 
+@pytest.mark.attack(3)
 async def test_shadows_of_the_same_arguments_in_our_own_schema_are_never_called(
     simulate: Callable[..., Simulator], empty_url: str, stranger: str
 ) -> None:
@@ -105,6 +107,7 @@ async def test_shadows_of_the_same_arguments_in_our_own_schema_are_never_called(
     assert (summary.exit_code, summary.bars.inserted > 0) == (0, True)
 
 
+@pytest.mark.attack(3)
 @pytest.mark.parametrize("what", ["unnest(tstzmultirange)", "operators"])
 async def test_shadows_in_our_own_schema_that_would_be_called_are_refused_before_anything_is_done(
     simulate: Callable[..., Simulator], empty_url: str, stranger: str, what: str
@@ -120,6 +123,7 @@ async def test_shadows_in_our_own_schema_that_would_be_called_are_refused_before
     assert count == 0
 
 
+@pytest.mark.attack(3)
 def test_a_shadow_is_told_in_one_line_by_every_command(
     cli: Callable[..., Cli], simulate: Callable[..., Simulator], empty_url: str, stranger: str
 ) -> None:

@@ -41,6 +41,7 @@ def plain(escaped: str) -> str:
     return escaped
 
 
+@pytest.mark.attack(4)
 @pytest.mark.parametrize("form", ["json", "console"])
 def test_in_actions_a_run_writes_a_page_and_annotations_that_nobody_can_forge(
     simulate: Callable[..., Simulator], cli: Callable[..., Cli], tmp_path: Path, form: str
@@ -208,6 +209,7 @@ def test_a_run_that_cannot_begin_pings_the_fault_in_one_line(
     assert watcher.heard[-1][1].decode() == line.removeprefix("backfill: ")
 
 
+@pytest.mark.attack(5)
 def test_a_ping_that_fails_is_a_warning_that_holds_no_address(
     simulate: Callable[..., Simulator], cli: Callable[..., Cli], watcher: Watcher
 ) -> None:

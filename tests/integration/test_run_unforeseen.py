@@ -31,6 +31,7 @@ async def ends_of(url: str) -> tuple[list[tuple[Any, ...]], int]:
     return [tuple(row) for row in rows], held
 
 
+@pytest.mark.attack(6)
 async def test_an_error_that_nobody_foresaw_ends_the_row_and_the_leases(
     simulate: Callable[..., Simulator], database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -50,6 +51,7 @@ async def test_an_error_that_nobody_foresaw_ends_the_row_and_the_leases(
     assert (await api.run(settings, JOB)).exit_code == 0
 
 
+@pytest.mark.attack(6)
 async def test_a_run_that_is_cancelled_is_interrupted_and_holds_nothing(
     simulate: Callable[..., Simulator], database_url: str
 ) -> None:
@@ -68,6 +70,7 @@ async def test_a_run_that_is_cancelled_is_interrupted_and_holds_nothing(
     assert (status, code, held) == ("interrupted", 130, 0)
 
 
+@pytest.mark.attack(6)
 async def test_a_ledger_that_refuses_its_row_keeps_no_lease(
     simulate: Callable[..., Simulator], database_url: str
 ) -> None:
@@ -88,6 +91,7 @@ async def test_a_ledger_that_refuses_its_row_keeps_no_lease(
     assert summary.bars.inserted > 0
 
 
+@pytest.mark.attack(4)
 def test_what_a_provider_says_is_only_text_on_every_way_out(
     simulate: Callable[..., Simulator], cli: Callable[..., Cli], database_url: str
 ) -> None:
@@ -114,6 +118,7 @@ def test_what_a_provider_says_is_only_text_on_every_way_out(
     assert [name for [name] in names] == ["GOOD", "X***"]
 
 
+@pytest.mark.attack(6)
 def test_a_ping_address_that_nobody_can_write_to_changes_no_exit_code(
     simulate: Callable[..., Simulator], cli: Callable[..., Cli]
 ) -> None:
@@ -125,6 +130,7 @@ def test_a_ping_address_that_nobody_can_write_to_changes_no_exit_code(
         assert "Traceback" not in ended.err
 
 
+@pytest.mark.attack(5)
 def test_a_command_that_breaks_says_so_in_one_line_and_its_traceback_holds_no_key(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,6 +148,7 @@ def test_a_command_that_breaks_says_so_in_one_line_and_its_traceback_holds_no_ke
     assert KEY not in event + line
 
 
+@pytest.mark.attack(5)
 @pytest.mark.parametrize(
     ("arguments", "environment"),
     [

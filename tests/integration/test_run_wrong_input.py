@@ -74,6 +74,7 @@ def end_of(process: "Popen[str]") -> Ended:
     return Ended(process.returncode, out, err)
 
 
+@pytest.mark.attack(10)
 def test_a_usage_error_is_one_line_and_exit_2(
     simulate: Callable[..., Simulator], cli: Callable[..., Cli], database_url: str
 ) -> None:
@@ -88,6 +89,7 @@ def test_a_usage_error_is_one_line_and_exit_2(
     assert query(database_url, "SELECT count(*) FROM symbols")[0][0] == 0
 
 
+@pytest.mark.attack(10)
 def test_a_wrong_setting_is_one_line_that_names_the_variable_and_exit_2(
     simulate: Callable[..., Simulator], cli: Callable[..., Cli]
 ) -> None:

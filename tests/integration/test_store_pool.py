@@ -235,6 +235,7 @@ def limited_url(server: str, database_url: str) -> Iterator[str]:
     blocking(execute(f"DROP ROLE {user}"))
 
 
+@pytest.mark.attack(11)
 @pytest.mark.direct
 async def test_a_login_that_may_have_few_sessions_does_all_its_work_with_these(
     limited_url: str,
@@ -248,6 +249,7 @@ async def test_a_login_that_may_have_few_sessions_does_all_its_work_with_these(
     assert 1 <= len(set(backends)) <= 2
 
 
+@pytest.mark.attack(11)
 @pytest.mark.direct
 async def test_the_first_connection_is_tried_again_like_any_other(limited_url: str) -> None:
     async with connection_to(limited_url), connection_to(limited_url) as second:

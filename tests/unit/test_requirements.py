@@ -52,6 +52,7 @@ def closure(asked: Iterable[Requirement]) -> set[str]:
     return {name for name, _ in seen}
 
 
+@pytest.mark.attack(8)
 def test_the_file_lists_what_ships_and_nothing_else() -> None:
     project = PROJECT["project"]
     extras = [one for name in SHIPS for one in project["optional-dependencies"][name]]
@@ -81,6 +82,7 @@ def test_no_file_of_versions_names_a_host(name: str) -> None:
     assert not re.search(r"://|^\s*-", text, re.MULTILINE)
 
 
+@pytest.mark.attack(8)
 def test_workflows_install_nothing_that_has_no_hash() -> None:
     installs = [
         line.strip()
