@@ -221,7 +221,7 @@ def _asked(large: Large) -> list[tuple[str, tuple[str, ...], tuple[int, ...]]]:
         (f"quarantine retry --all of {many}", ("quarantine", "retry", "--all"), (0,)),
         (
             f"a run with nothing due, {4 * large.runs:,} old rows in the ledger",
-            ("run", "--symbol", "X:L11USD", "-t", "m1", "--incremental", "--as-of",
+            ("run", "--symbol", MARKET_TICKER, "-t", "m1", "--incremental", "--as-of",
              END.isoformat()),
             (0, 5),
         ),
@@ -232,6 +232,7 @@ def _figures(title: str, taken: dict[str, list[Ended]]) -> list[Figure]:
     found = []
     for name, ended in taken.items():
         found.append(Figure(title, name, "s", tuple(one.seconds for one in ended)))
+        found.append(Figure(title, name, "CPU s", tuple(sum(one.cpu) for one in ended)))
         found.append(Figure(title, name, "MB", tuple(one.peak_bytes / _MEGABYTE for one in ended)))
     return found
 
