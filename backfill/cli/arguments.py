@@ -1,5 +1,6 @@
 """From the flags of the command line to what they mean; every fault in them is a usage error."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from backfill.core.series import spelling, ticker_traits
@@ -142,6 +143,20 @@ def timeframes(names: list[str] | None, *, all_timeframes: bool) -> tuple[Timefr
     return tuple(one for one in Timeframe if one in wanted) or None
 
 
+def one_timeframe(name: str) -> Timeframe:
+    """Return the timeframe that is named.
+
+    Raises
+    ------
+    UsageError
+        If there is no such timeframe, or several are named.
+    """
+    found = timeframes([name], all_timeframes=False) or ()
+    if len(found) != 1:
+        raise UsageError(f"name one timeframe, such as d1, and not {name!r}")
+    return found[0]
+
+
 def status_format(name: str | None, *, as_json: bool) -> str:
     """Return how a status is to be written: ``table`` unless one is named.
 
@@ -150,11 +165,22 @@ def status_format(name: str | None, *, as_json: bool) -> str:
     UsageError
         If there is no such format, or ``--json`` is given beside another.
     """
+    return one_format(name, STATUS_FORMATS, as_json=as_json)
+
+
+def one_format(name: str | None, formats: Sequence[str], *, as_json: bool) -> str:
+    """Return how a result is to be written: as the first of the formats unless one is named.
+
+    Raises
+    ------
+    UsageError
+        If there is no such format, or ``--json`` is given beside another.
+    """
     if as_json and name not in {None, "json"}:
         raise UsageError("--json goes without another --format")
-    if name is not None and name not in STATUS_FORMATS:
-        raise UsageError(f"format {name!r} is not one of: {' '.join(STATUS_FORMATS)}")
-    return "json" if as_json else name or "table"
+    if name is not None and name not in formats:
+        raise UsageError(f"format {name!r} is not one of: {' '.join(formats)}")
+    return "json" if as_json else name or formats[0]
 
 
 def choice(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from backfill.present.quarantine import Listing
     from backfill.store.adopt import Adoption
     from backfill.store.quarantine import Choice
+    from backfill.store.query import Tell
     from backfill.store.universe import WatchEntry
 
 _T = TypeVar("_T")
@@ -144,6 +145,14 @@ async def accept_quarantined(settings: Settings, choice: "Choice") -> int:
     async with open_database(settings) as database:
         await ensure_schema(database)
         return await quarantine.accept(database, choice)
+
+
+async def answer(settings: Settings, statement: str, tell: "Tell") -> str:
+    """Run a statement of a user's own; ``tell`` hears its rows. Return how the server calls it."""
+    from backfill.store import query
+
+    async with open_database(settings) as database:
+        return await query.answer(database, statement, tell)
 
 
 async def _in_transaction(settings: Settings, work: Callable[[Connection], Awaitable[_T]]) -> _T:

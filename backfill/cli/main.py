@@ -15,11 +15,13 @@ import typer
 
 from backfill.cli import edge
 from backfill.cli.actions import actions_app
+from backfill.cli.bars import bars
 from backfill.cli.edge import AsJson
 from backfill.cli.edge import print_result as _print
 from backfill.cli.edge import read_settings as _settings
 from backfill.cli.edge import say as _say
 from backfill.cli.quick import App
+from backfill.cli.sql import sql
 from backfill.cli.symbols import symbols_app
 from backfill.cli.watch import watch_app
 
@@ -38,6 +40,8 @@ app.add_typer(symbols_app, name="symbols")
 app.add_typer(watch_app, name="watch")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(actions_app, name="actions")
+app.command()(bars)
+app.command()(sql)
 
 _LISTED = 100
 _NO_ANSWER = "the provider gave no answer at all; is it reachable?"

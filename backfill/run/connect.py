@@ -4,8 +4,8 @@ The client is imported where one is opened: its library takes long to load, and 
 nothing to fetch needs none.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from backfill.errors import UsageError
@@ -22,6 +22,23 @@ if TYPE_CHECKING:
     from backfill.fetch.client import Client
 
 
+@contextmanager
+def database_url(settings: Settings) -> Iterator[str]:
+    """Yield the URL of the settings' database, or of the embedded one, which runs meanwhile.
+
+    Raises
+    ------
+    UsageError
+        If the settings name no database.
+    """
+    url = settings.database()
+    if url is not None:
+        yield url
+        return
+    with embedded_postgres(settings.embedded_dir()) as url:
+        yield url
+
+
 @asynccontextmanager
 async def open_database(settings: Settings) -> AsyncIterator[Database]:
     """Connect to the settings' database, or start the embedded one, and bring no schema.
@@ -33,12 +50,7 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
     DatabaseError
         If it can't be reached.
     """
-    url = settings.database()
-    if url is not None:
-        async with Database.connect(url) as database:
-            yield database
-        return
-    with embedded_postgres(settings.embedded_dir()) as url:
+    with database_url(settings) as url:
         async with Database.connect(url) as database:
             yield database
 

@@ -117,6 +117,19 @@ class Database:
 
         return await self._retried(again)
 
+    async def run_once(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
+        """Do work in one transaction as `run` does, but never again: it isn't safe to repeat.
+
+        Raises
+        ------
+        DatabaseError
+            If any fault ends it.
+        """
+        try:
+            return await self._left_at_once(self._in_transaction(work))
+        except FAULTS as error:
+            raise DatabaseError(f"the database refused: {said(error)}") from error
+
     async def fetch_row(self, query: str, *values: object) -> asyncpg.Record:
         """Run one statement in a transaction of its own and return its only row.
 

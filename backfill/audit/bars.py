@@ -1,0 +1,80 @@
+"""Looking at the stored bars of one series, by its sessions."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from functools import partial
+
+from backfill.core.calendar import day_begins
+from backfill.core.series import Series, Symbol
+from backfill.core.timeframe import Timeframe
+from backfill.core.when import Bound
+from backfill.errors import UsageError
+from backfill.run.connect import open_database
+from backfill.settings import Settings
+from backfill.store import universe
+from backfill.store.history import StoredBar, Stretch, blocks
+from backfill.store.life import first_day_of
+from backfill.store.migrate import ensure_schema
+from backfill.store.source import EVER
+from backfill.store.times import to_time
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Which bars somebody wants to look at: all, some sessions', or the newest so many."""
+
+    ticker: str
+    timeframe: Timeframe
+    first: Bound | None = None
+    last: Bound | None = None
+    newest: int | None = None
+    adjusted: bool = False
+
+
+@asynccontextmanager
+async def looked_up(
+    settings: Settings, question: Question
+) -> AsyncIterator[tuple[Symbol, AsyncIterator[list[StoredBar]]]]:
+    """Yield the symbol of a question, and its bars, oldest first, block by block.
+
+    Raises
+    ------
+    UsageError
+        If the symbol is not known.
+    """
+    async with open_database(settings) as database:
+        await ensure_schema(database)
+        found = await database.run(partial(universe.by_ticker, tickers=[question.ticker]))
+        if not found:
+            raise UsageError(
+                f"{question.ticker} is not known; backfill symbols list shows those that are"
+            )
+        yield found[0], blocks(database, _stretch(found[0], question))
+
+
+def _stretch(symbol: Symbol, question: Question) -> Stretch:
+    first, last = question.first, question.last
+    return Stretch(
+        Series(symbol, question.timeframe),
+        _begins(symbol, first.at, question.timeframe) if first else to_time(EVER.start_ms),
+        _ends(symbol, last.at, question.timeframe) if last else to_time(EVER.end_ms),
+        question.newest,
+        question.adjusted,
+    )
+
+
+def _begins(symbol: Symbol, at: date | datetime, timeframe: Timeframe) -> datetime:
+    """Where bars begin that begin with a session, a week or month that holds it, or an instant."""
+    if isinstance(at, datetime):
+        return at
+    return to_time(day_begins(symbol.calendar, first_day_of(timeframe, at), timeframe))
+
+
+def _ends(symbol: Symbol, at: date | datetime, timeframe: Timeframe) -> datetime:
+    """Where bars end that end with a session, that one included, or before an instant."""
+    if isinstance(at, datetime):
+        return at
+    after = min(at, date.max - timedelta(days=2)) + timedelta(days=1)
+    return to_time(day_begins(symbol.calendar, after, timeframe))
