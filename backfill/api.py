@@ -1,37 +1,62 @@
-"""backfill as a library: the same as the command ``run``, awaited.
+"""backfill as a library: every verb of the command, awaited, and the values they take and return.
 
 >>> import asyncio
 >>> from backfill import api
->>> from backfill.settings import AccountSettings, Settings
 >>> job = api.Job(symbols=("AAPL",))
->>> summary = asyncio.run(api.run(Settings.load(), job))  # doctest: +SKIP
+>>> summary = asyncio.run(api.run(api.Settings.load(), job))  # doctest: +SKIP
 """
 
+from backfill.admin import actions, names, symbols, watchlist
+from backfill.admin.query import answer
+from backfill.admin.schema import adopt, migrate
+from backfill.audit import quarantine
+from backfill.audit.bars import Question, looked_up
+from backfill.audit.health import Health, health
 from backfill.audit.repair import Findings, Repair, gaps, repair
+from backfill.audit.status import SeriesStatus, status
 from backfill.core.when import Bound
 from backfill.core.work import Mode
 from backfill.run.connect import open_database
 from backfill.run.execution import Running, plan, run, run_in
-from backfill.run.job import Job
+from backfill.run.job import Job, Scope
 from backfill.run.outcomes import Summary
 from backfill.run.planned import Plan
-from backfill.settings import AccountSettings, Settings
+from backfill.run.rounds import Ending, run_rounds
+from backfill.settings import AccountSettings, Secret, Settings
 
 __all__ = [
     "AccountSettings",
     "Bound",
+    "Ending",
     "Findings",
+    "Health",
     "Job",
     "Mode",
     "Plan",
+    "Question",
     "Repair",
     "Running",
+    "Scope",
+    "Secret",
+    "SeriesStatus",
     "Settings",
     "Summary",
+    "actions",
+    "adopt",
+    "answer",
     "gaps",
+    "health",
+    "looked_up",
+    "migrate",
+    "names",
     "open_database",
     "plan",
+    "quarantine",
     "repair",
     "run",
     "run_in",
+    "run_rounds",
+    "status",
+    "symbols",
+    "watchlist",
 ]

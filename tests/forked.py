@@ -25,7 +25,8 @@ from typing import Any, NoReturn
 
 _SCRIPT = Path(__file__).resolve()
 _IMPORTED = (
-    "backfill.cli.commands",
+    "backfill.admin.symbols",
+    "backfill.admin.watchlist",
     "backfill.cli.main",
     "backfill.run.execution",
     "backfill.store.embedded",

@@ -6,11 +6,11 @@ from functools import partial
 from uuid import uuid4
 
 from backfill.core.calendar import trade_date
+from backfill.core.series import Symbol
 from backfill.errors import UsageError
-from backfill.run.connect import open_database
+from backfill.run.connect import opened
 from backfill.settings import Settings
-from backfill.store import removal, retirement
-from backfill.store.migrate import ensure_schema
+from backfill.store import removal, retirement, universe
 from backfill.store.removal import Removed
 from backfill.store.retirement import Restored, Retired
 from backfill.store.times import to_ms
@@ -35,6 +35,24 @@ class Trimmed:
     quarantined: int
 
 
+async def add(settings: Settings, tickers: list[str]) -> list[Symbol]:
+    """Register symbols and return them; the first run that has bars of one confirms it.
+
+    Raises
+    ------
+    UsageError
+        If a ticker has no valid form.
+    """
+    async with opened(settings) as database:
+        return await database.run(partial(universe.register, tickers=tickers))
+
+
+async def listed(settings: Settings) -> list[Symbol]:
+    """Return the symbols that are confirmed or watched."""
+    async with opened(settings) as database:
+        return await database.run(universe.known_symbols)
+
+
 async def retire(settings: Settings, ticker: str, *, sure: bool) -> Retired:
     """Set a symbol aside under a dated name, and free its ticker.
 
@@ -44,8 +62,7 @@ async def retire(settings: Settings, ticker: str, *, sure: bool) -> Retired:
         If it can't be, or looks alive and nobody is ``sure``.
     """
     today = datetime.now(UTC).date()
-    async with open_database(settings) as database:
-        await ensure_schema(database)
+    async with opened(settings) as database:
         return await database.run(partial(retirement.retire, ticker=ticker, today=today, sure=sure))
 
 
@@ -57,8 +74,7 @@ async def restore(settings: Settings, name: str) -> Restored:
     UsageError
         If it can't be.
     """
-    async with open_database(settings) as database:
-        await ensure_schema(database)
+    async with opened(settings) as database:
         return await database.run(partial(retirement.restore, name=name))
 
 
@@ -70,8 +86,7 @@ async def delete(settings: Settings, ticker: str, *, sure: bool) -> Deleted:
     UsageError
         If it can't be, or nobody is ``sure``: it says what would go.
     """
-    async with open_database(settings) as database:
-        await ensure_schema(database)
+    async with opened(settings) as database:
         held = await database.run(partial(removal.held, ticker=ticker))
         symbol = held.symbol
         if not sure:
@@ -97,8 +112,7 @@ async def trim(settings: Settings, ticker: str, day: date) -> Trimmed:
     UsageError
         If it can't be, or nothing would be left.
     """
-    async with open_database(settings) as database:
-        await ensure_schema(database)
+    async with opened(settings) as database:
         held = await database.run(partial(removal.held, ticker=ticker))
         symbol = held.symbol
         if held.newest and all(

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 
 from backfill.core.when import parse_since
-from backfill.run.connect import open_database
+from backfill.run.connect import opened
 from backfill.settings import Settings
 from backfill.store import universe
-from backfill.store.migrate import ensure_schema
 from backfill.store.pool import Connection
 from backfill.store.universe import WatchChange, WatchEntry
 
@@ -52,6 +52,34 @@ async def add(settings: Settings, tickers: list[str], change: WatchChange) -> Wa
         named = [one.id for one in await universe.by_ticker(connection, tickers)]
         return Watched([Changed(before.get(key), after[key]) for key in named], entries)
 
-    async with open_database(settings) as database:
-        await ensure_schema(database)
+    async with opened(settings) as database:
         return await database.run(work)
+
+
+async def remove(settings: Settings, tickers: list[str]) -> list[str]:
+    """Take symbols off the watchlist and return those that were on it; their bars stay."""
+    async with opened(settings) as database:
+        return await database.run(partial(universe.unwatch, tickers=tickers))
+
+
+async def pause(settings: Settings, tickers: list[str], *, paused: bool) -> list[WatchEntry]:
+    """Pause entries of the watchlist, or end their pause, and return it.
+
+    Raises
+    ------
+    UsageError
+        If one isn't on it; then none changes.
+    """
+
+    async def work(connection: Connection) -> list[WatchEntry]:
+        await universe.pause(connection, tickers, paused=paused)
+        return await universe.watched(connection)
+
+    async with opened(settings) as database:
+        return await database.run(work)
+
+
+async def listed(settings: Settings) -> list[WatchEntry]:
+    """Return the watchlist."""
+    async with opened(settings) as database:
+        return await database.run(universe.watched)

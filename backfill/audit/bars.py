@@ -48,9 +48,7 @@ async def looked_up(
         await ensure_schema(database)
         found = await database.run(partial(universe.by_ticker, tickers=[question.ticker]))
         if not found:
-            raise UsageError(
-                f"{question.ticker} is not known; backfill symbols list shows those that are"
-            )
+            raise UsageError(f"{question.ticker} is not known", mend="backfill symbols list")
         yield found[0], blocks(database, _stretch(found[0], question))
 
 

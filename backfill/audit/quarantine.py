@@ -1,10 +1,11 @@
 """Asking again for bars in quarantine: their slots leave the coverage, and a run does the rest."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from functools import partial
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -13,10 +14,13 @@ from backfill.core.coverage import Spans
 from backfill.core.series import Series
 from backfill.core.timeframe import Timeframe
 from backfill.errors import NoCalendar
+from backfill.run.connect import opened
+from backfill.settings import Settings
 from backfill.store import universe
 from backfill.store.empty import reopen
 from backfill.store.pool import Connection, Database
-from backfill.store.quarantine import Choice, Held, held_bars
+from backfill.store.quarantine import Choice, Held, QuarantinedBar, held_bars, quarantined_bars
+from backfill.store.quarantine import accept as accept_bars
 from backfill.store.retry import invalidate_covered, lacking_ms, origins
 from backfill.store.sessions import load_calendar
 
@@ -38,7 +42,48 @@ class Reopened:
         return {"symbol": self.symbol, "timeframe": str(self.timeframe), "slots": self.slots}
 
 
-async def retry(database: Database, choice: Choice, feed: str, today: date) -> list[Reopened]:
+class Listing(Protocol):
+    """What shows a list of bars in quarantine as it is read."""
+
+    def begin(self, held: Sequence[Held]) -> None:
+        """Show how many bars there are, by series and reason."""
+
+    def add(self, bars: Sequence[QuarantinedBar]) -> None:
+        """Show some more of them."""
+
+    def end(self) -> None:
+        """Show that there are no more."""
+
+
+async def show(
+    settings: Settings, choice: Choice, listing: Listing, *, accepted: bool, limit: int | None
+) -> None:
+    """Show the chosen bars in quarantine as they are read, their counts first.
+
+    Those that were accepted are shown only if asked for, and of all no more than ``limit``.
+    """
+    async with opened(settings) as database:
+        held = await database.run(partial(held_bars, choice=choice, accepted=accepted))
+        listing.begin(held)
+        async for bars in quarantined_bars(database, choice, held, accepted=accepted, limit=limit):
+            listing.add(bars)
+        listing.end()
+
+
+async def accept(settings: Settings, choice: Choice) -> int:
+    """Mark the chosen bars in quarantine as looked at and return how many."""
+    async with opened(settings) as database:
+        return await accept_bars(database, choice)
+
+
+async def retry(settings: Settings, choice: Choice) -> list[Reopened]:
+    """Have the next run ask again for the chosen bars; return the series that it will ask for."""
+    feed, today = settings.provider.can.feed, datetime.now(UTC).date()
+    async with opened(settings) as database:
+        return await reopen_all(database, choice, feed, today)
+
+
+async def reopen_all(database: Database, choice: Choice, feed: str, today: date) -> list[Reopened]:
     """Take the slots of the chosen bars out of coverage, and return of which series.
 
     These are the bars' own series and those rolled up from them. Nothing is asked again for a bar

@@ -9,8 +9,9 @@ from backfill.core.calendar import trade_date
 from backfill.core.series import Series, SymbolId
 from backfill.core.splits import Ratio, looks_like
 from backfill.core.timeframe import Timeframe
+from backfill.run.connect import opened
 from backfill.settings import Settings
-from backfill.store import status
+from backfill.store import status as store
 from backfill.store.holdings import Holdings, holdings
 from backfill.store.pool import Connection, Database
 from backfill.store.times import to_ms, to_time
@@ -50,6 +51,18 @@ class SeriesStatus:
         return values
 
 
+async def status(settings: Settings, as_of: datetime | None = None) -> list[SeriesStatus]:
+    """Return the status of every series that is kept, by symbol, finest timeframe first.
+
+    Raises
+    ------
+    UsageError, DatabaseError
+        If the database can't be used.
+    """
+    async with opened(settings) as database:
+        return await series_status(database, settings, as_of)
+
+
 async def series_status(
     database: Database, settings: Settings, as_of: datetime | None
 ) -> list[SeriesStatus]:
@@ -60,8 +73,8 @@ async def series_status(
     async def load(connection: Connection) -> _Held:
         return _Held(
             await holdings(connection, [one.series for one in tracked]),
-            await status.quarantined(connection),
-            await status.jumps(connection),
+            await store.quarantined(connection),
+            await store.jumps(connection),
         )
 
     held = await database.run(load)
@@ -73,8 +86,8 @@ class _Held:
     """What the tables hold of all series."""
 
     bars: Holdings
-    quarantined: status.Counts
-    jumps: dict[SymbolId, list[status.Jump]]
+    quarantined: store.Counts
+    jumps: dict[SymbolId, list[store.Jump]]
 
     def unlisted_splits(self, series: Series) -> list[tuple[date, Ratio]]:
         if series.timeframe is not Timeframe.d1:

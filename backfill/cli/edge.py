@@ -18,6 +18,16 @@ Tickers = Annotated[
     list[str], typer.Argument(metavar="SYMBOL...", help="Such as AAPL, BRK.B, X:BTCUSD.")
 ]
 
+Timeframes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--timeframe", "-t", metavar="T", help="m1 m5 m15 m30 h1 h4 d1 w1 mn1; repeatable."
+    ),
+]
+Symbols = Annotated[
+    list[str] | None, typer.Option("--symbol", "-s", metavar="S", help="Repeatable.")
+]
+
 
 def read_settings(provider: str | None = None) -> "Settings":
     """Read the environment and set logging up with the secrets that it holds."""

@@ -16,10 +16,11 @@ import typer
 from backfill.cli import edge
 from backfill.cli.actions import actions_app
 from backfill.cli.bars import bars
-from backfill.cli.edge import AsJson
+from backfill.cli.edge import AsJson, Symbols, Timeframes
 from backfill.cli.edge import print_result as _print
 from backfill.cli.edge import read_settings as _settings
 from backfill.cli.edge import say as _say
+from backfill.cli.quarantine import quarantine_app
 from backfill.cli.quick import App
 from backfill.cli.sql import sql
 from backfill.cli.symbols import symbols_app
@@ -32,10 +33,6 @@ app = App(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-quarantine_app = App(
-    help="The bars that failed a check. They never reach ohlc_bars; docs/validation.md tells why.",
-    no_args_is_help=True,
-)
 app.add_typer(symbols_app, name="symbols")
 app.add_typer(watch_app, name="watch")
 app.add_typer(quarantine_app, name="quarantine")
@@ -43,31 +40,16 @@ app.add_typer(actions_app, name="actions")
 app.command()(bars)
 app.command()(sql)
 
-_LISTED = 100
 _NO_ANSWER = "the provider gave no answer at all; is it reachable?"
 
 AsOf = Annotated[
     str | None,
     typer.Option("--as-of", metavar="T", help="Plan and judge as of this instant."),
 ]
-Timeframes = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--timeframe", "-t", metavar="T", help="m1 m5 m15 m30 h1 h4 d1 w1 mn1; repeatable."
-    ),
-]
-Symbols = Annotated[
-    list[str] | None, typer.Option("--symbol", "-s", metavar="S", help="Repeatable.")
-]
 First = Annotated[
     str | None, typer.Option("--from", metavar="D", help="First session, or an instant.")
 ]
 Last = Annotated[str | None, typer.Option("--to", metavar="D", help="Last session, or an instant.")]
-Reasons = Annotated[
-    list[str] | None,
-    typer.Option("--reason", "-r", metavar="R", help="Such as high_low; repeatable."),
-]
-Everything = Annotated[bool, typer.Option("--all", help="Every bar that `list` shows.")]
 AllTimeframes = Annotated[bool, typer.Option("--all-timeframes", help="All nine.")]
 
 
@@ -179,9 +161,9 @@ def run(
         )
         _exit(ending.exit_code, ending.error)
     if dry_run:
-        from backfill import api
+        from backfill.run import execution
 
-        plan = asyncio.run(api.plan(settings, job))
+        plan = asyncio.run(execution.plan(settings, job))
         _print(plan.as_dict(), as_json=as_json, text=lambda: show.plan(plan))
         return
     summary = foreground.run(settings, job)
@@ -202,13 +184,13 @@ def migrate(
 ) -> None:
     """Bring the database's schema up to date."""
     settings = _settings()
-    from backfill.cli import commands
+    from backfill.admin import schema
     from backfill.errors import UsageError
     from backfill.present import listings
 
     if adopt:
         adopted = asyncio.run(
-            commands.adopt(
+            schema.adopt(
                 settings,
                 clean=clean,
                 tell=lambda adoption: None if as_json else listings.adoption(adoption),
@@ -218,7 +200,7 @@ def migrate(
         return
     if clean:
         raise UsageError("--clean goes with --adopt")
-    applied = asyncio.run(commands.migrate(settings))
+    applied = asyncio.run(schema.migrate(settings))
     _print(
         {"applied": applied},
         as_json=as_json,
@@ -246,21 +228,22 @@ def status(
 
     shape = arguments.status_format(form, as_json=as_json)
     settings = _settings()
-    from backfill.cli import commands
     from backfill.core.when import parse_clock
 
     now = parse_clock(as_of) if as_of else None
     if shape == "prometheus":
+        from backfill.audit.health import health
         from backfill.present import prometheus
 
-        health = asyncio.run(commands.health(settings, now))
-        series = health.series
-        if metrics := prometheus.exposition(health).rstrip("\n"):
+        found = asyncio.run(health(settings, now))
+        series = found.series
+        if metrics := prometheus.exposition(found).rstrip("\n"):
             _say(metrics)
     else:
+        from backfill.audit import status as audit
         from backfill.present import show
 
-        series = asyncio.run(commands.status(settings, now))
+        series = asyncio.run(audit.status(settings, now))
         _print(
             {"series": [one.as_dict() for one in series]},
             as_json=shape == "json",
@@ -355,86 +338,6 @@ def gaps(
     found = foreground.gaps(settings, now, scope, calls, extended=extended)
     _print(show.findings_as_dict(found), as_json=as_json, text=lambda: show.findings(found))
     _exit(found.exit_code, found.error)
-
-
-@quarantine_app.command("list")
-def quarantine_list(
-    *,
-    symbol: Symbols = None,
-    timeframe: Timeframes = None,
-    reason: Reasons = None,
-    accepted: Annotated[
-        bool, typer.Option("--accepted", help="Show the accepted ones too.")
-    ] = False,
-    limit: Annotated[
-        int | None,
-        typer.Option("--limit", metavar="N", min=0, help="List N bars: 100, with --json all."),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Count the bars in quarantine, and list them by series with their reasons and raw values."""
-    settings = _settings()
-    from backfill.cli import arguments, commands
-    from backfill.present import quarantine
-
-    choice = arguments.filters(symbol, timeframe, reason)
-    listing = quarantine.JsonListing() if as_json else quarantine.TextListing()
-    if limit is None and not as_json:
-        limit = _LISTED
-    asyncio.run(commands.list_quarantine(settings, choice, listing, accepted=accepted, limit=limit))
-
-
-@quarantine_app.command("retry")
-def quarantine_retry(
-    *,
-    symbol: Symbols = None,
-    timeframe: Timeframes = None,
-    reason: Reasons = None,
-    everything: Everything = False,
-    as_json: AsJson = False,
-) -> None:
-    """Have the next run ask again for bars in quarantine.
-
-    This calls nobody: it takes their slots out of the coverage. Then run the series, for instance
-    `backfill run --symbol AAPL --incremental`. A bar that passes is stored; one that comes as it
-    came before is rejected again. Either way `quarantine list` shows it until you accept it.
-    """
-    settings = _settings()
-    from backfill.cli import arguments, commands
-    from backfill.present import listings
-
-    choice = arguments.choice(symbol, timeframe, reason, everything=everything)
-    series = asyncio.run(commands.retry_quarantined(settings, choice))
-    _print(
-        {"series": [one.as_dict() for one in series]},
-        as_json=as_json,
-        text=lambda: listings.retried(series),
-    )
-
-
-@quarantine_app.command("accept")
-def quarantine_accept(
-    *,
-    symbol: Symbols = None,
-    timeframe: Timeframes = None,
-    reason: Reasons = None,
-    everything: Everything = False,
-    as_json: AsJson = False,
-) -> None:
-    """Mark bars in quarantine as looked at: no longer listed, nor counted by `status`.
-
-    They stay where they are, with their values; `ohlc_bars` doesn't change.
-    """
-    settings = _settings()
-    from backfill.cli import arguments, commands
-
-    choice = arguments.choice(symbol, timeframe, reason, everything=everything)
-    accepted = asyncio.run(commands.accept_quarantined(settings, choice))
-    _print(
-        {"accepted": accepted},
-        as_json=as_json,
-        text=lambda: _say(f"{accepted} bars accepted"),
-    )
 
 
 def _exit(code: int, error: str | None) -> NoReturn:

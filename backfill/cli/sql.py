@@ -38,7 +38,7 @@ def sql(
 
         with database_url(settings) as url:
             raise typer.Exit(open_psql(url, dict(os.environ)) and 1)
-    from backfill.cli import commands
+    from backfill.admin.query import answer
 
     printer = Printer(shape, say)
-    printer.close(asyncio.run(commands.answer(settings, statement, printer)))
+    printer.close(asyncio.run(answer(settings, statement, printer)))

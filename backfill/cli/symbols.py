@@ -24,10 +24,11 @@ symbols_app.add_typer(alias_app, name="alias")
 def symbols_add(symbols: Tickers, *, as_json: AsJson = False) -> None:
     """Register symbols, without watching them."""
     settings = read_settings()
-    from backfill.cli import arguments, commands
+    from backfill.admin.symbols import add
+    from backfill.cli import arguments
     from backfill.present import listings
 
-    added = asyncio.run(commands.add_symbols(settings, arguments.tickers(symbols)))
+    added = asyncio.run(add(settings, arguments.tickers(symbols)))
     print_result(
         listings.symbols_as_dict(added), as_json=as_json, text=lambda: listings.symbols(added)
     )
@@ -37,10 +38,10 @@ def symbols_add(symbols: Tickers, *, as_json: AsJson = False) -> None:
 def symbols_list(*, as_json: AsJson = False) -> None:
     """List the symbols that are confirmed or watched."""
     settings = read_settings()
-    from backfill.cli import commands
+    from backfill.admin.symbols import listed
     from backfill.present import listings
 
-    known = asyncio.run(commands.list_symbols(settings))
+    known = asyncio.run(listed(settings))
     print_result(
         listings.symbols_as_dict(known), as_json=as_json, text=lambda: listings.symbols(known)
     )

@@ -60,9 +60,10 @@ def watch_add(
 def watch_remove(symbols: Tickers, *, as_json: AsJson = False) -> None:
     """Stop keeping symbols; their bars stay."""
     settings = read_settings()
-    from backfill.cli import arguments, commands
+    from backfill.admin.watchlist import remove
+    from backfill.cli import arguments
 
-    removed = asyncio.run(commands.unwatch(settings, arguments.tickers(symbols)))
+    removed = asyncio.run(remove(settings, arguments.tickers(symbols)))
     print_result(
         {"removed": removed},
         as_json=as_json,
@@ -86,18 +87,19 @@ def watch_resume(symbols: Tickers, *, as_json: AsJson = False) -> None:
 def watch_list(*, as_json: AsJson = False) -> None:
     """List the watchlist."""
     settings = read_settings()
-    from backfill.cli import commands
+    from backfill.admin.watchlist import listed
 
-    entries = asyncio.run(commands.watchlist(settings))
+    entries = asyncio.run(listed(settings))
     _print_watchlist(entries, as_json=as_json)
 
 
 def _pause(symbols: list[str], *, paused: bool, as_json: bool) -> None:
     settings = read_settings()
-    from backfill.cli import arguments, commands
+    from backfill.admin.watchlist import pause
+    from backfill.cli import arguments
 
     tickers = arguments.tickers(symbols)
-    entries = asyncio.run(commands.pause(settings, tickers, paused=paused))
+    entries = asyncio.run(pause(settings, tickers, paused=paused))
     _print_watchlist(entries, as_json=as_json)
 
 

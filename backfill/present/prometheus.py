@@ -3,28 +3,15 @@
 It fits a textfile collector: no time stamps of its own, and a value that isn't known is left out.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Final
 
+from backfill.audit.health import Health
 from backfill.audit.status import SeriesStatus
 from backfill.core.plain import label
-from backfill.store.runs import LastRun
 
 _STATUSES: Final = ("ok", "partial", "failed", "stopped", "interrupted")
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """What there is to say: every series, its missing slots by (symbol, timeframe), the last run.
-
-    ``gaps`` has no entry for a series without any.
-    """
-
-    series: list[SeriesStatus]
-    gaps: Mapping[tuple[str, str], int]
-    run: LastRun | None
 
 
 _Sample = tuple[dict[str, str], float | None]

@@ -1,7 +1,7 @@
 """Bars in quarantine as they are listed: how many of which first, then the bars, lot by lot."""
 
 import sys
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from backfill.core.plain import json_text
 from backfill.present.columns import Columns, print_table
@@ -13,19 +13,6 @@ if TYPE_CHECKING:
     from backfill.store.quarantine import Held, QuarantinedBar
 
 _VALUES: Final = ("open", "high", "low", "close", "volume")
-
-
-class Listing(Protocol):
-    """What shows a list of bars in quarantine as it is read."""
-
-    def begin(self, held: "Sequence[Held]") -> None:
-        """Show how many bars there are, by series and reason."""
-
-    def add(self, bars: "Sequence[QuarantinedBar]") -> None:
-        """Show some more of them."""
-
-    def end(self) -> None:
-        """Show that there are no more."""
 
 
 class JsonListing:

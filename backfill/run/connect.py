@@ -15,6 +15,7 @@ from backfill.fetch.tally import Tally
 from backfill.providers import PROVIDERS
 from backfill.settings import Account, Settings
 from backfill.store.embedded import embedded_postgres
+from backfill.store.migrate import ensure_schema
 from backfill.store.pool import Database
 from backfill.store.quota import DatabaseSlots
 
@@ -53,6 +54,20 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
     with database_url(settings) as url:
         async with Database.connect(url) as database:
             yield database
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Database]:
+    """Open the settings' database with today's schema, which is brought if nothing is there yet.
+
+    Raises
+    ------
+    UsageError, DatabaseError
+        As `open_database` does; also if the schema is another version's.
+    """
+    async with open_database(settings) as database:
+        await ensure_schema(database)
+        yield database
 
 
 @asynccontextmanager

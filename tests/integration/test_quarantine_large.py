@@ -94,7 +94,7 @@ async def test_retry_and_accept_in_lots_do_what_they_do_at_once(
     await write(database, run_id, chunk(m5, claims=covered, source=derived))
     await rows(database, FILL, m1.symbol.id, "m1", DAY_MS, 80)  # 20 of them beyond what is covered
 
-    reopened = await audit.retry(database, Choice(), "sip", TODAY)
+    reopened = await audit.reopen_all(database, Choice(), "sip", TODAY)
 
     # Of 60 covered minutes 15 are stored; every five minutes hold one that isn't.
     assert [(one.timeframe, one.slots) for one in reopened] == [
@@ -106,7 +106,7 @@ async def test_retry_and_accept_in_lots_do_what_they_do_at_once(
     assert sum(end - start for start, end in asked) == 45 * MINUTE_MS
     assert (await known(database, m5)).invalidated == covered
     assert not (await known(database, m5)).coverage
-    assert await audit.retry(database, Choice(), "sip", TODAY) == []
+    assert await audit.reopen_all(database, Choice(), "sip", TODAY) == []
 
     assert await quarantine.accept(database, Choice(reasons=[Reason.volume])) == 27
     assert await quarantine.accept(database, Choice()) == 53

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from backfill import api
-from backfill.cli.commands import retry_quarantined
+from backfill.audit.quarantine import retry
 from backfill.core.timeframe import DAY_MS, Timeframe
 from backfill.core.when import Bound
 from backfill.core.work import Mode
@@ -159,7 +159,7 @@ def test_what_a_retry_brings_is_in_its_week_and_month(
     run("AAPL", "d1,w1,mn1", exit_code=1)
     simulator.clear_faults()
 
-    reopened = blocking(retry_quarantined(settings, Choice()))
+    reopened = blocking(retry(settings, Choice()))
     run("AAPL", "d1", mode=Mode.incremental)
 
     assert {str(one.timeframe) for one in reopened} == {"d1", "w1", "mn1"}

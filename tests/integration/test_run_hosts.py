@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from backfill import api
-from backfill.cli import commands
+from backfill.audit.status import status
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
 from backfill.core.work import Mode
@@ -68,7 +68,7 @@ async def test_status_gaps_and_a_dry_run_only_read(
 
     async def seen() -> tuple[object, ...]:
         return (
-            await commands.status(settings, NOW),
+            await status(settings, NOW),
             (await api.gaps(settings, NOW)).gaps,
             (await api.plan(settings, wider)).as_dict(),
         )

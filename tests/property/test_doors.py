@@ -18,7 +18,8 @@ from backfill import log
 from backfill.admin.adopt import Adopted, OffGrid
 from backfill.admin.names import Renamed
 from backfill.audit.gaps import SeriesGaps
-from backfill.audit.quarantine import Reopened
+from backfill.audit.health import Health
+from backfill.audit.quarantine import Listing, Reopened
 from backfill.audit.repair import Findings, Repair
 from backfill.audit.status import SeriesStatus
 from backfill.audit.verify import Verification
@@ -122,7 +123,7 @@ def bare(page: str) -> str:
     return re.sub(r"&#\d+;|</?(?:span|code)>|^#+ |[|]|\*\*|---", "", page, flags=re.MULTILINE)
 
 
-def listed(listing: quarantine.Listing, held: Held, bar: QuarantinedBar) -> None:
+def listed(listing: Listing, held: Held, bar: QuarantinedBar) -> None:
     listing.begin([held])
     listing.add([bar, bar])
     listing.end()
@@ -157,7 +158,7 @@ def test_nobody_obeys_what_leaves_a_command_by_other_ways(text: str) -> None:
         assert not re.search(r"[\[\]<>`*_~@#$\\&]", bare(told))
     rows = [line for line in page.splitlines() if line.startswith("|")]
     assert {row.count("|") for row in rows} == {6, 12}
-    metrics = prometheus.exposition(prometheus.Health(status(text), {}, None))
+    metrics = prometheus.exposition(Health(status(text), {}, None))
     assert not obeyed(metrics)
     assert sum(line.startswith("backfill_fresh{") for line in metrics.splitlines()) == 1
     with pytest.MonkeyPatch.context() as patched:

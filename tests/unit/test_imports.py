@@ -174,7 +174,7 @@ def test_the_door_opens_without_the_heavy_libraries(module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["backfill.api", "backfill.cli.commands", "backfill.cli.foreground"]
+    "module", ["backfill.api", "backfill.admin.watchlist", "backfill.cli.foreground"]
 )
 def test_what_sends_nothing_loads_no_http_client_and_no_calendar_library(module: str) -> None:
     assert {"aiohttp", "exchange_calendars", "pandas"}.isdisjoint(loaded_by(module))

@@ -1,0 +1,45 @@
+"""How it stands with all that is kept, in one look: for whoever watches over it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from backfill.audit.gaps import series_gaps
+from backfill.audit.status import SeriesStatus, series_status
+from backfill.audit.tracked import tracked_series
+from backfill.run.connect import opened
+from backfill.settings import Settings
+from backfill.store.runs import LastRun, last_run
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What there is to say: every series, its missing slots by (symbol, timeframe), the last run.
+
+    ``gaps`` has no entry for a series without any.
+    """
+
+    series: list[SeriesStatus]
+    gaps: Mapping[tuple[str, str], int]
+    run: LastRun | None
+
+
+async def health(settings: Settings, as_of: datetime | None = None) -> Health:
+    """Return the status of every series, how many of its bars are missing, and the last run.
+
+    Raises
+    ------
+    UsageError, DatabaseError
+        If the database can't be used.
+    """
+    now = as_of or datetime.now(UTC)
+    async with opened(settings) as database:
+        series = await series_status(database, settings, now)
+        tracked = await tracked_series(database, settings, now)
+        missing = {
+            (one.series.symbol.ticker, str(one.series.timeframe)): sum(
+                gap.slots for gap in one.gaps if gap.alarms
+            )
+            for one in await series_gaps(database, now, tracked)
+        }
+        return Health(series, missing, await database.run(last_run))
