@@ -141,7 +141,7 @@ async def repair(
         job = Job(
             series=tuple((series.symbol.ticker, series.timeframe) for series in asked),
             mode=Mode.repair,
-            as_of=as_of,
+            as_of=now,
         )
         summary = await run_in(database, settings, job, stop=stop, on_plan=on_plan)
         left = await _look(database, settings, now, scope, None, stop, extended=extended)

@@ -1,5 +1,8 @@
 """Exchange calendars as values: sessions, and the grid of slots of every timeframe on them."""
 
+# Over 300 lines: sessions, trade dates and hours are one subject, and each of its parts needs the
+# others.
+
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta

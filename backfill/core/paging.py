@@ -1,5 +1,8 @@
 """What the pages of one request prove, page by page, for every series that they feed."""
 
+# Over 300 lines: what a page proves: one argument, made once for the base and once for what is
+# rolled up.
+
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Final

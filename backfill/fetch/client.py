@@ -1,5 +1,8 @@
 """The one client that sends requests: quota, deadlines, retries by class, breaker, size limit."""
 
+# Over 300 lines: a request from its slot to what was read of the answer, with all that may come
+# between.
+
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -3,6 +3,8 @@
 What fetches is imported once something is due: most runs of a cron job find nothing.
 """
 
+# Over 300 lines: a run is read from the plan to the ledger on one page, its ends included.
+
 import asyncio
 import time
 from collections.abc import Callable, Sequence

@@ -1,5 +1,7 @@
 """One piece of work under way: leased, then asked for page by page, turn by turn."""
 
+# Over 300 lines: one state machine; its table and its transitions are read together.
+
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,5 +1,8 @@
 """Corporate actions: splits, dividends, when they were asked for, and what a split outdates."""
 
+# Over 300 lines: a third is SQL, and the listing, the judging and what follows from it share their
+# rows.
+
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime

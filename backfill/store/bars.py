@@ -1,5 +1,7 @@
 """Writing a page: its bars, the coverage they prove, and what stayed empty, in one transaction."""
 
+# Over 300 lines: what one transaction writes, in its order.
+
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,5 +1,8 @@
 """The database: connections that keep no state outside a transaction, and faults made typed."""
 
+# Over 300 lines: opening, retrying and giving up connections is one machine with one set of
+# invariants.
+
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress

@@ -1,5 +1,7 @@
 """The progress ledger: what each series is covered for, and which run works on it."""
 
+# Over 300 lines: all that locks progress rows stands here, so that the order of locks can be seen.
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime

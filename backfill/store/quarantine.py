@@ -1,5 +1,7 @@
 """The bars that failed a check: counted, listed, marked once somebody has looked at them."""
 
+# Over 300 lines: one table: its statements, how they choose and how they are read belong together.
+
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """Symbols and the watchlist: which series there are to keep."""
 
+# Over 300 lines: a third is SQL; symbols and the watchlist are read by one statement.
+
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date

@@ -245,3 +245,13 @@ def test_nothing_prints_but_what_makes_texts_harmless() -> None:
         assert used[stream] == writers | LOOKS[stream]
     for printer in ("print", "typer.echo", "typer.secho", "os.write", "logging.getLogger"):
         assert used.get(printer, set()) <= {"log"}, printer
+
+
+def test_a_module_of_more_than_300_lines_says_why_in_its_first_comment() -> None:
+    unsaid = []
+    for path in sorted(ROOT.rglob("*.py")):
+        lines = path.read_text().splitlines()
+        first = next((line for line in lines if line.startswith("#")), "")
+        if len(lines) > 300 and not first.startswith("# Over 300 lines: "):
+            unsaid.append(f"{path.relative_to(ROOT)} has {len(lines)}")
+    assert unsaid == []

@@ -1,5 +1,7 @@
 """What every bar of the simulated market is: the truth that served and stored bars are held to."""
 
+# Over 300 lines: the market is one function of ticker, timeframe and time, with its caches.
+
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from datetime import date
