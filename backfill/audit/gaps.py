@@ -124,9 +124,9 @@ class _Look:
         return Doubt.about(calendar, timeframe, late, sessions & self.lacking, self.stored_ms)
 
     def gaps(self, again_ms: int, suspect: Spans) -> list[Gap]:
-        """Return the gaps; unconfirmed ones tell when they are asked for, and whether they alarm.
+        """Return the gaps; those that are held tell when they are asked for again.
 
-        They do in ``suspect`` sessions, and where a second answer is overdue.
+        Unconfirmed ones alarm in ``suspect`` sessions, and where a second answer is overdue.
         """
         within = self.lacking & Spans.of(self.due)
         known = self.known
@@ -135,7 +135,7 @@ class _Look:
         return [
             replace(gap, again_ms=again_ms, alarms=bool(Spans.of(gap.span) & alarming))
             if gap.reason is EmptyReason.unconfirmed
-            else gap
+            else replace(gap, again_ms=known.expires_ms(gap.span) if gap.reason else None)
             for gap in found
         ]
 

@@ -32,7 +32,6 @@ app = App(
     name="backfill",
     help="Keep a Postgres table of OHLC bars complete, current and true.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.add_typer(symbols_app, name="symbols")
@@ -82,6 +81,25 @@ def settle_colours(environ: MutableMapping[str, str], *, terminal: bool) -> None
         forced = None
     if not forced and (not terminal or "NO_COLOR" in environ):
         environ["_TYPER_FORCE_DISABLE_TERMINAL"] = "1"
+
+
+def _tell_version(asked: object) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        _say(f"backfill {version('ohlc-backfill')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_tell_version, is_eager=True, help="Which this is."),
+    ] = False,
+) -> None:
+    """Take what goes before any command."""
 
 
 @app.command()

@@ -19,7 +19,7 @@ class Gap:
 
     ``span`` reaches from the first one's start to the last one's end, over closed hours too.
     ``reason`` is set where the provider was asked lately and had no good bar: asking again today
-    would be in vain. Unconfirmed ones are asked for again at ``again_ms``, in ordinary runs; they
+    would be in vain. They are asked for again at ``again_ms``, in ordinary runs. Unconfirmed ones
     alarm nobody unless they ``alarm``: their session is suspect, or that is overdue.
     """
 

@@ -162,7 +162,7 @@ def _why(gap: Gap) -> str:
     """Say why a gap is not asked for now, and when it is."""
     if gap.again_ms is not None:
         return f"{gap.reason}: asked for again from {time_text(to_time(gap.again_ms))} on"
-    return f"asked for lately: {gap.reason}" if gap.reason else ""
+    return str(gap.reason) if gap.reason else ""
 
 
 def findings(found: "Findings") -> None:

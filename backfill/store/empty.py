@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Final
 
-from backfill.core.coverage import Spans
+from backfill.core.coverage import Span, Spans
 from backfill.core.empty import ALONE_AFTER, EmptyReason, EmptySlots, Entry, Joint, entries
 from backfill.core.series import Series, SymbolId
 from backfill.core.timeframe import Timeframe
 from backfill.store.keys import key_of, keys_of
 from backfill.store.pool import Connection
-from backfill.store.times import from_ranges, to_text, to_time
+from backfill.store.times import from_ranges, to_ms, to_text, to_time
 
 # What earlier answers left open of the claims: a second one may confirm it; and of the joints those
 # beyond which nobody traded, as such slots. By the primary key.
@@ -93,14 +93,20 @@ class KnownEmpty:
     """Slots of a series that are known to hold no bar.
 
     ``settled`` are rightly empty: nobody traded, or two answers agree that their session is absent.
-    ``held`` are those that are not confirmed, by reason, and not asked for before they expire. A
-    second answer about those of them in ``askable`` is believed, in ``overdue`` for days already.
+    ``held`` are those that are not confirmed, by reason, and not asked for before they expire: when
+    ``expiries`` tells, in epoch ms. A second answer about those of them in ``askable`` is believed,
+    in ``overdue`` for days already.
     """
 
     settled: Spans = field(default_factory=Spans)
     held: dict[EmptyReason, Spans] = field(default_factory=dict)
     askable: Spans = field(default_factory=Spans)
     overdue: Spans = field(default_factory=Spans)
+    expiries: tuple[tuple[Spans, int], ...] = ()
+
+    def expires_ms(self, span: Span) -> int | None:
+        """Return when the first slot that is held within a span is asked for again."""
+        return min((at for spans, at in self.expiries if spans & Spans.of(span)), default=None)
 
     @property
     def unconfirmed(self) -> Spans:
@@ -235,6 +241,7 @@ async def known_empty(
     held: dict[tuple[SymbolId, Timeframe], dict[EmptyReason, list[Spans]]] = {}
     askable: dict[tuple[SymbolId, Timeframe], list[Spans]] = {}
     overdue: dict[tuple[SymbolId, Timeframe], list[Spans]] = {}
+    expiries: dict[tuple[SymbolId, Timeframe], list[tuple[Spans, int]]] = {}
     for row in rows:
         key = (row["symbol_id"], Timeframe(row["timeframe"]))
         spans, reason = from_ranges(row["slots"]), EmptyReason(row["reason"])
@@ -243,6 +250,8 @@ async def known_empty(
             settled.setdefault(key, []).append(spans)
         elif reason is EmptyReason.unconfirmed or not expired:
             held.setdefault(key, {}).setdefault(reason, []).append(spans)
+            if row["expires_at"] is not None:
+                expiries.setdefault(key, []).append((spans, to_ms(row["expires_at"])))
             if expired:
                 askable.setdefault(key, []).append(spans)
             if expired and row["expires_at"] + ALONE_AFTER <= now:
@@ -253,6 +262,7 @@ async def known_empty(
             {reason: _union(parts) for reason, parts in held.get(key, {}).items()},
             _union(askable.get(key, [])),
             _union(overdue.get(key, [])),
+            tuple(expiries.get(key, [])),
         )
         for key in settled.keys() | held.keys()
     }

@@ -147,8 +147,11 @@ def test_a_session_the_provider_lacks_is_asked_again_another_day_then_left_alone
     gaps = held.json["series"][0]["gaps"]
     absent = [gap for gap in gaps if gap.get("reason") == "absent"]
     assert [gap["slots"] for gap in absent] == [2]
-    # The same day nothing more is asked for it.
-    backfill("gaps", "--repair", "--as-of", NOW)
+    again = datetime.fromisoformat(absent[0]["again"]) - datetime.fromisoformat(NOW)
+    assert timedelta() < again <= timedelta(days=1)
+    # The same day nothing more is asked for it, and it is told when it is.
+    kept = backfill("gaps", "--repair", "--as-of", NOW)
+    assert (kept.code, "absent: asked for again from" in kept.out) == (4, True)
     asked = [call for call in simulator.calls if call.kind == "bars"]
     assert not any("2024-05-14" in call.path for call in asked[len(bars) :])
 
