@@ -13,6 +13,7 @@ from backfill.run.connect import opened
 from backfill.settings import Settings
 from backfill.store import status as store
 from backfill.store.holdings import Holdings, holdings
+from backfill.store.orphans import orphans
 from backfill.store.pool import Connection, Database
 from backfill.store.times import to_ms, to_time
 
@@ -61,6 +62,15 @@ async def status(settings: Settings, as_of: datetime | None = None) -> list[Seri
     """
     async with opened(settings) as database:
         return await series_status(database, settings, as_of)
+
+
+async def status_with_orphans(
+    settings: Settings, as_of: datetime | None = None
+) -> tuple[list[SeriesStatus], list[SymbolId]]:
+    """Return the status of every series as `status` does, and the ids that only bars name."""
+    async with opened(settings) as database:
+        found = await series_status(database, settings, as_of)
+        return found, await database.run(orphans)
 
 
 async def series_status(

@@ -263,12 +263,15 @@ def status(
         from backfill.audit import status as audit
         from backfill.present import show
 
-        series = asyncio.run(audit.status(settings, now))
+        series, orphans = asyncio.run(audit.status_with_orphans(settings, now))
+        told = {"orphans": list(map(str, orphans))} if orphans else {}
         _print(
-            {"series": [one.as_dict() for one in series]},
+            {"series": [one.as_dict() for one in series], **told},
             as_json=shape == "json",
             text=lambda: show.status(series, markdown=shape == "markdown"),
         )
+        if orphans and shape != "json":
+            show.orphans(orphans)
     raise typer.Exit(0 if all(one.fresh for one in series) else 4)
 
 

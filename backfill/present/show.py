@@ -10,11 +10,14 @@ from backfill.present.tables import console, duration_text, table_of, time_text
 from backfill.store.times import to_time
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from backfill.api import Findings, Repair
     from backfill.audit.gaps import SeriesGaps
     from backfill.audit.status import SeriesStatus
     from backfill.audit.verify import Verification
     from backfill.core.compare import Difference
+    from backfill.core.series import SymbolId
     from backfill.run.outcomes import Summary
     from backfill.run.planned import Plan
 
@@ -98,6 +101,15 @@ def status(series: "list[SeriesStatus]", *, markdown: bool = False) -> None:
     out.print(judged)
     for line in _jumps(series):
         out.print(line)
+
+
+def orphans(ids: "Sequence[SymbolId]") -> None:
+    """Say that there are bars of symbols that aren't there, and what can be done."""
+    named = ", ".join(map(str, ids[:_SHOWN])) + (", …" if len(ids) > _SHOWN else "")
+    console().print(
+        f"ohlc_bars holds bars of {len(ids)} ids that symbols lacks ({named}): nobody keeps them. "
+        "Put their rows of symbols back, or delete the bars"
+    )
 
 
 def _jumps(series: "list[SeriesStatus]") -> list[str]:

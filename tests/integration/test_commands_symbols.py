@@ -127,6 +127,17 @@ def test_a_symbol_is_deleted_with_all_its_rows_also_after_a_kill_and_never_witho
     assert orphans(database_url) == {}
     assert [row[0] for row in query(database_url, "SELECT ticker FROM symbols")] == ["MSFT"]
     assert stored_bars(database_url, "MSFT", D1) == other
+    assert "orphans" not in run("status", *AS_OF, "--json").json
+
+    # Where a table is another system's, no trigger holds its rows: status tells what they left.
+    query(
+        database_url,
+        "INSERT INTO ohlc_bars SELECT 1234, timeframe, ts, open, high, low, close, volume "
+        "FROM ohlc_bars LIMIT 2",
+    )
+    assert run("status", *AS_OF, "--json").json["orphans"] == ["1234"]
+    told = run("status", *AS_OF)
+    assert (told.code, "symbols lacks (1234)" in told.out) == (0, True)
     assert run("symbols", "delete", "AAPL", "--yes").code == 2  # it is not known any more
     assert run(*fetch, "--json").json["bars"]["inserted"] == bars  # a symbol as new as any
 
