@@ -4,11 +4,15 @@ from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 
+from backfill.admin.lookup import looked_up
+from backfill.core.likely import likely
+from backfill.core.series import Symbol, spelling, ticker_traits
 from backfill.core.when import parse_since
+from backfill.errors import UsageError
 from backfill.run.connect import opened
 from backfill.settings import Settings
 from backfill.store import universe
-from backfill.store.pool import Connection
+from backfill.store.pool import Connection, Database
 from backfill.store.universe import WatchChange, WatchEntry
 
 DEFAULT = "default"
@@ -29,15 +33,22 @@ class Watched:
 
     changed: list[Changed]
     entries: list[WatchEntry]
+    notes: list[str]
 
 
-async def add(settings: Settings, tickers: list[str], change: WatchChange) -> Watched:
+async def add(
+    settings: Settings, tickers: list[str], change: WatchChange, *, offline: bool
+) -> Watched:
     """Put symbols on the watchlist, or change what is named of their entries and nothing else.
+
+    Whether there are such tickers the provider is asked first, unless ``offline`` is set: about
+    those that nobody has confirmed yet. ``notes`` tell what is doubtful all the same.
 
     Raises
     ------
     UsageError
-        If a ticker or the depth can't be read; then nothing changes.
+        If a ticker or the depth can't be read, or the provider knows no such ticker; then nothing
+        changes.
     """
     if change.since not in {None, DEFAULT}:
         parse_since(change.since, date(2026, 1, 1))
@@ -50,10 +61,12 @@ async def add(settings: Settings, tickers: list[str], change: WatchChange) -> Wa
         entries = await universe.watched(connection)
         after = {one.symbol.id: one for one in entries}
         named = [one.id for one in await universe.by_ticker(connection, tickers)]
-        return Watched([Changed(before.get(key), after[key]) for key in named], entries)
+        changed = [Changed(before.get(key), after[key]) for key in named]
+        return Watched(changed, entries, [])
 
     async with opened(settings) as database:
-        return await database.run(work)
+        notes = [] if offline else await _seen(database, settings, tickers, change.provider)
+        return replace(await database.run(work), notes=notes)
 
 
 async def remove(settings: Settings, tickers: list[str]) -> list[str]:
@@ -83,3 +96,44 @@ async def listed(settings: Settings) -> list[WatchEntry]:
     """Return the watchlist."""
     async with opened(settings) as database:
         return await database.run(universe.watched)
+
+
+async def _seen(
+    database: Database, settings: Settings, tickers: list[str], provider: str | None
+) -> list[str]:
+    """See that there are such tickers, as far as the provider tells; return what is doubtful."""
+
+    async def load(connection: Connection) -> tuple[list[Symbol], list[str]]:
+        found = await universe.by_ticker(connection, tickers)
+        confirmed = {spelling(one.ticker) for one in found if one.confirmed}
+        new = [_unregistered(one) for one in tickers if spelling(one) not in confirmed]
+        return new, [one.ticker for one in await universe.known_symbols(connection)]
+
+    new, known = await database.run(load)
+    if not new:
+        return []
+    looked = await looked_up(database, settings.account_of(provider), new)
+    if looked.unknown:
+        hints = [_hint(one, known) for one in looked.unknown]
+        raise UsageError(
+            f"the provider knows no {', '.join(looked.unknown)}{''.join(hints)}; nothing was "
+            f"changed. To watch it all the same: --offline"
+        )
+    notes = [
+        f"{one.ticker} is taken for a {one.asset_type}{hint}"
+        for one in new
+        if (hint := _hint(one.ticker, known))
+    ]
+    if looked.unasked is not None:
+        unseen = [one.ticker for one in new if one.ticker not in looked.known]
+        notes.append(f"not looked up: {', '.join(unseen)} ({looked.unasked})")
+    return notes
+
+
+def _hint(ticker: str, known: list[str]) -> str:
+    meant = likely(ticker, known)
+    return f" (did you mean {' or '.join(meant)}?)" if meant else ""
+
+
+def _unregistered(ticker: str) -> Symbol:
+    return Symbol(-1, ticker, *ticker_traits(ticker))

@@ -37,11 +37,16 @@ def watch_add(
         str | None,
         typer.Option("--provider", metavar="P", help="Whom to ask; default: as BACKFILL_PROVIDER."),
     ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Ask no provider whether there is such a ticker.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Keep symbols, in d1 unless timeframes are named; of one that is kept, change what is named.
 
-    What isn't named stays as it is, a pause too; what was and what is gets printed.
+    What isn't named stays as it is, a pause too; what was and what is gets printed. The provider's
+    reference is asked about each ticker that nobody has confirmed yet, a call each: what it doesn't
+    know is refused.
     """
     settings = read_settings(provider if provider != "default" else None)
     from backfill.admin import watchlist
@@ -52,7 +57,9 @@ def watch_add(
     change = WatchChange(
         arguments.timeframes(timeframe, all_timeframes=all_timeframes), since, priority, provider
     )
-    result = asyncio.run(watchlist.add(settings, arguments.tickers(symbols), change))
+    result = asyncio.run(
+        watchlist.add(settings, arguments.tickers(symbols), change, offline=offline)
+    )
     print_result(present.added_as_dict(result), as_json=as_json, text=lambda: present.added(result))
 
 

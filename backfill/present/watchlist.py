@@ -15,6 +15,8 @@ def added(result: "Watched") -> None:
     out = console()
     for one in result.changed:
         out.print(_told(one))
+    for note in result.notes:
+        out.print(note)
 
 
 def added_as_dict(result: "Watched") -> dict[str, Any]:
@@ -29,6 +31,7 @@ def added_as_dict(result: "Watched") -> dict[str, Any]:
             }
             for one in result.changed
         ],
+        "notes": result.notes,
     }
 
 

@@ -116,7 +116,20 @@ def with_a_bad_day(scene: Scene) -> None:
 
 
 def watched(scene: Scene) -> None:
-    scene.do("watch", "add", "AAPL", "MSFT", "NVDA", "-t", "d1", "-t", "h1", "--since", "30d")
+    scene.do(
+        "watch",
+        "add",
+        "--offline",
+        "AAPL",
+        "MSFT",
+        "NVDA",
+        "-t",
+        "d1",
+        "-t",
+        "h1",
+        "--since",
+        "30d",
+    )
 
 
 def foreign(scene: Scene) -> None:
@@ -144,7 +157,11 @@ COMMANDS: Final[dict[str, tuple[tuple[str, ...], Callable[[Scene], None], bool]]
     "adopt-clean": (("migrate", "--adopt", "--clean"), foreign, False),
     "quarantine-retry": (("quarantine", "retry", "--all"), with_a_bad_day, True),
     "quarantine-accept": (("quarantine", "accept", "--all"), with_a_bad_day, True),
-    "watch-add": (("watch", "add", "AAPL", "MSFT", "X:BTCUSD", "--since", "2y"), watched, True),
+    "watch-add": (
+        ("watch", "add", "--offline", "AAPL", "MSFT", "X:BTCUSD", "--since", "2y"),
+        watched,
+        True,
+    ),
     "watch-remove": (("watch", "remove", "AAPL", "MSFT"), watched, True),
     "watch-pause": (("watch", "pause", "AAPL", "MSFT"), watched, True),
     "symbols-add": (("symbols", "add", "AAPL", "MSFT", "TSLA"), watched, True),

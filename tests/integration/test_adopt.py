@@ -204,7 +204,9 @@ def test_what_their_watchlists_hold_is_kept_and_futures_are_set_aside(
     assert (kept.code, "watch pause AAPL" in kept.err) == (2, True)
     [paused] = run("watch", "pause", "AAPL", "--json").json["watchlist"]
     assert (paused["paused"], paused["timeframes"]) == (True, ["m15", "h1", "h4", "d1", "w1"])
-    [changed] = run("watch", "add", "AAPL", "--priority", "5", "--json").json["changed"]
+    [changed] = run("watch", "add", "--offline", "AAPL", "--priority", "5", "--json").json[
+        "changed"
+    ]
     assert changed["is"] == {**paused, "priority": 5}
 
 

@@ -87,7 +87,7 @@ def test_sql_runs_on_the_database_in_use_and_tells_what_it_did(
     simulate: Callable[..., Simulator], cli: Callable[..., Cli], database_url: str
 ) -> None:
     run = cli(simulate())
-    run("watch", "add", "AAPL", "MSFT")
+    run("watch", "add", "--offline", "AAPL", "MSFT")
 
     asked = "SELECT ticker, listed_on, 0.1::float8 + 0.2 AS n FROM symbols ORDER BY ticker"
     assert run("sql", asked, "--json").json == {

@@ -16,7 +16,7 @@ def test_fridays_bar_is_fresh_all_weekend_and_stale_once_mondays_is_due(
 ) -> None:
     run = cli(simulate(now=SATURDAY))
     for command in (
-        ("watch", "add", "AAPL", "--since", "2024-10-01"),
+        ("watch", "add", "--offline", "AAPL", "--since", "2024-10-01"),
         ("run", "--all", "--incremental", "--as-of", SATURDAY.isoformat()),
     ):
         assert run(*command).code == 0
@@ -50,7 +50,7 @@ def test_a_watched_series_without_bars_is_never_fresh(
     as_of = ("--as-of", SATURDAY.isoformat())
     assert run("status", *as_of).code == 0  # there is nothing to be stale
 
-    run("watch", "add", "MSFT", "-t", "d1", "-t", "m5")
+    run("watch", "add", "--offline", "MSFT", "-t", "d1", "-t", "m5")
     status = run("status", *as_of, "--json")
 
     assert status.code == 4

@@ -54,7 +54,7 @@ def test_metrics_tell_every_series_and_the_last_run(
     run = cli(simulate(now=SATURDAY))
     empty = run("status", "--format", "prometheus")
     assert (empty.code, empty.out) == (0, "")
-    run("watch", "add", "AAPL", "--since", "2024-10-01")
+    run("watch", "add", "--offline", "AAPL", "--since", "2024-10-01")
     ended = run("run", "--all", "--json", *AS_OF)
     query(
         database_url,

@@ -50,7 +50,7 @@ def test_a_live_ticker_is_retired_only_by_who_is_sure_and_can_be_restored(
 ) -> None:
     run = cli(simulate())
     fetch = ("run", "--symbol", "AAPL", "--from", "2024-11-01", *AS_OF, "--json")
-    run("watch", "add", "AAPL", "--since", "2024-11-01")
+    run("watch", "add", "--offline", "AAPL", "--since", "2024-11-01")
     assert run(*fetch).code == 0
     bars = stored_bars(database_url, "AAPL", D1)
 
@@ -86,7 +86,7 @@ def test_a_symbol_is_deleted_with_all_its_rows_also_after_a_kill_and_never_witho
     simulator = simulate()
     run = cli(simulator)
     fetch = ("run", "--symbols", "AAPL,MSFT", "-t", "d1,h1", "--from", "2024-11-06", *AS_OF)
-    run("watch", "add", "AAPL")
+    run("watch", "add", "--offline", "AAPL")
     assert run(*fetch).code == 0
     query(
         database_url,
@@ -185,6 +185,6 @@ def test_what_is_trimmed_is_not_fetched_again_until_somebody_names_it(
     assert run("status", *AS_OF).code == 0
 
     assert run(*fetch, "--from", "2024-10-01").json["bars"]["inserted"] > 0
-    run("watch", "add", "AAPL", "-t", "d1,w1", "--since", "2024-09-03")
+    run("watch", "add", "--offline", "AAPL", "-t", "d1,w1", "--since", "2024-09-03")
     assert run(*fetch).json["bars"]["inserted"] > 0
     assert stored_bars(database_url, "AAPL", D1) == whole[D1]

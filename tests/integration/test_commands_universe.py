@@ -94,14 +94,16 @@ def test_the_watchlist_is_what_it_was_told_and_remove_keeps_the_bars(
 ) -> None:
     run = cli(simulate())
 
-    new = run("watch", "add", "MSFT", "AAPL", "-t", "h1", "-t", "d1", "--since", "2024-10-01")
+    new = run(
+        "watch", "add", "--offline", "MSFT", "AAPL", "-t", "h1", "-t", "d1", "--since", "2024-10-01"
+    )
     assert new.out.splitlines() == [
         f"{name} is watched now: timeframes h1 d1, since 2024-10-01, priority 0, "
         "provider the default"
         for name in ("MSFT", "AAPL")
     ]
-    assert run("watch", "add", "MSFT").out == "MSFT: nothing changed\n"
-    told = run("watch", "add", "MSFT", "-t", "d1", "--since", "default")
+    assert run("watch", "add", "--offline", "MSFT").out == "MSFT: nothing changed\n"
+    told = run("watch", "add", "--offline", "MSFT", "-t", "d1", "--since", "default")
     assert told.out == ("MSFT: timeframes h1 d1 → d1, since 2024-10-01 → as the plan allows\n")
 
     assert run("watch", "list", "--json").json == {
@@ -161,7 +163,7 @@ def test_two_spellings_of_a_pair_are_one_symbol_under_the_first(
 
     again = run("run", "--symbol", "X:BTCUSD", *span)
     planned = run("run", "--symbol", "X:BTCUSD", *span, "--dry-run")
-    watched = run("watch", "add", "X:BTCUSD", "--json")
+    watched = run("watch", "add", "--offline", "X:BTCUSD", "--json")
     removed = run("watch", "remove", "BTC/USD", "X:BTCUSD", "--json")
 
     assert (again.code, len(simulator.calls)) == (0, calls)
@@ -186,7 +188,7 @@ def test_a_paused_entry_is_left_out_of_all_until_it_is_resumed(
     simulator = simulate()
     run = cli(simulator)
     every = ("run", "--all", "--dry-run", "--json", *AS_OF)
-    run("watch", "add", "AAPL", "BTC/USD", "MSFT")
+    run("watch", "add", "--offline", "AAPL", "BTC/USD", "MSFT")
 
     paused = run("watch", "pause", "AAPL", "X:BTCUSD", "--json")
 
@@ -199,7 +201,7 @@ def test_a_paused_entry_is_left_out_of_all_until_it_is_resumed(
     assert [one["symbol"] for one in run(*every).json["series"]] == ["MSFT"]
     assert "AAPL" not in run("status", "--json", *AS_OF).out
 
-    again = run("watch", "add", "AAPL", "--priority", "0", "--json")
+    again = run("watch", "add", "--offline", "AAPL", "--priority", "0", "--json")
     [changed] = again.json["changed"]
     assert changed["was"] == changed["is"]
     assert changed["is"]["paused"]
@@ -232,9 +234,11 @@ def test_a_higher_priority_is_listed_and_planned_first(
     simulate: Callable[..., Simulator], cli: Callable[..., Cli]
 ) -> None:
     run = cli(simulate())
-    run("watch", "add", "AAPL", "MSFT")
-    run("watch", "add", "NVDA", "--priority", "5")
-    listed = run("watch", "add", "TSLA", "--priority", "-1", "--json").json["watchlist"]
+    run("watch", "add", "--offline", "AAPL", "MSFT")
+    run("watch", "add", "--offline", "NVDA", "--priority", "5")
+    listed = run("watch", "add", "--offline", "TSLA", "--priority", "-1", "--json").json[
+        "watchlist"
+    ]
 
     assert [(one["symbol"], one["priority"]) for one in listed] == [
         ("NVDA", 5),
@@ -244,3 +248,27 @@ def test_a_higher_priority_is_listed_and_planned_first(
     ]
     planned = run("run", "--all", "--dry-run", "--json", *AS_OF).json["series"]
     assert [one["symbol"] for one in planned] == ["NVDA", "AAPL", "MSFT", "TSLA"]
+
+
+def test_a_ticker_is_looked_at_before_it_is_believed_a_call_each(
+    simulate: Callable[..., Simulator], cli: Callable[..., Cli], database_url: str
+) -> None:
+    simulator = simulate()
+    run = cli(simulator)
+    assert run("run", "--symbol", "AAPL", "--from", "2024-11-01", *AS_OF).code == 0
+    calls = len(simulator.calls)
+
+    for wrong, meant in (("APPL", "AAPL"), ("aapl", "AAPL"), ("bitcoin", "X:BTCUSD")):
+        refused = run("watch", "add", "MSFT", wrong)
+        assert (refused.code, refused.out, refused.err.count("\n")) == (2, "", 1)
+        assert f"knows no {wrong} (did you mean {meant}" in refused.err
+    assert len(simulator.calls) == calls + 6
+    assert query(database_url, "SELECT ticker FROM symbols") == [("AAPL",)]
+
+    kept = run("watch", "add", "AAPL", "MSFT", "--json")  # one is confirmed
+    assert (kept.code, kept.json["notes"], len(simulator.calls)) == (0, [], calls + 7)
+    offline = run("watch", "add", "NOSUCH", "--offline", "--json")
+    keyless = run("watch", "add", "NOSUCH", "--json", MASSIVE_API_KEY="")
+    assert (offline.code, offline.json["notes"], keyless.code) == (0, [], 0)
+    assert "not looked up: NOSUCH" in keyless.json["notes"][0]
+    assert len(simulator.calls) == calls + 7

@@ -41,7 +41,7 @@ def test_the_commands_and_queries_of_a_page_run_as_they_stand(
     page: str,
 ) -> None:
     backfill = cli(simulate(plan="free", now=None))
-    watched = backfill("watch", "add", "AAPL", "X:BTCUSD", "--since", "30d")
+    watched = backfill("watch", "add", "--offline", "AAPL", "X:BTCUSD", "--since", "30d")
     assert (watched.code, backfill("run", "--all").code) == (0, 0)
     run_page(page, backfill, database_url, tmp_path)
 

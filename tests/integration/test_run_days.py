@@ -17,7 +17,19 @@ def test_a_day_later_the_new_day_is_fetched_and_nothing_else_and_on_a_weekend_no
 ) -> None:
     simulator = simulate()
     run = cli(simulator)
-    watch = ("watch", "add", "AAPL", "MSFT", "-t", "d1", "-t", "h1", "--since", "2024-10-15")
+    watch = (
+        "watch",
+        "add",
+        "--offline",
+        "AAPL",
+        "MSFT",
+        "-t",
+        "d1",
+        "-t",
+        "h1",
+        "--since",
+        "2024-10-15",
+    )
     assert run(*watch).code == 0
 
     def incremental(now: datetime) -> tuple[Ended, list[Asked]]:

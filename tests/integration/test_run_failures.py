@@ -108,7 +108,7 @@ def test_a_watched_symbol_that_nobody_knows_fails_and_stays_watched(
     simulate: Callable[..., Simulator], cli: Callable[..., Cli]
 ) -> None:
     run = cli(simulate())
-    run("watch", "add", "AAPL", "NOSUCH", "--since", "2024-10-01")
+    run("watch", "add", "--offline", "AAPL", "NOSUCH", "--since", "2024-10-01")
 
     ended = run("run", "--all", "--incremental", *AS_OF, "--json")
     status = run("status", *AS_OF, "--json")

@@ -54,7 +54,10 @@ def load(backfill: Cli, run: Incremental) -> Callable[..., None]:
 
     def one(*tickers: str, timeframes: tuple[str, ...] = ("d1",)) -> None:
         options = [word for timeframe in timeframes for word in ("-t", timeframe)]
-        assert backfill("watch", "add", *tickers, *options, "--since", str(SINCE)).code == 0
+        assert (
+            backfill("watch", "add", "--offline", *tickers, *options, "--since", str(SINCE)).code
+            == 0
+        )
         ended, calls = run(LOADED)
         assert ended.code == 0, ended.err
         assert "grouped" not in {call.unit for call in calls}
@@ -130,8 +133,15 @@ def test_weeks_are_rolled_up_from_grouped_days_and_hours_and_new_symbols_go_thei
     market: Market, run: Incremental, load: Callable[..., None], backfill: Cli, database_url: str
 ) -> None:
     load(*FIVE, timeframes=("d1", "w1"))
-    assert backfill("watch", "add", "AAPL", "-t", "d1", "--since", str(SINCE)).code == 0
-    assert backfill("watch", "add", FIVE[0], "-t", "d1,w1,h1", "--since", "2024-11-11").code == 0
+    assert (
+        backfill("watch", "add", "--offline", "AAPL", "-t", "d1", "--since", str(SINCE)).code == 0
+    )
+    assert (
+        backfill(
+            "watch", "add", "--offline", FIVE[0], "-t", "d1,w1,h1", "--since", "2024-11-11"
+        ).code
+        == 0
+    )
 
     ended, calls = run(date(2024, 11, 18))
 

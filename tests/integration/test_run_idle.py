@@ -18,7 +18,7 @@ def test_many_series_with_nothing_due_cost_no_call_and_no_more_queries_than_one(
 
     def watch(*tickers: str, timeframes: tuple[str, ...]) -> None:
         frames = [part for timeframe in timeframes for part in ("-t", timeframe)]
-        assert backfill("watch", "add", *tickers, *frames, "--since", "60d").code == 0
+        assert backfill("watch", "add", "--offline", *tickers, *frames, "--since", "60d").code == 0
 
     def sent_by_an_idle_run(series: int) -> int:
         assert backfill(*RUN).code == 0

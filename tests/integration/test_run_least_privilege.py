@@ -82,7 +82,7 @@ def test_what_a_login_may_not_do_another_does_and_the_job_does_all_the_rest(
     simulator.clear_faults()
     [bad] = job("quarantine", "list", "--json").json["bars"]
     assert bad["symbol"] == "AAPL"
-    assert job("watch", "add", "AAPL", "X:BTCUSD", "-t", "h1", "-t", "d1").code == 0
+    assert job("watch", "add", "--offline", "AAPL", "X:BTCUSD", "-t", "h1", "-t", "d1").code == 0
     increment = job("run", "--all", "--incremental", *TODAY, "--json")
     assert increment.code == 0, increment.err
     assert increment.json["bars"]["inserted"] > 0

@@ -27,7 +27,19 @@ def test_a_first_load_cut_three_times_is_finished_by_incremental_runs_and_paid_f
 ) -> None:
     whole, cut = simulate(), simulate()
     everything = ("run", "--all", "--incremental", *AS_OF, "--json")
-    watch = ("watch", "add", "AAPL", "X:ETHUSD", "-t", "h1", "-t", "d1", "--since", "2023-11-06")
+    watch = (
+        "watch",
+        "add",
+        "--offline",
+        "AAPL",
+        "X:ETHUSD",
+        "-t",
+        "h1",
+        "-t",
+        "d1",
+        "--since",
+        "2023-11-06",
+    )
 
     undisturbed = cli(whole, DATABASE_URL=empty_url)
     assert undisturbed(*watch).code == 0
@@ -110,7 +122,9 @@ def test_when_calls_are_few_they_are_spent_by_priority_but_never_on_the_past_of_
     simulator = simulate()
     run = cli(simulator)
     for ticker, priority in (("AAPL", "0"), ("MSFT", "9"), ("NVDA", "1")):
-        assert run("watch", "add", ticker, "-t", "h1", "--priority", priority).code == 0
+        assert (
+            run("watch", "add", "--offline", ticker, "-t", "h1", "--priority", priority).code == 0
+        )
 
     for calls in (2, 2):
         assert run("run", "--all", "--max-calls", str(calls), *AS_OF).code == 5

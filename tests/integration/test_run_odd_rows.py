@@ -34,7 +34,7 @@ def whys(ended: Ended) -> dict[str, Any]:
 def test_odd_rows_fail_their_own_series_and_every_command_goes_on(
     backfill: Cli, database_url: str
 ) -> None:
-    assert backfill("watch", "add", *TICKERS, "--since", "2024-10-01").code == 0
+    assert backfill("watch", "add", "--offline", *TICKERS, "--since", "2024-10-01").code == 0
     for statement in filter(None, map(str.strip, ODD.split(";"))):
         query(database_url, statement)
 
@@ -65,8 +65,8 @@ def test_odd_rows_fail_their_own_series_and_every_command_goes_on(
 @pytest.mark.parametrize(
     "command",
     [
-        ("watch", "add", "AAPL", "--since", "1600-01-01"),
-        ("watch", "add", "AAPL", "--since", "1000y"),
+        ("watch", "add", "--offline", "AAPL", "--since", "1600-01-01"),
+        ("watch", "add", "--offline", "AAPL", "--since", "1000y"),
         ("run", "--symbol", "AAPL", "--from", "1600-01-01"),
         ("run", "--symbol", "AAPL", "--as-of", "9999-12-30"),
         ("run", "--symbol", "AAPL", "--deadline", "inf"),

@@ -57,7 +57,7 @@ def factors(url: str, ticker: str) -> list[tuple[int, float]]:
 def test_a_ticker_with_a_new_owner_stops_and_is_not_paid_for_again_until_it_is_retired(
     market: Market, simulator: Simulator, backfill: Cli, run: Run, database_url: str
 ) -> None:
-    watch = ("watch", "add", "REUSE", "-t", "d1", "-t", "w1", "--since", "2024-01-02")
+    watch = ("watch", "add", "--offline", "REUSE", "-t", "d1", "-t", "w1", "--since", "2024-01-02")
     assert backfill(*watch).code == 0
     assert run("2024-06-28", "--all").code == 0
 

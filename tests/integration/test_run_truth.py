@@ -123,7 +123,7 @@ def test_the_commands_of_the_first_hour_work_and_so_does_the_sql(
     run = cli(simulate(), BACKFILL_SINCE="2024-09-03")
 
     for command in (
-        ("watch", "add", "AAPL", "MSFT"),
+        ("watch", "add", "--offline", "AAPL", "MSFT"),
         ("run", "--all", "--incremental", *AS_OF),
         ("run", "--symbol", "NVDA", "--timeframe", "d1", *AS_OF),
         ("run", "--symbols", "AAPL,NVDA,TSLA", *AS_OF),

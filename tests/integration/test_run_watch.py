@@ -274,10 +274,10 @@ def test_the_command_prints_a_line_a_round_and_ends_with_130_when_it_is_told_to(
 ) -> None:
     simulator = simulate(now=None)
     run = cli(simulator)
-    assert run("watch", "add", "AAPL", "--since", "30d").code == 0
+    assert run("watch", "add", "--offline", "AAPL", "--since", "30d").code == 0
     going = Going(run.start("run", "--all", "--watch", "--json"), Kept())
     going.wait_for("watch.waiting")
-    assert run("watch", "add", "BTC/USD", "--since", "30d").code == 0
+    assert run("watch", "add", "--offline", "BTC/USD", "--since", "30d").code == 0
     going.wait_for("run.finished")
     going.wait_for("watch.waiting")
 
@@ -296,7 +296,7 @@ def test_a_deadline_ends_the_command_with_the_code_of_its_last_round(
     simulate: Callable[..., Simulator], cli: Callable[..., Cli]
 ) -> None:
     run = cli(simulate(now=None))
-    assert run("watch", "add", "AAPL", "--since", "30d").code == 0
+    assert run("watch", "add", "--offline", "AAPL", "--since", "30d").code == 0
 
     ended = run("run", "--all", "--watch", "--deadline", "10", "--json")
 

@@ -124,7 +124,7 @@ def test_a_schedule_keeps_its_timeframes_of_those_that_are_watched(
 ) -> None:
     simulator = simulate()
     for added in (("AAPL",), ("MSFT", "-t", "h1", "-t", "d1")):
-        assert cli(simulator)("watch", "add", *added).code == 0
+        assert cli(simulator)("watch", "add", "--offline", *added).code == 0
 
     script_ = script("backfill", "backfill", "Run")
     scheduled = {"SCHEDULE": "25 14-21 * * 1-5", "MODE": "incremental"} | OCTOBER
@@ -174,7 +174,7 @@ def test_a_reload_deals_the_watchlist_out_and_each_share_is_fetched_again(
     tmp_path: Path,
 ) -> None:
     simulator = simulate()
-    assert cli(simulator)("watch", "add", "AAPL", "MSFT", "X:BTCUSD").code == 0
+    assert cli(simulator)("watch", "add", "--offline", "AAPL", "MSFT", "X:BTCUSD").code == 0
     output = tmp_path / "output"
 
     dealt = step(

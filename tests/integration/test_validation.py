@@ -46,7 +46,9 @@ def loaded(server: str, with_calendars: str, market: Market) -> str:
         backfill = Cli(_environment(_in_database(server, name), simulator))
         for ticker, timeframes in KEPT.items():
             frames = [part for one in timeframes for part in ("-t", one)]
-            assert backfill("watch", "add", ticker, *frames, "--since", SINCE).code == 0
+            assert (
+                backfill("watch", "add", "--offline", ticker, *frames, "--since", SINCE).code == 0
+            )
         # NEWCO is not watched, and was listed in the middle of a week after the start. What an
         # answer left open, such as DEADCO's end, a second day settles.
         newco = ("--symbol", "NEWCO", "-t", "h1", "-t", "w1", "--from", "2024-02-01")
