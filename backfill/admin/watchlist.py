@@ -4,12 +4,12 @@ from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 
-from backfill.admin.lookup import looked_up
 from backfill.core.likely import likely
 from backfill.core.series import Symbol, spelling, ticker_traits
 from backfill.core.when import parse_since
 from backfill.errors import UsageError
 from backfill.run.connect import opened
+from backfill.run.lookup import looked_up
 from backfill.settings import Settings
 from backfill.store import universe
 from backfill.store.pool import Connection, Database
