@@ -37,7 +37,7 @@ class Watched:
 
 
 async def add(
-    settings: Settings, tickers: list[str], change: WatchChange, *, offline: bool
+    settings: Settings, tickers: list[str], change: WatchChange, *, offline: bool = False
 ) -> Watched:
     """Put symbols on the watchlist, or change what is named of their entries and nothing else.
 

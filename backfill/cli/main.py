@@ -38,8 +38,6 @@ app.add_typer(symbols_app, name="symbols")
 app.add_typer(watch_app, name="watch")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(actions_app, name="actions")
-app.command()(bars)
-app.command()(sql)
 
 _NO_ANSWER = "the provider gave no answer at all; is it reachable?"
 
@@ -361,6 +359,10 @@ def gaps(
     found = foreground.gaps(settings, now, scope, calls, extended=extended)
     _print(show.findings_as_dict(found), as_json=as_json, text=lambda: show.findings(found))
     _exit(found.exit_code, found.error)
+
+
+app.command()(bars)
+app.command()(sql)
 
 
 def _exit(code: int, error: str | None) -> NoReturn:
