@@ -209,7 +209,7 @@ def _load(
 
 def _watch(arena: Arena, symbols: Sequence[str], timeframes: Sequence[str], since: str) -> None:
     options = [option for timeframe in timeframes for option in ("--timeframe", timeframe)]
-    arena.command("watch", "add", *symbols, *options, "--since", since)
+    arena.command("watch", "add", "--offline", *symbols, *options, "--since", since)
 
 
 def _process_figures(scenario: str, ended: Sequence[Ended]) -> list[Figure]:
