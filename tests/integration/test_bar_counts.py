@@ -105,6 +105,7 @@ async def test_counts_stay_true_and_kept_through_all_that_pages_do(database: Dat
 
 
 @pytest.mark.parametrize("deed", BY_HAND)
+@pytest.mark.attack(12)
 async def test_a_write_by_hand_is_counted_once_and_then_kept(database: Database, deed: str) -> None:
     run_id, [m1] = await claimed(database)
     await write(database, run_id, chunk(m1, minutes(200)))
@@ -118,6 +119,7 @@ async def test_a_write_by_hand_is_counted_once_and_then_kept(database: Database,
     assert await told(database, [m1]) == await stored(database)
 
 
+@pytest.mark.attack(12)
 async def test_whatever_writers_do_at_once_what_is_told_is_what_is_stored(
     database: Database, database_url: str
 ) -> None:

@@ -58,6 +58,7 @@ def found(ended: Ended) -> list[tuple[str, str, str, int]]:
     ]
 
 
+@pytest.mark.attack(9)
 def test_a_minute_lost_before_the_open_is_found_by_the_bars_made_of_it_and_comes_back(
     backfill: Cli, simulator: Simulator, database_url: str
 ) -> None:
@@ -91,6 +92,7 @@ def test_a_minute_lost_before_the_open_is_found_by_the_bars_made_of_it_and_comes
     assert backfill("gaps", "--extended", *AS_OF).code == 0
 
 
+@pytest.mark.attack(9)
 def test_where_a_whole_five_minutes_are_gone_the_hour_still_tells(
     backfill: Cli, database_url: str
 ) -> None:
@@ -109,6 +111,7 @@ def test_where_a_whole_five_minutes_are_gone_the_hour_still_tells(
     assert all_bars(database_url) == before
 
 
+@pytest.mark.attack(9)
 def test_a_repair_within_the_session_loses_nothing_of_the_hour_that_it_opens_in(
     backfill: Cli, database_url: str
 ) -> None:

@@ -31,6 +31,7 @@ IN_ORDER = """
 """
 
 
+@pytest.mark.attack(12)
 async def test_what_is_listed_lot_by_lot_is_what_there_is_in_order_and_limits_are_told(
     database: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -79,6 +80,7 @@ async def test_what_is_listed_lot_by_lot_is_what_there_is_in_order_and_limits_ar
     assert [(bar.symbol, bar.raw["open"] % 3) for bar in found] == [("MSFT", 0)] * 7
 
 
+@pytest.mark.attack(12)
 async def test_retry_and_accept_in_lots_do_what_they_do_at_once(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
