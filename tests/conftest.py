@@ -129,6 +129,16 @@ def database_url(server: str, template: str) -> Iterator[str]:
     yield from _fresh(server, template)
 
 
+# Where a server's rules of access stand. One that runs in its own folder names them by that.
+HBA_FILE = """
+    SELECT replace(
+        current_setting('hba_file'),
+        '/proc/self/',
+        '/proc/' || split_part(pg_read_file('postmaster.pid'), chr(10), 1) || '/'
+    )
+"""
+
+
 def _fresh(server: str, template: str) -> Iterator[str]:
     name = f"test_{uuid4().hex[:12]}"
     blocking(_execute(server, f"CREATE DATABASE {name} TEMPLATE {template}"))

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from backfill.simulator import Action, Fault, Simulator
-from tests.conftest import NOW, Cli, Ended, query
+from tests.conftest import HBA_FILE, NOW, Cli, Ended, query
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -148,7 +148,7 @@ def test_a_read_only_database_is_exit_3(
 @contextmanager
 def asking_for_passwords(url: str, role: str) -> Iterator[None]:
     """Let the server, which trusts everybody, ask one role for its password."""
-    settings = Path(query(url, "SHOW hba_file")[0][0])
+    settings = Path(query(url, HBA_FILE)[0][0])
     trusting = settings.read_text()
     query(url, f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}-other'")
     try:

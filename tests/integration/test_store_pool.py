@@ -20,7 +20,7 @@ from backfill.store import pool
 from backfill.store.bars import Counts, write_chunks
 from backfill.store.migrate import migrate
 from backfill.store.pool import CONNECTIONS, Connection, Database, savepoint
-from tests.conftest import _leave, blocking
+from tests.conftest import HBA_FILE, _leave, blocking
 from tests.faults.proxy import Proxy
 from tests.integration.store_kit import (
     CALENDAR,
@@ -59,7 +59,7 @@ def guarded_url(server: str, database_url: str) -> Iterator[str]:
         async with connection_to(server) as connection:
             return await connection.fetchval(statement)
 
-    rules = Path(blocking(execute("SHOW hba_file")))
+    rules = Path(blocking(execute(HBA_FILE)))
     before = rules.read_text(encoding="utf-8")
     blocking(execute(f"CREATE ROLE {user} LOGIN PASSWORD '{PASSWORD}'"))
     needed = f"local all {user} scram-sha-256\nhost all {user} all scram-sha-256\n"
