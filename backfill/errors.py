@@ -28,6 +28,7 @@
     ├── LeaseLost                  the series is another run's now: skipped, nothing failed
     └── Stopped                    the run ends early and can be resumed
         ├── LimitReached           exit 5   --deadline or --max-calls
+        │   └── QuotaUsedUp        of one provider, for long: its lane ends, and no other
         └── Interrupted            exit 130 Ctrl-C, SIGTERM
 
 A class knows its ``outcome`` (the word of the summary and the ledger) and its ``exit_code``.
@@ -199,6 +200,10 @@ class Stopped(BackfillError):
 
 class LimitReached(Stopped):
     """``--deadline`` or ``--max-calls`` is used up."""
+
+
+class QuotaUsedUp(LimitReached):
+    """The next call to one provider may be sent only after a long wait; the others go on."""
 
 
 class Interrupted(Stopped):

@@ -14,6 +14,14 @@ from backfill.audit.tracked import tracked_series
 from backfill.core.coverage import Spans
 from backfill.core.series import Series
 from backfill.core.work import Mode
+from backfill.errors import (
+    DatabaseError,
+    QuotaUsedUp,
+    SharedFault,
+    Stopped,
+    Unauthorised,
+    UsageError,
+)
 from backfill.fetch.reader import Reader
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Budget, Tally
@@ -173,23 +181,51 @@ async def _look(
         found = await _with_extended(database, settings, now, scope, found)
     if verify_calls is None:
         return Findings(found, None)
-    from backfill.audit.verify import Verification, Verifier, samples
+    from backfill.audit.verify import Verification, samples
 
     chosen, failures = samples(tracked, now, verify_calls)
     result = Verification(Tally(Budget(verify_calls)), failures=failures)
-    with Reader() as reader:
-        for account, part in _by_account(chosen):
-            async with open_client(
-                account,
-                database,
-                result.tally,
-                stop,
-                reader,
-                now_ms=to_ms(now),
-                symbols=len({sample.tracked.series.symbol.id for sample in part}),
-            ) as client:
-                await Verifier(database, client, now, result).verify(part)
+    await _verify(database, now, _by_account(chosen), result, stop)
     return Findings(found, result)
+
+
+async def _verify(
+    database: Database,
+    now: datetime,
+    parts: "Sequence[tuple[Account, list[Sample]]]",
+    result: "Verification",
+    stop: StopSignal,
+) -> None:
+    """Verify the samples of each account; one that can't go on fails its series and no other's."""
+    from backfill.audit.verify import Verifier
+
+    if len(parts) == 1:
+        parts[0][0].api_keys()
+    faults: list[SharedFault] = []
+    with Reader() as reader:
+        for account, part in parts:
+            try:
+                async with open_client(
+                    account,
+                    database,
+                    result.tally,
+                    stop,
+                    reader,
+                    now_ms=to_ms(now),
+                    symbols=len({sample.tracked.series.symbol.id for sample in part}),
+                ) as client:
+                    await Verifier(database, client, now, result).verify(part)
+            except QuotaUsedUp as error:
+                result.error = error
+            except (DatabaseError, Stopped) as error:
+                result.error = error
+                return
+            except (SharedFault, UsageError) as error:
+                faults.append(error if isinstance(error, SharedFault) else Unauthorised(str(error)))
+                if len(parts) > 1:
+                    result.fail(part, faults[-1])
+    if faults and len(faults) == len(parts):
+        result.error = faults[0]
 
 
 def _by_account(chosen: "Sequence[Sample]") -> "list[tuple[Account, list[Sample]]]":

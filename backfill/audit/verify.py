@@ -22,7 +22,7 @@ from backfill.core.precision import Precision
 from backfill.core.series import Series, Source
 from backfill.core.timeframe import Timeframe
 from backfill.core.work import Target, Work
-from backfill.errors import SeriesError, SharedFault, SourceMismatch, Stopped
+from backfill.errors import BackfillError, SeriesError, SharedFault, SourceMismatch, Stopped
 from backfill.fetch.tally import Tally
 from backfill.run.outcomes import Failure
 from backfill.settings import Account
@@ -75,6 +75,12 @@ class Verification:
         if self.failures:
             return 1
         return 4 if self.differences else 0
+
+    def fail(self, part: Sequence[Sample], error: BackfillError) -> None:
+        """Note what kept the samples of an account, or the rest of them, from being compared."""
+        for series in dict.fromkeys(sample.tracked.series for sample in part):
+            if series not in self.compared:
+                self.failures.append(_failure(series, error))
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON's own types."""
@@ -174,15 +180,20 @@ class Verifier:
         self._result = result
 
     async def verify(self, chosen: list[Sample]) -> None:
-        """Compare every sample; a series that fails is noted, and the others go on."""
+        """Compare every sample; a series that fails is noted, and the others go on.
+
+        Raises
+        ------
+        SharedFault
+            What ends it for all series of the provider, or of the database.
+        Stopped
+            If it is to end.
+        """
         for sample in chosen:
             try:
                 await self._compare(sample)
             except SeriesError as error:
                 self._result.failures.append(_failure(sample.tracked.series, error))
-            except (SharedFault, Stopped) as error:
-                self._result.error = error
-                return
 
     async def _compare(self, sample: Sample) -> None:
         series, calendar = sample.tracked.series, sample.tracked.calendar
@@ -269,5 +280,5 @@ def _rejected_slots(sample: Sample, chunk: Chunk) -> IntColumn:
     return np.unique(slots[inside])
 
 
-def _failure(series: Series, error: SeriesError) -> Failure:
+def _failure(series: Series, error: BackfillError) -> Failure:
     return Failure(series.symbol.ticker, str(series.timeframe), error.outcome, str(error))

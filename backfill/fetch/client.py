@@ -104,9 +104,6 @@ class Client:
         self._patience = patience
         self._stop = stop
         self._breaker = Breaker(stop, symbols)
-        self._sending = 0
-        self._all_answered = asyncio.Event()
-        self._all_answered.set()
         self._reader = reader
         self._jitter = tenacity.wait_exponential_jitter(
             multiplier=patience.backoff_s, max=patience.backoff_max_s, jitter=patience.backoff_s
@@ -234,20 +231,15 @@ class Client:
 
     async def _send(self, request: Request, url: URL, queued: Callable[[], None]) -> Response:
         """Send a request, unless the run's calls are used up: then the last of them end first."""
+        budget = self._tally.budget
         try:
-            self._tally.budget.reserve()
+            budget.reserve()
         except LimitReached:
-            await self._stop.unless_set(self._all_answered.wait())
+            await self._stop.unless_set(budget.all_answered())
             raise
-        self._sending += 1
-        self._all_answered.clear()
-        try:
+        with budget.under_way():
             queued()
             return await self._exchange(request, url)
-        finally:
-            self._sending -= 1
-            if not self._sending:
-                self._all_answered.set()
 
     async def _exchange(self, request: Request, url: URL) -> Response:
         """Send a request in a slot, the last thing to be waited for; in another if that is late."""

@@ -51,14 +51,14 @@ from aiolimiter import AsyncLimiter
 
 from backfill.core.terms import CLOCK_ALLOWANCE, Quota, Taken
 from backfill.core.wire import Kind
-from backfill.errors import DatabaseError, LimitReached
+from backfill.errors import DatabaseError, QuotaUsedUp
 
 HEAD_S: Final = 30.0
 """From its grant, how long a call's head is waited for; the ledger's functions know it too."""
 WRITE_S: Final = 5.0
 """From asking for its slot, within how long a call must be written."""
 PATIENCE_S: Final = 900.0
-"""A wait of more than so many seconds ends the run."""
+"""A wait of more than so many seconds ends the lane."""
 GATEWAYS: Final = frozenset({408, 502, 503, 504, *range(520, 531)})
 """What a gateway answers on its own, too; from 520 on those of a well-known one."""
 _CLOSE_S: Final = 1.0
@@ -228,7 +228,7 @@ class Pacer:
         ------
         UsageError
             If no window ever holds a call of this cost.
-        LimitReached
+        QuotaUsedUp
             If it would wait for more than a quarter of an hour.
         DatabaseError
             If the ledger can't be asked.
@@ -306,7 +306,7 @@ class Pacer:
             wait_s = await self._ask(asking)
             if wait_s > PATIENCE_S:
                 until = datetime.now(UTC) + timedelta(seconds=wait_s)
-                raise LimitReached(
+                raise QuotaUsedUp(
                     f"the quota ({self._quota}) is used up: the next call may be sent at "
                     f"{until:%Y-%m-%dT%H:%M:%SZ}"
                 )

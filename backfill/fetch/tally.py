@@ -1,6 +1,8 @@
 """What a run has sent so far, and how much it may send."""
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -13,11 +15,13 @@ class Budget:
     """How many requests may be sent, over all providers; None for no bound.
 
     ``reserved`` counts those that queue for a slot too, so that the last ones go to who asked
-    first.
+    first; ``sending`` those that are not answered yet.
     """
 
     limit: int | None = None
     reserved: int = 0
+    sending: int = 0
+    _all_answered: asyncio.Event = field(default_factory=asyncio.Event)
 
     def reserve(self) -> None:
         """Set a request aside that is about to queue for a slot.
@@ -30,6 +34,23 @@ class Budget:
         if self.limit is not None and self.reserved >= self.limit:
             raise LimitReached(f"--max-calls {self.limit} is used up")
         self.reserved += 1
+
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        """Take a request that was set aside as one that is sent meanwhile."""
+        self.sending += 1
+        try:
+            yield
+        finally:
+            self.sending -= 1
+            if not self.sending:
+                self._all_answered.set()
+
+    async def all_answered(self) -> None:
+        """Wait until none is under way, whichever provider it was sent to."""
+        while self.sending:
+            self._all_answered.clear()
+            await self._all_answered.wait()
 
 
 @dataclass(slots=True)

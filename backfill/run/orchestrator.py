@@ -23,6 +23,7 @@ from backfill.errors import (
     DatabaseError,
     LeaseLost,
     NotEntitled,
+    QuotaUsedUp,
     SharedFault,
     Stopped,
     Unforeseen,
@@ -80,7 +81,7 @@ class Orchestrator:
             await self._run(await self._await_leases())
         mine = [series for stream in streams for series in stream.series]
         if self._outcomes.unfinished(mine):
-            self._outcomes.stopped = self._outcomes.stopped or self._run_stop.reason
+            self._outcomes.stopped = self._run_stop.reason or self._outcomes.stopped
 
     async def _run_grouped(self, streams: list[Stream]) -> list[Stream]:
         """Take what is cheaper so from grouped days; return the streams that have more to do."""
@@ -189,8 +190,11 @@ class Orchestrator:
                 self._fail(stream.series, error)
 
     def _stop_by(self, reason: Stopped) -> None:
-        """Stop the run, unless it is only this lane that has stopped."""
-        if reason is not self._stop.reason:
+        """Stop the run, unless it is only this lane that has stopped, or has to."""
+        if isinstance(reason, QuotaUsedUp):
+            self._outcomes.stopped = self._outcomes.stopped or reason
+            self._stop.set(reason)
+        elif reason is not self._stop.reason:
             self._run_stop.set(reason)
 
     def _end_by(self, fault: SharedFault) -> None:

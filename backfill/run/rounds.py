@@ -81,8 +81,8 @@ async def run_rounds(
 
     It outlasts a database or a provider that is away. It ends with the signal ``stop`` (130 if a
     person or the system interrupts it; at the job's deadline with the code of the last round), with
-    the last of the job's calls (5), and with what no wait mends: a key, a login or a schema that is
-    refused (3).
+    the last of the job's calls (5), and with what no wait mends: a login, a schema, or the key of
+    every provider that is asked, that is refused (3).
 
     Raises
     ------
@@ -96,6 +96,12 @@ async def run_rounds(
     stop = stop or StopSignal()
     set_deadline(job, stop)
     return await _Rounds(settings, job, tell, stop, on_plan, rhythm or Rhythm(), clock).run()
+
+
+def _is_refused(summary: Summary) -> bool:
+    """Whether every provider refused its key: of another there is more to ask by and by."""
+    refused = {one.provider for one in summary.failures if one.outcome == Unauthorised.outcome}
+    return summary.exit_code == Unauthorised.exit_code and summary.providers.keys() <= refused
 
 
 class _Rounds:
@@ -180,8 +186,7 @@ class _Rounds:
             self._job = replace(self._job, max_calls=left)
             if not left:
                 return False
-        refused = any(one.outcome == Unauthorised.outcome for one in summary.failures)
-        return not refused and summary.exit_code not in {5, 130}
+        return not _is_refused(summary)
 
     async def _wait_for_the_absent(self) -> None:
         """Wait, longer each time in a row, for the database or the provider to come back."""

@@ -177,7 +177,7 @@ class Settings:
 
     def account_of(self, name: str | None) -> Account:
         """Return the account with a provider that a table names, or the default if none is that."""
-        return self.account(name if name in PROVIDERS else None)
+        return self.account(name if name and canonical(name) in PROVIDERS else None)
 
     def proxy_of(self, url: str) -> str | None:
         """Return the URL of the proxy through which an address is asked; None for none."""

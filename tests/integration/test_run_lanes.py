@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Final
 
@@ -12,7 +12,11 @@ from backfill import api
 from backfill.core.pages import BarsPerPage, Files, NewestOnly, Order, PageLaw
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
+from backfill.errors import Interrupted
+from backfill.fetch.stop import StopSignal
 from backfill.providers import PROVIDERS
+from backfill.run.outcomes import Summary
+from backfill.run.rounds import Ending, Rhythm, run_rounds
 from backfill.settings import AccountSettings
 from backfill.settings.environment import Secret
 from backfill.simulator import Market, Simulator
@@ -33,6 +37,13 @@ class Two:
     massive: Simulator
     tiny: Service
     settings: api.Settings
+
+    def having(self, **accounts: dict[str, Any]) -> api.Settings:
+        """The settings, with what is said of some accounts changed."""
+        held = dict(self.settings.accounts)
+        for name, changes in accounts.items():
+            held[name] = replace(held[name], **changes)
+        return replace(self.settings, accounts=held)
 
 
 @pytest.fixture
@@ -205,3 +216,86 @@ async def test_a_plan_costs_what_it_says_by_every_law_of_pages(
         assert oldest.date() == date(2024, 10, 20)
     again = await api.run(settings, job)
     assert (again.exit_code, again.calls) == (0, 0)
+
+
+async def test_a_quota_that_is_used_up_ends_its_own_lane_and_no_other(
+    two: Two, database_url: str
+) -> None:
+    await watch(database_url, "AAPL", Timeframe.d1, Timeframe.m1, provider=None)
+    await watch(database_url, "X:ETHUSD", Timeframe.m5, provider="tiny")
+
+    settings = two.having(massive={"quota": "1/1s"}, tiny={"quota": "1/1d"})
+    summary = await api.run(settings, api.Job(as_of=NOW))
+
+    assert summary.exit_code == 5
+    assert summary.error is not None
+    assert "the quota (1/86400s) is used up" in summary.error
+    assert (summary.series.complete, summary.series.partial) == (2, 1)
+    assert (summary.failures, summary.providers["tiny"].calls) == ([], 1)
+
+
+async def test_the_last_of_the_calls_are_made_whichever_lane_has_them(
+    two: Two, database_url: str
+) -> None:
+    await watch(database_url, "AAPL", Timeframe.d1, Timeframe.m1, provider=None)
+    await watch(database_url, "X:ETHUSD", Timeframe.m5, provider="tiny")
+
+    # Of massive's two calls one waits for its slot when the tiny service has had the last.
+    settings = two.having(massive={"quota": "1/2s"})
+    summary = await api.run(settings, api.Job(as_of=NOW, max_calls=5))
+
+    assert (summary.exit_code, summary.calls) == (5, 5)
+    assert summary.providers["massive"].calls == 2
+    assert summary.series.complete == 2
+
+
+@pytest.mark.parametrize("ends", ["refused", "used up"])
+async def test_a_watch_goes_on_without_a_lane(two: Two, database_url: str, ends: str) -> None:
+    await watch(database_url, "AAPL", Timeframe.d1, provider=None)
+    await watch(database_url, "X:ETHUSD", Timeframe.m5, provider="tiny")
+    settings = (
+        two.having(massive={"keys": (Secret("another-key"),)})
+        if ends == "refused"
+        else two.having(tiny={"quota": "1/1d"})
+    )
+    told: list[Summary] = []
+    stop = StopSignal()
+
+    def tell(summary: Summary) -> None:
+        told.append(summary)
+        if len(told) == 2:
+            stop.set(Interrupted("that will do"))
+
+    rhythm = Rhythm(look_s=0.05, away_s=0.05, again_s=0.05)
+    async with asyncio.timeout(20):
+        ending = await run_rounds(
+            settings, api.Job(), tell, stop=stop, rhythm=rhythm, clock=lambda: NOW
+        )
+
+    assert ending == Ending(130)
+    assert [one.exit_code for one in told] == ([1, 3] if ends == "refused" else [5, 5])
+
+
+async def test_an_entry_with_an_alias_has_the_account_of_the_provider_that_it_means(
+    two: Two,
+) -> None:
+    settings = replace(two.settings, provider_name="tiny")
+    assert settings.account_of("polygon").provider.name == "massive"
+    assert settings.account_of("nobody").provider.name == "tiny"
+
+
+@pytest.mark.parametrize("keys", [(), (Secret("another-key"),)], ids=["no key", "refused"])
+async def test_an_account_that_cannot_be_asked_fails_its_samples_and_no_others(
+    two: Two, database_url: str, keys: tuple[Secret, ...]
+) -> None:
+    await watch(database_url, "AAPL", Timeframe.d1, provider=None)
+    await watch(database_url, "X:ETHUSD", Timeframe.d1, provider="tiny")
+    assert (await api.run(two.settings, api.Job(as_of=NOW))).exit_code == 0
+
+    found = await api.gaps(two.having(massive={"keys": keys}), NOW, verify_calls=10)
+
+    assert (found.exit_code, found.error) == (1, None)
+    assert found.verification is not None
+    assert {one.symbol.ticker for one in found.verification.compared} == {"X:ETHUSD"}
+    [failure] = found.verification.failures
+    assert (failure.symbol, failure.outcome) == ("AAPL", "unauthorised")
