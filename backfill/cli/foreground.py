@@ -7,6 +7,7 @@ import asyncio
 import signal
 import sys
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from backfill.errors import Interrupted
@@ -42,11 +43,17 @@ def run(settings: Settings, job: Job) -> "Summary":
 
 def run_rounds(settings: Settings, job: Job, tell: "Callable[[Summary], None]") -> "Ending":
     """Run a job round after round, telling of each, until a signal or something else ends it."""
+    from backfill.notify.report import reported, watch_reported
     from backfill.run import rounds
 
     return _supervised(
         settings,
-        lambda stop, on_plan: rounds.run_rounds(settings, job, tell, stop=stop, on_plan=on_plan),
+        lambda stop, on_plan: watch_reported(
+            settings,
+            rounds.run_rounds(
+                settings, job, tell, stop=stop, on_plan=on_plan, around=partial(reported, settings)
+            ),
+        ),
     )
 
 

@@ -12,6 +12,7 @@ from backfill.errors import BackfillError
 from backfill.log import told
 from backfill.notify import github
 from backfill.run.outcomes import Summary
+from backfill.run.rounds import Ending
 from backfill.settings import Settings
 
 if TYPE_CHECKING:
@@ -45,6 +46,28 @@ async def reported(settings: Settings, running: Awaitable[Summary]) -> Summary:
         await start  # a start that is heard after the end would open another run
         await ping(url, signal, body, proxy=proxy)
     return summary
+
+
+async def watch_reported(settings: Settings, watching: Awaitable[Ending]) -> Ending:
+    """Await a watch, whose rounds are told of by themselves, and tell how it ended."""
+    ending: Ending | None = None
+    error = "the watch ended by an error that it doesn't know"
+    try:
+        ending = await watching
+    except BackfillError as fault:
+        error = told(str(fault))
+        raise
+    else:
+        return ending
+    finally:
+        if settings.ping_url is not None:
+            from backfill.notify.ping import ping
+
+            url = settings.ping_url.reveal()
+            ended = Ending(3, error) if ending is None else ending
+            body = json_text({"watch": "ended", "exit_code": ended.exit_code, "error": ended.error})
+            good = ended.exit_code in {0, 5}
+            await ping(url, "success" if good else "fail", body, proxy=settings.proxy_of(url))
 
 
 async def repair_reported(running: "Awaitable[Repair]") -> "Repair":

@@ -5,11 +5,11 @@ by the calendar, or when the watchlist changes.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 import structlog
 
@@ -57,6 +57,9 @@ class Rhythm:
     again_s: float = 3600.0
 
 
+Around: TypeAlias = Callable[[Coroutine[Any, Any, Summary]], Awaitable[Summary]]
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
     """How it ended: the exit code, and what every series would share that ended it."""
@@ -72,12 +75,14 @@ async def run_rounds(
     *,
     stop: StopSignal | None = None,
     on_plan: Callable[[Running | None], None] | None = None,
+    around: Around | None = None,
     rhythm: Rhythm | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Ending:
     """Run a job round after round until it is stopped, and tell each round's summary.
 
-    ``on_plan`` is called when a round's plan is ready, and with None when there is nothing to do.
+    ``on_plan`` is called when a round's plan is ready, and with None when there is nothing to do;
+    ``around`` awaits each round, and may tell others of its beginning and end.
 
     It outlasts a database or a provider that is away. It ends with the signal ``stop`` (130 if a
     person or the system interrupts it; at the job's deadline with the code of the last round), with
@@ -95,7 +100,9 @@ async def run_rounds(
     see_keys(settings)
     stop = stop or StopSignal()
     set_deadline(job, stop)
-    return await _Rounds(settings, job, tell, stop, on_plan, rhythm or Rhythm(), clock).run()
+    return await _Rounds(
+        settings, job, tell, stop, on_plan, around, rhythm or Rhythm(), clock
+    ).run()
 
 
 def _is_refused(summary: Summary) -> bool:
@@ -114,6 +121,7 @@ class _Rounds:
         tell: Callable[[Summary], None],
         stop: StopSignal,
         on_plan: Callable[[Running | None], None] | None,
+        around: Around | None,
         rhythm: Rhythm,
         clock: Callable[[], datetime],
     ) -> None:
@@ -122,6 +130,7 @@ class _Rounds:
         self._tell = tell
         self._stop = stop
         self._on_plan = on_plan
+        self._around = around
         self._rhythm = rhythm
         self._clock = clock
         self._last = Ending(LimitReached.exit_code)  # if the deadline comes before the first round
@@ -166,13 +175,14 @@ class _Rounds:
     async def _round(self, database: Database, began: datetime) -> bool:
         """Run once, as of when it began; return whether another round may follow."""
         try:
-            summary = await run_in(
+            running = run_in(
                 database,
                 self._settings,
                 replace(self._job, as_of=began),
                 stop=self._stop.branch(),
                 on_plan=self._on_plan,
             )
+            summary = await (self._around(running) if self._around else running)
         except EmptyWatchlist:
             if not self._rounds:
                 raise

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -207,6 +208,25 @@ def test_a_run_that_cannot_begin_pings_the_fault_in_one_line(
     assert (ended.code, signals(watcher)) == (3, ["/start", "/fail"])
     [line] = [line for line in ended.err.splitlines() if line.startswith("backfill: ")]
     assert watcher.heard[-1][1].decode() == line.removeprefix("backfill: ")
+
+
+def test_every_round_of_a_watch_pings_and_so_does_its_end(
+    simulate: Callable[..., Simulator], cli: Callable[..., Cli], watcher: Watcher
+) -> None:
+    simulator = simulate(now=None)
+    run = cli(simulator, BACKFILL_PING_URL=watcher.url)
+    assert run("watch", "add", "AAPL", "--since", "30d", "--offline").code == 0
+    watching = run.start("run", "--all", "--watch", "--json")
+    assert watching.stdout is not None
+    round_ = json.loads(watching.stdout.readline())
+    watching.send_signal(signal.SIGTERM)
+    watching.communicate(timeout=60)
+
+    assert watching.returncode == 130
+    assert signals(watcher) == ["/start", "", "/fail"]
+    told, ended = (json.loads(body) for _, body in watcher.heard[1:])
+    assert told["run_id"] == round_["run_id"]
+    assert (ended["watch"], ended["exit_code"]) == ("ended", 130)
 
 
 @pytest.mark.attack(5)
