@@ -16,7 +16,7 @@ from backfill.core.timeframe import Timeframe
 from backfill.errors import NoCalendar
 from backfill.run.connect import opened
 from backfill.settings import Settings
-from backfill.store import universe
+from backfill.store import progress, universe
 from backfill.store.empty import reopen
 from backfill.store.pool import Connection, Database
 from backfill.store.quarantine import Choice, Held, QuarantinedBar, held_bars, quarantined_bars
@@ -86,6 +86,8 @@ async def retry(settings: Settings, choice: Choice) -> list[Reopened]:
 async def reopen_all(database: Database, choice: Choice, feed: str, today: date) -> list[Reopened]:
     """Take the slots of the chosen bars out of coverage, and return of which series.
 
+    Those of a series are by the hours of the feed that its bars are of; of ``feed`` if it has none.
+
     These are the bars' own series and those rolled up from them. Nothing is asked again for a bar
     that lies in no slot, such as one stamped on a Saturday, for a slot that was never covered,
     where the table holds a bar by now, or of a retired symbol. Some thousand bars go in each
@@ -109,10 +111,16 @@ async def _retry(
     """Reopen the slots of one symbol's bars."""
     [symbol] = await database.run(partial(universe.by_ticker, tickers=[ticker]))
     first = min(one.first for one in held).date()
-    calendar = await load_calendar(database, symbol.calendar, feed, first, today)
+    kept = [Series(symbol, one) for one in dict.fromkeys(one.timeframe for one in held)]
+    known = await database.run(partial(progress.load_progress, series=kept))
+    feeds = {one: of.source.feed for one in kept if (of := known.get(one.key)) and of.source}
+    calendars = {
+        one: await load_calendar(database, symbol.calendar, one, first, today)
+        for one in sorted({feeds.get(series, feed) for series in kept})
+    }
     slots: dict[Timeframe, int] = {}
-    for timeframe in dict.fromkeys(one.timeframe for one in held):
-        series = Series(symbol, timeframe)
+    for series in kept:
+        calendar = calendars[feeds.get(series, feed)]
         after: datetime | None = None
         while True:
             work = partial(_reopen, series=series, calendar=calendar, choice=choice, after=after)

@@ -94,7 +94,7 @@ async def prepare(
 
     known = await database.run(load)
     if job.mode is Mode.repair:
-        entries = [replace(entry, provider=_held_by(entry, known)) for entry in entries]
+        entries = [part for entry in entries for part in _by_holder(entry, known)]
     rules = {
         name: rules_of(settings, settings.account(name), to_ms(now), precision)
         for name in sorted({entry.provider for entry in entries})
@@ -179,14 +179,17 @@ def _provider_of(settings: Settings, entry: universe.WatchEntry | None, *, named
         raise NotKept(f"its provider on the watchlist: {error}") from None
 
 
-def _held_by(entry: Entry, known: progress.Known) -> str:
-    """Return whom the stored bars of an entry's series are from."""
-    held = {
-        one.source.provider
-        for timeframe in entry.timeframes
-        if (one := known.get((entry.symbol.id, timeframe))) is not None and one.source is not None
-    }
-    return held.pop() if len(held) == 1 and held <= PROVIDERS.keys() else entry.provider
+def _by_holder(entry: Entry, known: progress.Known) -> list[Entry]:
+    """Part an entry by whom the stored bars of its series are from."""
+    parts: dict[str, list[Timeframe]] = {}
+    for timeframe in entry.timeframes:
+        held = known.get((entry.symbol.id, timeframe))
+        source = held.source if held else None
+        name = source.provider if source and source.provider in PROVIDERS else entry.provider
+        parts.setdefault(name, []).append(timeframe)
+    return [
+        replace(entry, timeframes=timeframes, provider=name) for name, timeframes in parts.items()
+    ]
 
 
 def _depth(symbol: Symbol, entry: universe.WatchEntry | None, today: date) -> date | None:

@@ -113,3 +113,19 @@ async def test_retry_and_accept_in_lots_do_what_they_do_at_once(
     assert await quarantine.accept(database, Choice(reasons=[Reason.volume])) == 27
     assert await quarantine.accept(database, Choice()) == 53
     assert await quarantine.accept(database, Choice()) == 0
+
+
+async def test_slots_are_asked_again_by_the_hours_of_the_feed_that_the_series_is_of(
+    database: Database,
+) -> None:
+    run_id, [series] = await claimed(database, "AAPL", Timeframe.m1)
+    before_the_open = minutes(60, DAY_MS - 3 * 60 * MINUTE_MS)
+    covered = chunk(series, before_the_open).claims
+    await write(database, run_id, chunk(series, claims=covered))
+    await rows(database, FILL, series.symbol.id, "m1", int(before_the_open.ts_ms[0]), 60)
+
+    # The default provider's feed may have the regular session only.
+    [reopened] = await audit.reopen_all(database, Choice(), "iex", TODAY)
+
+    assert reopened.slots == 60
+    assert (await known(database, series)).invalidated == covered

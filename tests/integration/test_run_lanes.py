@@ -299,3 +299,24 @@ async def test_an_account_that_cannot_be_asked_fails_its_samples_and_no_others(
     assert {one.symbol.ticker for one in found.verification.compared} == {"X:ETHUSD"}
     [failure] = found.verification.failures
     assert (failure.symbol, failure.outcome) == ("AAPL", "unauthorised")
+
+
+async def test_a_repair_asks_for_each_series_whom_its_bars_are_from(
+    two: Two, database_url: str
+) -> None:
+    first = Bound(date(2024, 11, 4))
+    for name, timeframe in (("massive", Timeframe.d1), ("tiny", Timeframe.h1)):
+        settings = replace(two.settings, provider_asked=name)
+        job = api.Job(symbols=("X:ETHUSD",), timeframes=(timeframe,), first=first, as_of=NOW)
+        assert (await api.run(settings, job)).exit_code == 0
+    lost = "DELETE FROM ohlc_bars WHERE ts >= '2024-11-06' AND ts < '2024-11-07' RETURNING 1"
+    assert len(await rows(database_url, lost)) == 1 + 24
+
+    done = await api.repair(two.settings, NOW)
+
+    assert (done.exit_code, done.left) == (0, [])
+    assert done.summary is not None
+    assert done.summary.bars.inserted == 1 + 24
+    assert {name: one.calls for name, one in done.summary.providers.items()} == {
+        "massive": 1, "tiny": 1,
+    }  # fmt: skip
