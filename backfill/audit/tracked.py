@@ -118,7 +118,8 @@ async def tracked_series(
                 for other in found
                 if (other.symbol.calendar, accounts[other].provider.can.feed) == key
             ]
-            first = min([*map(since.__getitem__, alike), account.terms.window_start(now.date())])
+            windows = [accounts[other].terms.window_start(now.date()) for other in alike]
+            first = min([*map(since.__getitem__, alike), *windows])
             calendars[key] = await _calendar(database, settings, key, first, now.date())
         calendar = calendars[key]
         if calendar is not None:

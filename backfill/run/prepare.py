@@ -97,7 +97,7 @@ async def prepare(
         entries = [part for entry in entries for part in _by_holder(entry, known)]
     rules = {
         name: rules_of(settings, settings.account(name), to_ms(now), precision)
-        for name in sorted({entry.provider for entry in entries})
+        for name in sorted({entry.provider for entry in entries} or {settings.provider.name})
     }
     calendars: dict[tuple[str, str], Calendar] = {}
     for name, provider in sorted({(one.symbol.calendar, one.provider) for one in entries}):

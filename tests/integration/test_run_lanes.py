@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, timedelta
 from typing import Any, Final
 
 import pytest
@@ -320,3 +320,34 @@ async def test_a_repair_asks_for_each_series_whom_its_bars_are_from(
     assert {name: one.calls for name, one in done.summary.providers.items()} == {
         "massive": 1, "tiny": 1,
     }  # fmt: skip
+
+
+async def test_gaps_reach_as_far_back_as_each_provider_of_a_feed(
+    two: Two, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shallow = Tiny()
+    shallow.name = "shallow"
+    terms = replace(Tiny.terms["free"], depth=timedelta(days=30))
+    shallow.terms = {"free": terms, "unlimited": terms}
+    monkeypatch.setitem(PROVIDERS, "shallow", shallow)
+    await watch(database_url, "X:BTCUSD", Timeframe.d1, provider="shallow")
+    await watch(database_url, "X:ETHUSD", Timeframe.d1, provider="tiny")
+    deep = api.Job(symbols=("X:ETHUSD",), first=Bound(date(2024, 2, 1)), as_of=NOW)
+    assert (await api.run(two.settings, deep)).exit_code == 0
+    await rows(database_url, "DELETE FROM ohlc_bars WHERE ts = '2024-03-01' RETURNING 1")
+
+    found = await api.gaps(two.settings, NOW, api.Scope(tickers=["X:ETHUSD"]))
+    beside = await api.gaps(two.settings, NOW)
+
+    [gap] = found.gaps
+    assert [one for one in beside.gaps if one.series.symbol.ticker == "X:ETHUSD"] == [gap]
+    assert sum(one.slots for one in gap.gaps) == 1
+
+
+async def test_a_run_that_can_ask_nobody_is_the_default_providers(
+    two: Two, database_url: str
+) -> None:
+    await watch(database_url, "AAPL", Timeframe.d1, provider="nobody")
+    summary = await api.run(two.settings, api.Job(as_of=NOW))
+    assert (summary.exit_code, summary.provider) == (1, "massive")
+    assert [one.outcome for one in summary.failures] == ["database_error"]
