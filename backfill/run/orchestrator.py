@@ -174,7 +174,8 @@ class Orchestrator:
             if not isinstance(error, LeaseLost) and self._stop.reason is None:
                 await stream.release()
         except BackfillError as later:
-            error = error or later
+            if error is None or isinstance(later, SharedFault):
+                error = later
         match error:
             case None:
                 if stream.fetched and stream.leased:

@@ -4,17 +4,21 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from threading import Event
 from typing import Any, Final
 
 import pytest
 
 from backfill import api
+from backfill.core.asked import Asked
 from backfill.core.pages import BarsPerPage, Files, NewestOnly, Order, PageLaw
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
-from backfill.errors import Interrupted
+from backfill.core.wire import Page, Response
+from backfill.errors import DatabaseError, Interrupted, NotEntitled
 from backfill.fetch.stop import StopSignal
 from backfill.providers import PROVIDERS
+from backfill.run import writing
 from backfill.run.outcomes import Summary
 from backfill.run.rounds import Ending, Rhythm, run_rounds
 from backfill.settings import AccountSettings
@@ -350,4 +354,30 @@ async def test_a_run_that_can_ask_nobody_is_the_default_providers(
     await watch(database_url, "AAPL", Timeframe.d1, provider="nobody")
     summary = await api.run(two.settings, api.Job(as_of=NOW))
     assert (summary.exit_code, summary.provider) == (1, "massive")
+    assert [one.outcome for one in summary.failures] == ["database_error"]
+
+
+async def test_a_write_that_the_database_refuses_is_not_hidden_by_what_the_next_page_says(
+    two: Two, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await watch(database_url, "X:ETHUSD", Timeframe.m5, provider="tiny")
+    read, pages, second = Tiny.read_bars, list[Asked](), Event()
+
+    def refused_from_the_second_on(self: Tiny, response: Response, asked: Asked) -> Page:
+        pages.append(asked)
+        if len(pages) > 1:
+            second.set()
+            raise NotEntitled("no more than that")
+        return read(self, response, asked)
+
+    async def refused_behind_the_second_page(*_: object) -> None:
+        assert await asyncio.to_thread(second.wait, 10)
+        raise DatabaseError("the disk is full")
+
+    monkeypatch.setattr(Tiny, "read_bars", refused_from_the_second_on)
+    monkeypatch.setattr(writing, "write_chunks", refused_behind_the_second_page)
+    async with asyncio.timeout(20):
+        summary = await api.run(two.settings, api.Job(as_of=NOW))
+
+    assert (summary.exit_code, summary.error) == (3, "the disk is full")
     assert [one.outcome for one in summary.failures] == ["database_error"]
