@@ -180,6 +180,8 @@ def _mismatch(
         message += ". Its bars reach beyond what can be read now, so they stay"
         return SourceMismatch(message)
     command = f"backfill run --symbol {argument(symbol.ticker)} --timeframe {timeframe} --reload"
+    if known.source is not None and known.source.provider != target.source.provider:
+        command += f" --provider {target.source.provider}"
     if held:
         command += f" --from {calendar.trade_date(held.start_ms)}"
     return SourceMismatch(f"{message}. To replace all of it", mend=command)

@@ -15,6 +15,7 @@ from backfill.core.pages import BarsPerPage, Files, NewestOnly, Order, PageLaw
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
 from backfill.core.wire import Page, Response
+from backfill.core.work import Mode
 from backfill.errors import DatabaseError, Interrupted, NotEntitled
 from backfill.fetch.stop import StopSignal
 from backfill.providers import PROVIDERS
@@ -381,3 +382,22 @@ async def test_a_write_that_the_database_refuses_is_not_hidden_by_what_the_next_
 
     assert (summary.exit_code, summary.error) == (3, "the disk is full")
     assert [one.outcome for one in summary.failures] == ["database_error"]
+
+
+async def test_what_replaces_another_providers_bars_is_the_command_that_is_told(
+    two: Two, database_url: str
+) -> None:
+    job = api.Job(symbols=("X:ETHUSD",), first=Bound(date(2024, 11, 4)), as_of=NOW)
+    assert (await api.run(two.settings, job)).exit_code == 0
+    settings = replace(two.settings, provider_asked="tiny")
+
+    [failure] = (await api.run(settings, job)).failures
+
+    assert failure.message.endswith(
+        "run: backfill run --symbol X:ETHUSD --timeframe d1 --reload --provider tiny "
+        "--from 2024-11-04"
+    )
+    summary = await api.run(settings, replace(job, mode=Mode.reload))
+    assert (summary.exit_code, summary.bars.inserted, summary.bars.unchanged) == (0, 8, 0)
+    held = "SELECT DISTINCT provider FROM backfill_progress"
+    assert await rows(database_url, held) == [("tiny",)]
