@@ -10,6 +10,7 @@ import os
 import signal
 import stat
 import subprocess
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from backfill.errors import DatabaseError, UsageError
 from backfill.store.programs import ROOT, Account, account_of, programs_for
 
 TIMEOUT_S: Final = 30.0
+_POLL_S: Final = 0.01
 # What a server is made and run with must not depend on who comes first.
 _FOREIGN: Final = ("PG", "LC_", "LANG", "TZ")
 _OWN: Final = {"LC_ALL": "C", "TZ": "UTC"}
@@ -79,7 +81,7 @@ class Postmaster:
         if process is not None:
             with suppress(psutil.Error):
                 process.send_signal(signal.SIGINT)
-                process.wait(TIMEOUT_S)
+                _await_end(process)
 
     @property
     def is_ready(self) -> bool:
@@ -107,7 +109,7 @@ class Postmaster:
             if is_maker and self._is_of(process.info["cmdline"] or ()):
                 with suppress(psutil.Error):
                     process.kill()
-                    process.wait(TIMEOUT_S)
+                    _await_end(process)
 
     @property
     def _pid_file(self) -> Path:
@@ -174,3 +176,14 @@ class Postmaster:
         log = self.folder / "log"
         lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
         return next((line for line in reversed(lines) if "FATAL" in line), str(error))
+
+
+def _await_end(process: psutil.Process) -> None:
+    """Wait until a process has ended; one that nobody has reaped yet has, too.
+
+    It is no child of ours: where the first process of a container reaps late, or never, psutil's
+    own wait would last until then.
+    """
+    until = time.monotonic() + TIMEOUT_S
+    while process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < until:
+        time.sleep(_POLL_S)
