@@ -12,7 +12,7 @@ from backfill.core.derive import choose_bases
 from backfill.core.pages import PageLaw
 from backfill.core.plan import PlannedRange, frontier_ms, plan_ranges, reach_back
 from backfill.core.series import Progress, Series, Symbol, SymbolId
-from backfill.core.target import target_of
+from backfill.core.target import target_of, why_ended
 from backfill.core.timeframe import Timeframe
 from backfill.core.work import Demand, Mode, Rules, Target, Work
 from backfill.errors import NotEntitled, SourceMismatch
@@ -42,7 +42,8 @@ def plan_work(
             native[timeframe] = _base(symbol, timeframe, rules)
         except NotEntitled as error:
             series = Series(symbol, timeframe)
-            target = Target(series, rules.source, None, Spans(), refusal=error)
+            refusal = why_ended(symbol) or error
+            target = Target(series, rules.source, None, Spans(), refusal=refusal)
             nothing.append(Work(symbol, calendar, timeframe, (target,), ()))
     bases = native
     if rules.derive:

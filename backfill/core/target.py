@@ -68,7 +68,7 @@ def target_of(
     wanted = wanted_span(grid, start, end, frontier, asked_limits)
     is_loaded = known.source == source and known.newest_bar_ms is not None
     target = Target(series, source, wanted, Spans(), is_loaded=is_loaded)
-    if (refusal := _ended(symbol)) is not None:
+    if (refusal := why_ended(symbol)) is not None:
         return replace(target, refusal=refusal)
     denied = Spans()
     if known.denied and (known.denied_until_ms or 0) > rules.now_ms:
@@ -129,8 +129,8 @@ def _with_late(
     return replace(target, again=again, alone=alone)
 
 
-def _ended(symbol: Symbol) -> SeriesError | None:
-    """Why nothing, or nothing more, of a symbol is fetched."""
+def why_ended(symbol: Symbol) -> SeriesError | None:
+    """Return why nothing, or nothing more, of a symbol is fetched; None if it is."""
     if symbol.set_aside is not None:
         return NotEntitled(f"{symbol.ticker} is set aside: {symbol.set_aside}")
     if symbol.retired_on is not None:

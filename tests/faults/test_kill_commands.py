@@ -171,7 +171,7 @@ COMMANDS: Final[dict[str, tuple[tuple[str, ...], Callable[[Scene], None], bool]]
         True,
     ),
 }
-IN_TEST: Final = ("adopt-clean", "repair")
+IN_TEST: Final = ("repair",)
 
 
 def content(url: str) -> Content:

@@ -92,6 +92,7 @@ def test_a_minute_lost_before_the_open_is_found_by_the_bars_made_of_it_and_comes
     assert backfill("gaps", "--extended", *AS_OF).code == 0
 
 
+@pytest.mark.soak
 @pytest.mark.attack(9)
 def test_where_a_whole_five_minutes_are_gone_the_hour_still_tells(
     backfill: Cli, database_url: str
