@@ -141,6 +141,19 @@ def leases(url: str) -> int:
     return _one(url, "SELECT count(*) FROM backfill_progress WHERE claimed_until > now()")
 
 
+def leases_of_ended(url: str) -> int:
+    """Return how many series are leased by runs that have ended in order."""
+    return _one(
+        url,
+        """
+        SELECT count(*)
+        FROM backfill_progress AS p
+        JOIN backfill_runs AS r ON r.run_id = p.claimed_by
+        WHERE p.claimed_until > now() AND r.status NOT IN ('running', 'interrupted')
+        """,
+    )
+
+
 def size(url: str) -> int:
     """Return how many bars there are."""
     return _one(url, "SELECT count(*) FROM ohlc_bars")

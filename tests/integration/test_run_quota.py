@@ -125,7 +125,8 @@ def test_two_runs_and_one_that_is_killed_never_exceed_the_quota_however_late_the
 
     assert_strict(strict, limit=20, window_s=1.0)
     assert len({call.path for call in strict.calls if call.kind == "bars"}) == 40
-    assert tables.leases(database_url) == 0
+    # What the killed run had just renewed when it died is left to it: those who met it skip that.
+    assert tables.leases_of_ended(database_url) == 0
 
 
 @pytest.mark.parametrize("quota", ["5/60s"])
