@@ -12,7 +12,7 @@ from bench.peers import dlt_merge
 from bench.peers.job import Done, Job
 from bench.postgres import BARS, Database
 from bench.server import Calls, Provider
-from bench.workload import KEY, NOW, Load, bars_in
+from bench.workload import NOW, Load, bars_in, settings_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +133,7 @@ class Arena:
         """Run a module that reads the command's settings."""
         return run_measured(
             [sys.executable, "-m", module, *arguments],
-            {
-                "DATABASE_URL": self.database.url,
-                "MASSIVE_API_KEY": KEY,
-                "BACKFILL_PROVIDER_URL": self.provider.url,
-                "BACKFILL_PLAN": "unlimited",
-                "BACKFILL_LOG": "json",
-            },
+            settings_for(self.database.url, self.provider.url),
             self.postmaster,
         )
 

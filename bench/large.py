@@ -17,7 +17,7 @@ from bench.measure import Ended, run_measured
 from bench.postgres import Database, Server
 from bench.results import FOLDER, Figure, Spread
 from bench.server import Provider
-from bench.workload import END, KEY, MARKET_TICKER, NOW, Load
+from bench.workload import END, MARKET_TICKER, NOW, Load, settings_for
 
 _SYMBOLS: Final = 20
 _MEGABYTE: Final = 1_000_000
@@ -121,13 +121,7 @@ class _Place:
         """Run the build's command."""
         return run_measured(
             [str(self.build.python), "-m", "backfill", *arguments],
-            {
-                "DATABASE_URL": self.database.url,
-                "MASSIVE_API_KEY": KEY,
-                "BACKFILL_PROVIDER_URL": self.provider.url,
-                "BACKFILL_PLAN": "unlimited",
-                "BACKFILL_LOG": "json",
-            },
+            settings_for(self.database.url, self.provider.url),
             self.postmaster,
             folder=self.build.folder,
             codes=codes,

@@ -74,5 +74,16 @@ def target_of(url: str) -> str:
     return f"{parts.path}?{urlencode(query)}"
 
 
+def settings_for(database: str, provider: str) -> dict[str, str]:
+    """Return the environment of a command that loads from a provider's URL into a database's."""
+    return {
+        "DATABASE_URL": database,
+        "MASSIVE_API_KEY": KEY,
+        "BACKFILL_PROVIDER_URL": provider,
+        "BACKFILL_PLAN": "unlimited",
+        "BACKFILL_LOG": "json",
+    }
+
+
 def _load(ticker: str, start: datetime) -> Load:
     return Load(ticker, *(round(at.timestamp() * 1000) for at in (start, END)))

@@ -6,12 +6,10 @@ from datetime import UTC, date, datetime
 
 from backfill.core.series import Symbol
 from backfill.core.splits import Ratio
-from backfill.errors import UsageError
-from backfill.run.connect import open_database
+from backfill.run.connect import opened
 from backfill.settings import Settings
 from backfill.store import actions, by_hand, universe
 from backfill.store.by_hand import SplitRow
-from backfill.store.migrate import ensure_schema
 from backfill.store.pool import Connection
 
 
@@ -35,11 +33,11 @@ async def listed(settings: Settings, tickers: list[str] | None) -> list[SplitRow
     """
 
     async def work(connection: Connection) -> list[SplitRow]:
-        named = [(await _known(connection, one)).ticker for one in tickers] if tickers else None
+        found = [await universe.known(connection, one) for one in tickers or ()]
+        named = [one.ticker for one in found] or None
         return await by_hand.listed_splits(connection, named)
 
-    async with open_database(settings) as database:
-        await ensure_schema(database)
+    async with opened(settings) as database:
         return await database.run(work)
 
 
@@ -84,18 +82,10 @@ async def _changed(
     now = datetime.now(UTC)
 
     async def work(connection: Connection) -> list[SplitRow]:
-        symbol = await _known(connection, ticker)
+        symbol = await universe.known(connection, ticker)
         await change(connection, symbol, now)
         await actions.judge_splits(connection, now.date())
         return await by_hand.listed_splits(connection, [symbol.ticker])
 
-    async with open_database(settings) as database:
-        await ensure_schema(database)
+    async with opened(settings) as database:
         return await database.run(work)
-
-
-async def _known(connection: Connection, ticker: str) -> Symbol:
-    found = await universe.by_ticker(connection, [ticker])
-    if not found:
-        raise UsageError(f"{ticker} is not known", mend="backfill symbols list")
-    return found[0]

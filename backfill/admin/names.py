@@ -6,11 +6,9 @@ from datetime import date
 from uuid import uuid4
 
 from backfill.core.series import Alias, Symbol, with_alias, without_alias
-from backfill.errors import UsageError
-from backfill.run.connect import open_database
+from backfill.run.connect import opened
 from backfill.settings import Settings
 from backfill.store import life, universe
-from backfill.store.migrate import ensure_schema
 from backfill.store.pool import Connection
 
 
@@ -60,12 +58,9 @@ async def _changed(
     settings: Settings, ticker: str, names: Callable[[Symbol], tuple[Alias, ...]]
 ) -> Renamed:
     async def work(connection: Connection) -> Renamed:
-        found = await universe.by_ticker(connection, [ticker])
-        if not found:
-            raise UsageError(f"{ticker} is not known", mend="backfill symbols list")
-        expelled = await life.set_names(connection, uuid4(), found[0], names)
-        return Renamed(await universe.by_id(connection, found[0].id), expelled)
+        symbol = await universe.known(connection, ticker)
+        expelled = await life.set_names(connection, uuid4(), symbol, names)
+        return Renamed(await universe.by_id(connection, symbol.id), expelled)
 
-    async with open_database(settings) as database:
-        await ensure_schema(database)
+    async with opened(settings) as database:
         return await database.run(work)

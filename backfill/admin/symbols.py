@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 from functools import partial
 from uuid import uuid4
 
-from backfill.core.calendar import trade_date
+from backfill.core.calendar import bar_begins, trade_date
 from backfill.core.series import Symbol
 from backfill.errors import UsageError
 from backfill.run.connect import opened
@@ -98,9 +98,7 @@ async def delete(settings: Settings, ticker: str, *, sure: bool) -> Deleted:
             )
         every = Removed()
         while not every.is_last:
-            some = await database.run(partial(removal.delete_some, symbol=symbol))
-            every.add(some)
-            every.is_last = some.is_last
+            every.add(await database.run(partial(removal.delete_some, symbol=symbol)))
         return Deleted(symbol.ticker, every.bars, every.quarantined)
 
 
@@ -116,7 +114,7 @@ async def trim(settings: Settings, ticker: str, day: date) -> Trimmed:
         held = await database.run(partial(removal.held, ticker=ticker))
         symbol = held.symbol
         if held.newest and all(
-            to_ms(newest) < removal.begins(symbol, day, timeframe)
+            to_ms(newest) < bar_begins(symbol.calendar, day, timeframe)
             for timeframe, newest in held.newest.items()
         ):
             last = max(trade_date(symbol.calendar, to_ms(one)) for one in held.newest.values())
@@ -124,12 +122,8 @@ async def trim(settings: Settings, ticker: str, day: date) -> Trimmed:
                 f"nothing of {symbol.ticker} would be left: its newest bar is of {last}. To remove "
                 f"all of it: backfill symbols delete {symbol.ticker}"
             )
-        trim_id = uuid4()
+        trim = partial(removal.trim_some, trim_id=uuid4(), symbol=symbol, day=day)
         every = Removed()
         while not every.is_last:
-            some = await database.run(
-                partial(removal.trim_some, trim_id=trim_id, symbol=symbol, day=day)
-            )
-            every.add(some)
-            every.is_last = some.is_last
+            every.add(await database.run(trim))
         return Trimmed(symbol.ticker, day, every.bars, every.quarantined)

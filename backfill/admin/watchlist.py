@@ -5,7 +5,7 @@ from datetime import date
 from functools import partial
 
 from backfill.core.likely import likely
-from backfill.core.series import Symbol, spelling, ticker_traits
+from backfill.core.series import Symbol, spelling, unregistered
 from backfill.core.when import parse_since
 from backfill.errors import UsageError
 from backfill.run.connect import opened
@@ -106,7 +106,7 @@ async def _seen(
     async def load(connection: Connection) -> tuple[list[Symbol], list[str]]:
         found = await universe.by_ticker(connection, tickers)
         confirmed = {spelling(one.ticker) for one in found if one.confirmed}
-        new = [_unregistered(one) for one in tickers if spelling(one) not in confirmed]
+        new = [unregistered(one) for one in tickers if spelling(one) not in confirmed]
         return new, [one.ticker for one in await universe.known_symbols(connection)]
 
     new, known = await database.run(load)
@@ -133,7 +133,3 @@ async def _seen(
 def _hint(ticker: str, known: list[str]) -> str:
     meant = likely(ticker, known)
     return f" (did you mean {' or '.join(meant)}?)" if meant else ""
-
-
-def _unregistered(ticker: str) -> Symbol:
-    return Symbol(-1, ticker, *ticker_traits(ticker))

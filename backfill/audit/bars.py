@@ -6,17 +6,14 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import partial
 
-from backfill.core.calendar import day_begins
+from backfill.core.calendar import bar_begins, day_begins
 from backfill.core.series import Series, Symbol
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
-from backfill.errors import UsageError
-from backfill.run.connect import open_database
+from backfill.run.connect import opened
 from backfill.settings import Settings
 from backfill.store import universe
 from backfill.store.history import StoredBar, Stretch, blocks
-from backfill.store.life import first_day_of
-from backfill.store.migrate import ensure_schema
 from backfill.store.source import EVER
 from backfill.store.times import to_time
 
@@ -44,12 +41,9 @@ async def looked_up(
     UsageError
         If the symbol is not known.
     """
-    async with open_database(settings) as database:
-        await ensure_schema(database)
-        found = await database.run(partial(universe.by_ticker, tickers=[question.ticker]))
-        if not found:
-            raise UsageError(f"{question.ticker} is not known", mend="backfill symbols list")
-        yield found[0], blocks(database, _stretch(found[0], question))
+    async with opened(settings) as database:
+        symbol = await database.run(partial(universe.known, ticker=question.ticker))
+        yield symbol, blocks(database, _stretch(symbol, question))
 
 
 def _stretch(symbol: Symbol, question: Question) -> Stretch:
@@ -67,7 +61,7 @@ def _begins(symbol: Symbol, at: date | datetime, timeframe: Timeframe) -> dateti
     """Where bars begin that begin with a session, a week or month that holds it, or an instant."""
     if isinstance(at, datetime):
         return at
-    return to_time(day_begins(symbol.calendar, first_day_of(timeframe, at), timeframe))
+    return to_time(bar_begins(symbol.calendar, at, timeframe))
 
 
 def _ends(symbol: Symbol, at: date | datetime, timeframe: Timeframe) -> datetime:

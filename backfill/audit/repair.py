@@ -3,8 +3,6 @@
 What asks the provider is imported where something is asked: a look at the gaps asks nothing.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -25,11 +23,10 @@ from backfill.errors import (
 from backfill.fetch.reader import Reader
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Budget, Tally
-from backfill.run.connect import open_client, open_database, see_keys
+from backfill.run.connect import open_client, opened_until, see_keys
 from backfill.run.job import EVERYTHING, Job, Scope
 from backfill.settings import Settings
 from backfill.store import progress
-from backfill.store.migrate import ensure_schema
 from backfill.store.pool import Connection, Database
 from backfill.store.times import to_ms
 
@@ -114,7 +111,7 @@ async def gaps(
     now, stop = as_of or datetime.now(UTC), stop or StopSignal()
     if verify_calls is not None:
         see_keys(settings)
-    async with _opened(settings, stop) as database:
+    async with opened_until(settings, stop) as database:
         return await _look(database, settings, now, scope, verify_calls, stop, extended=extended)
 
 
@@ -139,7 +136,7 @@ async def repair(
     """
     see_keys(settings)
     now, stop = as_of or datetime.now(UTC), stop or StopSignal()
-    async with _opened(settings, stop) as database:
+    async with opened_until(settings, stop) as database:
         found = await _look(database, settings, now, scope, verify_calls, stop, extended=extended)
         asked = await _invalidated(database, settings, now, found)
         if not asked:
@@ -154,15 +151,6 @@ async def repair(
         summary = await run_in(database, settings, job, stop=stop, on_plan=on_plan)
         left = await _look(database, settings, now, scope, None, stop, extended=extended)
         return Repair(found, summary, left.gaps)
-
-
-@asynccontextmanager
-async def _opened(settings: Settings, stop: StopSignal) -> AsyncIterator[Database]:
-    """Open the database, with today's schema."""
-    async with AsyncExitStack() as stack:
-        database = await stop.unless_set(stack.enter_async_context(open_database(settings)))
-        await stop.unless_set(ensure_schema(database))
-        yield database
 
 
 async def _look(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from backfill.cli.edge import AsJson, print_result, read_settings
+from backfill.cli.edge import AsJson, Symbols, print_result, read_settings
 from backfill.cli.quick import App
 
 actions_app = App(
@@ -28,9 +28,7 @@ _Name = Annotated[str, typer.Argument(metavar="NAME", help="The former ticker, s
 @actions_app.command("list")
 def actions_list(
     *,
-    symbol: Annotated[
-        list[str] | None, typer.Option("--symbol", "-s", metavar="S", help="Repeatable.")
-    ] = None,
+    symbol: Symbols = None,
     as_json: AsJson = False,
 ) -> None:
     """List splits, those that apply and those that don't, under every name of a symbol."""

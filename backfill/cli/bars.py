@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from backfill.cli.edge import AsJson, read_settings, say
+from backfill.cli.edge import AsJson, First, Last, read_settings, say
 
 if TYPE_CHECKING:
     from backfill.audit.bars import Question
@@ -25,12 +25,8 @@ def bars(
     newest: Annotated[
         int | None, typer.Option("--last", metavar="N", min=1, help="Only the newest N.")
     ] = None,
-    first: Annotated[
-        str | None, typer.Option("--from", metavar="D", help="First session, or an instant.")
-    ] = None,
-    last: Annotated[
-        str | None, typer.Option("--to", metavar="D", help="Last session, or an instant.")
-    ] = None,
+    first: First = None,
+    last: Last = None,
     adjusted: Annotated[bool, typer.Option("--adjusted", help="Adjusted for splits.")] = False,
     form: Annotated[
         str | None, typer.Option("--format", metavar="F", help="table, csv or json.")

@@ -24,9 +24,14 @@ Timeframes = Annotated[
         "--timeframe", "-t", metavar="T", help="m1 m5 m15 m30 h1 h4 d1 w1 mn1; repeatable."
     ),
 ]
+AllTimeframes = Annotated[bool, typer.Option("--all-timeframes", help="All nine.")]
 Symbols = Annotated[
     list[str] | None, typer.Option("--symbol", "-s", metavar="S", help="Repeatable.")
 ]
+First = Annotated[
+    str | None, typer.Option("--from", metavar="D", help="First session, or an instant.")
+]
+Last = Annotated[str | None, typer.Option("--to", metavar="D", help="Last session, or an instant.")]
 
 
 def read_settings(provider: str | None = None) -> "Settings":

@@ -18,7 +18,7 @@ import typer
 from backfill.cli import edge
 from backfill.cli.actions import actions_app
 from backfill.cli.bars import bars
-from backfill.cli.edge import AsJson, Symbols, Timeframes
+from backfill.cli.edge import AllTimeframes, AsJson, First, Last, Symbols, Timeframes
 from backfill.cli.edge import print_result as _print
 from backfill.cli.edge import read_settings as _settings
 from backfill.cli.edge import say as _say
@@ -45,11 +45,6 @@ AsOf = Annotated[
     str | None,
     typer.Option("--as-of", metavar="T", help="Plan and judge as of this instant."),
 ]
-First = Annotated[
-    str | None, typer.Option("--from", metavar="D", help="First session, or an instant.")
-]
-Last = Annotated[str | None, typer.Option("--to", metavar="D", help="Last session, or an instant.")]
-AllTimeframes = Annotated[bool, typer.Option("--all-timeframes", help="All nine.")]
 
 
 def main() -> NoReturn:

@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from backfill.cli.edge import AsJson, Tickers, print_result, read_settings, say
+from backfill.cli.edge import (
+    AllTimeframes,
+    AsJson,
+    Tickers,
+    Timeframes,
+    print_result,
+    read_settings,
+    say,
+)
 from backfill.cli.quick import App
 
 if TYPE_CHECKING:
@@ -18,13 +26,8 @@ watch_app = App(help="The watchlist: what `run --all` keeps.", no_args_is_help=T
 def watch_add(
     symbols: Tickers,
     *,
-    timeframe: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--timeframe", "-t", metavar="T", help="m1 m5 m15 m30 h1 h4 d1 w1 mn1; repeatable."
-        ),
-    ] = None,
-    all_timeframes: Annotated[bool, typer.Option("--all-timeframes", help="All nine.")] = False,
+    timeframe: Timeframes = None,
+    all_timeframes: AllTimeframes = False,
     since: Annotated[
         str | None,
         typer.Option("--since", metavar="D", help="How deep: a date, 2y, 6mo, 30d, or default."),

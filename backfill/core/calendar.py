@@ -234,6 +234,16 @@ def day_begins(name: str, day: date, timeframe: Timeframe) -> int:
     return _begins(midnight_ms, EVENING_MS.get(name, 0), timeframe)
 
 
+def bar_begins(name: str, day: date, timeframe: Timeframe) -> int:
+    """Where the first bar of a calendar begins that holds a day or some of it, as `day_begins`."""
+    match timeframe:
+        case Timeframe.w1:
+            day -= timedelta(days=day.weekday())
+        case Timeframe.mn1:
+            day = day.replace(day=1)
+    return day_begins(name, day, timeframe)
+
+
 def trade_date(name: str, ts_ms: int) -> date:
     """Return the trade date of a bar of a calendar, as `Calendar.trade_date` does."""
     at_ms = ts_ms + EVENING_MS.get(name, 0)

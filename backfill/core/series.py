@@ -292,6 +292,19 @@ def spelling(ticker: str) -> str:
     return "X:" + ticker.replace("/", "") if "/" in ticker else ticker
 
 
+def unregistered(ticker: str) -> Symbol:
+    """Return what a ticker's form tells of a symbol that no database has.
+
+    Its id stands for none.
+
+    Raises
+    ------
+    UsageError
+        As `ticker_traits` does.
+    """
+    return Symbol(-1, ticker, *ticker_traits(ticker))
+
+
 def ticker_traits(ticker: str) -> tuple[str, str]:
     """Return the asset type and calendar that a ticker's form implies.
 

@@ -5,7 +5,7 @@ nothing to fetch needs none.
 """
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from backfill.errors import UsageError
@@ -67,6 +67,23 @@ async def opened(settings: Settings) -> AsyncIterator[Database]:
     """
     async with open_database(settings) as database:
         await ensure_schema(database)
+        yield database
+
+
+@asynccontextmanager
+async def opened_until(settings: Settings, stop: StopSignal) -> AsyncIterator[Database]:
+    """Open the settings' database as `opened` does, and give that up when a signal is set.
+
+    Raises
+    ------
+    Stopped
+        The signal's reason, if it is set before the database is open.
+    UsageError, DatabaseError
+        As `opened` does.
+    """
+    async with AsyncExitStack() as stack:
+        database = await stop.unless_set(stack.enter_async_context(open_database(settings)))
+        await stop.unless_set(ensure_schema(database))
         yield database
 
 

@@ -8,7 +8,7 @@ What fetches is imported once something is due: most runs of a cron job find not
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
@@ -31,7 +31,7 @@ from backfill.errors import (
 )
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Budget, Tally
-from backfill.run.connect import open_database, see_keys
+from backfill.run.connect import opened, opened_until, see_keys
 from backfill.run.job import Job
 from backfill.run.lane import Lane
 from backfill.run.outcomes import Outcomes, Summary
@@ -39,7 +39,6 @@ from backfill.run.planned import Plan
 from backfill.run.prepare import Prepared, grouping, prepare
 from backfill.settings import Settings
 from backfill.store import progress, runs, universe
-from backfill.store.migrate import ensure_schema
 from backfill.store.partitions import see_partitions
 from backfill.store.pool import Connection, Database
 from backfill.store.shape import Shape, bars_shape
@@ -73,8 +72,7 @@ async def plan(settings: Settings, job: Job) -> Plan:
         As `run` does.
     """
     check(job)
-    async with open_database(settings) as database:
-        await ensure_schema(database)
+    async with opened(settings) as database:
         shape = await database.run(bars_shape)
         prepared = await prepare(
             database, settings, job, _now(job), shape.precision, register=False
@@ -107,9 +105,7 @@ async def run(
     stop = stop or StopSignal()
     see_keys(settings)  # a run without any calls nothing, also when nothing is due
     set_deadline(job, stop)
-    async with AsyncExitStack() as stack:
-        database = await stop.unless_set(stack.enter_async_context(open_database(settings)))
-        await stop.unless_set(ensure_schema(database))
+    async with opened_until(settings, stop) as database:
         return await run_in(database, settings, job, stop=stop, on_plan=on_plan)
 
 

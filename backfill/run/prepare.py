@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from backfill.core.grouped import Grouping, group
 from backfill.core.planning import plan_work
 from backfill.core.precision import Precision
-from backfill.core.series import Series, Symbol, spelling, ticker_traits
+from backfill.core.series import Series, Symbol, spelling, unregistered
 from backfill.core.timeframe import Timeframe
 from backfill.core.work import Demand, Mode, Rules, Work
 from backfill.errors import EmptyWatchlist, NoCalendar, NotKept, UsageError
@@ -25,7 +25,6 @@ from backfill.store.times import to_ms, to_time
 if TYPE_CHECKING:
     from backfill.core.calendar import Calendar
 
-_UNREGISTERED: Final = -1
 _REOPENING: Final = {Mode.default, Mode.incremental}
 
 
@@ -137,7 +136,7 @@ async def _entries(
             return await universe.register(connection, tickers), watchlist
         known = await universe.by_ticker(connection, tickers)
         found = {spelling(one.ticker): one for one in known}
-        symbols = [found.get(spelling(one)) or _unregistered(one) for one in tickers]
+        symbols = [found.get(spelling(one)) or unregistered(one) for one in tickers]
         return symbols, watchlist
 
     symbols, watchlist = await database.run(load)
@@ -209,8 +208,3 @@ def _depth_of(entries: list[Entry], known: progress.Known) -> date:
         starts = [held.wanted_from_ms, held.oldest_bar_ms, *(at for at, _ in held.invalidated)]
         depths += [to_time(at).date() for at in starts if at is not None]
     return min(depths)
-
-
-def _unregistered(ticker: str) -> Symbol:
-    asset_type, calendar = ticker_traits(ticker)
-    return Symbol(_UNREGISTERED, ticker, asset_type, calendar)

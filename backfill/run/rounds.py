@@ -25,13 +25,12 @@ from backfill.errors import (
     UsageError,
 )
 from backfill.fetch.stop import StopSignal
-from backfill.run.connect import open_database, see_keys
+from backfill.run.connect import opened_until, see_keys
 from backfill.run.execution import Running, check, run_in, set_deadline
 from backfill.run.job import Job
 from backfill.run.outcomes import Summary
 from backfill.settings import Settings
 from backfill.store import universe
-from backfill.store.migrate import ensure_schema
 from backfill.store.pool import Database
 from backfill.store.sessions import load_calendar
 from backfill.store.times import to_ms, to_time
@@ -156,11 +155,7 @@ class _Rounds:
         """Run rounds in one database until something ends them; wait first if it was away."""
         if self._last.exit_code == 3:
             await self._wait_for_the_absent()
-        async with AsyncExitStack() as stack:
-            database = await self._stop.unless_set(
-                stack.enter_async_context(open_database(self._settings))
-            )
-            await self._stop.unless_set(ensure_schema(database))
+        async with opened_until(self._settings, self._stop) as database:
             while True:
                 began = self._clock()
                 entries = await self._entries(database)

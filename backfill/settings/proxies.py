@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Final, Self
 from urllib.parse import unquote, urlsplit
 
+from backfill.settings.account import is_web_url
+
 ENVIRONMENT: Final = "environment"
 _SCHEMES: Final = ("https", "http")
 
@@ -72,10 +74,7 @@ class Proxies:
 
 
 def _is_proxy(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        port_is_one = parts.port is None or parts.port > 0
-    except ValueError:
+    if not is_web_url(url):
         return False
-    more = parts.path.rstrip("/") or parts.query or parts.fragment
-    return parts.scheme in _SCHEMES and bool(parts.hostname) and port_is_one and not more
+    parts = urlsplit(url)
+    return not (parts.path.rstrip("/") or parts.query or parts.fragment)

@@ -6,7 +6,7 @@ from datetime import date, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from backfill.core.calendar import day_begins, trade_date
+from backfill.core.calendar import bar_begins, day_begins, trade_date
 from backfill.core.checks import LATEST_MS
 from backfill.core.coverage import Span, Spans
 from backfill.core.series import Alias, Series, Symbol, renamed_days
@@ -61,18 +61,6 @@ _SUCCEED: Final = """
     SET successor_figi = $2, successor_listed_on = $3, reference_at = now()
     WHERE id = $1
 """
-# Since when another company has the ticker, with the row locked; by the primary key.
-_LOCK_SYMBOL: Final = "SELECT successor_listed_on FROM symbols WHERE id = $1 FOR UPDATE"
-# A symbol is set aside under a dated name; by the primary key.
-_RETIRE: Final = "UPDATE symbols SET ticker = $2, retired_on = $3 WHERE id = $1"
-# The company that has the ticker now, as a symbol of its own.
-_REPLACE: Final = """
-    INSERT INTO symbols (ticker, asset_type, calendar, figi, listed_on, listing_verdict)
-    VALUES ($1, $2, $3, $4, $5, 'cut')
-    RETURNING id
-"""
-# What was watched is watched of the other symbol; by the primary key.
-_MOVE_WATCH: Final = "UPDATE watchlist SET symbol_id = $2 WHERE symbol_id = $1"
 
 _DAYS: Final = [str(one) for one in Timeframe if one.is_intraday or one is Timeframe.d1]
 
@@ -182,7 +170,8 @@ async def note_successor(
         known = (await progress.load_progress(connection, [series]))[series.key]
         if listed_on is None or known.oldest_bar_ms is None:
             continue
-        theirs = Span(_begins(series, first_day_of(series.timeframe, listed_on)), LATEST_MS)
+        begins_ms = bar_begins(symbol.calendar, listed_on, series.timeframe)
+        theirs = Span(begins_ms, LATEST_MS)
         if theirs.start_ms > known.oldest_bar_ms:
             expelled += await expel(connection, run_id, series, theirs)
             await uncover(connection, series, theirs)
@@ -225,14 +214,3 @@ async def last_day_of(connection: Connection, symbol: Symbol, end_ms: int) -> da
 
 def _begins(series: Series, day: date) -> int:
     return day_begins(series.symbol.calendar, day, series.timeframe)
-
-
-def first_day_of(timeframe: Timeframe, day: date) -> date:
-    """The first day of the bar in which a day lies."""
-    match timeframe:
-        case Timeframe.w1:
-            return day - timedelta(days=day.weekday())
-        case Timeframe.mn1:
-            return day.replace(day=1)
-        case _:
-            return day

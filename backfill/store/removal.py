@@ -10,14 +10,14 @@ from datetime import date, datetime
 from typing import Final
 from uuid import UUID
 
-from backfill.core.calendar import day_begins
+from backfill.core.calendar import bar_begins
 from backfill.core.coverage import Span, Spans
 from backfill.core.series import Series, Symbol
 from backfill.core.timeframe import Timeframe
 from backfill.errors import UsageError
 from backfill.store import universe
 from backfill.store.changes import Change, note_changes
-from backfill.store.life import first_day_of, locked_free
+from backfill.store.life import locked_free
 from backfill.store.pool import Connection
 from backfill.store.source import EVER
 from backfill.store.times import to_text, to_time
@@ -132,9 +132,10 @@ class Removed:
     is_last: bool = False
 
     def add(self, other: "Removed") -> None:
-        """Count what another transaction removed."""
+        """Count what the next transaction removed; where that was done, all is."""
         self.bars += other.bars
         self.quarantined += other.quarantined
+        self.is_last = other.is_last
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +155,10 @@ async def held(connection: Connection, ticker: str) -> Held:
     UsageError
         If it is not known.
     """
-    found = await universe.by_ticker(connection, [ticker])
-    if not found:
-        raise UsageError(f"{ticker} is not known", mend="backfill symbols list")
-    rows = await connection.fetch(_HELD, found[0].id)
+    symbol = await universe.known(connection, ticker)
+    rows = await connection.fetch(_HELD, symbol.id)
     return Held(
-        found[0],
+        symbol,
         {row["timeframe"]: row["bars"] for row in rows},
         {
             Timeframe(row["timeframe"]): row["newest"]
@@ -213,7 +212,7 @@ async def trim_some(
     """
     every = await locked_free(connection, symbol)
     await connection.execute(_KEEP_FROM, symbol.id, day)
-    ends = {one: begins(symbol, day, one) for one in Timeframe}
+    ends = {one: bar_begins(symbol.calendar, day, one) for one in Timeframe}
     await _cut(connection, symbol, ends, wanted=False)
     removed, change = await _removed(connection, symbol, ends, most)
     await connection.execute(_REACH, symbol.id)
@@ -221,11 +220,6 @@ async def trim_some(
         await note_changes(connection, trim_id, [change])
     removed.is_last = not removed.bars and not removed.quarantined
     return removed
-
-
-def begins(symbol: Symbol, day: date, timeframe: Timeframe) -> int:
-    """Return where the bars of a timeframe begin of which a day is the first, in epoch ms."""
-    return day_begins(symbol.calendar, first_day_of(timeframe, day), timeframe)
 
 
 async def _cut(

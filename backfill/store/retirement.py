@@ -83,7 +83,7 @@ async def retire(connection: Connection, ticker: str, today: date, *, sure: bool
         If there is no such symbol, nothing is stored of it, a run is working on it, or it looks
         alive.
     """
-    found = await _known(connection, ticker)
+    found = await universe.known(connection, ticker)
     await locked_free(connection, found)
     successor_listed_on = await connection.fetchval(_LOCK_SYMBOL, found.id)
     symbol = await universe.by_id(connection, found.id)
@@ -125,7 +125,7 @@ async def restore(connection: Connection, name: str) -> Restored:
         If there is no such symbol, it was not set aside, its ticker has bars of its own by now, or
         a run is working on it.
     """
-    symbol = await _known(connection, name)
+    symbol = await universe.known(connection, name)
     if symbol.retired_on is None:
         raise UsageError(f"{symbol.ticker} is not retired", mend="backfill symbols list")
     ticker = symbol.ticker.partition("@")[0]
@@ -149,10 +149,3 @@ async def _evidence(connection: Connection, symbol: Symbol, newest: date) -> Evi
     until = await connection.fetchval(_ANSWERED, symbol.id)
     answered = trade_date(symbol.calendar, to_ms(until) - 1) if until is not None else None
     return Evidence(symbol, newest, answered)
-
-
-async def _known(connection: Connection, ticker: str) -> Symbol:
-    found = await universe.by_ticker(connection, [ticker])
-    if not found:
-        raise UsageError(f"{ticker} is not known", mend="backfill symbols list")
-    return found[0]

@@ -205,6 +205,20 @@ async def by_ticker(connection: Connection, tickers: list[str]) -> list[Symbol]:
     return list(dict.fromkeys(symbol for symbol in matches if symbol is not None))
 
 
+async def known(connection: Connection, ticker: str) -> Symbol:
+    """Return the symbol of a ticker, found as `by_ticker` finds it.
+
+    Raises
+    ------
+    UsageError
+        If there is none.
+    """
+    found = await by_ticker(connection, [ticker])
+    if not found:
+        raise UsageError(f"{ticker} is not known", mend="backfill symbols list")
+    return found[0]
+
+
 async def by_id(connection: Connection, symbol_id: SymbolId) -> Symbol:
     """Return a symbol as it is known by now."""
     return (await by_ids(connection, [symbol_id]))[symbol_id]
