@@ -20,12 +20,14 @@ class Proxy:
     It runs in a thread of its own; its methods may be called from any other. `stall` holds bytes
     back and loses none: `resume` lets them go on. `cut` resets the connections that there are; new
     ones are taken all the same, unless `refuse` was called. ``sent`` counts the blocks that clients
-    sent: a query is one or two, and more if its values are many.
+    sent: a query is one or two, as they happen to arrive, and more if its values are many.
+    ``round_trips`` counts their turns: blocks of a client with no answer between them are one.
     """
 
     def __init__(self, host: str, port: int) -> None:
         self.connections = 0
         self.sent = 0
+        self.round_trips = 0
         self._target = (host, port)
         self._port = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -52,11 +54,15 @@ class Proxy:
                 proxy._port = listener.sockets[0].getsockname()[1]
                 ready.set()
                 await stop.wait()
-                proxy._abort()
-                # Readers that were reset end by themselves; a turn of the loop each is enough.
-                while len(asyncio.all_tasks()) > 1:
+                listener.close()
+                # Readers that were reset end by themselves, in a turn of the loop each; one whose
+                # client was taken just before has not begun yet.
+                while True:
+                    proxy._abort()
                     proxy._flowing.set()
                     await asyncio.sleep(0.01)
+                    if len(asyncio.all_tasks()) == 1:
+                        break
 
         thread = threading.Thread(target=lambda: asyncio.run(serve()), name="proxy")
         thread.start()
@@ -164,17 +170,26 @@ class Proxy:
             else asyncio.open_connection(host, port)
         )
         self._open |= {writer, back}
+        answered = True
+
+        def asks(data: bytes) -> bool:
+            nonlocal answered
+            self.sent += 1
+            self.round_trips += answered
+            answered = False
+            return self._watch is not None and self._watch(data)
+
+        def answers(_: bytes) -> bool:
+            nonlocal answered
+            answered = True
+            return False
+
         try:
             await asyncio.gather(
-                self._pass_on(reader, back, self._seen),
-                self._pass_on(onward, writer, _unseen),
+                self._pass_on(reader, back, asks), self._pass_on(onward, writer, answers)
             )
         finally:
             self._open -= {writer, back}
-
-    def _seen(self, data: bytes) -> bool:
-        self.sent += 1
-        return self._watch is not None and self._watch(data)
 
     async def _pass_on(
         self,
@@ -196,7 +211,3 @@ class Proxy:
         writer.close()
         with suppress(ConnectionError):
             await writer.wait_closed()
-
-
-def _unseen(_: bytes) -> bool:
-    return False

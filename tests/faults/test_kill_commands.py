@@ -1,11 +1,9 @@
 """Whatever is killed at any instant: the next command ends as if nobody had been (R18)."""
 
-import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from threading import Timer
 from time import monotonic
 from typing import Any, Final
@@ -232,7 +230,7 @@ def killed(
         if way == "time":
             timer.start()
         else:
-            proxy.at_block(at_block, partial(os.kill, going.number, 9), arrives=way == "after")
+            proxy.at_block(at_block, going.kill, arrives=way == "after")
         try:
             code, out, err = going.end(120)
         finally:

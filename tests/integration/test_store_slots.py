@@ -263,11 +263,11 @@ async def test_a_taking_and_a_note_are_one_round_trip_each(database_url: str, pr
     async with Database.connect(proxy.url(database_url)) as database:
         slots = slots_of(database, "5/60s")
         await slots.take([1])
-        before = proxy.sent
+        before = proxy.round_trips
         taken = await slots.take([1, 1, 1])
-        assert proxy.sent - before == 1
+        assert proxy.round_trips - before == 1
         await slots.note([(call, 0.0) for call in taken.calls[:2]], taken.calls[2:])
-        assert proxy.sent - before == 2
+        assert proxy.round_trips - before == 2
 
 
 async def test_the_next_run_goes_on_with_the_windows_that_the_last_one_has_filled(
