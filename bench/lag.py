@@ -37,8 +37,8 @@ def main() -> None:
     job = api.Job(
         symbols=tuple(tickers.split(",")),
         timeframes=(Timeframe.m1,),
-        first=parse_bound(since),
-        last=parse_bound(until),
+        first=parse_bound(since, NOW.date()),
+        last=parse_bound(until, NOW.date()),
         as_of=NOW,
     )
     print(json.dumps(asyncio.run(_watched(api.Settings.load(), job))))

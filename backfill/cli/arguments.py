@@ -1,11 +1,12 @@
 """From the flags of the command line to what they mean; every fault in them is a usage error."""
 
 from collections.abc import Sequence
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Final
 
 from backfill.core.series import spelling, ticker_traits
 from backfill.core.timeframe import Timeframe
-from backfill.core.when import parse_bound, parse_clock
+from backfill.core.when import Bound, parse_bound, parse_clock
 from backfill.core.work import Mode
 from backfill.errors import UsageError
 from backfill.run.job import Job, Scope
@@ -41,9 +42,9 @@ def job(
     """
     named = tickers([*(symbol or []), *(symbols.split(",") if symbols is not None else [])])
     if everything and named:
-        raise UsageError("--all goes without --symbol and --symbols")
+        raise UsageError("--all goes without symbols")
     if not everything and not named:
-        raise UsageError("name what to run: --symbol S, --symbols A,B,C or --all")
+        raise UsageError("name what to run: backfill run AAPL MSFT, or --all of the watchlist")
     wanted = timeframes(timeframe, all_timeframes=all_timeframes)
     if as_watched and not (everything and wanted):
         raise UsageError("--as-watched goes with --all and --timeframe")
@@ -53,15 +54,16 @@ def job(
         raise UsageError("--max-calls is a number of calls, 0 or more")
     if deadline_s is not None and not deadline_s >= 0:
         raise UsageError("--deadline is a number of seconds, 0 or more")
+    clock = parse_clock(as_of) if as_of is not None else None
     modes = {(True, False): Mode.incremental, (False, True): Mode.reload}
     return Job(
         symbols=None if everything else tuple(named),
         timeframes=wanted,
         as_watched=as_watched,
         mode=modes.get((incremental, reload), Mode.default),
-        first=parse_bound(first) if first is not None else None,
-        last=parse_bound(last) if last is not None else None,
-        as_of=parse_clock(as_of) if as_of is not None else None,
+        first=_bound(first, clock),
+        last=_bound(last, clock),
+        as_of=clock,
         max_calls=max_calls,
         deadline_s=deadline_s,
     )
@@ -86,9 +88,15 @@ def check_watch(job: Job, *, dry_run: bool) -> None:
 
 
 def scope(
-    symbol: list[str] | None, timeframe: list[str] | None, first: str | None, last: str | None
+    symbol: list[str] | None,
+    timeframe: list[str] | None,
+    first: str | None,
+    last: str | None,
+    as_of: datetime | None = None,
 ) -> Scope:
     """Return which series, and which part of them, the flags name; all of it without any.
+
+    A length back counts from ``as_of``, or from now.
 
     Raises
     ------
@@ -98,12 +106,26 @@ def scope(
     found = Scope(
         tickers=tickers(symbol) if symbol else None,
         timeframes=timeframes(timeframe, all_timeframes=False),
-        first=parse_bound(first) if first is not None else None,
-        last=parse_bound(last) if last is not None else None,
+        first=_bound(first, as_of),
+        last=_bound(last, as_of),
     )
     if found.first is not None and found.last is not None and found.first.is_after(found.last):
         raise UsageError(f"--from {found.first.at} is after --to {found.last.at}")
     return found
+
+
+def today(as_of: datetime | None = None) -> date:
+    """Return the day that lengths back are counted from, by UTC."""
+    return (as_of or datetime.now(UTC)).date()
+
+
+def _bound(text: str | None, as_of: datetime | None) -> Bound | None:
+    return parse_bound(text, today(as_of)) if text is not None else None
+
+
+def symbols_named(symbols: list[str] | None, flagged: list[str] | None) -> list[str]:
+    """Return the symbols that stand behind a command, with commas between or without, and flags."""
+    return [*(one for text in symbols or () for one in text.split(",")), *(flagged or ())]
 
 
 def tickers(names: list[str], *, retired: bool = False) -> list[str]:

@@ -17,7 +17,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Tickers = Annotated[
     list[str], typer.Argument(metavar="SYMBOL...", help="Such as AAPL, BRK.B, X:BTCUSD.")
 ]
-
+Named = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="SYMBOL", help="Such as AAPL, BRK.B, X:BTCUSD."),
+]
 Timeframes = Annotated[
     list[str] | None,
     typer.Option(
@@ -29,9 +32,13 @@ Symbols = Annotated[
     list[str] | None, typer.Option("--symbol", "-s", metavar="S", help="Repeatable.")
 ]
 First = Annotated[
-    str | None, typer.Option("--from", metavar="D", help="First session, or an instant.")
+    str | None,
+    typer.Option("--from", metavar="D", help="First session, an instant, or a length back: 1y."),
 ]
-Last = Annotated[str | None, typer.Option("--to", metavar="D", help="Last session, or an instant.")]
+Last = Annotated[
+    str | None,
+    typer.Option("--to", metavar="D", help="Last session, an instant, or a length back: 1d."),
+]
 
 
 def read_settings(provider: str | None = None) -> "Settings":

@@ -18,7 +18,7 @@ import typer
 from backfill.cli import edge
 from backfill.cli.actions import actions_app
 from backfill.cli.bars import bars
-from backfill.cli.edge import AllTimeframes, AsJson, First, Last, Symbols, Timeframes
+from backfill.cli.edge import AllTimeframes, AsJson, First, Last, Named, Symbols, Timeframes
 from backfill.cli.edge import print_result as _print
 from backfill.cli.edge import read_settings as _settings
 from backfill.cli.edge import say as _say
@@ -97,6 +97,7 @@ def _common(
 
 @app.command()
 def run(
+    named: Named = None,
     symbol: Symbols = None,
     symbols: Annotated[
         str | None, typer.Option("--symbols", metavar="A,B,C", help="Several at once.")
@@ -138,7 +139,7 @@ def run(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fetch what is missing into the database.
+    """Fetch what is missing into the database, of the symbols named or of the watchlist.
 
     With --watch it goes on, round after round, until it is interrupted or its deadline is over;
     with --json each round's summary is an object on a line of its own.
@@ -146,7 +147,7 @@ def run(
     from backfill.cli import arguments
 
     job = arguments.job(
-        symbol=symbol,
+        symbol=arguments.symbols_named(named, symbol),
         symbols=symbols,
         everything=everything,
         timeframe=timeframe,
@@ -306,6 +307,7 @@ def demo_() -> None:
 
 @app.command()
 def gaps(
+    named: Named = None,
     *,
     symbol: Symbols = None,
     timeframe: Timeframes = None,
@@ -338,14 +340,14 @@ def gaps(
     chosen at random are asked for again and compared. With --repair, what differs is fetched too.
     """
     from backfill.cli import arguments
-
-    scope = arguments.scope(symbol, timeframe, first, last)
-    settings = _settings()
-    from backfill.cli import foreground
     from backfill.core.when import parse_clock
-    from backfill.present import show
 
     now = parse_clock(as_of) if as_of else None
+    scope = arguments.scope(arguments.symbols_named(named, symbol), timeframe, first, last, now)
+    settings = _settings()
+    from backfill.cli import foreground
+    from backfill.present import show
+
     calls = max_calls if verify else None
     if repair:
         done = foreground.repair(settings, now, scope, calls, extended=extended)

@@ -1,13 +1,14 @@
-"""Typer's app, quicker to start: an option whose value needs no conversion gets none.
+"""Typer's app, quicker to start: a value that needs no conversion gets none.
 
-Typer 0.29 builds a pydantic adapter for each option of a command, given or not: most of its start.
+Typer 0.29 builds a pydantic adapter for each option and argument of a command, given or not: most
+of its start.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import typer
-from typer.core import TyperCommand, TyperGroup, TyperOption
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -26,11 +27,22 @@ class _Option(TyperOption):
         return self.callback(ctx, self, converted) if self.callback else converted
 
 
+class _Argument(TyperArgument):
+    def process_value(self, ctx: Any, value: Any) -> Any:
+        if value is None and not self.required:
+            return None
+        if self.type_descriptor.annotation == list[str] and isinstance(value, (list, tuple)):
+            return list(value)
+        return super().process_value(ctx, value)
+
+
+_QUICK: Final[dict[Any, Any]] = {TyperOption: _Option, TyperArgument: _Argument}
+
+
 def _quickened(params: list[Any]) -> list[Any]:
     for param in params:
-        if type(param) is TyperOption:
-            # Typer makes the options itself, and takes no class for them.
-            param.__class__ = _Option
+        # Typer makes options and arguments itself, and takes no class for them.
+        param.__class__ = _QUICK.get(type(param), type(param))
     return params
 
 

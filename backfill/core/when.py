@@ -16,6 +16,9 @@ EARLIEST_DAY: Final = date(1900, 1, 1)
 LATEST_DAY: Final = date(2199, 12, 31)
 """The last day that a clock may show."""
 
+_BOUNDS: Final = (
+    "a date (2024-07-03), a timestamp (2024-07-03T13:30:00Z) or a length back (1y, 6mo, 30d)"
+)
 _LENGTH: Final = re.compile(r"(\d+)\s*(d|w|mo|y)")
 _LAST_DAY: Final = date.max - timedelta(days=1)
 _DAYS: Final = {"d": 1, "w": 7, "mo": 31, "y": 365}
@@ -61,18 +64,20 @@ class Bound:
         return calendar.begins(min(self.at, _LAST_DAY) + timedelta(days=1), timeframe)
 
 
-def parse_bound(text: str) -> Bound:
-    """Read ``2024-07-03`` or ``2024-07-03T13:30:00Z``.
+def parse_bound(text: str, today: date) -> Bound:
+    """Read ``2024-07-03``, ``2024-07-03T13:30:00Z``, or a length back from today such as ``1y``.
 
     Raises
     ------
     UsageError
-        If it is neither, or a timestamp without a time zone.
+        If it is none of them, or a timestamp without a time zone.
     """
+    if _LENGTH.fullmatch(text.strip()):
+        return Bound(parse_since(text, today))
     try:
         return Bound(date.fromisoformat(text))
     except ValueError:
-        return Bound(parse_instant(text))
+        return Bound(_instant(text, _BOUNDS))
 
 
 def parse_day(text: str) -> date:
@@ -97,6 +102,11 @@ def parse_instant(text: str) -> datetime:
     UsageError
         If it is neither.
     """
+    return _instant(text, "a date (2024-07-03) or a timestamp (2024-07-03T13:30:00Z)")
+
+
+def _instant(text: str, forms: str) -> datetime:
+    """Read a timestamp, or a date as its midnight; ``forms`` is what may stand there."""
     try:
         return datetime.combine(date.fromisoformat(text), time(), UTC)
     except ValueError:
@@ -106,9 +116,7 @@ def parse_instant(text: str) -> datetime:
         if at.tzinfo is not None:
             return at.astimezone(UTC)
     except (ValueError, OverflowError):
-        raise UsageError(
-            f"{text!r} is not a date (2024-07-03) or a timestamp (2024-07-03T13:30:00Z)"
-        ) from None
+        raise UsageError(f"{text!r} is not {forms}") from None
     raise UsageError(f"{text!r} has no time zone; write 2024-07-03T13:30:00Z")
 
 

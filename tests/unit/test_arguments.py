@@ -107,8 +107,8 @@ def test_bounds_limits_and_the_clock_are_carried_over() -> None:
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ({}, "--symbol S"),
-        ({"symbol": []}, "--symbol S"),
+        ({}, "backfill run AAPL"),
+        ({"symbol": []}, "backfill run AAPL"),
         ({"symbols": ""}, "is not a symbol"),
         ({"symbols": "AAPL,,MSFT"}, "is not a symbol"),
         ({"symbols": "AAPL,"}, "is not a symbol"),
@@ -177,3 +177,14 @@ def test_a_flag_that_makes_no_sense_round_after_round_goes_without_watch(
 @pytest.mark.parametrize("flags", [{}, {"incremental": True}, {"max_calls": 9, "deadline_s": 60.0}])
 def test_all_can_be_watched(flags: dict[str, Any]) -> None:
     arguments.check_watch(job(everything=True, **flags), dry_run=False)
+
+
+def test_symbols_behind_a_command_and_those_of_flags_count_alike() -> None:
+    found = arguments.symbols_named(["AAPL,MSFT", "X:BTCUSD"], ["BRK.B"])
+    assert found == ["AAPL", "MSFT", "X:BTCUSD", "BRK.B"]
+    assert arguments.symbols_named(None, None) == []
+
+
+def test_a_length_back_is_counted_from_the_clock_that_the_flags_fix() -> None:
+    asked = job(symbol=["AAPL"], first="1w", last="1d", as_of="2024-11-12T12:00Z")
+    assert (asked.first, asked.last) == (Bound(date(2024, 11, 5)), Bound(date(2024, 11, 11)))

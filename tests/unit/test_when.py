@@ -13,7 +13,13 @@ from backfill.core.when import Bound, parse_bound, parse_clock, parse_instant, p
 from backfill.errors import UsageError
 
 NEW_YORK: Final = Calendar.of("XNYS", "America/New_York", [])
+TODAY: Final = date(2024, 11, 12)
 ALWAYS: Final = Calendar.of("24/7", "UTC", [])
+
+
+def bound(text: str) -> Bound:
+    """An end of a range as it is read today."""
+    return parse_bound(text, TODAY)
 
 
 def at(ms: int) -> str:
@@ -34,10 +40,10 @@ def at(ms: int) -> str:
 def test_a_date_names_a_whole_day_of_the_exchange_at_either_end(
     day: str, start: str, end: str
 ) -> None:
-    bound = parse_bound(day)
+    read = bound(day)
     assert (
-        at(bound.start_ms(NEW_YORK, Timeframe.d1)),
-        at(bound.end_ms(NEW_YORK, Timeframe.d1)),
+        at(read.start_ms(NEW_YORK, Timeframe.d1)),
+        at(read.end_ms(NEW_YORK, Timeframe.d1)),
     ) == (start, end)
 
 
@@ -48,29 +54,29 @@ def test_of_bars_within_a_day_the_evening_before_is_a_part_of_it() -> None:
         ("2024-03-11", "2024-03-11T00:00Z", "2024-03-12T00:00Z"),
         ("2024-11-04", "2024-11-04T01:00Z", "2024-11-05T01:00Z"),
     ):
-        bound = parse_bound(day)
-        assert at(bound.start_ms(NEW_YORK, Timeframe.m1)) == start
-        assert at(bound.end_ms(NEW_YORK, Timeframe.h4)) == end
+        read = bound(day)
+        assert at(read.start_ms(NEW_YORK, Timeframe.m1)) == start
+        assert at(read.end_ms(NEW_YORK, Timeframe.h4)) == end
 
 
 def test_a_date_names_a_whole_utc_day_for_crypto() -> None:
-    bound = parse_bound("2024-07-03")
-    assert at(bound.start_ms(ALWAYS, Timeframe.m1)) == "2024-07-03T00:00Z"
-    assert at(bound.end_ms(ALWAYS, Timeframe.m1)) == "2024-07-04T00:00Z"
+    read = bound("2024-07-03")
+    assert at(read.start_ms(ALWAYS, Timeframe.m1)) == "2024-07-03T00:00Z"
+    assert at(read.end_ms(ALWAYS, Timeframe.m1)) == "2024-07-04T00:00Z"
 
 
 @pytest.mark.parametrize(
     "text", ["2024-07-03T13:30:00Z", "2024-07-03T09:30-04:00", "2024-07-03 15:30:00+02:00"]
 )
 def test_an_instant_is_itself_at_either_end_whatever_the_calendar(text: str) -> None:
-    bound = parse_bound(text)
+    read = bound(text)
     for calendar in (NEW_YORK, ALWAYS):
-        assert at(bound.start_ms(calendar, Timeframe.d1)) == "2024-07-03T13:30Z"
-        assert at(bound.end_ms(calendar, Timeframe.d1)) == "2024-07-03T13:30Z"
+        assert at(read.start_ms(calendar, Timeframe.d1)) == "2024-07-03T13:30Z"
+        assert at(read.end_ms(calendar, Timeframe.d1)) == "2024-07-03T13:30Z"
 
 
 def test_the_last_day_there_is_ends_somewhere() -> None:
-    assert at(parse_bound("9999-12-31").end_ms(NEW_YORK, Timeframe.d1)) == "9999-12-31T05:00Z"
+    assert at(bound("9999-12-31").end_ms(NEW_YORK, Timeframe.d1)) == "9999-12-31T05:00Z"
 
 
 @pytest.mark.parametrize(
@@ -78,7 +84,7 @@ def test_the_last_day_there_is_ends_somewhere() -> None:
     ["2024-07-03T13:30", "2024-07-03T13:30:00", "2024-07-03 13", "20240703T133000", "2024W27T13"],
 )
 def test_a_timestamp_needs_a_time_zone(text: str) -> None:
-    for parse in (parse_bound, parse_instant):
+    for parse in (bound, parse_instant):
         with pytest.raises(UsageError, match="has no time zone"):
             parse(text)
 
@@ -103,7 +109,7 @@ def test_a_timestamp_needs_a_time_zone(text: str) -> None:
     ],
 )
 def test_what_is_neither_a_date_nor_a_timestamp_is_a_usage_error(text: str) -> None:
-    for parse in (parse_bound, parse_instant):
+    for parse in (bound, parse_instant):
         with pytest.raises(UsageError, match="2024-07-03T13:30:00Z"):
             parse(text)
 
@@ -126,7 +132,7 @@ def test_as_an_instant_a_date_is_its_midnight_utc() -> None:
 def test_a_range_that_ends_before_it_begins_is_noticed(
     first: str, last: str, *, after: bool
 ) -> None:
-    assert parse_bound(first).is_after(parse_bound(last)) == after
+    assert bound(first).is_after(bound(last)) == after
 
 
 @given(
@@ -134,11 +140,16 @@ def test_a_range_that_ends_before_it_begins_is_noticed(
 )
 def test_whatever_is_written_is_read_or_refused_with_a_usage_error(text: str) -> None:
     try:
-        bound = parse_bound(text)
+        read = bound(text)
     except UsageError:
         return
-    assert isinstance(bound, Bound)
-    assert bound.start_ms(NEW_YORK, Timeframe.d1) <= bound.end_ms(NEW_YORK, Timeframe.d1)
+    assert isinstance(read, Bound)
+    assert read.start_ms(NEW_YORK, Timeframe.d1) <= read.end_ms(NEW_YORK, Timeframe.d1)
+
+
+@pytest.mark.parametrize("text", ["30d", " 4 w", "2y"])
+def test_an_end_of_a_range_may_be_a_length_back_from_today(text: str) -> None:
+    assert bound(text).at == parse_since(text, TODAY)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +180,7 @@ def test_what_is_neither_a_date_nor_a_length_is_a_usage_error(text: str) -> None
 
 @pytest.mark.parametrize("text", ["1600-01-01", "1899-12-31", "0001-01-01T00:00:00Z"])
 def test_what_is_before_all_calendars_is_a_usage_error(text: str) -> None:
-    for parse in (parse_bound, parse_clock):
+    for parse in (bound, parse_clock):
         with pytest.raises(UsageError, match="before 1900-01-01"):
             parse(text)
 
@@ -181,7 +192,7 @@ def test_a_depth_before_all_calendars_is_a_usage_error(text: str) -> None:
 
 
 def test_a_clock_has_an_end_and_a_range_has_none() -> None:
-    assert parse_bound("9999-12-31").at == date(9999, 12, 31)
+    assert bound("9999-12-31").at == date(9999, 12, 31)
     with pytest.raises(UsageError, match="after 2199-12-31"):
         parse_clock("2200-01-01")
     assert parse_clock("2199-12-31").year == 2199
