@@ -4,7 +4,8 @@
 
     BackfillError
     ├── UsageError                 exit 2   a flag, a setting or the environment is wrong
-    │   └── EmptyWatchlist
+    │   ├── EmptyWatchlist
+    │   └── NotSet                 a secret that is needed is empty, or isn't set
     ├── SharedFault                exit 3   a cause all series share; ends the run
     │   ├── DatabaseError
     │   │   ├── LoginRefused
@@ -65,6 +66,17 @@ class UsageError(BackfillError):
 
 class EmptyWatchlist(UsageError):
     """The watchlist has no entry that isn't paused."""
+
+
+class NotSet(UsageError):
+    """A secret that is needed is empty, as one is on GitHub that was never made, or isn't set.
+
+    ``advice`` is where it is had, and what there is without it.
+    """
+
+    def __init__(self, message: str, *, advice: str) -> None:
+        super().__init__(message)
+        self.advice = advice
 
 
 class SharedFault(BackfillError):

@@ -44,7 +44,10 @@ def job(
     if everything and named:
         raise UsageError("--all goes without symbols")
     if not everything and not named:
-        raise UsageError("name what to run: backfill run AAPL MSFT, or --all of the watchlist")
+        raise UsageError(
+            "name what to run: backfill run AAPL MSFT, as --symbol AAPL does; or --all that is "
+            "watched"
+        )
     wanted = timeframes(timeframe, all_timeframes=all_timeframes)
     if as_watched and not (everything and wanted):
         raise UsageError("--as-watched goes with --all and --timeframe")

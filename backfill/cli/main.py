@@ -372,7 +372,7 @@ def _exit(code: int, error: str | None) -> NoReturn:
 
 
 def _exit_code() -> int:
-    from backfill.errors import BackfillError
+    from backfill.errors import BackfillError, NotSet
 
     try:
         code = app(standalone_mode=False)
@@ -381,7 +381,8 @@ def _exit_code() -> int:
     except typer.TyperException as error:
         return _refuse(error.format_message(), 2)
     except BackfillError as error:
-        return _refuse(str(error), error.exit_code)
+        said = f"{error}; {error.advice}" if isinstance(error, NotSet) else str(error)
+        return _refuse(said, error.exit_code, secret=isinstance(error, NotSet))
     except KeyboardInterrupt:
         return _refuse("interrupted", 130)
     except BrokenPipeError:
@@ -399,10 +400,10 @@ def _confess(error: Exception) -> int:
     return _refuse(str(Unforeseen.of(error)), Unforeseen.exit_code)
 
 
-def _refuse(message: str, code: int) -> int:
+def _refuse(message: str, code: int, *, secret: bool = False) -> int:
     from backfill.notify import github
 
-    github.fault(_tell(message), code)
+    github.fault(_tell(message), code, secret=secret)
     return code
 
 

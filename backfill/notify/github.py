@@ -36,14 +36,14 @@ def report(summary: "Summary") -> None:
         annotate("warning", f"{summary.error or summary.status}; the next run goes on")
 
 
-def fault(message: str, exit_code: int) -> None:
-    """Tell why a command ended before it had anything to show.
+def fault(message: str, exit_code: int, *, secret: bool) -> None:
+    """Tell why a command ended before it had anything to show; ``secret``: for want of one.
 
-    A usage or environment fault (2) is one line on stderr wherever it happens: it gets no
+    Another usage or environment fault (2) is one line on stderr wherever it happens: it gets no
     annotation, the page has it.
     """
     _write(f"## backfill: exit {exit_code}\n\n{text(message)}\n\n")
-    if exit_code != 2:
+    if exit_code != 2 or secret:
         annotate("warning" if exit_code in {5, 130} else "error", message)
 
 

@@ -45,6 +45,8 @@ class Provider(Protocol):
 
     None where it takes no key.
     """
+    keys_at: str
+    """The address of the page that gives keys out; empty where it takes none."""
 
     def headers(self, keys: Sequence[str]) -> dict[str, str]:
         """Return the headers that carry the keys, which come in the order of their variables."""

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, unquote
 from backfill.core.calendar import Night
 from backfill.core.terms import Terms
 from backfill.core.when import parse_since
-from backfill.errors import UsageError
+from backfill.errors import NotSet, UsageError
 from backfill.providers import PROVIDERS, canonical, provider_named
 from backfill.providers.base import Provider
 from backfill.settings.account import (
@@ -194,15 +194,17 @@ class Settings:
 
         Raises
         ------
+        NotSet
+            If ``DATABASE_URL`` is empty.
         UsageError
-            If ``DATABASE_URL`` is empty, or unset where an embedded database would be lost.
+            If it is unset where an embedded database would be lost.
         """
         if self.database_url is not None and self.database_url.reveal().strip():
             return self.database_url.reveal().strip()
         if self.database_url is not None or "DATABASE_URL" in os.environ:
-            raise UsageError(
-                "DATABASE_URL is empty: set it to postgresql://…, or unset it to use "
-                "an embedded Postgres"
+            raise NotSet(
+                "DATABASE_URL is empty",
+                advice="set it to postgresql://…, or unset it to use an embedded Postgres",
             )
         if self.on_runner and self.data_dir is None:
             raise UsageError(

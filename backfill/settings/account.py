@@ -4,12 +4,14 @@
 and ``_QUOTA``, which mean the default provider alone: no key reaches another's address.
 """
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from backfill.core.terms import Quota, Terms
-from backfill.errors import UsageError
+from backfill.errors import NotSet, UsageError
+from backfill.providers import PROVIDERS
 from backfill.providers.base import Provider
 from backfill.settings.environment import Secret, Variable, said_by
 
@@ -47,12 +49,14 @@ class Account:
 
         Raises
         ------
+        NotSet
+            If one is missing; the message names its variables.
         UsageError
-            If one is missing, or can't be one; the message names its variables.
+            If one can't be one.
         """
         held = (*self.keys, *[None] * len(self.provider.key_variables))
         return tuple(
-            _checked(self.provider.name, names, key)
+            _checked(self.provider, names, key)
             for names, key in zip(self.provider.key_variables, held, strict=False)
         )
 
@@ -170,14 +174,27 @@ def secrets_of(said: Iterable[AccountSettings]) -> list[str]:
     return list(dict.fromkeys(key.reveal().strip() for key in held))
 
 
-def _checked(provider: str, names: tuple[str, ...], secret: Secret | None) -> str:
+def _checked(provider: Provider, names: tuple[str, ...], secret: Secret | None) -> str:
     said = " or ".join(names)
     key = secret.reveal().strip() if secret else ""
     if not key:
-        raise UsageError(f"no key for {provider}: set {said}")
+        empty = [name for name in names if name in os.environ]
+        are = "are" if len(empty) > 1 else "is"
+        what = f"{' and '.join(empty)} {are} empty" if empty else f"set {said}"
+        raise NotSet(f"no key for {provider.name}: {what}", advice=_advice(provider))
     if not key.isascii() or not key.isprintable() or " " in key:
         raise UsageError(f"{said} holds characters that no key has")
     return key
+
+
+def _advice(provider: Provider) -> str:
+    """Return where a key is had, and what there is without one."""
+    free = [name for name, one in PROVIDERS.items() if not one.key_variables]
+    without = [
+        "backfill simulate serves a market to try",
+        *(f"--provider {name} needs none" for name in free),
+    ]
+    return f"get one at {provider.keys_at}. Without a key: {', '.join(without)}"
 
 
 def _classes(provider: Provider) -> str:

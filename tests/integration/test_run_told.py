@@ -109,9 +109,17 @@ def test_a_fault_of_all_is_one_annotation_and_outside_of_actions_there_is_none(
     assert (refused.code, level) == (3, "error")
     assert "MASSIVE_API_KEY" in message
     assert page.read_text().count("## backfill: failed (exit 3)") == 1
-    empty = inside("run", "--symbol", "AAPL", DATABASE_URL="")
-    assert (empty.code, obeyed(empty), empty.err.count("\n")) == (2, [], 1)
-    assert "## backfill: exit 2\n\nDATABASE&#95;URL is empty" in page.read_text()
+    for secret in ("DATABASE_URL", "MASSIVE_API_KEY"):
+        unset: dict[str, Any] = {secret: ""}
+        empty = inside("run", "AAPL", **unset)
+        [(level, _, message)] = obeyed(empty)
+        assert (empty.code, level) == (2, "error")
+        assert f"{secret} is empty" in message
+        assert f"{secret.replace('_', '&#95;')} is empty" in page.read_text()
+        assert run("run", "AAPL", **unset).err == f"backfill: {message}\n"
+    wrong = inside("run", "AAPL", "-t", "h2")
+    assert (wrong.code, obeyed(wrong), wrong.err.count("\n")) == (2, [], 1)
+    assert page.read_text().count("## backfill: exit 2") == 3
     assert obeyed(run("run", "--symbol", "NOSUCH", *AS_OF)) == []
 
 

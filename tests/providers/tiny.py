@@ -36,6 +36,7 @@ class Tiny:
     name = "tiny"
     base_url = "https://tiny.example"
     key_variables: tuple[tuple[str, ...], ...] = ()
+    keys_at = ""
     terms: Mapping[str, Terms] = {"free": _TERMS, "unlimited": _TERMS}
     plan_classes: Mapping[str, str] = {}
 

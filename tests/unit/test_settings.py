@@ -10,8 +10,10 @@ import platformdirs
 import pytest
 
 from backfill.core.terms import Quota, Window
-from backfill.errors import UsageError
+from backfill.errors import NotSet, UsageError
+from backfill.providers import PROVIDERS
 from backfill.settings import Settings
+from tests.providers.tiny import Tiny
 
 VARIABLES: Final = (
     "DATABASE_URL",
@@ -99,8 +101,24 @@ def test_an_empty_variable_is_an_unset_one(load: Load, nothing: str) -> None:
     blank = {name: nothing for name in VARIABLES if name != "DATABASE_URL"}
     assert load(**blank) == load()
     assert load(**blank).database() is None
-    with pytest.raises(UsageError, match="set MASSIVE_API_KEY or POLYGON_API_KEY"):
+    with pytest.raises(NotSet, match="MASSIVE_API_KEY and POLYGON_API_KEY are empty"):
         load(**blank).account().api_keys()
+
+
+def test_who_has_no_key_is_told_where_one_is_had_and_what_takes_none(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = load().account()
+    with pytest.raises(NotSet, match="set MASSIVE_API_KEY or POLYGON_API_KEY") as refused:
+        account.api_keys()
+    assert "https://massive.com/dashboard/keys" in refused.value.advice
+    assert "backfill simulate" in refused.value.advice
+    assert "tiny" not in refused.value.advice
+    monkeypatch.setitem(PROVIDERS, "tiny", Tiny())
+    with pytest.raises(NotSet) as refused:
+        account.api_keys()
+    assert "--provider tiny needs none" in refused.value.advice
+    assert "massive needs none" not in refused.value.advice
 
 
 def test_settings_are_frozen(load: Load) -> None:
