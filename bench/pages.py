@@ -8,8 +8,9 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from backfill.simulator import Market
-from backfill.simulator.wire.protocol import Ask, epoch_ms
-from backfill.simulator.wire.routes import answer
+from backfill.simulator.wire.base import epoch_ms
+from backfill.simulator.wire.massive.protocol import Ask
+from backfill.simulator.wire.massive.routes import answer
 from bench.workload import MARKET_TICKER, NOW, Load, target_of
 
 _REQUEST_ID: Final = "0" * 32

@@ -19,7 +19,7 @@ from backfill.cli import edge
 from backfill.core.plain import json_text
 from backfill.core.terms import Quota
 from backfill.errors import BackfillError, UsageError
-from backfill.simulator import Market, Simulator
+from backfill.simulator import WIRES, Market, Simulator
 from backfill.simulator import serve as serve_simulator
 from backfill.store.embedded import embedded_postgres
 
@@ -35,18 +35,30 @@ FROM ohlc_bars o JOIN symbols s ON s.id = o.symbol_id
 WHERE o.timeframe = 'd1' GROUP BY s.ticker ORDER BY s.ticker;"""
 
 
-def serve(*, port: int, key: str, quota: str, plan: str, now: datetime | None, seed: int) -> None:
+def serve(
+    *,
+    provider: str,
+    port: int,
+    key: str,
+    quota: str,
+    plan: str,
+    now: datetime | None,
+    seed: int,
+) -> None:
     """Serve the simulated market until a signal comes; its URL is one JSON line on stdout.
 
     Raises
     ------
     UsageError
-        If the quota or the plan is none.
+        If the provider has no wire, or the quota or the plan is none.
     """
+    if provider not in WIRES:
+        raise UsageError(f"provider {provider!r} has no simulator: choose from {', '.join(WIRES)}")
     Quota.parse(quota)
     if plan not in {"free", "unlimited"}:
         raise UsageError(f"plan {plan!r} is neither free nor unlimited")
     simulator = Simulator(
+        provider=provider,
         market=Market(seed=seed),
         key=key,
         quota=quota,

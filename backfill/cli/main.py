@@ -272,6 +272,9 @@ def status(
 @app.command()
 def simulate(
     *,
+    provider: Annotated[
+        str, typer.Option(metavar="NAME", help="Whose protocol it speaks.")
+    ] = "massive",
     port: Annotated[int, typer.Option(metavar="P", help="0 takes any free one.")] = 0,
     key: Annotated[str, typer.Option(metavar="K", help="The key it accepts.")] = "sim-key",
     quota: Annotated[
@@ -283,11 +286,12 @@ def simulate(
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Another seed, another market.")] = 7,
 ) -> None:
-    """Serve a simulated market by the provider's protocol on loopback, until interrupted."""
+    """Serve a simulated market by a provider's protocol on loopback, until interrupted."""
     from backfill.cli import demo
     from backfill.core.when import parse_instant
 
     demo.serve(
+        provider=provider,
         port=port,
         key=key,
         quota=quota,

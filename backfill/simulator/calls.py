@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
-Kind = Literal["bars", "lookup"]
+from backfill.simulator.wire.base import Kind
 
 
 @dataclass(slots=True)
@@ -18,6 +17,10 @@ class Call:
         Of a call that never arrived: when it was stopped.
     status
         The status sent, None for none.
+    about
+        The market's tickers that it is about; `EVERYBODY` of a call that is about all.
+    cost
+        What it takes from the quota, in the provider's unit.
     fault
         The action that was injected.
     received_s
@@ -36,6 +39,8 @@ class Call:
     path: str
     query: dict[str, str]
     kind: Kind
+    about: tuple[str, ...] = ()
+    cost: int = 1
     status: int | None = None
     fault: str | None = None
     received_s: float = 0.0

@@ -58,12 +58,12 @@ _Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 def _readable(handler: _Handler) -> _Handler:
-    """Answer 400 with the reason to a body that can't be read."""
+    """Answer 400 with the reason to a body that can't be read, or meant."""
 
     async def handle(request: web.Request) -> web.Response:
         try:
             return await handler(request)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, ValueError) as error:
             return web.Response(status=400, text=str(error))
 
     return handle

@@ -12,7 +12,8 @@ from typing import Final
 
 from aiohttp import web
 
-from backfill.simulator.faults import Action, Fault
+from backfill.simulator.actions import Action
+from backfill.simulator.faults import Fault
 
 _GZIP_FROM: Final = 1_000
 _THREAD_FROM: Final = 100_000

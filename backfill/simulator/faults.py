@@ -4,92 +4,13 @@ import random
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from threading import Lock
-from typing import Any, Final, Literal
+from typing import Any, Literal
 from urllib.parse import urlencode
 
-from backfill.simulator.calls import Call, Kind
-from backfill.simulator.wire.protocol import GROUPED_PATH, Lack
-
-
-class Action(StrEnum):
-    """What happens to a call. Names in double backticks are fields of `Fault`."""
-
-    STATUS = "status"
-    """Answer ``status`` with ``body`` and ``headers``."""
-    RESET = "reset"
-    """Reset the connection before any answer."""
-    RESET_MID_BODY = "reset_mid_body"
-    """Reset the connection half-way through the body."""
-    TRUNCATE = "truncate"
-    """Promise the whole body, send half of it and close."""
-    HANG = "hang"
-    """Say nothing until the client leaves."""
-    STALL = "stall"
-    """Send half of the body, nothing for ``stall_s``, then the rest."""
-    DRIP = "drip"
-    """Send the body at ``bytes_per_s``."""
-    HTML = "html"
-    """Answer 200 with a web page."""
-    RANDOM_BYTES = "random_bytes"
-    """Answer 200 with noise that claims to be JSON."""
-    BAD_GZIP = "bad_gzip"
-    """Send a body that is broken as gzip."""
-    NESTED = "nested"
-    """Send JSON that is nested 100,000 deep."""
-    NAN = "nan"
-    """Put a bare NaN where the first close was."""
-    CHARSET = "charset"
-    """Send UTF-16 under a charset that nobody knows."""
-    GZIP_BOMB = "gzip_bomb"
-    """Stream ``size`` bytes of white space, compressed a thousandfold."""
-    ENORMOUS_BODY = "enormous_body"
-    """Stream ``size`` bytes as they are."""
-    WRONG_TICKER = "wrong_ticker"
-    """Say that the bars are another ticker's."""
-    WRONG_ADJUSTED = "wrong_adjusted"
-    """Say that raw bars are adjusted, and the other way round."""
-    WRONG_GRANULARITY = "wrong_granularity"
-    """Serve months for days or weeks, and days for anything shorter."""
-    SECONDS = "seconds"
-    """Stamp bars in seconds."""
-    MICROSECONDS = "microseconds"
-    """Stamp bars in microseconds."""
-    FOREIGN_NEXT = "foreign_next"
-    """Point ``next_url`` to another host."""
-    REPEATED_NEXT = "repeated_next"
-    """Point ``next_url`` to this same page, under the same token."""
-    ENDLESS_PAGES = "endless_pages"
-    """Point ``next_url`` to this same page, under a new token each time."""
-    DUPLICATES = "duplicates"
-    """Serve every bar twice."""
-    SHUFFLED = "shuffled"
-    """Serve the bars of a page in no order."""
-    DELAYED = "delayed"
-    """Answer with status ``DELAYED``."""
-    EDIT_BARS = "edit_bars"
-    """Overwrite keys of the bars in ``span_ms`` with those of ``bar``."""
-    CONFLICT = "conflict"
-    """Follow the bars in ``span_ms`` by a copy that has the keys of ``bar``."""
-    DROP_BARS = "drop_bars"
-    """Leave out the bars in ``span_ms``."""
-    SATURDAY_BAR = "saturday_bar"
-    """Add a bar that is stamped on a Saturday."""
-    LATE = "late"
-    """Let the call arrive ``in_s`` late, and its answer leave ``back_s`` late."""
-    BEHIND = "behind"
-    """Serve bars as the market looked ``behind_s`` ago: that instant's bar is the bar so far."""
-    LACKING = "lacking"
-    """Serve bars as if no minute or day of ``span_ms`` had traded, coarser bars too."""
-
-
-_TOGETHER: Final = frozenset({Action.LATE, Action.BEHIND, Action.LACKING})
-"""Rules that a call meets all of, beside the first of the others."""
-
-_LACKS: Final = frozenset({Action.BEHIND, Action.LACKING})
-
-_BEFORE_THE_ORIGIN: Final = frozenset({Action.STATUS, Action.RESET, Action.HANG})
+from backfill.simulator.actions import BEFORE_THE_ORIGIN, LACKS, TOGETHER, Action
+from backfill.simulator.calls import Call
+from backfill.simulator.wire.base import EVERYBODY, Kind, Lack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +60,7 @@ class Fault:
     bars_of
         In a grouped day, the bars to edit, copy or drop are this ticker's.
     bar
-        Keys of the wire format and their new values, which need not make sense.
+        Letters of a bar (``t o h l c v vw n``) and their new values, which need not make sense.
     """
 
     action: Action
@@ -167,7 +88,7 @@ class Fault:
     bar: dict[str, Any] = field(default_factory=lambda: {"v": -1.0})
 
     def __post_init__(self) -> None:
-        if self.counted != "before" and self.action not in _BEFORE_THE_ORIGIN:
+        if self.counted != "before" and self.action not in BEFORE_THE_ORIGIN:
             raise ValueError(
                 f"{self.action.value} is the provider's own: it counts the call before"
             )
@@ -180,8 +101,8 @@ class Fault:
             (self.kind is None or call.kind == self.kind)
             and (
                 self.ticker is None
-                or f"/{self.ticker}/" in f"{call.path}/"
-                or (self.action in _LACKS and call.path.startswith(GROUPED_PATH))
+                or self.ticker in call.about
+                or (self.action in LACKS and EVERYBODY in call.about)
             )
             and re.search(self.path, f"{call.path}?{urlencode(call.query)}") is not None
         )
@@ -235,7 +156,7 @@ class Faults:
             faults = [
                 rule.fault
                 for rule in self._rules
-                if rule.fault.action in _LACKS and rule.hits(call, now)
+                if rule.fault.action in LACKS and rule.hits(call, now)
             ]
         return tuple(
             Lack(fault.ticker, span_ms=fault.span_ms)
@@ -249,7 +170,7 @@ class Faults:
             (
                 rule.fault
                 for rule in self._rules
-                if rule.fault.action not in _TOGETHER
+                if rule.fault.action not in TOGETHER
                 and (rule.fault.counted == "before") is counted_before
                 and rule.hits(call, now)
             ),

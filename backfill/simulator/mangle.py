@@ -2,119 +2,92 @@
 
 import gzip
 import random
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-import msgspec
-
-from backfill.simulator.faults import Action, Fault
-from backfill.simulator.wire.protocol import BARS_PATH, Ask
-
-Body = dict[str, Any]
+from backfill.simulator.actions import Action
+from backfill.simulator.faults import Fault
+from backfill.simulator.wire.base import Answer, Ask, Wire
 
 _HTML: Final = (
     b"<!DOCTYPE html><html><head><title>Bad gateway</title></head><body>Sorry</body></html>"
 )
 
 
-def mangle_ask(fault: Fault, path: str) -> str:
-    """Return the path that is answered instead of the one asked for."""
-    if fault.action is not Action.WRONG_GRANULARITY:
-        return path
-    if re.search(r"/range/\d+/(minute|hour)/", path):
-        return re.sub(r"/range/\d+/(minute|hour)/", "/range/1/day/", path)
-    return re.sub(r"/range/\d+/(day|week)/", "/range/1/month/", path)
+def mangled(fault: Fault, wire: Wire, method: str, ask: Ask) -> Answer:
+    """Return the answer that is given instead of the true one."""
+    asked = wire.coarser(ask) if fault.action is Action.WRONG_GRANULARITY else ask
+    true = wire.answer(method, asked)
+    return replace(true, body=mangle_body(fault, wire, ask, true.body))
 
 
-def mangle_body(fault: Fault, ask: Ask, body: Body) -> Body:
+def mangle_body(fault: Fault, wire: Wire, ask: Ask, body: Any) -> Any:
     """Return the body that is sent instead of the true one."""
-    if fault.action in _BODIES:
-        body = body | _BODIES[fault.action](fault, ask, body)
-    if fault.action in _ROWS and ask.path.startswith(BARS_PATH) and body.get("results"):
-        rows = _ROWS[fault.action](fault, body["results"])
-        # What is left out was not looked at either.
-        left = min(1.0, len(rows) / len(body["results"]))
-        body = body | {
-            "queryCount": round(body["queryCount"] * left),
-            "results": rows,
-            "resultsCount": len(rows),
-            "count": len(rows),
-        }
-        if not rows:
-            del body["results"]
+    if fault.action in wire.lies:
+        return wire.lies[fault.action](ask, body)
+    if fault.action in _ROWS and (rows := wire.rows(ask, body)):
+        return wire.with_rows(body, _ROWS[fault.action](fault, wire, rows))
     return body
 
 
-def mangle_bytes(fault: Fault, data: bytes) -> tuple[bytes, Mapping[str, str]]:
+def mangle_bytes(fault: Fault, wire: Wire, data: bytes) -> tuple[bytes, Mapping[str, str]]:
     """Return the bytes that are sent instead of the encoded body, and headers that go with them."""
+    if fault.action is Action.NAN:
+        return wire.with_nan(data), {}
     if fault.action in _BYTES:
         return _BYTES[fault.action](fault, data)
     return data, {}
 
 
-def _repeated(_: Fault, ask: Ask, _body: Body) -> Body:
-    return {"next_url": ask.next_url(ask.path, ask.parameters())}
+_Rows = Sequence[Any]
 
 
-def _endless(_: Fault, ask: Ask, _body: Body) -> Body:
-    parameters = ask.parameters()
-    page = int(parameters.get("page", "1")) + 1
-    return {"next_url": ask.next_url(ask.path, parameters | {"page": page})}
-
-
-def _foreign(_: Fault, ask: Ask, _body: Body) -> Body:
-    own = ask.next_url(ask.path, ask.parameters())
-    return {"next_url": own.replace(ask.base_url, "https://elsewhere.example")}
-
-
-_BODIES: Final[dict[Action, Callable[[Fault, Ask, Body], Body]]] = {
-    Action.WRONG_TICKER: lambda *_: {"ticker": "OTHER"},
-    Action.WRONG_ADJUSTED: lambda _fault, _ask, body: {"adjusted": not body.get("adjusted")},
-    Action.DELAYED: lambda *_: {"status": "DELAYED"},
-    Action.FOREIGN_NEXT: _foreign,
-    Action.REPEATED_NEXT: _repeated,
-    Action.ENDLESS_PAGES: _endless,
-}
-
-
-def _edited(fault: Fault, rows: list[Any]) -> list[Any]:
-    return [_as_dict(row) | fault.bar if chosen else row for row, chosen in _choose(fault, rows)]
-
-
-def _conflicting(fault: Fault, rows: list[Any]) -> list[Any]:
+def _edited(fault: Fault, wire: Wire, rows: _Rows) -> list[Any]:
     return [
-        copy
-        for row, chosen in _choose(fault, rows)
-        for copy in ((row, _as_dict(row) | fault.bar) if chosen else (row,))
+        wire.edited(row, fault.bar) if chosen else row for row, chosen in _choose(fault, wire, rows)
     ]
 
 
-def _dropped(fault: Fault, rows: list[Any]) -> list[Any]:
-    return [row for row, chosen in _choose(fault, rows) if not chosen]
+def _conflicting(fault: Fault, wire: Wire, rows: _Rows) -> list[Any]:
+    return [
+        copy
+        for row, chosen in _choose(fault, wire, rows)
+        for copy in ((row, wire.edited(row, fault.bar)) if chosen else (row,))
+    ]
 
 
-def _shuffled(fault: Fault, rows: list[Any]) -> list[Any]:
+def _dropped(fault: Fault, wire: Wire, rows: _Rows) -> list[Any]:
+    return [row for row, chosen in _choose(fault, wire, rows) if not chosen]
+
+
+def _doubled(_fault: Fault, _wire: Wire, rows: _Rows) -> list[Any]:
+    return [row for row in rows for _ in range(2)]
+
+
+def _shuffled(fault: Fault, _: Wire, rows: _Rows) -> list[Any]:
     return random.Random(fault.seed).sample(rows, len(rows))  # noqa: S311  # repeatable on purpose
 
 
-def _with_saturday(_: Fault, rows: list[Any]) -> list[Any]:
+def _with_saturday(_: Fault, wire: Wire, rows: _Rows) -> list[Any]:
     middle = len(rows) // 2
-    at = datetime.fromtimestamp(rows[middle].t / 1000, UTC)
+    at = datetime.fromtimestamp(wire.stamp_ms(rows[middle]) / 1000, UTC)
     saturday = at.replace(hour=17, minute=0, second=0) - timedelta(days=(at.weekday() - 5) % 7)
-    bar = _as_dict(rows[middle]) | {"t": round(saturday.timestamp() * 1000)}
+    bar = wire.edited(rows[middle], {"t": round(saturday.timestamp() * 1000)})
     return [*rows[:middle], bar, *rows[middle:]]
 
 
-def _in_unit(scale: Callable[[int], int]) -> Callable[[Fault, list[Any]], list[Any]]:
-    return lambda _, rows: [_as_dict(row) | {"t": scale(row.t)} for row in rows]
+def _in_unit(scale: Callable[[int], int]) -> Callable[[Fault, Wire, _Rows], list[Any]]:
+    return lambda _, wire, rows: [
+        wire.edited(row, {"t": scale(wire.stamp_ms(row))}) for row in rows
+    ]
 
 
-_ROWS: Final[dict[Action, Callable[[Fault, list[Any]], list[Any]]]] = {
+_ROWS: Final[dict[Action, Callable[[Fault, Wire, _Rows], list[Any]]]] = {
     Action.SECONDS: _in_unit(lambda ms: ms // 1000),
     Action.MICROSECONDS: _in_unit(lambda ms: ms * 1000),
-    Action.DUPLICATES: lambda _, rows: [row for row in rows for _ in range(2)],
+    Action.DUPLICATES: _doubled,
     Action.SHUFFLED: _shuffled,
     Action.EDIT_BARS: _edited,
     Action.CONFLICT: _conflicting,
@@ -133,7 +106,6 @@ _BYTES: Final[dict[Action, Callable[[Fault, bytes], tuple[bytes, Mapping[str, st
         {"Content-Encoding": "gzip"},
     ),
     Action.NESTED: lambda *_: (b'{"results":' + b"[" * 100_000 + b"]" * 100_000 + b"}", {}),
-    Action.NAN: lambda _, data: (re.sub(rb'"c":[^,}]+', b'"c":NaN', data, count=1), {}),
     Action.CHARSET: lambda _, data: (
         data.decode().encode("utf-16"),
         {"Content-Type": "application/json; charset=no-such-charset"},
@@ -141,16 +113,11 @@ _BYTES: Final[dict[Action, Callable[[Fault, bytes], tuple[bytes, Mapping[str, st
 }
 
 
-def _choose(fault: Fault, rows: list[Any]) -> list[tuple[Any, bool]]:
+def _choose(fault: Fault, wire: Wire, rows: _Rows) -> list[tuple[Any, bool]]:
     """Pair every bar of a page with whether the fault is about it."""
     if fault.bars_of is not None:
-        return [(row, fault.bars_of == row.T) for row in rows]
+        return [(row, wire.is_of(row, fault.bars_of)) for row in rows]
     if fault.span_ms is None:
         return [(row, index == len(rows) // 2) for index, row in enumerate(rows)]
     start_ms, end_ms = fault.span_ms
-    return [(row, start_ms <= row.t < end_ms) for row in rows]
-
-
-def _as_dict(row: Any) -> dict[str, Any]:
-    as_dict: dict[str, Any] = msgspec.to_builtins(row)
-    return as_dict
+    return [(row, start_ms <= wire.stamp_ms(row) < end_ms) for row in rows]

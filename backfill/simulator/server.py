@@ -1,4 +1,4 @@
-"""The simulator as a server on loopback: key, quota, clock and faults around the wire protocol."""
+"""The simulator as a server on loopback: key, quota, clock and faults around any wire."""
 
 import asyncio
 import math
@@ -14,31 +14,34 @@ from typing import Literal, Self
 import msgspec
 from aiohttp import web
 
+from backfill.simulator.actions import IN_WORDS, Action
 from backfill.simulator.calls import Call
 from backfill.simulator.control import control_routes
 from backfill.simulator.delivery import Payload, compressed, deliver
-from backfill.simulator.faults import Action, Fault, Faults, Way
-from backfill.simulator.mangle import mangle_ask, mangle_body, mangle_bytes
+from backfill.simulator.faults import Fault, Faults, Way
+from backfill.simulator.mangle import mangle_bytes, mangled
 from backfill.simulator.market.market import Market
 from backfill.simulator.quota import SlidingWindows
-from backfill.simulator.wire.protocol import BARS_PATH, Answer, Ask, Plan, epoch_ms, refusal
-from backfill.simulator.wire.routes import answer
+from backfill.simulator.wire.base import Answer, Ask, Plan, Wire, epoch_ms
+from backfill.simulator.wire.known import WIRES
 
 
 class Simulator:
-    """A provider on loopback that speaks Massive's wire protocol.
+    """A provider on loopback: one market, by the wire protocol of the provider that it plays.
 
     Use it as an async context manager in the event loop that it shall run in, or through
     `run_in_thread`. Its methods may be called from any thread.
 
     Parameters
     ----------
+    provider
+        Whose protocol it speaks.
     market
         What it serves; the default market if None.
     key
-        The one API key that is accepted.
+        The one API key that is accepted, by a provider that asks for one.
     quota
-        ``unlimited``, or sliding windows as ``8/60s,800/1d``.
+        ``unlimited``, or sliding windows as ``8/60s,800/1d``, in the provider's unit.
     plan
         ``unlimited`` is real time and all history; ``free`` the last two years up to yesterday.
     now
@@ -52,6 +55,7 @@ class Simulator:
     def __init__(
         self,
         *,
+        provider: str = "massive",
         market: Market | None = None,
         key: str = "sim-key",
         quota: str = "unlimited",
@@ -60,6 +64,7 @@ class Simulator:
         retry_after: Literal["seconds", "date"] = "seconds",
         port: int = 0,
     ) -> None:
+        self.wire: Wire = WIRES[provider]
         self.market = market or Market()
         self.key = key
         self.plan = plan
@@ -93,7 +98,15 @@ class Simulator:
         return self._faults.in_force
 
     def inject(self, fault: Fault) -> None:
-        """Let calls that match meet a fault, unless one injected before has them."""
+        """Let calls that match meet a fault, unless one injected before has them.
+
+        Raises
+        ------
+        ValueError
+            If the provider's protocol has no words for it.
+        """
+        if fault.action in IN_WORDS and fault.action not in self.wire.lies:
+            raise ValueError(f"{self.wire.name} can't say {fault.action.value}")
         self._faults.inject(fault)
 
     def clear_faults(self) -> None:
@@ -124,7 +137,8 @@ class Simulator:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         query = dict(request.query)
-        key = query.pop("apiKey", "") or request.headers.get("Authorization", "")
+        key = self.wire.key_in(request.headers, query)
+        seen = self.wire.see(request.path, query)
         received_s = time.monotonic()
         call = Call(
             received_s,
@@ -132,11 +146,13 @@ class Simulator:
             request.method,
             request.path,
             query,
-            "bars" if request.path.startswith(BARS_PATH) else "lookup",
+            seen.kind,
+            about=seen.about,
+            cost=seen.cost,
             received_s=received_s,
         )
         way = self._faults.way(call, self.now)
-        arrival = self._sent(call, key.removeprefix("Bearer "), way)
+        arrival = self._sent(call, key, way)
         refused, fault = None, way.fault
         if fault is None or fault.counted != "after":
             refused = await asyncio.shield(arrival)
@@ -144,35 +160,34 @@ class Simulator:
         if refused is None and fault is None:
             fault = self._faults.hit(call, self.now)
         call.fault = fault.action.value if fault else None
-        payload = _payload(refused) if refused else _answered(request.method, ask, fault)
+        payload = _payload(refused) if refused else self._answered(request.method, ask, fault)
         if way.back_s:
             await asyncio.sleep(way.back_s)
         if fault is None or fault.action not in {Action.RESET, Action.HANG}:
             call.status, call.head_s = payload.status, time.monotonic()
         return await deliver(request, await compressed(request, payload), fault)
 
-    def _sent(self, call: Call, key: str, way: Way) -> "asyncio.Task[Answer | None]":
+    def _sent(self, call: Call, key: str | None, way: Way) -> "asyncio.Task[Answer | None]":
         """Send a call on its way in: it arrives even when its sender has left meanwhile."""
         task = asyncio.create_task(self._arrive(call, key, way))
         self._on_their_way.add(task)
         task.add_done_callback(self._on_their_way.discard)
         return task
 
-    async def _arrive(self, call: Call, key: str, way: Way) -> Answer | None:
+    async def _arrive(self, call: Call, key: str | None, way: Way) -> Answer | None:
         """Note a call at the end of its way, and return why it is not admitted, if it isn't."""
         if way.in_s:
             await asyncio.sleep(way.in_s)
         call.at_s, call.at = time.monotonic(), datetime.now(UTC)
         call.counted = way.fault is None or way.fault.counted != "never"
         self.calls.append(call)
-        request_id = f"{len(self.calls):032x}"
         if not call.counted:
             return None
-        if key != self.key:
-            return refusal(401, request_id, error="Unknown API Key")
-        wait_s = self._quota.admit(call.at_s)
+        if key is not None and key != self.key:
+            return self.wire.refusal(401, self._ask(call))
+        wait_s = self._quota.admit(call.at_s, call.cost)
         call.over_quota = wait_s > 0
-        return self._too_many(request_id, wait_s) if call.over_quota else None
+        return self._too_many(call, wait_s) if call.over_quota else None
 
     def _ask(self, call: Call) -> Ask:
         return Ask(
@@ -184,21 +199,31 @@ class Simulator:
             base_url=self._url,
             request_id=f"{len(self.calls):032x}",
             lacks=self._faults.lacks(call, self.now),
+            used=self._quota.used(call.at_s),
         )
 
-    def _too_many(self, request_id: str, wait_s: float) -> Answer:
+    def _too_many(self, call: Call, wait_s: float) -> Answer:
         seconds = math.ceil(wait_s)
         until = datetime.now(UTC) + timedelta(seconds=seconds + 1)  # a date has no fractions
         in_seconds = self._retry_after == "seconds"
-        return refusal(
-            429,
-            request_id,
-            error="You've exceeded the maximum requests per minute, please wait or upgrade your "
-            "subscription to continue. https://massive.com/pricing",
-            headers={
-                "Retry-After": str(seconds) if in_seconds else format_datetime(until, usegmt=True)
-            },
-        )
+        retry_after = str(seconds) if in_seconds else format_datetime(until, usegmt=True)
+        refused = self.wire.refusal(429, self._ask(call))
+        return replace(refused, headers={**refused.headers, "Retry-After": retry_after})
+
+    def _answered(self, method: str, ask: Ask, fault: Fault | None) -> Payload:
+        """Return the true answer, or what a fault makes of it."""
+        if fault is None:
+            return _payload(self.wire.answer(method, ask))
+        if fault.action is Action.STATUS:
+            payload = _payload(self.wire.refusal(fault.status, ask))
+            return replace(
+                payload,
+                headers=payload.headers | fault.headers,
+                data=payload.data if fault.body is None else fault.body.encode(),
+            )
+        payload = _payload(mangled(fault, self.wire, method, ask))
+        data, headers = mangle_bytes(fault, self.wire, payload.data)
+        return replace(payload, headers=payload.headers | dict(headers), data=data)
 
 
 async def serve(simulator: Simulator, on_ready: Callable[[str], None]) -> None:
@@ -239,24 +264,6 @@ def run_in_thread(simulator: Simulator) -> Iterator[Simulator]:
     finally:
         loops[0].call_soon_threadsafe(stop.set)
         thread.join()
-
-
-def _answered(method: str, ask: Ask, fault: Fault | None) -> Payload:
-    """Return the true answer, or what a fault makes of it."""
-    if fault is None:
-        return _payload(answer(method, ask))
-    if fault.action is Action.STATUS:
-        reply = refusal(fault.status, ask.request_id, message="Injected fault")
-        payload = _payload(reply)
-        return replace(
-            payload,
-            headers=payload.headers | fault.headers,
-            data=payload.data if fault.body is None else fault.body.encode(),
-        )
-    true = answer(method, replace(ask, path=mangle_ask(fault, ask.path)))
-    payload = _payload(replace(true, body=mangle_body(fault, ask, true.body)))
-    data, headers = mangle_bytes(fault, payload.data)
-    return replace(payload, headers=payload.headers | dict(headers), data=data)
 
 
 def _payload(reply: Answer) -> Payload:

@@ -6,14 +6,15 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from backfill.simulator import Action, Call, Fault, Market
+from backfill.simulator import Action, Call, Fault, Market, mangle
 from backfill.simulator.faults import Faults
-from backfill.simulator.mangle import mangle_ask, mangle_body, mangle_bytes
-from backfill.simulator.wire.protocol import Ask, Lack, epoch_ms
-from backfill.simulator.wire.routes import answer
+from backfill.simulator.mangle import mangled
+from backfill.simulator.wire.base import Ask, Lack, epoch_ms
+from backfill.simulator.wire.massive.wire import MassiveWire
 
 PATH: Final = "/v2/aggs/ticker/AAPL/range/1/day/2024-07-01/2024-07-19"
 MARKET: Final = Market()
+WIRE: Final = MassiveWire()
 NOW: Final = datetime(2025, 3, 5, tzinfo=UTC)
 
 
@@ -23,7 +24,13 @@ def ask(path: str = PATH, *lacks: Lack, now: datetime = NOW, **query: str) -> As
 
 
 def body(asked: Ask | None = None) -> dict[str, Any]:
-    return answer("GET", asked or ask()).body
+    true: dict[str, Any] = WIRE.answer("GET", asked or ask()).body
+    return true
+
+
+def mangle_body(fault: Fault, asked: Ask, true: dict[str, Any]) -> dict[str, Any]:
+    false: dict[str, Any] = mangle.mangle_body(fault, WIRE, asked, true)
+    return false
 
 
 def rows(found: dict[str, Any]) -> list[dict[str, Any]]:
@@ -33,8 +40,8 @@ def rows(found: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def call(path: str = PATH, **query: str) -> Call:
-    kind: Any = "bars" if path.startswith("/v2/aggs/") else "lookup"
-    return Call(0.0, datetime.now(UTC), "GET", path, query, kind)
+    seen = WIRE.see(path, query)
+    return Call(0.0, datetime.now(UTC), "GET", path, query, seen.kind, about=seen.about)
 
 
 @pytest.mark.parametrize(
@@ -158,8 +165,9 @@ def test_one_bar_is_added_on_a_saturday() -> None:
 )
 def test_a_coarser_bar_is_served(asked: str, served: str) -> None:
     path = PATH.replace("1/day", asked)
-    assert mangle_ask(Fault(action=Action.WRONG_GRANULARITY), path) == PATH.replace("1/day", served)
-    assert mangle_ask(Fault(action=Action.HTML), path) == path
+    false = mangled(Fault(action=Action.WRONG_GRANULARITY), WIRE, "GET", ask(path)).body
+    assert rows(false) == rows(body(ask(PATH.replace("1/day", served))))
+    assert mangled(Fault(action=Action.HTML), WIRE, "GET", ask(path)).body == body(ask(path))
 
 
 def test_next_pages_repeat_never_end_or_lead_elsewhere() -> None:
@@ -189,7 +197,7 @@ def test_garbage_is_unreadable_in_its_own_way() -> None:
         *(Action.STATUS, Action.HTML, Action.NAN, Action.BAD_GZIP),
         *(Action.RANDOM_BYTES, Action.CHARSET, Action.NESTED),
     )
-    made = {action: mangle_bytes(Fault(action=action), data) for action in garbage}
+    made = {action: mangle.mangle_bytes(Fault(action=action), WIRE, data) for action in garbage}
     assert made[Action.STATUS] == (data, {})
     assert made[Action.HTML][0].startswith(b"<!DOCTYPE html>")
     assert made[Action.HTML][1]["Content-Type"].startswith("text/html")

@@ -8,8 +8,9 @@ import pytest
 
 from backfill.core.timeframe import DAY_MS, MINUTE_MS, Timeframe
 from backfill.simulator import Market
-from backfill.simulator.wire.protocol import Ask, Plan
-from backfill.simulator.wire.routes import answer
+from backfill.simulator.wire.base import Plan
+from backfill.simulator.wire.massive.protocol import Ask
+from backfill.simulator.wire.massive.routes import answer
 
 NEW_YORK: Final = ZoneInfo("America/New_York")
 MARKET: Final = Market()
@@ -32,7 +33,8 @@ def ask(url: str, now: datetime = NOW, plan: Plan = "unlimited") -> Ask:
 def get(url: str, now: datetime = NOW, plan: Plan = "unlimited") -> dict[str, Any]:
     found = answer("GET", ask(url, now, plan))
     assert found.status == 200, found.body
-    return found.body
+    body: dict[str, Any] = found.body
+    return body
 
 
 def pages(url: str, **options: Any) -> Iterator[dict[str, Any]]:

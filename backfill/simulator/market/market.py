@@ -13,6 +13,16 @@ import numpy as np
 from backfill.core.bars import NO_COUNT, Bars, FloatColumn
 from backfill.core.timeframe import MINUTE_MS, Timeframe
 from backfill.simulator.market.cache import Cache
+from backfill.simulator.market.listings import (
+    DIVIDENDS,
+    LISTINGS,
+    SPLITS,
+    TENURES,
+    Dividend,
+    Listing,
+    Split,
+    Tenure,
+)
 from backfill.simulator.market.night import EVENING_MS, night_bars
 from backfill.simulator.market.prices import (
     VOLUME_UNIT,
@@ -24,16 +34,6 @@ from backfill.simulator.market.prices import (
     roll_up,
 )
 from backfill.simulator.market.sessions import Grid, Sessions, sessions_of
-from backfill.simulator.wire.listings import (
-    DIVIDENDS,
-    LISTINGS,
-    SPLITS,
-    TENURES,
-    Dividend,
-    Listing,
-    Split,
-    Tenure,
-)
 
 PATH_BYTES: Final = 150_000_000
 MONTH_BYTES: Final = 130_000_000

@@ -7,8 +7,8 @@ import numpy as np
 
 from backfill.core.bars import Bars, FloatColumn, IntColumn
 from backfill.core.timeframe import HOUR_MS, MINUTE_MS
+from backfill.simulator.market.listings import Listing
 from backfill.simulator.market.prices import Path, round_prices, typical_price
-from backfill.simulator.wire.listings import Listing
 
 EVENING_MS: Final = 4 * HOUR_MS
 """How long before its midnight a trade date begins."""

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from backfill.core.bars import NO_COUNT, Bars, FloatColumn, IntColumn
 from backfill.core.timeframe import MINUTE_MS
+from backfill.simulator.market.listings import Listing
 from backfill.simulator.market.sessions import Sessions
-from backfill.simulator.wire.listings import Listing
 
 FloatTable = NDArray[np.floating]
 

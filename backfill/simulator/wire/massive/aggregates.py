@@ -12,7 +12,8 @@ from backfill.core.bars import NO_COUNT, Bars
 from backfill.core.timeframe import HOUR_MS, MINUTE_MS, Timeframe
 from backfill.simulator.market.prices import roll_up
 from backfill.simulator.market.sessions import SUNDAY, Grid, Zone, sessions_of
-from backfill.simulator.wire.protocol import Answer, Ask, day_in, zone_of
+from backfill.simulator.wire.base import Answer
+from backfill.simulator.wire.massive.protocol import Ask, day_in, zone_of
 
 _MOST: Final = 50_000
 _DEFAULT: Final = 5_000

@@ -5,9 +5,10 @@ from datetime import date
 from operator import eq, ge, gt, itemgetter, le, lt
 from typing import Any, Final
 
+from backfill.simulator.market.listings import Dividend, Listing, Split
 from backfill.simulator.market.sessions import sessions_of
-from backfill.simulator.wire.listings import Dividend, Listing, Split
-from backfill.simulator.wire.protocol import Answer, Ask, day_in
+from backfill.simulator.wire.base import Answer
+from backfill.simulator.wire.massive.protocol import Ask, day_in
 
 Row = dict[str, Any]
 

@@ -1,17 +1,15 @@
-"""The wire protocol as pure functions: a call, the market and the clock in, an answer out."""
+"""Massive's protocol: what its calls have in common, and how it refuses one."""
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
-from typing import Any, Final, Literal, NoReturn
+from dataclasses import dataclass, fields
+from datetime import date, datetime
+from typing import Final, NoReturn, Self
 from urllib.parse import parse_qsl, urlencode
 
-from backfill.core.bars import Bars
-from backfill.simulator.market.market import Market
 from backfill.simulator.market.sessions import Zone, sessions_of
-
-Plan = Literal["unlimited", "free"]
+from backfill.simulator.wire import base
+from backfill.simulator.wire.base import Answer, Refused
 
 BARS_PATH: Final = "/v2/aggs/"
 GROUPED_PATH: Final = "/v2/aggs/grouped/"
@@ -20,30 +18,13 @@ _FREE_YEARS: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Lack:
-    """What the provider does not have of a ticker, or of all: a span, or the last ``behind_ms``."""
+class Ask(base.Ask):
+    """A call by this protocol; ``base_url`` begins the ``next_url`` of a page."""
 
-    ticker: str | None
-    behind_ms: int = 0
-    span_ms: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """One call and all that its answer depends on.
-
-    ``path`` is decoded; ``base_url`` begins the ``next_url`` of a page. ``lacks`` says what of the
-    market's bars is not there to be served.
-    """
-
-    path: str
-    query: Mapping[str, str]
-    market: Market
-    now_ms: int
-    plan: Plan
-    base_url: str
-    request_id: str
-    lacks: tuple[Lack, ...] = ()
+    @classmethod
+    def of(cls, ask: base.Ask) -> Self:
+        """Return a call of any protocol as one of this."""
+        return cls(**{field.name: getattr(ask, field.name) for field in fields(ask)})
 
     def parameters(self) -> dict[str, str]:
         """Return the query, or what the cursor of an earlier page stands for."""
@@ -72,19 +53,7 @@ class Ask:
 
     def served_until_ms(self, zone: Zone, ticker: str) -> int:
         """Return the instant up to which a ticker's bars are there to be shown."""
-        behind_ms = max((lack.behind_ms for lack in self._lacks_of(ticker)), default=0)
-        return min(self.known_until_ms(zone), self.now_ms - behind_ms)
-
-    def served(self, ticker: str, base: Bars) -> Bars:
-        """Return the minutes or days of a ticker that are there to be shown."""
-        for lack in self._lacks_of(ticker):
-            if lack.span_ms is not None:
-                start_ms, end_ms = lack.span_ms
-                base = base.take((base.ts_ms < start_ms) | (base.ts_ms >= end_ms))
-        return base
-
-    def _lacks_of(self, ticker: str) -> list[Lack]:
-        return [lack for lack in self.lacks if lack.ticker in {None, ticker}]
+        return min(self.known_until_ms(zone), self.there_until_ms(ticker))
 
     def entitle(self, zone: Zone, from_ms: int) -> None:
         """Refuse a range that begins outside of what the plan shows."""
@@ -104,38 +73,13 @@ class Ask:
         raise Refused(refusal(status, self.request_id, error=error, message=message))
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What goes back: a status and a body to encode as JSON."""
-
-    status: int
-    body: dict[str, Any]
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-class Refused(Exception):
-    """The call can't be answered with data."""
-
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(answer.status)
-        self.answer = answer
-
-
 _STATUS_WORDS: Final = {403: "NOT_AUTHORIZED", 404: "NOT_FOUND"}
 
 
-def refusal(
-    status: int,
-    request_id: str,
-    *,
-    error: str = "",
-    message: str = "",
-    headers: Mapping[str, str] | None = None,
-) -> Answer:
+def refusal(status: int, request_id: str, *, error: str = "", message: str = "") -> Answer:
     """Return an error answer; the provider says why in ``error`` or in ``message``."""
     body = {"status": _STATUS_WORDS.get(status, "ERROR"), "request_id": request_id}
-    said = {"error": error} if error else {"message": message}
-    return Answer(status, body | said, headers or {})
+    return Answer(status, body | ({"error": error} if error else {"message": message}))
 
 
 def cursor(parameters: Mapping[str, object]) -> str:
@@ -154,11 +98,6 @@ def day_in(ask: Ask, text: str) -> date:
 def zone_of(ticker: str) -> Zone:
     """Return the time zone of a ticker's days, of an unknown one too."""
     return sessions_of("crypto" if ticker.startswith("X:") else "stocks").zone
-
-
-def epoch_ms(instant: datetime) -> int:
-    """Return epoch milliseconds; an instant without a zone is UTC."""
-    return round((instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def _years_before(day: date, years: int) -> date:

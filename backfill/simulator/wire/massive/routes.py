@@ -4,9 +4,10 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from backfill.simulator.wire.aggregates import aggregates, grouped
-from backfill.simulator.wire.protocol import Answer, Ask, Refused, refusal
-from backfill.simulator.wire.reference import (
+from backfill.simulator.wire.base import Answer, Refused
+from backfill.simulator.wire.massive.aggregates import aggregates, grouped
+from backfill.simulator.wire.massive.protocol import Ask, refusal
+from backfill.simulator.wire.massive.reference import (
     dividends,
     old_dividends,
     old_splits,

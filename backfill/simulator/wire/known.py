@@ -1,0 +1,8 @@
+"""Every wire, by the name of its provider."""
+
+from typing import Final
+
+from backfill.simulator.wire.base import Wire
+from backfill.simulator.wire.massive.wire import MassiveWire
+
+WIRES: Final[dict[str, Wire]] = {wire.name: wire for wire in (MassiveWire(),)}
