@@ -5,6 +5,7 @@ that matter are understood (`?schema=`, `?currentSchema=`, `ssl=1`), and what is
 of a password that should have been encoded is refused, where psql would go to another host.
 """
 
+import os
 import re
 import ssl
 from collections.abc import Sequence
@@ -14,6 +15,13 @@ from urllib.parse import quote, unquote, urlencode
 
 from backfill.errors import UsageError
 
+# Where systems keep the file; a Python that was built elsewhere (uv's, python.org's) may not know.
+_BUNDLES: Final = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Arch
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Red Hat, Fedora
+    "/etc/ssl/ca-bundle.pem",  # SUSE
+    "/etc/ssl/cert.pem",  # Alpine, macOS, BSD
+)
 _SCHEMES: Final = ("postgresql", "postgres")
 _ENCODE: Final = (
     "DATABASE_URL can't be read: percent-encode # / ? @ % : [ ] in its user and password "
@@ -208,7 +216,8 @@ def _authorities_of_the_system(passed: dict[str, str]) -> str:
     """Return the file of authorities that this machine trusts, by libpq's word for it."""
     if passed.setdefault("sslmode", "verify-full") != "verify-full":
         raise UsageError("DATABASE_URL can't be used: sslrootcert=system takes sslmode=verify-full")
-    file = ssl.get_default_verify_paths().cafile
+    files = filter(os.path.exists, _BUNDLES)
+    file = ssl.get_default_verify_paths().cafile or next(files, None)
     if file is None:
         raise UsageError(
             "DATABASE_URL can't be used: sslrootcert=system, and Python finds no certificates of "

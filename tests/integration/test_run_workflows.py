@@ -95,6 +95,31 @@ def test_every_action_is_pinned_and_every_job_but_that_of_a_release_may_only_rea
         assert job.get("permissions", workflow["permissions"]) == may, name
 
 
+def test_every_job_that_meets_the_database_trusts_the_authority_of_a_secret(tmp_path: Path) -> None:
+    name = "Trust the database's authority"
+    meeting = [
+        (job, any("DATABASE_URL" in step.get("env", {}) for step in values["steps"]))
+        for job, values in jobs()
+    ]
+    meets = [job.split(": ") for job, met in meeting if met]
+    texts = {script(workflow, job, name) for workflow, job in meets}
+    assert len(texts) == 1
+
+    def run(text: str, authority: str) -> str:
+        told = tmp_path / "environment"
+        told.touch()
+        given = {"DATABASE_CA": authority, "RUNNER_TEMP": str(tmp_path), "GITHUB_ENV": str(told)}
+        subprocess.run(["bash", "-eo", "pipefail", "-c", text], env=os.environ | given, check=True)
+        return told.read_text()
+
+    [text] = texts
+    assert run(text, "") == ""
+    file = tmp_path / "database-ca.pem"
+    assert not file.exists()
+    assert run(text, "-----BEGIN $(id)\nb") == f"PGSSLMODE=verify-full\nPGSSLROOTCERT={file}\n"
+    assert file.read_text() == "-----BEGIN $(id)\nb\n"
+
+
 def test_a_run_ends_by_itself_before_its_job_is_killed() -> None:
     deadlines = 0
     for name, job in jobs():

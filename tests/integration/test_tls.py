@@ -89,6 +89,25 @@ async def test_a_server_whose_certificate_is_the_authoritys_is_who_it_says(
     assert await _is_encrypted(url)
 
 
+async def test_the_authorities_of_the_system_are_those_that_python_is_told_of(
+    guarded: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = guarded.asking(sslrootcert="system")
+    monkeypatch.setenv("SSL_CERT_FILE", str(guarded.authority))
+    assert await _is_encrypted(url)
+    _refused(url, 3, "unable to get local issuer certificate", SSL_CERT_FILE=str(guarded.another))
+
+
+async def test_an_authority_that_a_workflow_wrote_to_a_file_is_the_only_one_that_is_trusted(
+    guarded: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = guarded.asking(target_session_attrs="any")
+    monkeypatch.setenv("PGSSLMODE", "verify-full")
+    monkeypatch.setenv("PGSSLROOTCERT", str(guarded.authority))
+    assert await _is_encrypted(url)
+    _refused(url, 3, "local issuer", PGSSLROOTCERT=str(guarded.another))
+
+
 def test_a_certificate_of_another_authority_is_refused_in_one_line(guarded: Guarded) -> None:
     url = guarded.asking(sslmode="verify-full", sslrootcert=guarded.another)
     _refused(url, 3, "unable to get local issuer certificate")

@@ -208,6 +208,21 @@ REFUSED: Final = [
 ]
 
 
+def test_a_python_that_knows_no_authorities_takes_the_file_of_the_system(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    url = "postgresql://me:secret@host/db?sslrootcert=system"
+    bundle = tmp_path / "authorities.pem"
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    monkeypatch.setattr(
+        "backfill.store.address._BUNDLES", (str(tmp_path / "neither.pem"), str(bundle))
+    )
+    with pytest.raises(UsageError, match="Python finds no certificates"):
+        read_url(url)
+    bundle.touch()
+    assert dict(read_url(url).passed) == {"sslmode": "verify-full", "sslrootcert": str(bundle)}
+
+
 @pytest.mark.parametrize(("url", "meant", "_whose"), FORMS)
 def test_a_url_means_what_who_pasted_it_means(url: str, meant: Given, _whose: str) -> None:
     assert read_url(url) == Address(**meant)
