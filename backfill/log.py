@@ -5,10 +5,12 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from backfill.core.plain import json_text, lines, one_line, printable
 from backfill.core.redact import Redactor
+
+FORMATS: Final = ("json", "console")
 
 
 @contextmanager
@@ -74,6 +76,12 @@ def configure(log_format: str | None, secrets: Iterable[str]) -> Redactor:
     if not any(isinstance(one, _Passed) for one in root.handlers):
         root.addHandler(_Passed(logging.WARNING))
     return redactor
+
+
+def is_json() -> bool:
+    """Whether events are written as lines of JSON, once logs are set up."""
+    processors = structlog.get_config()["processors"]
+    return any(isinstance(one, structlog.processors.JSONRenderer) for one in processors)
 
 
 def told(text: str) -> str:

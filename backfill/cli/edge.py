@@ -59,6 +59,34 @@ def fit_to_leave(message: str) -> str:
     return told(message)
 
 
+def complain(message: str, exit_code: int) -> str:
+    """Say on stderr in one line why a command ended, without secrets; return what was said.
+
+    It is a line of JSON for who asked for JSON: by ``BACKFILL_LOG=json``, or by ``--json`` where
+    events are JSON anyway. Then nothing else is on stderr.
+    """
+    told = fit_to_leave(message)
+    if _wants_json():
+        import structlog
+
+        structlog.get_logger().error("command.ended", message=told, exit_code=exit_code)
+    else:
+        say(f"backfill: {told}", to_stderr=True)
+    return told
+
+
+def one_terminal() -> bool:
+    """Whether who reads stdout reads stderr, too."""
+    return sys.stdout.isatty() and sys.stderr.isatty()
+
+
+def _wants_json() -> bool:
+    from backfill import log
+
+    asked = os.environ.get("BACKFILL_LOG") == "json" or "--json" in sys.argv[1:]
+    return asked and log.is_json()
+
+
 def log_failure(error: BaseException) -> None:
     """Log what nobody foresaw, with its traceback, without secrets."""
     import structlog
@@ -76,7 +104,8 @@ def _see_log() -> None:
     if not structlog.is_configured():
         from backfill.settings import secrets_in
 
-        log.configure(None, secrets_in(os.environ))
+        form = os.environ.get("BACKFILL_LOG")
+        log.configure(form if form in log.FORMATS else None, secrets_in(os.environ))
 
 
 def print_result(values: dict[str, Any], *, as_json: bool, text: Callable[[], None]) -> None:

@@ -11,6 +11,7 @@ import io
 import os
 import sys
 from collections.abc import MutableMapping
+from functools import partial
 from typing import Annotated, NoReturn
 
 import typer
@@ -182,7 +183,7 @@ def run(
         return
     summary = foreground.run(settings, job)
     _print(summary.as_dict(), as_json=as_json, text=lambda: show.summary(summary))
-    _exit(summary.exit_code, summary.error)
+    _exit(summary.exit_code, summary.error, shown=not as_json)
 
 
 @app.command()
@@ -366,12 +367,17 @@ app.command()(bars)
 app.command()(sql)
 
 
-def _exit(code: int, error: str | None) -> NoReturn:
-    """Exit; a cause that all series share is told in one line."""
+def _exit(code: int, error: str | None, *, shown: bool = False) -> NoReturn:
+    """Exit; a cause that all series share is told in one line.
+
+    Not again where the same person has just read it: ``shown`` on stdout, on one terminal.
+    """
     if code == 3:
         from backfill.notify import github
 
-        github.annotate("error", _tell(error or _NO_ANSWER))
+        is_read = error and shown and edge.one_terminal()
+        tell = edge.fit_to_leave if is_read else partial(edge.complain, exit_code=code)
+        github.annotate("error", tell(error or _NO_ANSWER))
     raise typer.Exit(code)
 
 
@@ -407,12 +413,5 @@ def _confess(error: Exception) -> int:
 def _refuse(message: str, code: int, *, secret: bool = False) -> int:
     from backfill.notify import github
 
-    github.fault(_tell(message), code, secret=secret)
+    github.fault(edge.complain(message, code), code, secret=secret)
     return code
-
-
-def _tell(message: str) -> str:
-    """Say why a command ended, without secrets, and return what was said."""
-    told = edge.fit_to_leave(message)
-    _say(f"backfill: {told}", to_stderr=True)
-    return told

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from backfill.core.plain import annotation, argument
+from backfill.present.failures import Block, blocks
 from backfill.present.markdown import code, head, row, text
 
 if TYPE_CHECKING:
-    from backfill.run.outcomes import Failure, Summary, TimeframeCounts
+    from backfill.run.outcomes import Summary, TimeframeCounts
 
 _LISTED: Final = 200
+_NAMED: Final = 50
 _ANNOTATED: Final = 9  # GitHub shows ten of each kind for a step; the last says how many more
 _HEAD: Final = (
     "timeframe", "series", "complete", "partial", "failed", "held elsewhere",
@@ -26,12 +28,12 @@ def report(summary: "Summary") -> None:
     """Tell how a run ended, if this is a job of GitHub Actions; nothing of it can fail the run."""
     _write(markdown(summary))
     # What ended the whole run is told in one line by the command, for all the series it ended.
-    failures = summary.failures if summary.exit_code != 3 else []
-    for failure in failures[:_ANNOTATED]:
-        title = f"{failure.symbol} {failure.timeframe}: {failure.outcome}"
-        annotate("error", failure.message, title=title)
-    if len(failures) > _ANNOTATED:
-        annotate("error", f"… and {len(failures) - _ANNOTATED} more series failed")
+    causes = blocks(summary.failures) if summary.exit_code != 3 else []
+    for block in causes[:_ANNOTATED]:
+        named = f"{block.named()}: " if len(block.symbols) > 1 else ""
+        annotate("error", named + block.why, title=f"{block.counted}: {block.outcome}")
+    if more := sum(block.series for block in causes[_ANNOTATED:]):
+        annotate("error", f"… and {more:,} more series failed")
     if summary.exit_code in {5, 130}:
         annotate("warning", f"{summary.error or summary.status}; the next run goes on")
 
@@ -71,17 +73,26 @@ def markdown(summary: "Summary") -> str:
         lines += [f"**{text(summary.error)}**", ""]
     if summary.notice:
         lines += [text(summary.notice), ""]
+    lines += _failed(summary)
     lines += [*head(*_HEAD), *map(_counts, summary.timeframes), ""]
-    if summary.failures:
-        lines += ["### What failed", "", *head("symbol", "timeframe", "outcome", "why", "to do")]
-        lines += map(_failure, summary.failures[:_LISTED])
-        lines.append("")
-    if len(summary.failures) > _LISTED:
-        more = len(summary.failures) - _LISTED
-        lines += [f"… and {more:,} more: the row of the run in backfill_runs has them all.", ""]
     if summary.exit_code in {5, 130}:
         lines += ["What was stored stays; the next run goes on from there.", ""]
     return "\n".join(lines) + "\n"
+
+
+def _failed(summary: "Summary") -> list[str]:
+    """Return what failed, a row for each cause; what ended the whole run stands above already."""
+    causes = blocks(summary.failures)
+    if not causes:
+        return []
+    lines = ["### What failed", "", *head("symbols", "series", "outcome", "why", "to do")]
+    for block in causes[:_LISTED]:
+        why = "" if block.message == summary.error else block.why
+        cells = (block.named(_NAMED), block.counted, block.outcome, why)
+        lines.append(row(*map(text, cells), _remedy(block)))
+    if more := sum(block.series for block in causes[_LISTED:]):
+        lines += ["", f"… and {more:,} more: the row of the run in backfill_runs has them all."]
+    return [*lines, ""]
 
 
 def _write(page: str) -> None:
@@ -108,23 +119,24 @@ def _counts(one: "TimeframeCounts") -> str:
     return row(one.timeframe, *(f"{number:,}" for number in numbers))
 
 
-def _failure(one: "Failure") -> str:
-    cells = (one.symbol, one.timeframe, one.outcome, one.message)
-    return row(*map(text, cells), _remedy(one))
-
-
-def _remedy(one: "Failure") -> str:
-    """Return what mends a failure; a mismatch of sources names it in its own message."""
-    symbol = argument(one.symbol)
-    match one.outcome:
+def _remedy(block: Block) -> str:
+    """Return what mends failures; a mismatch of sources names it in its own message."""
+    named = block.symbols[:_NAMED]
+    symbols = argument(",".join(named))
+    timeframes = "".join(f" --timeframe {one}" for one in block.timeframes)
+    rest = ", then the others" if len(named) < len(block.symbols) else ""
+    match block.outcome:
         case "source_mismatch":
             return ""
         case "not_entitled":
             return f"set {code('BACKFILL_PLAN')} to the plan that you have"
         case "unknown_symbol":
-            command = f"backfill watch remove {symbol}"
+            command = " ".join(["backfill watch remove", *map(argument, named)])
         case "quarantined":
-            command = f"backfill quarantine list --symbol {symbol} --timeframe {one.timeframe}"
+            each = "".join(f" --symbol {argument(one)}" for one in named)
+            command = f"backfill quarantine list{each}{timeframes}"
+        case _ if len(named) == 1:
+            command = f"backfill run --symbol {symbols}{timeframes}"
         case _:
-            command = f"backfill run --symbol {symbol} --timeframe {one.timeframe}"
-    return code(command)
+            command = f"backfill run --symbols {symbols}{timeframes}"
+    return code(command) + rest

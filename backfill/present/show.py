@@ -6,6 +6,7 @@ from backfill.core.gaps import Gap
 from backfill.core.plain import argument, one_line
 from backfill.present import markdown as md
 from backfill.present.columns import print_table
+from backfill.present.failures import blocks
 from backfill.present.tables import console, duration_text, table_of, time_text
 from backfill.store.times import to_time
 
@@ -25,32 +26,34 @@ _SHOWN: Final = 20
 
 
 def summary(result: "Summary") -> None:
-    """Print how a run ended."""
+    """Print how a run ended: what failed first, by its cause, then the counts."""
     out = console()
     counts, bars = result.series, result.bars
     colour = {"ok": "green", "partial": "yellow", "stopped": "yellow"}.get(result.status, "red")
-    error = f"  {result.error}" if result.error else ""
-    out.print_head(result.status, f"bold {colour}", f"  run {result.run_id}{error}")
-    out.print(
+    out.print_head(result.status, f"bold {colour}", f"  run {result.run_id}")
+    if result.error:
+        out.print_wrapped(result.error)
+    for block in blocks(result.failures):
+        out.print_wrapped(f"{block.outcome}  {block.counted}")
+        if len(block.symbols) > 1:
+            out.print_wrapped(block.named(), indent=4)
+        if block.message != result.error:
+            out.print_wrapped(block.why, indent=4)
+    out.print_wrapped(
         f"{counts.total} series: {counts.complete} complete, {counts.partial} partial, "
         f"{counts.failed} failed, {counts.skipped} held by another run"
     )
-    out.print(
+    out.print_wrapped(
         f"bars: {bars.inserted:,} inserted, {bars.updated:,} updated, "
         f"{bars.unchanged:,} unchanged, {bars.rejected:,} rejected, {bars.withdrawn:,} withdrawn"
         + (f", {bars.ignored:,} of the night ignored" if bars.ignored else "")
     )
-    out.print(
+    out.print_wrapped(
         f"{result.calls} calls, {result.lookups} look-ups, {result.retries} retries, "
         f"{result.rate_limited} times rate-limited, in {result.duration_s:.1f} s"
     )
     if result.notice:
-        out.print(result.notice)
-    if result.failures:
-        table = table_of("symbol", "timeframe", "outcome", "why")
-        for failure in result.failures:
-            table.add_row(failure.symbol, failure.timeframe, failure.outcome, failure.message)
-        out.print(table)
+        out.print_wrapped(result.notice)
     if result.exit_code in {5, 130}:
         out.print("What was stored stays; the next run goes on from there.")
 

@@ -3,6 +3,7 @@
 The only way by which what rich draws gets to stdout.
 """
 
+from textwrap import wrap
 from typing import Any
 
 from rich.console import Console
@@ -24,6 +25,19 @@ class PlainConsole(Console):
             super().print(*(_shown(one, "\n") for one in objects), **options)
         self.file.write(lines(drawn.get()))
         self.file.flush()
+
+    def print_wrapped(self, text: str, indent: int = 0) -> None:
+        """Print a sentence, on a terminal in lines that end between words."""
+        left = " " * indent
+        wide = wrap(
+            printable(text),
+            self.width,
+            initial_indent=left,
+            subsequent_indent=left or "  ",
+            break_on_hyphens=False,
+            break_long_words=False,
+        )
+        self.print("\n".join(wide if self.is_terminal else [left + text]))
 
     def print_head(self, word: str, style: str, rest: str) -> None:
         """Print a line that begins with a word in a style."""

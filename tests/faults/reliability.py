@@ -175,7 +175,8 @@ def _told(ended: Ended) -> str:
         return "killed"
     events = Counter(event["event"] for event in ended.events)
     lines = [line for line in ended.err.splitlines() if line and not line.startswith("{")]
-    why = lines[-1] if lines else ""
+    said = [one["message"] for one in ended.events if one["event"] == "command.ended"]
+    why = (lines or said or [""])[-1]
     if not why and ended.code == 1 and '"failures"' in ended.out:
         first, *more = ended.json["failures"]
         why = f"{first['symbol']} {first['timeframe']} {first['outcome']}: {first['message']}"

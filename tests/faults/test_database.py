@@ -1,5 +1,6 @@
 """The database goes away in mid-run: pages are written again or reported, never claimed (R21)."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
@@ -148,10 +149,9 @@ def assert_reported(code: int, summary: dict[str, object], err: str) -> None:
     failures = summary["failures"]
     assert isinstance(failures, list)
     assert {one["outcome"] for one in failures} == {"database_error"}
-    plain = [line for line in err.splitlines() if not line.startswith("{")]
-    assert len(plain) == 1, plain
-    assert plain[0].startswith("backfill: ")
-    assert "database" in plain[0]
+    *_, end = map(json.loads, err.splitlines())  # every line is JSON, the last too
+    assert (end["event"], end["exit_code"]) == ("command.ended", 3)
+    assert "database" in end["message"]
 
 
 def test_a_database_that_turns_read_only_is_one_clear_message_and_exit_3(

@@ -18,9 +18,17 @@ AS_OF = ("--as-of", NOW.isoformat())
 PASSWORD = "Hunter2-of-this-test"
 
 
-def assert_refused(ended: Ended, code: int, *says: str) -> None:
-    """See that a command said in one line on stderr, apart from log lines, what is wrong."""
+def assert_refused(ended: Ended, code: int, *says: str, as_json: bool = False) -> None:
+    """See that a command said in one line on stderr, apart from log lines, what is wrong.
+
+    With ``as_json`` that is a log line, too: the last of them, and nothing else is there.
+    """
     plain = [line for line in ended.err.splitlines() if not line.startswith("{")]
+    if as_json:
+        assert plain == []
+        [end] = [one for one in ended.events if one["event"] == "command.ended"]
+        assert (end, end["exit_code"]) == (ended.events[-1], code)
+        plain = [f"backfill: {end['message']}"]
     assert ended.code == code, ended
     assert len(plain) == 1, ended.err
     assert plain[0].startswith("backfill: ")
@@ -121,6 +129,18 @@ def test_no_database_on_a_runner_is_exit_2_since_its_disk_is_thrown_away(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_who_asks_for_json_gets_nothing_else_on_stderr(
+    simulate: Callable[..., Simulator], cli: Callable[..., Cli]
+) -> None:
+    simulator = simulate()
+    nowhere = f"postgresql://me:{PASSWORD}@127.0.0.1:1/bars"
+    run = cli(simulator, DATABASE_URL=nowhere)
+
+    assert_refused(run("run", "--symbol", "AAPL", "--json"), 3, "database", as_json=True)
+    assert_refused(run("run", "--fast", BACKFILL_LOG="json"), 2, "--fast", as_json=True)
+    assert_refused(run("run", "--fast", "--json", BACKFILL_LOG="console"), 2, "--fast")
+
+
 def test_an_unreachable_database_is_exit_3(
     simulate: Callable[..., Simulator], cli: Callable[..., Cli]
 ) -> None:
@@ -185,7 +205,7 @@ def test_a_refused_key_is_exit_3_after_one_call(
         "run", "--symbols", many, *AS_OF, "--json"
     )
 
-    assert_refused(ended, 3, "key", "401")
+    assert_refused(ended, 3, "key", "401", as_json=True)
     assert ended.json["status"] == "failed"
     assert ended.json["failures"][0]["outcome"] == "unauthorised"
     # Those that were under way with the first one may have left; no other did.
@@ -203,5 +223,5 @@ def test_a_provider_that_gives_no_answer_is_exit_3(
 
     ended = cli(simulator)("run", "--symbol", "AAPL", *AS_OF, "--json")
 
-    assert_refused(ended, 3, "provider")
+    assert_refused(ended, 3, "provider", as_json=True)
     assert len(simulator.calls) == ended.json["calls"] > 1  # it was worth more than one try
