@@ -54,7 +54,7 @@ USAGE = (
     ("run --symbol AAPL -t d1 --all-timeframes", "--all-timeframes"),
     ("run --symbol AAPL --max-calls few", "--max-calls"),
     ("run --symbol AAPL --provider acme", "acme"),
-    ("run", "--symbol"),
+    ("run", "name what to run"),
     ("run --all", "watch add"),
     ("watch add AAPL --since soon", "soon"),
     ("status --as-of yesterday", "yesterday"),
