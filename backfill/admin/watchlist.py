@@ -5,7 +5,7 @@ from datetime import date
 from functools import partial
 
 from backfill.core.likely import likely
-from backfill.core.series import Symbol, spelling, unregistered
+from backfill.core.series import Symbol, unregistered
 from backfill.core.when import parse_since
 from backfill.errors import UsageError
 from backfill.run.connect import opened
@@ -104,9 +104,9 @@ async def _seen(
     """See that there are such tickers, as far as the provider tells; return what is doubtful."""
 
     async def load(connection: Connection) -> tuple[list[Symbol], list[str]]:
-        found = await universe.by_ticker(connection, tickers)
-        confirmed = {spelling(one.ticker) for one in found if one.confirmed}
-        new = [unregistered(one) for one in tickers if spelling(one) not in confirmed]
+        found = await universe.found_by(connection, tickers)
+        confirmed = {named for named, one in found.items() if one.confirmed}
+        new = [unregistered(one) for one in tickers if one not in confirmed]
         return new, [one.ticker for one in await universe.known_symbols(connection)]
 
     new, known = await database.run(load)

@@ -96,8 +96,6 @@ async def reopen_all(database: Database, choice: Choice, feed: str, today: date)
     held = await database.run(partial(held_bars, choice=choice))
     found: list[Reopened] = []
     for ticker, group in groupby(held, key=lambda one: one.symbol):
-        if "@" in ticker:
-            continue
         try:
             found += await _retry(database, ticker, list(group), choice, feed, today)
         except NoCalendar as error:
@@ -110,6 +108,8 @@ async def _retry(
 ) -> list[Reopened]:
     """Reopen the slots of one symbol's bars."""
     [symbol] = await database.run(partial(universe.by_ticker, tickers=[ticker]))
+    if symbol.retired_on is not None:
+        return []
     first = min(one.first for one in held).date()
     kept = [Series(symbol, one) for one in dict.fromkeys(one.timeframe for one in held)]
     known = await database.run(partial(progress.load_progress, series=kept))

@@ -13,6 +13,7 @@ from backfill.core.plan import frontier_ms, wanted_span
 from backfill.core.series import Progress, Series, Symbol, SymbolId
 from backfill.core.target import life_of
 from backfill.core.terms import Terms
+from backfill.core.ticker import spelling_of
 from backfill.core.timeframe import Timeframe
 from backfill.errors import NoCalendar, NotKept, UsageError
 from backfill.run.job import EVERYTHING, Scope
@@ -98,11 +99,9 @@ async def tracked_series(
         return found, entries, await progress.load_progress(connection, found)
 
     found, entries, known = await database.run(load)
-    strange = set(scope.tickers or ()) - {one.symbol.ticker for one in found}
-    if strange:
-        raise UsageError(
-            f"no series of {', '.join(sorted(strange))} is kept here", mend="backfill status"
-        )
+    held = {one.symbol.spelling for one in found}
+    if strange := sorted(one for one in scope.tickers or () if spelling_of(one) not in held):
+        raise UsageError(f"no series of {', '.join(strange)} is kept here", mend="backfill status")
     order = list(Timeframe)
     found.sort(key=lambda one: (one.symbol.ticker, order.index(one.timeframe)))
     tracked: list[Tracked] = []

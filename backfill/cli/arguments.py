@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Final
 
-from backfill.core.series import spelling, ticker_traits
+from backfill.core.series import ticker_traits
+from backfill.core.ticker import Ticker, spelling
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound, parse_bound, parse_clock
 from backfill.core.work import Mode
@@ -134,7 +135,7 @@ def symbols_named(symbols: list[str] | None, flagged: list[str] | None) -> list[
 def tickers(names: list[str], *, retired: bool = False) -> list[str]:
     """Return tickers, stripped, each once, in their order; with ``retired`` dated names too.
 
-    Of two spellings of one pair the first counts.
+    Of two spellings of one symbol the first counts.
 
     Raises
     ------
@@ -143,7 +144,7 @@ def tickers(names: list[str], *, retired: bool = False) -> list[str]:
     """
     found: dict[str, str] = {}
     for name in map(str.strip, names):
-        ticker_traits(name.partition("@")[0] if retired else name)
+        ticker_traits(Ticker.read(name).body if retired else name)
         found.setdefault(spelling(name), name)
     return list(found.values())
 

@@ -63,7 +63,7 @@ def read_day(
         rows[ticker].append(row)
     chunks = []
     for one in work:
-        mine = rows.get(one.symbol.ticker)
+        mine = rows.get(one.symbol.listed_as)
         if mine and one.targets[0].missing.covers(*session):
             bars = day.bars.take(np.array(mine))
             if _is_of(one, session, bars):

@@ -4,13 +4,15 @@
 ['AAPL']
 >>> likely("APPL", ["AAPL", "MSFT"])
 ['AAPL']
->>> likely("bitcoin", []), likely("BTCUSD", []), likely("BTC/USD", [])
+>>> likely("bitcoin", []), likely("BTC_USD", []), likely("BTCUSD", ["X:BTCUSD"])
 (['X:BTCUSD'], ['X:BTCUSD'], [])
 """
 
 from collections.abc import Collection
 from difflib import get_close_matches
 from typing import Final
+
+from backfill.core.ticker import spelling_of
 
 _COINS: Final = {
     "BITCOIN": "BTC",
@@ -34,7 +36,8 @@ def likely(ticker: str, known: Collection[str]) -> list[str]:
     if upper in known or (not found and upper != ticker):
         found.append(upper)
     found += get_close_matches(upper, list(known), n=2, cutoff=_ALIKE)
-    return [one for one in dict.fromkeys(found) if one != ticker]
+    same = spelling_of(ticker)
+    return [one for one in dict.fromkeys(found) if spelling_of(one) != same]
 
 
 def _pair(upper: str) -> str | None:

@@ -2,7 +2,6 @@
 
 # Over 300 lines: the words of the core: symbols, series, sources, progress, names.
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
@@ -13,7 +12,9 @@ from uuid import UUID
 
 from backfill.core.calendar import ALWAYS_OPEN, ZONES
 from backfill.core.coverage import Span, Spans
+from backfill.core.instrument import Instrument, Pair, instrument_of, read_instrument
 from backfill.core.plain import argument
+from backfill.core.ticker import Ticker, spelling_of
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import DatedName
 from backfill.errors import UsageError
@@ -21,9 +22,8 @@ from backfill.errors import UsageError
 SymbolId: TypeAlias = int | UUID
 """The key of a symbol: whatever the table ``symbols`` uses."""
 
-_PAIR: Final = re.compile(r"[A-Z0-9]{2,10}/[A-Z]{3,5}")
+_CALENDARS: Final = {"stock": "XNYS", "crypto": ALWAYS_OPEN}
 _LATE: Final = timedelta(days=7)
-_TICKER: Final = re.compile(r"[A-Za-z0-9]+([.:/_-][A-Za-z0-9]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +94,33 @@ class Symbol:
         return self.aliases, self.successor_figi, self.retired_on
 
     @property
+    def instrument(self) -> Instrument:
+        """What its ticker names."""
+        return instrument_of(self.ticker.partition("@")[0], self.asset_type)
+
+    @property
+    def listed_as(self) -> str:
+        """The name under which lists of everybody's name it: ``BRK.B``, however it is written."""
+        return str(self.instrument)
+
+    @property
+    def spelling(self) -> str:
+        """What all ways to write its ticker have in common."""
+        return spelling_of(self.ticker)
+
+    @property
     def doubt(self) -> str | None:
         """What its row says that can't be meant, in one line; None if there is nothing."""
         if self.calendar not in ZONES:
             return f"its calendar is {self.calendar!r}, which is none of {', '.join(ZONES)}"
         if {self.listed_on, self.delisted_on} & {date.min, date.max}:
             return "it is listed or delisted at infinity: without a date the column is null"
+        try:
+            read = read_instrument(self.ticker.partition("@")[0])
+        except UsageError:
+            return None
+        if isinstance(read, Pair) and read.asset_type != self.asset_type:
+            return f"its ticker names {read} ({read.asset_type}), and it is a {self.asset_type}"
         return None
 
     @property
@@ -283,15 +304,6 @@ def renamed_days(old: Symbol, new: Symbol) -> tuple[date, date] | None:
     return (parts[0][0], parts[-1][1]) if parts else None
 
 
-def spelling(ticker: str) -> str:
-    """Return what all ways to write a ticker have in common; a symbol is listed under one of them.
-
-    >>> spelling("BTC/USD") == spelling("X:BTCUSD")
-    True
-    """
-    return "X:" + ticker.replace("/", "") if "/" in ticker else ticker
-
-
 def unregistered(ticker: str) -> Symbol:
     """Return what a ticker's form tells of a symbol that no database has.
 
@@ -308,7 +320,7 @@ def unregistered(ticker: str) -> Symbol:
 def ticker_traits(ticker: str) -> tuple[str, str]:
     """Return the asset type and calendar that a ticker's form implies.
 
-    ``X:BTCUSD`` and ``BTC/USD`` are crypto; a ticker without a market prefix is a US equity.
+    A pair, however written, is crypto; what is none is a US equity.
 
     Raises
     ------
@@ -320,17 +332,10 @@ def ticker_traits(ticker: str) -> tuple[str, str]:
     >>> ticker_traits("X:BTCUSD")
     ('crypto', '24/7')
     """
-    if "@" in ticker:
+    read = Ticker.read(ticker)
+    if read.retired is not None:
         raise UsageError(f"{ticker!r} names a retired symbol: its bars stay, nothing is fetched")
-    if len(ticker) > 32 or not _TICKER.fullmatch(ticker):
-        raise UsageError(f"{ticker!r} is not a symbol: expected a form like AAPL, BRK.B, X:BTCUSD")
-    market, colon, _ = ticker.partition(":")
-    if colon and market != "X":
+    instrument = read_instrument(read.body)
+    if instrument.asset_type not in _CALENDARS:
         raise UsageError(f"{ticker!r}: only stocks (AAPL) and crypto (X:BTCUSD) are kept")
-    if colon and "/" in ticker:
-        raise UsageError(f"{ticker!r} mixes two spellings: write BTC/USD or X:BTCUSD")
-    if colon or _PAIR.fullmatch(ticker):
-        return "crypto", ALWAYS_OPEN
-    if "/" in ticker:
-        raise UsageError(f"{ticker!r} is no pair such as BTC/USD; a share class is written BRK.B")
-    return "stock", "XNYS"
+    return instrument.asset_type, _CALENDARS[instrument.asset_type]

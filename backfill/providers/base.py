@@ -1,7 +1,8 @@
 """What a provider is: it builds requests and reads answers, and never touches a socket.
 
 Bars are all that it must have. What else it may have is a protocol of its own here; who needs that
-looks whether the provider fulfils it.
+looks whether the provider fulfils it. What lists of everybody's name (splits, owners, grouped days)
+they name as `Instrument` does: ``BRK.B``, whatever the provider writes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Protocol, runtime_checkable
 
 from backfill.core.asked import Asked
 from backfill.core.capabilities import Capabilities
+from backfill.core.instrument import Instrument
 from backfill.core.series import Symbol
 from backfill.core.terms import Terms
 from backfill.core.wire import (
@@ -23,6 +25,7 @@ from backfill.core.wire import (
     Response,
     Split,
 )
+from backfill.errors import NotEntitled
 
 
 class Provider(Protocol):
@@ -52,8 +55,12 @@ class Provider(Protocol):
         """Return the headers that carry the keys, which come in the order of their variables."""
         ...
 
-    def spelling(self, symbol: Symbol) -> str:
-        """Return how the provider spells a ticker."""
+    def spelling(self, instrument: Instrument) -> str:
+        """Return how the provider spells what a ticker names."""
+        ...
+
+    def instrument(self, spelling: str) -> Instrument | None:
+        """Return what a spelling of the provider's names; None if no rule of its own reads it."""
         ...
 
     def bars(self, asked: Asked) -> Request:
@@ -63,6 +70,21 @@ class Provider(Protocol):
     def read_bars(self, response: Response, asked: Asked) -> Page:
         """Read an answer to `bars`, or to a page's ``next``, and see that it is one."""
         ...
+
+
+def spelled(provider: Provider, instrument: Instrument) -> str:
+    """Return how a provider spells what a ticker names.
+
+    Raises
+    ------
+    NotEntitled
+        If that names something else there, so that another's bars would come.
+    """
+    spelling = provider.spelling(instrument)
+    meant = provider.instrument(spelling)
+    if meant is not None and meant != instrument:
+        raise NotEntitled(f"{provider.name} can't be asked for {instrument}: {spelling} is {meant}")
+    return spelling
 
 
 @runtime_checkable

@@ -10,11 +10,12 @@ and a page carries whole bars only (https://massive.com/blog/aggs-api-updates).
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Final, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote as quoted
 
 from backfill.core.asked import Asked
 from backfill.core.calendar import Calendar
 from backfill.core.capabilities import ALL, Capabilities
+from backfill.core.instrument import QUOTES, Instrument, Pair, Stock, parted, stock_of
 from backfill.core.pages import BaseAggregates
 from backfill.core.series import Symbol
 from backfill.core.terms import Quota, Settling, Terms, Window
@@ -98,9 +99,20 @@ class Massive:
         [key] = keys
         return {"Authorization": f"Bearer {key}"}
 
-    def spelling(self, symbol: Symbol) -> str:
+    def spelling(self, instrument: Instrument) -> str:
         """Return the service's own spelling: ``BTC/USD`` is ``X:BTCUSD`` there."""
-        return wire_ticker(symbol.ticker)
+        match instrument:
+            case Stock():
+                return str(instrument)
+            case Pair(base, quote):
+                return f"{'C' if instrument.asset_type == 'fx' else 'X'}:{base}{quote}"
+
+    def instrument(self, spelling: str) -> Instrument | None:
+        """Return what a spelling of the service names."""
+        market, colon, word = spelling.partition(":")
+        if not colon:
+            return stock_of(spelling)
+        return parted(word, QUOTES) if market in {"X", "C"} else None
 
     def bars(self, asked: Asked) -> Request:
         """Ask for the bars of a span of whole slots, newest first."""
@@ -113,7 +125,7 @@ class Massive:
             else f"{calendar.day_of(first)}/{_last_day(calendar, timeframe, last)}"
         )
         return Request(
-            f"/v2/aggs/ticker/{_on_the_wire(asked.symbol.ticker)}/range/{multiplier}/{timespan}/{bounds}",
+            f"/v2/aggs/ticker/{self._on_the_wire(asked.symbol)}/range/{multiplier}/{timespan}/{bounds}",
             {
                 "adjusted": _adjusted(asked.adjustment),
                 "sort": "desc",
@@ -133,7 +145,7 @@ class Massive:
         """
         refuse_errors(response)
         answer, bars, oddities = _read(response, read_page)
-        if answer.ticker != self.spelling(asked.symbol):
+        if answer.ticker != self.spelling(asked.symbol.instrument):
             raise BadAnswer(f"bars of {answer.ticker!r} came for {asked.symbol.ticker}")
         _refuse_other_adjustment(answer, asked.adjustment)
         return Page(
@@ -168,7 +180,7 @@ class Massive:
 
     def reference(self, symbol: Symbol) -> Request:
         """Ask for a ticker's details: whether it exists, and since when it trades."""
-        return Request(f"/v3/reference/tickers/{_on_the_wire(symbol.ticker)}", kind=Kind.lookup)
+        return Request(f"/v3/reference/tickers/{self._on_the_wire(symbol)}", kind=Kind.lookup)
 
     def read_reference(self, response: Response, symbol: Symbol) -> Reference:
         """Read a ticker's details.
@@ -184,14 +196,14 @@ class Massive:
             raise UnknownSymbol("the provider doesn't know this ticker (they are case-sensitive)")
         refuse_errors(response)
         reference = _read(response, reference_in)
-        if reference.ticker != wire_ticker(symbol.ticker):
+        if reference.ticker != self.spelling(symbol.instrument):
             raise BadAnswer(f"the reference of {reference.ticker!r} came for {symbol.ticker}")
         return reference
 
     def names(self, symbol: Symbol) -> Request:
         """Ask when the company behind a ticker took on its names."""
         return Request(
-            f"/vX/reference/tickers/{_on_the_wire(symbol.ticker)}/events",
+            f"/vX/reference/tickers/{self._on_the_wire(symbol)}/events",
             {"types": "ticker_change"},
             kind=Kind.lookup,
         )
@@ -251,6 +263,9 @@ class Massive:
         dividends, following = _read(response, dividends_in)
         return dividends, Request(following, kind=Kind.lookup) if following else None
 
+    def _on_the_wire(self, symbol: Symbol) -> str:
+        return quoted(self.spelling(symbol.instrument), safe=":.")
+
 
 def _read(response: Response, read: Callable[[bytes], _Value]) -> _Value:
     """Read a body, unless it says that it is an error for all its status of 200."""
@@ -259,15 +274,6 @@ def _read(response: Response, read: Callable[[bytes], _Value]) -> _Value:
     except (ProviderError, UnreadableAnswer):
         refuse_said(response)
         raise
-
-
-def wire_ticker(ticker: str) -> str:
-    """Return the service's own spelling: ``BTC/USD`` is ``X:BTCUSD`` there."""
-    return f"X:{ticker.replace('/', '')}" if "/" in ticker else ticker
-
-
-def _on_the_wire(ticker: str) -> str:
-    return quote(wire_ticker(ticker), safe=":.")
 
 
 def _listed_since(since: date, kind: str, day: str) -> Request:

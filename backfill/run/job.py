@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from backfill.core.series import Series
+from backfill.core.ticker import spelling_of
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
 from backfill.core.work import Mode
@@ -76,7 +77,7 @@ class Scope:
     def holds(self, series: Series) -> bool:
         """Whether a series is in it."""
         symbol, timeframe = series
-        return (self.tickers is None or symbol.ticker in self.tickers) and (
+        return (self.tickers is None or symbol.spelling in map(spelling_of, self.tickers)) and (
             self.timeframes is None or timeframe in self.timeframes
         )
 

@@ -69,7 +69,7 @@ class OwnersDesk:
         """Ask for a page from each kept ticker on that the one before did not come to."""
         context = self._context
         kept = {
-            symbol.ticker: symbol
+            symbol.listed_as: symbol
             for symbol in await context.database.run(universe.known_symbols)
             if symbol.calendar != ALWAYS_OPEN
             and symbol.retired_on is None

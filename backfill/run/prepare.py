@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from backfill.core.grouped import Grouping, group
 from backfill.core.planning import plan_work
 from backfill.core.precision import Precision
-from backfill.core.series import Series, Symbol, spelling, unregistered
+from backfill.core.series import Series, Symbol, unregistered
 from backfill.core.timeframe import Timeframe
 from backfill.core.work import Demand, Mode, Rules, Work
 from backfill.errors import EmptyWatchlist, NoCalendar, NotKept, UsageError
@@ -134,10 +134,8 @@ async def _entries(
         watchlist = await universe.watched(connection)
         if register:
             return await universe.register(connection, tickers), watchlist
-        known = await universe.by_ticker(connection, tickers)
-        found = {spelling(one.ticker): one for one in known}
-        symbols = [found.get(spelling(one)) or unregistered(one) for one in tickers]
-        return symbols, watchlist
+        found = await universe.found_by(connection, tickers)
+        return [found.get(one) or unregistered(one) for one in tickers], watchlist
 
     symbols, watchlist = await database.run(load)
     if job.tickers is None:

@@ -118,7 +118,7 @@ class ReferenceDesk:
             return ()
         if _differ(names.figi, reference.figi):
             return ()
-        return aliases_of(symbol.ticker, names.dated)
+        return aliases_of(symbol.listed_as, names.dated)
 
     async def _note(
         self,

@@ -96,7 +96,7 @@ async def set_split(
         ratio = Ratio(found[0]["split_to"], found[0]["split_from"])
     if moved_to is not None:
         await connection.execute(_DROP, [row["ticker"] for row in found], day, symbol.id)
-    name = found[0]["ticker"] if found else symbol.on(day).ticker
+    name = found[0]["ticker"] if found else symbol.on(day).listed_as
     await connection.execute(_SET, name, moved_to or day, ratio.old, ratio.new, now, symbol.id)
 
 

@@ -16,7 +16,8 @@ import numpy as np
 from backfill.core.bars import IntColumn
 from backfill.core.checks import Reason
 from backfill.core.coverage import Span
-from backfill.core.series import Series, SymbolId, spelling
+from backfill.core.series import Series, SymbolId
+from backfill.core.ticker import stored_spellings
 from backfill.core.timeframe import Timeframe
 from backfill.store.keys import keys_of
 from backfill.store.pool import Connection, Database
@@ -302,7 +303,7 @@ def values_of(choice: Choice) -> list[list[str] | None]:
     return [
         None if names is None else [str(name) for name in names]
         for names in (
-            choice.tickers and [spelling(ticker) for ticker in choice.tickers],
+            choice.tickers and stored_spellings(*choice.tickers),
             choice.timeframes,
             choice.reasons,
         )

@@ -7,7 +7,8 @@ from typing import Final
 from backfill.core.calendar import trade_date
 from backfill.core.checks import LATEST_MS
 from backfill.core.retiring import Evidence
-from backfill.core.series import Symbol, spelling
+from backfill.core.series import Symbol
+from backfill.core.ticker import stored_spellings
 from backfill.errors import UsageError
 from backfill.store import universe
 from backfill.store.life import KEEP_ALIAS, last_day_of, locked_free
@@ -35,7 +36,9 @@ _HEIR: Final = """
         OR EXISTS (SELECT FROM ohlc_bars AS b WHERE b.symbol_id = s.id)
         OR EXISTS (SELECT FROM quarantined_bars AS q WHERE q.symbol_id = s.id) AS holds
     FROM symbols AS s
-    WHERE s.spelling = $1
+    WHERE s.spelling = ANY ($1::text[]) AND s.id <> $2
+    ORDER BY s.id
+    LIMIT 1
     FOR UPDATE
 """
 # Nothing of the heir is known to be empty; by the primary key, of which it is the beginning.
@@ -129,7 +132,7 @@ async def restore(connection: Connection, name: str) -> Restored:
     if symbol.retired_on is None:
         raise UsageError(f"{symbol.ticker} is not retired", mend="backfill symbols list")
     ticker = symbol.ticker.partition("@")[0]
-    if (row := await connection.fetchrow(_HEIR, spelling(ticker))) is not None:
+    if (row := await connection.fetchrow(_HEIR, stored_spellings(ticker), symbol.id)) is not None:
         heir = await universe.by_id(connection, row["id"])
         await locked_free(connection, heir)
         if row["holds"]:

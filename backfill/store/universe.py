@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
 
-from backfill.core.series import Alias, ListingVerdict, Symbol, SymbolId, spelling, ticker_traits
+from backfill.core.series import Alias, ListingVerdict, Symbol, SymbolId, ticker_traits
+from backfill.core.ticker import spelling_of, stored_spellings
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import parse_since
 from backfill.core.wire import Reference
@@ -31,16 +32,16 @@ _SYMBOLS: Final = """
     LEFT JOIN watched AS w ON w.symbol_id = s.id
     LEFT JOIN watchlist AS l ON l.symbol_id = w.symbol_id
 """
-# Symbols that are new; by the index on the spelling.
+# One at a time adds symbols: no index knows that two spellings are of one.
+_REGISTERING: Final = "SELECT pg_advisory_xact_lock(7_206_151_903)"
+# Symbols that are new, under the first of their spellings.
 _REGISTER: Final = """
     INSERT INTO symbols (ticker, asset_type, calendar)
-    SELECT n.ticker, n.asset_type, n.calendar
-    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[])
-        AS n (ticker, asset_type, calendar, spelling)
-    WHERE NOT EXISTS (SELECT FROM symbols AS s WHERE s.spelling = n.spelling)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[])
     ON CONFLICT DO NOTHING
 """
-_BY_TICKER: Final = _SYMBOLS + "WHERE s.spelling = ANY ($1::text[])"
+# By the index on the spelling; of several rows for one spelling the oldest comes first.
+_BY_TICKER: Final = _SYMBOLS + "WHERE s.spelling = ANY ($1::text[]) ORDER BY s.created_at, s.id"
 _BY_ID: Final = _SYMBOLS + "WHERE s.id = ANY ($1::symbol_id[])"
 _KNOWN: Final = (
     _SYMBOLS
@@ -179,30 +180,39 @@ async def register(connection: Connection, tickers: Iterable[str]) -> list[Symbo
     Raises
     ------
     UsageError
-        If a ticker has no valid form.
+        If a ticker has no valid form, or can't be told from that of another symbol.
     """
-    wanted = list(dict.fromkeys(tickers))
-    traits = [ticker_traits(ticker) for ticker in wanted]
-    await connection.execute(
-        _REGISTER,
-        wanted,
-        [kind for kind, _ in traits],
-        [calendar for _, calendar in traits],
-        [spelling(ticker) for ticker in wanted],
-    )
-    return await by_ticker(connection, wanted)
+    wanted = {ticker: ticker_traits(ticker) for ticker in tickers}
+    found = await found_by(connection, wanted)
+    if len(found) < len(wanted):
+        await connection.execute(_REGISTERING)
+        found = await found_by(connection, wanted)
+        new = {spelling_of(one): one for one in reversed(wanted) if one not in found}.values()
+        await connection.execute(
+            _REGISTER, list(new), *map(list, zip(*(wanted[one] for one in new), strict=True))
+        )
+        found = await found_by(connection, wanted)
+    if strange := [ticker for ticker in wanted if ticker not in found]:
+        raise UsageError(f"{strange[0]} can't be told from another symbol that is kept")
+    return list(dict.fromkeys(found[ticker] for ticker in wanted))
 
 
 async def by_ticker(connection: Connection, tickers: list[str]) -> list[Symbol]:
     """Return the symbols of those tickers that there are, each once, in the order given.
 
-    A pair is found under either spelling, as ``BTC/USD`` and as ``X:BTCUSD``.
+    Any way to write one finds it: ``BTC/USD``, ``X:BTCUSD`` and ``BTC-USD`` are one symbol.
     """
-    rows = await connection.fetch(_BY_TICKER, [spelling(ticker) for ticker in tickers])
-    found = {row["spelling"]: _symbol(row) for row in rows}
-    found |= {row["ticker"]: _symbol(row) for row in rows}
-    matches = (found.get(ticker) or found.get(spelling(ticker)) for ticker in tickers)
-    return list(dict.fromkeys(symbol for symbol in matches if symbol is not None))
+    return list(dict.fromkeys((await found_by(connection, tickers)).values()))
+
+
+async def found_by(connection: Connection, tickers: Iterable[str]) -> dict[str, Symbol]:
+    """Return the symbols of those tickers that there are, by the tickers as they are given."""
+    wanted = list(tickers)
+    rows = await connection.fetch(_BY_TICKER, stored_spellings(*wanted))
+    symbols = [_symbol(row) for row in reversed(rows)]
+    found = {one.spelling: one for one in symbols} | {one.ticker: one for one in symbols}
+    pairs = ((one, found.get(one) or found.get(spelling_of(one))) for one in wanted)
+    return {one: symbol for one, symbol in pairs if symbol is not None}
 
 
 async def known(connection: Connection, ticker: str) -> Symbol:
@@ -301,17 +311,15 @@ async def pause(connection: Connection, tickers: list[str], *, paused: bool) -> 
     UsageError
         If one isn't on it: it says what would help; then none changes.
     """
-    symbols = {spelling(one.ticker): one for one in await by_ticker(connection, tickers)}
+    symbols = await found_by(connection, tickers)
     names = [one.ticker for one in symbols.values()]
     changed = {row["symbol_id"] for row in await connection.fetch(_PAUSE, names, paused)}
     strange = [
-        one
-        for one in tickers
-        if (found := symbols.get(spelling(one))) is None or found.id not in changed
+        one for one in tickers if (found := symbols.get(one)) is None or found.id not in changed
     ]
     if not strange:
         return
-    stored = [one for one in strange if (found := symbols.get(spelling(one))) and found.confirmed]
+    stored = [one for one in strange if (found := symbols.get(one)) and found.confirmed]
     if stored:
         named = " ".join(stored)
         raise UsageError(

@@ -17,8 +17,8 @@ from aiohttp import web
 from backfill.core.asked import Asked
 from backfill.core.bars import NO_COUNT, Bars
 from backfill.core.capabilities import ALL, Capabilities
+from backfill.core.instrument import Instrument, Pair
 from backfill.core.pages import BarsPerPage, Files, NewestOnly, Order, PageLaw
-from backfill.core.series import Symbol
 from backfill.core.terms import Quota, Settling, Terms
 from backfill.core.timeframe import HOUR_MS, MINUTE_MS, Timeframe
 from backfill.core.wire import Page, Request, Response
@@ -54,10 +54,14 @@ class Tiny:
         assert not keys
         return {}
 
-    def spelling(self, symbol: Symbol) -> str:
-        """``ETH/USD`` and ``X:ETHUSD`` are ``ETH_USD`` there."""
-        pair = symbol.ticker.removeprefix("X:").replace("/", "")
-        return f"{pair[:-3]}_{pair[-3:]}"
+    def spelling(self, instrument: Instrument) -> str:
+        """``ETH/USD`` is ``ETH_USD`` there."""
+        assert isinstance(instrument, Pair)
+        return f"{instrument.base}_{instrument.quote}"
+
+    def instrument(self, spelling: str) -> Instrument | None:
+        """Both parts are there."""
+        return Pair(*spelling.split("_"))
 
     def bars(self, asked: Asked) -> Request:
         """Ask for a file, or for candles of a range."""
@@ -93,7 +97,7 @@ class Tiny:
         )
 
     def _request(self, asked: Asked, until_ms: int) -> Request:
-        law, market = self.can.pages, self.spelling(asked.symbol)
+        law, market = self.can.pages, self.spelling(asked.symbol.instrument)
         if isinstance(law, Files):
             # A file is of the period that the last of the asked slots begins in.
             day = datetime.fromtimestamp((until_ms - 1) / 1000, UTC).date()

@@ -98,10 +98,8 @@ def test_a_page_of_bars_is_asked_for_newest_first_and_as_large_as_it_gets() -> N
     [
         ("AAPL", "AAPL"),
         ("BRK.B", "BRK.B"),
-        ("BTC/USD", "X:BTCUSD"),
-        ("X:BTCUSD", "X:BTCUSD"),
         ("BC_A", "BC_A"),
-        ("BC-A", "BC-A"),
+        ("BC-A", "BC.A"),
         ("A?apiKey=1", "A%3FapiKey%3D1"),
         ("A#B", "A%23B"),
         ("A%2fB", "A%252fB"),
