@@ -36,6 +36,7 @@ _DIVIDENDS_AGAIN: Final = timedelta(days=7)
 # of the smallest quota. So what one session may cost is bounded, and the next goes on; until then
 # no total return is told, and of the splits the newest are asked for apart.
 _NEWEST: Final = timedelta(days=60)
+_POLL_S: Final = 0.5
 _MOST_CASH: Final = 1e12
 """A share's dividend in the smallest of currencies; the sum of larger ones may be no number."""
 
@@ -67,8 +68,7 @@ class ActionsDesk:
 
     A listing that fails is tried again for the next session: it never fails a series, which has
     its bars, and asking for what a plan refuses costs a call a session. A run that must stop before
-    its end keeps the pages it has and leaves the rest to the next run; one that dies leaves it to
-    the next session.
+    its end, or dies, keeps the pages it has and leaves the rest to the next run.
     """
 
     def __init__(self, context: Context, calendar: Calendar) -> None:
@@ -81,8 +81,11 @@ class ActionsDesk:
         self._since = self._terms.window_start(self._today)
         self._listed: set[store.ActionKey] = set()
 
-    async def sync(self) -> None:
+    async def sync(self) -> bool:
         """List what is due, then decide which splits apply, by the prices that are stored now.
+
+        Where another run is at it, this one waits until that has ended, or is known to live on.
+        Returns whether a stop has left something to another run.
 
         Raises
         ------
@@ -91,8 +94,8 @@ class ActionsDesk:
         """
         provider = self._context.provider
         if not isinstance(provider, Actions):
-            return
-        await self.list_splits()
+            return False
+        splits_left = await self.list_splits(waits=True)
         await self._decide()
         dividends = _Kind(
             "dividends",
@@ -103,10 +106,12 @@ class ActionsDesk:
             self._finish_dividends,
             again=_DIVIDENDS_AGAIN,
         )
-        await self._list(dividends, lists=2)
+        return await self._list(dividends, lists=2, waits=True) or splits_left
 
-    async def list_splits(self) -> None:
-        """List the splits, if that is due.
+    async def list_splits(self, *, waits: bool = False) -> bool:
+        """List the splits, if that is due; return whether a stop has left that to another run.
+
+        It ``waits`` for a run that is at it, or does without.
 
         Raises
         ------
@@ -115,7 +120,7 @@ class ActionsDesk:
         """
         provider = self._context.provider
         if not isinstance(provider, Actions):
-            return
+            return False
         splits = _Kind(
             "splits",
             provider.splits,
@@ -125,30 +130,60 @@ class ActionsDesk:
             self._finish_splits,
             newest=_NEWEST,
         )
-        await self._list(splits, lists=3)
+        return await self._list(splits, lists=3, waits=waits)
 
-    async def _list(self, kind: _Kind[_Action], lists: int) -> None:
-        context = self._context
-        session = final_session(self._calendar, self._terms.settling, context.rules.now_ms)
-        key = (context.provider.name, kind.name)
-        listing = await context.database.run(
-            partial(store.claim_session, provider=key[0], kind=key[1], session=session)
-        )
-        if listing is None:
-            return
+    async def _list(self, kind: _Kind[_Action], lists: int, *, waits: bool) -> bool:
+        """List a kind, if that is due; return whether a stop has left it to another run."""
+        database, provider = self._context.database, self._context.provider.name
         try:
-            await self._read(kind, listing, self._pages.share(lists))
+            listing = await self._claim(kind.name, waits=waits)
         except Stopped:
-            await context.database.run(partial(store.give_back, provider=key[0], kind=key[1]))
+            return True
+        if listing is None:
+            return False
+        try:
+            read_to_its_end = await self._read(kind, listing, self._pages.share(lists))
+        except Stopped:
+            await database.run(partial(store.give_back, provider=provider, kind=kind.name))
+            return True
         except DatabaseError:
             raise
         except (SeriesError, SharedFault) as error:
             log.warning(
                 "actions.not_listed", kind=kind.name, outcome=error.outcome, message=str(error)
             )
+            read_to_its_end = False
+        if not read_to_its_end:
+            run_id = self._context.run_id
+            await database.run(
+                partial(store.leave, provider=provider, kind=kind.name, run_id=run_id)
+            )
+        return False
 
-    async def _read(self, kind: _Kind[_Action], listing: store.Listing, most_pages: float) -> None:
-        """Follow the pages, each kept with how far it brings the listing."""
+    async def _claim(self, kind: str, *, waits: bool) -> store.Listing | None:
+        """Take a list on; None if it is read, or is being read by a run that lives."""
+        context = self._context
+        session = final_session(self._calendar, self._terms.settling, context.rules.now_ms)
+        claim = partial(
+            store.claim_session,
+            provider=context.provider.name,
+            kind=kind,
+            session=session,
+            run_id=context.run_id,
+        )
+        seen: store.Held | None = None
+        while isinstance(found := await context.database.run(claim), store.Held):
+            if not waits or (seen is not None and found != seen):
+                return None
+            seen = found
+            await context.stop.sleep(_POLL_S)
+        return found
+
+    async def _read(self, kind: _Kind[_Action], listing: store.Listing, most_pages: float) -> bool:
+        """Follow the pages, each kept with how far it brings the listing.
+
+        Returns whether that came to the end of the list, which is noted then.
+        """
         context = self._context
         if listing.listed_since is None or self._since < listing.listed_since:
             # Deeper than ever before: that a split is new here doesn't make it news.
@@ -172,6 +207,7 @@ class ActionsDesk:
             newest = kind.ask(self._today - kind.newest)
             page, _ = await self._fetch(kind, newest)
             await context.database.run(lambda connection: kind.keep(connection, page))
+        return request is None
 
     async def _fetch(
         self, kind: _Kind[_Action], request: Request
@@ -200,7 +236,8 @@ class ActionsDesk:
             next_from = self._today - kind.again if kind.again else None
             listing = replace(listing, next_from=next_from, synced_at=self._now)
         provider = self._context.provider.name
-        await store.note_listing(connection, provider, kind.name, listing)
+        ended = began is not None
+        await store.note_listing(connection, provider, kind.name, listing, ended=ended)
 
     async def _keep_splits(self, connection: Connection, splits: list[Split]) -> None:
         kept = [one for one in splits if usable(one)]

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
@@ -31,6 +31,7 @@ from backfill.errors import (
 )
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Budget, Tally
+from backfill.run import debts
 from backfill.run.connect import opened, opened_until, see_keys
 from backfill.run.job import Job
 from backfill.run.lane import Lane
@@ -144,6 +145,7 @@ class _Run:
         self._stop = stop
         self._id: UUID = uuid4()
         self._lanes: list[Lane] = []
+        self._owed = runs.NOTHING_OWED
 
     async def execute(self, on_plan: Callable[[Running], None] | None) -> Summary:
         settings, job = self._settings, self._job
@@ -160,7 +162,10 @@ class _Run:
             self._lanes = _lanes(settings, prepared, Budget(job.max_calls))
             if len(self._lanes) == 1:
                 self._lanes[0].account.api_keys()
-            await runs.start_run(self._database, self._id, str(job.mode), self._asked)
+            lists = debts.to_be_listed(self._lanes, prepared)
+            self._owed = await runs.start_run(
+                self._database, self._id, str(job.mode), self._asked, lists
+            )
             outcomes = Outcomes(prepared.series, self._provider_of(prepared))
             began = time.monotonic()
             try:
@@ -198,12 +203,21 @@ class _Run:
                 due.append((work, demand))
             else:
                 outcomes.complete.update(work.series)
-        if not due:
+        owed = await debts.left_by_others(
+            self._database, self._settings, self._lanes, prepared, self._owed
+        )
+        if not due and not owed:
             return
         from backfill.run.fetching import fetch
 
         await fetch(
-            self._lanes, self._database, due, run_id=self._id, outcomes=outcomes, stop=self._stop
+            self._lanes,
+            self._database,
+            due,
+            owed,
+            run_id=self._id,
+            outcomes=outcomes,
+            stop=self._stop,
         )
 
     async def _finish(self, outcomes: Outcomes, duration_s: float) -> Summary:
@@ -226,12 +240,15 @@ class _Run:
         ]
         summary = summarised()
         symbols = len({series.symbol.id for series in outcomes.series})
+        owes = debts.left_unlisted(self._lanes, outcomes)
+        paid = replace(self._owed, providers=self._owed.providers & outcomes.listed)
 
         async def close(connection: Connection) -> None:
             await progress.release(connection, self._id)
             if unknown:
                 await universe.forget(connection, unknown)
-            await runs.finish_run(connection, self._id, summary.as_run_end(symbols))
+            end = summary.as_run_end(symbols)
+            await runs.finish_run(connection, self._id, end, owes, paid)
 
         try:
             async with asyncio.timeout(_FINISH_S):

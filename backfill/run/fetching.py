@@ -1,7 +1,7 @@
 """What a run fetches: its lanes side by side, in each the streams of what is due, then lists."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -9,7 +9,7 @@ from uuid import UUID
 
 import structlog
 
-from backfill.core.calendar import ALWAYS_OPEN
+from backfill.core.calendar import ALWAYS_OPEN, Calendar
 from backfill.core.work import Demand, Work
 from backfill.errors import DatabaseError, Stopped, Unauthorised, UsageError
 from backfill.fetch.reader import Reader
@@ -54,6 +54,7 @@ async def fetch(
     lanes: Sequence[Lane],
     database: Database,
     due: Due,
+    owed: Mapping[str, Calendar],
     *,
     run_id: UUID,
     outcomes: Outcomes,
@@ -61,14 +62,16 @@ async def fetch(
 ) -> None:
     """Fetch and store what is due; what happens to each series goes to ``outcomes``.
 
-    A lane that can't go on ends alone, and its series fail; what ends the run ends every lane.
+    A lane that can't go on ends alone, and its series fail; what ends the run ends every lane. What
+    runs before this one have ``owed``, the lists of these providers, for sessions of a calendar, is
+    read also where nothing else is asked for.
     """
-    parts = [(lane, part) for lane in lanes if (part := lane.part(due))]
+    parts = [(lane, part) for lane in lanes if (part := lane.part(due)) or lane.name in owed]
     with Reader() as reader:
         shared = _Shared(run_id, database, outcomes, stop, reader)
         async with _heartbeat(database, run_id), asyncio.TaskGroup() as group:
             for lane, part in parts:
-                group.create_task(_run(shared, lane, part))
+                group.create_task(_run(shared, lane, part, owed.get(lane.name)))
     for lane, part in parts:
         fault = outcomes.faults.get(lane.name)
         if fault is not None and len(lanes) > 1:
@@ -76,12 +79,12 @@ async def fetch(
                 outcomes.fail(series, fault)
 
 
-async def _run(shared: _Shared, lane: Lane, due: Due) -> None:
+async def _run(shared: _Shared, lane: Lane, due: Due, owed: Calendar | None) -> None:
     """Run one lane to its end, or to what ends it."""
     outcomes = shared.outcomes
     with structlog.contextvars.bound_contextvars(provider=lane.name):
         try:
-            await _fetch(shared, lane, due, shared.stop.branch())
+            await _fetch(shared, lane, due, owed, shared.stop.branch())
         except UsageError as error:
             outcomes.faults[lane.name] = Unauthorised(str(error))
         except DatabaseError as error:
@@ -89,7 +92,9 @@ async def _run(shared: _Shared, lane: Lane, due: Due) -> None:
             shared.stop.set(Stopped(str(error)))
 
 
-async def _fetch(shared: _Shared, lane: Lane, due: Due, stop: StopSignal) -> None:
+async def _fetch(
+    shared: _Shared, lane: Lane, due: Due, owed: Calendar | None, stop: StopSignal
+) -> None:
     provider = lane.account.provider
     async with open_client(
         lane.account,
@@ -117,22 +122,26 @@ async def _fetch(shared: _Shared, lane: Lane, due: Due, stop: StopSignal) -> Non
         )
         streams = [Stream(context, work, demand) for work, demand in due]
         await Orchestrator(context, shared.stop).run(streams)
-        if lane.tally.calls and stop.reason is None:
-            await _sync_lists(context, due, reference)
+        calendar = (_of_what_came(context, due) if lane.tally.calls else None) or owed
+        if calendar is not None and stop.reason is None:
+            await _sync_lists(context, calendar, reference)
 
 
-async def _sync_lists(context: Context, due: Due, reference: ReferenceDesk) -> None:
-    """Read the lists of everybody's, behind a lane that got all it asked for of some share."""
-    calendars = [
-        work.calendar
-        for work, _ in due
-        if work.calendar.name != ALWAYS_OPEN and context.outcomes.complete.issuperset(work.series)
-    ]
-    if not calendars:
-        return
-    await ActionsDesk(context, calendars[0]).sync()
+def _of_what_came(context: Context, due: Due) -> Calendar | None:
+    """Return the calendar of a share that a lane got all of that it asked for, if there is one."""
+    for work, _ in due:
+        if work.calendar.name != ALWAYS_OPEN and context.outcomes.complete.issuperset(work.series):
+            return work.calendar
+    return None
+
+
+async def _sync_lists(context: Context, calendar: Calendar, reference: ReferenceDesk) -> None:
+    """Read the lists of everybody's; what a stop leaves of them the run owes from then on."""
+    left = await ActionsDesk(context, calendar).sync()
     if context.stop.reason is None:
-        await OwnersDesk(context, calendars[0], reference, context.lists).sync()
+        left |= await OwnersDesk(context, calendar, reference, context.lists).sync()
+        if not left:
+            context.outcomes.listed.add(context.provider.name)
 
 
 @asynccontextmanager

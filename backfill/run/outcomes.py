@@ -122,9 +122,9 @@ class Outcomes:
     """What became of every series of a run, as it goes on.
 
     ``failed`` holds each series' first failure; ``stored`` the series that a bar was stored of;
-    ``rejected`` counts the bars of a series that were quarantined; ``set_aside`` are the splits
-    that the stored prices contradict, told of once. ``provider_of`` names whom each series is asked
-    of. ``fault`` ended the whole run, one of ``faults`` all that its provider is asked for.
+    ``rejected`` counts the quarantined bars of a series; ``set_aside`` are the splits that the
+    stored prices contradict, told of once. ``provider_of`` names whom each series is asked of, and
+    ``listed`` those whose lists were read. ``fault`` ended the run, one of ``faults`` its lane.
     """
 
     series: Sequence[Series]
@@ -135,6 +135,7 @@ class Outcomes:
     rejected: dict[Series, int] = field(default_factory=dict)
     failed: dict[Series, BackfillError] = field(default_factory=dict)
     set_aside: list[Split] = field(default_factory=list)
+    listed: set[str] = field(default_factory=set)
     bars: Counts = field(default_factory=Counts)
     bars_of: dict[Timeframe, Counts] = field(default_factory=dict)
     fault: SharedFault | None = None
@@ -296,5 +297,4 @@ class Outcomes:
                 return "interrupted"
             case 5:
                 return "stopped"
-        landed = self.stored or counts.complete
-        return "partial" if landed else "failed"
+        return "partial" if self.stored or counts.complete else "failed"

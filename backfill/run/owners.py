@@ -39,8 +39,8 @@ class OwnersDesk:
         self._now = to_time(rules.now_ms)
         self._session = final_session(calendar, rules.terms.of("stock").settling, rules.now_ms)
 
-    async def sync(self) -> None:
-        """Read on in the list, if that is due.
+    async def sync(self) -> bool:
+        """Read on in the list, if that is due; return whether a stop has left it to another run.
 
         Raises
         ------
@@ -50,23 +50,40 @@ class OwnersDesk:
         database, provider = self._context.database, self._context.provider.name
         lister = self._context.provider
         if not isinstance(lister, Owners):
-            return
+            return False
+        run_id = self._context.run_id
         sweep = await database.run(
-            partial(store.claim_sweep, provider=provider, session=self._session, now=self._now)
+            partial(
+                store.claim_sweep,
+                provider=provider,
+                session=self._session,
+                now=self._now,
+                run_id=run_id,
+            )
         )
         if sweep is None:
-            return
+            return False
         try:
-            await self._read(lister, sweep)
+            read_to_its_end = await self._read(lister, sweep)
         except Stopped:
             await database.run(partial(actions.give_back, provider=provider, kind="tickers"))
+            return True
         except DatabaseError:
             raise
         except (SeriesError, SharedFault) as error:
             log.warning("owners.not_listed", outcome=error.outcome, message=str(error))
+            read_to_its_end = False
+        if not read_to_its_end:
+            await database.run(
+                partial(actions.leave, provider=provider, kind="tickers", run_id=run_id)
+            )
+        return False
 
-    async def _read(self, lister: Owners, sweep: store.Sweep) -> None:
-        """Ask for a page from each kept ticker on that the one before did not come to."""
+    async def _read(self, lister: Owners, sweep: store.Sweep) -> bool:
+        """Ask for a page from each kept ticker on that the one before did not come to.
+
+        Returns whether none is left, which is noted then.
+        """
         context = self._context
         kept = {
             symbol.listed_as: symbol
@@ -93,6 +110,7 @@ class OwnersDesk:
             await self._note(reached if left else None)
         if not read and not left:
             await self._note(None)
+        return not left
 
     async def _compare(self, symbol: Symbol, owner: Owner) -> None:
         if owner.figi is None or owner.figi == symbol.figi:

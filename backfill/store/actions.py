@@ -20,23 +20,46 @@ from backfill.store import progress, universe
 from backfill.store.pool import Connection
 from backfill.store.source import expel, uncover
 
-# The first to come takes the session; a run at the same time finds it taken.
+# The first to come takes the session, and whoever comes after it has died. A run at the same time
+# is told until when the one that reads is known to live; nothing where the list has been read.
 _CLAIM: Final = """
-    INSERT INTO action_syncs AS a (provider, kind, session)
-    VALUES ($1, $2, $3)
-    ON CONFLICT (provider, kind) DO UPDATE
-    SET session = excluded.session
-    WHERE a.session < excluded.session
-    RETURNING listed_since, next_from, synced_at
+    WITH claimed AS (
+        INSERT INTO action_syncs AS a (provider, kind, session, claimed_by)
+        VALUES ($1, $2, $3, $4)
+        ON CONFLICT (provider, kind) DO UPDATE
+        SET session = greatest(a.session, excluded.session), claimed_by = excluded.claimed_by
+        WHERE a.session < excluded.session OR (
+            a.claimed_by IS NOT NULL AND NOT EXISTS (
+                SELECT FROM backfill_runs AS r
+                WHERE r.run_id = a.claimed_by AND r.status = 'running' AND r.alive_until > now()
+            )
+        )
+        RETURNING listed_since, next_from, synced_at
+    )
+    SELECT c.*, NULL::timestamptz AS held_until
+    FROM claimed AS c
+    UNION ALL
+    SELECT NULL, NULL, NULL, r.alive_until
+    FROM action_syncs AS a
+    JOIN backfill_runs AS r
+        ON r.run_id = a.claimed_by AND r.status = 'running' AND r.alive_until > now()
+    WHERE a.provider = $1 AND a.kind = $2 AND a.session >= $3 AND NOT EXISTS (SELECT FROM claimed)
 """
 # A session that was taken and not read to its end is free again; by the primary key.
 _GIVE_BACK: Final = """
-    UPDATE action_syncs SET session = session - 1 WHERE provider = $1 AND kind = $2
+    UPDATE action_syncs
+    SET session = session - 1, claimed_by = NULL
+    WHERE provider = $1 AND kind = $2
 """
-# How far a listing has come; by the primary key.
+# As much of a list has been read as will be in this session; by the primary key.
+_LEAVE: Final = """
+    UPDATE action_syncs SET claimed_by = NULL WHERE provider = $1 AND kind = $2 AND claimed_by = $3
+"""
+# How far a listing has come, and whether that was its end; by the primary key.
 _NOTE: Final = """
     UPDATE action_syncs
-    SET listed_since = $3, next_from = $4, synced_at = $5
+    SET listed_since = $3, next_from = $4, synced_at = $5,
+        claimed_by = CASE WHEN NOT $6 THEN claimed_by END
     WHERE provider = $1 AND kind = $2
 """
 # What is listed again as it was is not written again; another factor is another split.
@@ -170,6 +193,13 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """A list that a run is reading, which is known to live ``until`` then."""
+
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Outdated:
     """A series that a split has put on another basis, and how many of its bars had to leave."""
 
@@ -178,11 +208,18 @@ class Outdated:
 
 
 async def claim_session(
-    connection: Connection, provider: str, kind: str, session: date
-) -> Listing | None:
-    """Take it on to list a kind for a final session; None if that was done or is being done."""
-    row = await connection.fetchrow(_CLAIM, provider, kind, session)
-    return Listing(**row) if row else None
+    connection: Connection, provider: str, kind: str, session: date, run_id: UUID
+) -> Listing | Held | None:
+    """Take it on to list a kind for a final session; None if that was done.
+
+    Of a run that died while it listed, the next one takes it over.
+    """
+    row = await connection.fetchrow(_CLAIM, provider, kind, session, run_id)
+    if row is None:
+        return None
+    if row["held_until"] is not None:
+        return Held(row["held_until"])
+    return Listing(row["listed_since"], row["next_from"], row["synced_at"])
 
 
 async def give_back(connection: Connection, provider: str, kind: str) -> None:
@@ -190,11 +227,17 @@ async def give_back(connection: Connection, provider: str, kind: str) -> None:
     await connection.execute(_GIVE_BACK, provider, kind)
 
 
-async def note_listing(connection: Connection, provider: str, kind: str, listing: Listing) -> None:
-    """Note how far a kind is listed."""
-    await connection.execute(
-        _NOTE, provider, kind, listing.listed_since, listing.next_from, listing.synced_at
-    )
+async def leave(connection: Connection, provider: str, kind: str, run_id: UUID) -> None:
+    """Note that a run has read as much of a list as it will."""
+    await connection.execute(_LEAVE, provider, kind, run_id)
+
+
+async def note_listing(
+    connection: Connection, provider: str, kind: str, listing: Listing, *, ended: bool
+) -> None:
+    """Note how far a kind is listed, and whether it is to the end."""
+    places = listing.listed_since, listing.next_from, listing.synced_at
+    await connection.execute(_NOTE, provider, kind, *places, ended)
 
 
 async def keep_splits(connection: Connection, splits: Iterable[Split], now: datetime) -> None:

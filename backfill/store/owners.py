@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Final
+from uuid import UUID
 
 from backfill.core.series import Symbol
 from backfill.store.pool import Connection
@@ -10,24 +11,34 @@ from backfill.store.pool import Connection
 _AGAIN: Final = timedelta(days=30)
 _AT_FIRST: Final = timedelta(days=1)
 
-# The first to come takes the session; a run at the same time finds it taken.
+# The first to come takes the session, and whoever comes after it has died; a run at the same time
+# finds it taken.
 _CLAIM: Final = """
-    INSERT INTO action_syncs AS a (provider, kind, session)
-    SELECT $1, 'tickers', $2
+    INSERT INTO action_syncs AS a (provider, kind, session, claimed_by)
+    SELECT $1, 'tickers', $2, $5
     WHERE EXISTS (SELECT FROM symbols WHERE confirmed_at <= $3)
     ON CONFLICT (provider, kind) DO UPDATE
-    SET session = excluded.session
-    WHERE a.session < excluded.session AND (
+    SET session = greatest(a.session, excluded.session), claimed_by = excluded.claimed_by
+    WHERE (
+        a.session < excluded.session OR (
+            a.claimed_by IS NOT NULL AND NOT EXISTS (
+                SELECT FROM backfill_runs AS r
+                WHERE r.run_id = a.claimed_by AND r.status = 'running' AND r.alive_until > now()
+            )
+        )
+    ) AND (
         a.next_ticker IS NOT NULL OR a.next_from IS NULL OR a.next_from <= $4
     )
     RETURNING next_ticker
 """
-# How far the list of all tickers is read, and when it is read again; by the primary key.
+# How far the list of all tickers is read, and when it is read again; by the primary key. At its
+# end nobody reads it any more.
 _NOTE: Final = """
     UPDATE action_syncs
     SET next_from = CASE WHEN next_ticker IS NULL THEN $3 ELSE next_from END,
         next_ticker = $2,
-        synced_at = CASE WHEN $2::text IS NULL THEN $4 ELSE synced_at END
+        synced_at = CASE WHEN $2::text IS NULL THEN $4 ELSE synced_at END,
+        claimed_by = CASE WHEN $2::text IS NOT NULL THEN claimed_by END
     WHERE provider = $1 AND kind = 'tickers'
 """
 # A FIGI that was not known; by the primary key.
@@ -42,14 +53,14 @@ class Sweep:
 
 
 async def claim_sweep(
-    connection: Connection, provider: str, session: date, now: datetime
+    connection: Connection, provider: str, session: date, now: datetime, run_id: UUID
 ) -> Sweep | None:
     """Take it on to read in the list for a final session; None if that is done, or not due.
 
     It is due thirty days after it began last, and the first time a day after the first symbol was
     confirmed.
     """
-    row = await connection.fetchrow(_CLAIM, provider, session, now - _AT_FIRST, now.date())
+    row = await connection.fetchrow(_CLAIM, provider, session, now - _AT_FIRST, now.date(), run_id)
     return Sweep(row["next_ticker"]) if row else None
 
 

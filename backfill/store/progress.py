@@ -96,7 +96,9 @@ _INTERRUPT: Final = """
     SET status = 'interrupted', finished_at = now(), error = 'the run died; another took its series'
     WHERE run_id = ANY ($1::uuid[]) AND status = 'running'
 """
-# An UPDATE alone locks rows in the order of the heap, and meets a page's write in a deadlock.
+# An UPDATE alone locks rows in the order of the heap, and meets a page's write in a deadlock. The
+# run itself lives on for as long, whatever it holds; its row comes after them as where they are
+# taken over.
 _RENEW: Final = """
     WITH mine AS MATERIALIZED (
         SELECT symbol_id, timeframe
@@ -104,6 +106,11 @@ _RENEW: Final = """
         WHERE claimed_by = $1
         ORDER BY symbol_id, timeframe
         FOR UPDATE
+    ),
+    alive AS (
+        UPDATE backfill_runs
+        SET alive_until = now() + make_interval(secs => $2)
+        WHERE run_id = $1 AND (SELECT count(*) FROM mine) >= 0
     )
     UPDATE backfill_progress AS p
     SET claimed_until = now() + make_interval(secs => $2)
@@ -299,7 +306,7 @@ async def lock_progress(connection: Connection, series: list[Series], run_id: UU
 
 
 async def renew(database: Database, run_id: UUID) -> None:
-    """Extend every lease of a run by the full term."""
+    """Extend every lease of a run, and the time that it is known to live, by the full term."""
 
     async def work(connection: Connection) -> None:
         await connection.execute(_RENEW, run_id, LEASE_S)

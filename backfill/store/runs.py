@@ -1,5 +1,6 @@
 """The run ledger: one row per run, whatever became of it."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -8,6 +9,7 @@ from uuid import UUID
 from backfill.core.plain import json_text, storable
 from backfill.store.bars import Counts
 from backfill.store.pool import Connection, Database
+from backfill.store.progress import LEASE_S
 
 KEPT_DAYS: Final = 90
 """How long the ledger keeps a run, and what it changed."""
@@ -16,11 +18,13 @@ _CHANGES_AT_ONCE: Final = 5_000
 _AGAIN: Final = 20
 # The new run's row; with it leave the oldest rows whose time is over, by the index on started_at,
 # and what those runs changed: rows of the ledger once none of their changes is left. The newest run
-# that did all it was asked to stays. What another statement is deleting is passed over.
+# that did all it was asked to stays. What another statement is deleting is passed over. The lists
+# that other runs owe come from a partial index, which holds hardly any row; as text, since asyncpg
+# would look up what an array of uuid is, in round trips of its own.
 _START: Final = """
     WITH started AS (
-        INSERT INTO backfill_runs (run_id, mode, provider)
-        SELECT $1, $2, $3
+        INSERT INTO backfill_runs (run_id, mode, provider, alive_until, lists_owed)
+        SELECT $1, $2, $3, now() + make_interval(secs => $7), $8
         WHERE $1::uuid IS NOT NULL
         ON CONFLICT DO NOTHING
     ),
@@ -57,10 +61,20 @@ _START: Final = """
         RETURNING 1
     )
     SELECT
-        (SELECT count(*) FROM runs) = $5 OR (SELECT count(*) FROM changes) = $6 AS more_are_over
+        (SELECT count(*) FROM runs) = $5 OR (SELECT count(*) FROM changes) = $6 AS more_are_over,
+        ARRAY(
+            SELECT DISTINCT o.provider
+            FROM backfill_runs AS r, unnest(r.lists_owed) AS o (provider)
+            WHERE r.lists_owed <> '{}'
+        ) AS owed,
+        ARRAY(
+            SELECT r.run_id::text
+            FROM backfill_runs AS r
+            WHERE r.lists_owed <> '{}' AND r.status <> 'running'
+        ) AS debtors
 """
-# A run whose leases have all expired sends no heartbeat any more. One that died without any is told
-# by its age alone. Should it live after all, it writes its own end over this.
+# A run whose leases have all expired sends no heartbeat any more, nor does one that let the time
+# pass until which it said it lives. Should it live after all, it writes its own end over this.
 _NOTE_DEAD: Final = """
     UPDATE backfill_runs AS r
     SET status = 'interrupted', finished_at = now(), error = 'the run died'
@@ -70,12 +84,23 @@ _NOTE_DEAD: Final = """
             WHERE p.claimed_by = r.run_id AND p.claimed_until > now()
         )
         AND (
-            r.started_at < now() - interval '1 day'
+            coalesce(r.alive_until, r.started_at + interval '1 day') < now()
             OR EXISTS (SELECT FROM backfill_progress AS p WHERE p.claimed_by = r.run_id)
         )
 """
-# How a run ended; by the primary key.
+# How a run ended; by the primary key. What it has read for runs that are over they owe no longer;
+# another run that does the same just now may have their rows.
 _FINISH: Final = """
+    WITH paid AS (
+        UPDATE backfill_runs AS r
+        SET lists_owed = ARRAY(SELECT o FROM unnest(r.lists_owed) AS o WHERE o <> ALL ($18::text[]))
+        WHERE r.run_id IN (
+            SELECT run_id
+            FROM backfill_runs
+            WHERE run_id = ANY ($19::text[]::uuid[]) AND lists_owed && $18
+            FOR UPDATE SKIP LOCKED
+        )
+    )
     UPDATE backfill_runs
     SET finished_at = now(),
         status = $2,
@@ -92,7 +117,8 @@ _FINISH: Final = """
         failures = $13::jsonb,
         error = $14,
         exit_code = $15,
-        bars_ignored = $16
+        bars_ignored = $16,
+        lists_owed = $17
     WHERE run_id = $1
 """
 # The newest run that has ended, by the index on started_at, and when the last good one did.
@@ -128,38 +154,71 @@ class RunEnd:
     exit_code: int
 
 
-async def start_run(database: Database, run_id: UUID, mode: str, provider: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """Whose lists are still to be read behind bars that are stored.
+
+    ``providers`` are those of whom runs have stored bars without having read the lists since: the
+    ``debtors``, which are over, and runs that may go on and do it themselves.
+    """
+
+    providers: frozenset[str] = frozenset()
+    debtors: tuple[UUID, ...] = ()
+
+
+NOTHING_OWED: Final = Owed()
+
+
+async def start_run(
+    database: Database, run_id: UUID, mode: str, provider: str, lists: Collection[str] = ()
+) -> Owed:
     """Open a run's row, with status ``running``, and close those of runs that died.
+
+    The run owes the ``lists`` of these providers from now on: if it is killed, others see that.
+    Returns what others have left so.
 
     Rows that are older than `KEPT_DAYS` leave, with the changes of their runs: some in the
     statement that opens the row, so that nothing is asked for them alone, and where that wasn't
     all, more in some transactions of their own. What is left then leaves with later runs.
     """
 
-    async def work(connection: Connection) -> bool:
+    async def work(connection: Connection) -> tuple[bool, Owed]:
         await connection.execute(_NOTE_DEAD)
-        return await _start(connection, run_id, mode, provider)
+        return await _start(connection, run_id, mode, provider, lists)
 
-    async def clear(connection: Connection) -> bool:
-        return await _start(connection, None, None, None)
+    async def clear(connection: Connection) -> tuple[bool, Owed]:
+        return await _start(connection, None, None, None, ())
 
-    more_are_over = await database.run(work)
+    more_are_over, owed = await database.run(work)
     for _ in range(_AGAIN):
         if not more_are_over:
             break
-        more_are_over = await database.run(clear)
+        more_are_over, _ = await database.run(clear)
+    return owed
 
 
 async def _start(
-    connection: Connection, run_id: UUID | None, mode: str | None, provider: str | None
-) -> bool:
+    connection: Connection,
+    run_id: UUID | None,
+    mode: str | None,
+    provider: str | None,
+    lists: Collection[str],
+) -> tuple[bool, Owed]:
     """Open a run's row, if one is named; return whether more rows are to leave than have left."""
     limits = KEPT_DAYS, _RUNS_AT_ONCE, _CHANGES_AT_ONCE
-    return bool(await connection.fetchval(_START, run_id, mode, provider, *limits))
+    values = run_id, mode, provider, *limits, LEASE_S, list(lists)
+    row = (await connection.fetch(_START, *values))[0]
+    return row["more_are_over"], Owed(frozenset(row["owed"]), tuple(map(UUID, row["debtors"])))
 
 
-async def finish_run(connection: Connection, run_id: UUID, end: RunEnd) -> None:
-    """Close a run's row."""
+async def finish_run(
+    connection: Connection,
+    run_id: UUID,
+    end: RunEnd,
+    owes: Collection[str] = (),
+    paid: Owed = NOTHING_OWED,
+) -> None:
+    """Close a run's row: which providers' lists it ``owes``, and what it has ``paid`` of others."""
     await connection.execute(
         _FINISH,
         run_id,
@@ -178,6 +237,9 @@ async def finish_run(connection: Connection, run_id: UUID, end: RunEnd) -> None:
         storable(end.error) if end.error is not None else None,
         end.exit_code,
         end.bars.ignored,
+        list(owes),
+        list(paid.providers),
+        list(map(str, paid.debtors)),
     )
 
 

@@ -85,12 +85,16 @@ class Proxy:
 
     def cut_at(self, sent: bytes) -> None:
         """Reset every connection, once, when a client sends these bytes, which don't arrive."""
+        self.act_at(sent, self._abort)
+
+    def act_at(self, sent: bytes, act: Callable[[], object]) -> None:
+        """Act, once, when a client sends these bytes, which don't arrive."""
 
         def watch(data: bytes) -> bool:
             if sent not in data:
                 return False
             self._watch = None
-            self._abort()
+            act()
             return True
 
         self._watch = watch

@@ -165,8 +165,13 @@ def _one(url: str, sql: str) -> int:
 
 
 def expire_leases(url: str, after: str = "0 s") -> None:
-    """Let leases end, as if the rest of their 30 s had passed but for a while."""
-    execute(url, f"UPDATE backfill_progress SET claimed_until = now() + interval '{after}'")
+    """Let leases and runs end, as if the rest of their 30 s had passed but for a while."""
+    at = f"now() + interval '{after}'"
+    execute(
+        url,
+        f"UPDATE backfill_progress SET claimed_until = {at}",
+        f"UPDATE backfill_runs SET alive_until = {at} WHERE status = 'running'",
+    )
 
 
 def empty_tables(url: str) -> None:

@@ -33,11 +33,7 @@ _OWN: Final = {
     "last_updated",
     "transaction_id",
 }
-_NOT_COMPARED: Final = {
-    *("backfill_runs", "backfill_changes", "provider_quota", "market_sessions"),
-    # Read once a session behind a run that had calls to make: by the next session's, at the latest.
-    *("splits", "dividends", "action_syncs"),
-}
+_NOT_COMPARED: Final = {"backfill_runs", "backfill_changes", "provider_quota", "market_sessions"}
 _TABLES: Final = """
     SELECT c.relname
     FROM pg_class AS c
