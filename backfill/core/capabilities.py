@@ -29,6 +29,9 @@ class Capabilities:
     fills_empty
         Whether it sends a bar without volume for a slot in which nobody traded. Such a bar is no
         bar: its slot is known to be empty.
+    doubts_empty
+        Whether it marks answers without any bar as unconfirmed. What they were asked for is not
+        asked for again that day.
     """
 
     feed: str
@@ -36,6 +39,15 @@ class Capabilities:
     adjustments: tuple[str, ...]
     pages: PageLaw
     fills_empty: bool = False
+    doubts_empty: bool = False
+
+    @property
+    def derives_for_less(self) -> bool:
+        """Whether the finest of several timeframes serves the others too, at no call more.
+
+        Where only the newest bars can be had, those of the finest reach back the least.
+        """
+        return self.pages.newest_slots is None
 
     def base_of(self, asset_type: str, timeframe: Timeframe) -> Timeframe:
         """Return the timeframe to fetch for one that stands alone: itself, or a finer one.

@@ -15,6 +15,7 @@ from backfill.core.timeframe import Timeframe
 
 FOREVER_MS: Final = 2**62
 NEVER: Final = Spans()
+NO_STAMPS: Final = np.empty(0, np.int64)
 
 BELIEVED_AFTER: Final = timedelta(hours=12)
 """How long after the first answer a second one confirms that slots are empty."""
@@ -33,7 +34,8 @@ class EmptyReason(StrEnum):
     unconfirmed = "unconfirmed"
     """The provider may be late with it or have lost it. Asked again by requests that are due."""
     absent = "absent"
-    """The provider has no bar of its whole session. Asked for again on another day."""
+    """The provider has no bar of its whole session, or gave an answer without any bar that proves
+    nothing by itself. Asked for again on another day."""
     quarantined = "quarantined"
     """A bar came and failed a check."""
 
@@ -67,6 +69,14 @@ class Entry:
     slots: Spans
     expires_at: datetime | None = None
     confirmed_on: date | None = None
+
+    def is_expired(self, now: datetime) -> bool:
+        """Whether it may be asked for again by now."""
+        return self.expires_at is not None and self.expires_at <= now
+
+    def is_believed(self, now: datetime) -> bool:
+        """Whether another answer that finds it empty by now is believed, or one was."""
+        return self.confirmed_on is not None or now - _first_answer(self) >= BELIEVED_AFTER
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,19 +130,21 @@ def empty_slots(
     late: Spans = NEVER,
     day_final_ms: int = FOREVER_MS,
     parts: bool = False,
+    filler_ms: IntColumn = NO_STAMPS,
 ) -> list[EmptySlots]:
     """Return the slots of the regular session that an answer for ``claims`` left empty.
 
     ``present_ms`` are the starts of the bars that came or were there, ``quarantined_ms`` of those
     rejected, both on the grid. The provider may be late with what touches ``late``: where bars have
     ``parts``, also with a slot that holds a bar, of too few of them. Sessions are over whose day
-    ends by ``day_final_ms``: one without a bar is absent only then. Slots that follow one another
+    ends by ``day_final_ms``: one without a bar is absent only then, and not if one of ``filler_ms``
+    is in it, by which the provider says that nobody traded in a slot. Slots that follow one another
     are merged, over closed hours too.
     """
     grid = calendar.regular_grid(timeframe)
     filled = np.concatenate((present_ms, quarantined_ms))
     traded_in = np.zeros(len(calendar) + 1, bool)
-    traded_in[calendar.session_of(filled)] = True
+    traded_in[calendar.session_of(np.concatenate((filled, filler_ms)))] = True
     found: list[EmptySlots] = []
     for claim in claims:
         offset = grid.index_from(claim.start_ms)
@@ -165,6 +177,14 @@ def empty_slots(
             indices = np.flatnonzero(chosen) + offset
             found += _by_month(calendar, timeframe, indices, reason, is_final=final)
     return found
+
+
+def unproven_slots(calendar: Calendar, timeframe: Timeframe, spans: Spans) -> list[EmptySlots]:
+    """Return the slots of the regular session that an answer found empty without proving it."""
+    grid = calendar.regular_grid(timeframe)
+    indices = [np.arange(grid.index_from(start), grid.index_from(end)) for start, end in spans]
+    every = np.concatenate([np.empty(0, np.int64), *indices])
+    return _by_month(calendar, timeframe, every, EmptyReason.absent, is_final=True)
 
 
 def entries(empty: Iterable[EmptySlots], before: Sequence[Entry], now: datetime) -> list[Entry]:
@@ -209,7 +229,7 @@ def _unconfirmed(one: EmptySlots, before: Sequence[Entry], now: datetime) -> lis
         if entry.confirmed_on or not (known := left & entry.slots):
             continue
         left -= known
-        if one.is_final and now - _first_answer(entry) >= BELIEVED_AFTER:
+        if one.is_final and entry.is_believed(now):
             found.append(_no_trades(one.month, known, before))
         else:
             expires_at = _first_answer(entry) + BELIEVED_AFTER
@@ -236,7 +256,7 @@ def _absent(one: EmptySlots, before: Sequence[Entry], now: datetime) -> list[Ent
             else:
                 again = 2 * (entry.expires_at.date() - entry.confirmed_on)
                 kept = _confirmed(kept, now, again)
-        elif now - _first_answer(entry) >= BELIEVED_AFTER:
+        elif entry.is_believed(now):
             kept = _confirmed(kept, now, _HELD)
         else:
             kept = replace(kept, expires_at=_first_answer(entry) + _NEXT_DAY)

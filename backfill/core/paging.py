@@ -23,12 +23,14 @@ from backfill.core.checks import (
 from backfill.core.coverage import Span, Spans
 from backfill.core.empty import (
     FOREVER_MS,
+    NO_STAMPS,
     EmptyReason,
     EmptySlots,
     Joint,
     empty_slots,
     joints,
     late_from,
+    unproven_slots,
 )
 from backfill.core.listing import SESSIONS_PER_BAR, SILENT_SESSIONS, Closes, Jump
 from backfill.core.plan import PlannedRange, final_days_end
@@ -57,7 +59,8 @@ class Chunk:
     closed hours at its ends. ``provisional`` is the part of the claims whose day isn't final yet.
     ``replaces`` is the other source that the series may hold bars of, all of which leave with this
     page. ``is_all`` tells that a stored bar within the range has to go where ``bars`` has none.
-    ``oddities`` tells what came where a bar holds something else than numbers.
+    ``oddities`` tells what came where a bar holds something else than numbers. ``unconfirmed`` is
+    the range of an answer that proves nothing by itself; then ``empty`` are its slots.
     """
 
     series: Series
@@ -74,6 +77,7 @@ class Chunk:
     doubt: Doubt | None = None
     provisional: Spans = field(default_factory=Spans)
     is_all: bool = False
+    unconfirmed: Spans = field(default_factory=Spans)
 
 
 class Paging:
@@ -88,7 +92,7 @@ class Paging:
     Series that are rolled up are fed with the slots that are whole so far; what is left over waits
     for the next page, which is the first of the range before if that follows on ``newer``: a week
     in which the name changed has days of both. ``upto_ms`` is where the part begins that is proven
-    so far.
+    so far. ``leaves_holes`` once a page has proven less than it was asked for.
     """
 
     def __init__(
@@ -99,6 +103,7 @@ class Paging:
         self._now_ms = now_ms
         self._grid = work.calendar.grid(work.base)
         self.upto_ms = planned.span.end_ms
+        self.leaves_holes = False
         self._edge = Bars.empty()
         self._before = Bars.empty()
         self._forgets = False
@@ -114,7 +119,7 @@ class Paging:
             self._late_ms = FOREVER_MS  # the provider has had what is newer than all of this
         self.rollups: dict[Timeframe, _RollUp] = (
             newer.rollups
-            if newer and follows
+            if newer and follows and not newer.leaves_holes
             else {
                 target.series.timeframe: _RollUp(target, work, planned.span.end_ms)
                 for target in work.fed
@@ -238,6 +243,11 @@ class Paging:
         work = self._work
         refuse_coarser_count(work.base, page)
         asked = Span(self._planned.span.start_ms, self.upto_ms)
+        if page.silent_from_ms is not None:
+            final_ms = min(final_ms, page.silent_from_ms)
+        if page.unconfirmed and not self._confirms(asked):
+            self.leaves_holes = True
+            return [self._unproven(target, asked) for target in work.fed]
         unseen = drop_repeated(
             work.calendar, work.base, page.bars, self._before, forgets=self._forgets
         )
@@ -247,7 +257,9 @@ class Paging:
             self._late_ms = late_from(work.calendar, work.base, newest_ms, due_ms)
         claim = self._claim(asked, page, checked)
         edge, bars = Bars.concat([checked.bars, self._edge]).parted(claim.start_ms)
+        filler_ms = NO_STAMPS
         if work.fills_empty:
+            filler_ms = checked.bars.ts_ms[checked.bars.volume == 0]
             edge, bars = (one.take(one.volume > 0) for one in (edge, bars))
         # What is kept for the next page must not hold this one in memory.
         self._edge = edge.oldest(len(edge))
@@ -267,11 +279,18 @@ class Paging:
             rollup = self.rollups.get(target.series.timeframe)
             chunks.append(
                 rollup.chunk(
-                    proven.start_ms, final_ms, bars, self._edge, quarantined, checked, self._late
+                    proven.start_ms,
+                    final_ms,
+                    bars,
+                    self._edge,
+                    quarantined,
+                    checked,
+                    self._late,
+                    filler_ms,
                 )
                 if rollup
                 else self._chunk(
-                    target, proven, _kept(target, bars, final_ms), quarantined, checked
+                    target, proven, _kept(target, bars, final_ms), quarantined, checked, filler_ms
                 )
             )
         return [replace(chunk, oddities=page.oddities) for chunk in chunks]
@@ -291,6 +310,7 @@ class Paging:
         if page.next is None:
             silent = page.silent_before_ms
             start = asked.start_ms if silent is None else max(asked.start_ms, silent)
+            self.leaves_holes |= start > asked.start_ms
             return Span(min(start, asked.end_ms), asked.end_ms)
         start = asked.end_ms
         if checked.edge_ms is not None:
@@ -300,6 +320,28 @@ class Paging:
             raise BadAnswer(f"{_IDLE_PAGES} pages in a row reach no further back")
         self.upto_ms = start
         return Span(start, asked.end_ms)
+
+    def _confirms(self, asked: Span) -> bool:
+        """Whether an answer of another day found all empty that is missing of a range."""
+        return not any(self._open(one, asked) - one.answered for one in self._work.fed)
+
+    def _open(self, target: Target, asked: Span) -> Spans:
+        """The slots that are missing of a target and touch what was asked for."""
+        grid = self._work.calendar.grid(target.series.timeframe)
+        return Spans.union(map(grid.widen, Spans.of(asked) & target.missing))
+
+    def _unproven(self, target: Target, asked: Span) -> Chunk:
+        """What an answer brings that proves nothing by itself: slots that it found empty."""
+        spans = self._open(target, asked)
+        return Chunk(
+            series=target.series,
+            source=target.source,
+            bars=Bars.empty(),
+            claims=Spans(),
+            empty=unproven_slots(self._work.calendar, target.series.timeframe, spans),
+            replaces=target.replaces,
+            unconfirmed=spans,
+        )
 
     def _proven(self, target: Target, claim: Span, listed_ms: int | None, final_ms: int) -> Span:
         """Bound a claim by the symbol's listing, on a whole slot, and by what is final.
@@ -321,6 +363,7 @@ class Paging:
         bars: Bars,
         quarantined: IntColumn,
         checked: Checked,
+        filler_ms: IntColumn,
     ) -> Chunk:
         claims = Spans.of(claim) & target.missing
         # The bar that waits at the edge says that its session traded.
@@ -336,7 +379,7 @@ class Paging:
             replaces=target.replaces,
         )
         late = _late(target, self._work, self._late)
-        return _with_empty(chunk, self._work, present, quarantined, late)
+        return _with_empty(chunk, self._work, present, quarantined, late, filler_ms)
 
     def _slots_of(self, checked: Checked) -> IntColumn:
         canonical = self._work.calendar.canonical(self._work.base, checked.rejected.ts_ms)
@@ -346,9 +389,14 @@ class Paging:
 
 
 def _with_empty(
-    chunk: Chunk, work: Work, present_ms: IntColumn, quarantined_ms: IntColumn, late: Spans
+    chunk: Chunk,
+    work: Work,
+    present_ms: IntColumn,
+    quarantined_ms: IntColumn,
+    late: Spans,
+    filler_ms: IntColumn,
 ) -> Chunk:
-    return with_empty(
+    found = with_empty(
         chunk,
         work.calendar,
         work.base,
@@ -356,7 +404,10 @@ def _with_empty(
         present_ms,
         quarantined_ms=quarantined_ms,
         late=late,
+        filler_ms=filler_ms,
     )
+    # Who says of every slot that nobody traded in it has lost nothing.
+    return replace(found, doubt=None) if work.fills_empty else found
 
 
 def with_empty(
@@ -368,12 +419,14 @@ def with_empty(
     *,
     quarantined_ms: IntColumn,
     late: Spans,
+    filler_ms: IntColumn = NO_STAMPS,
 ) -> Chunk:
     """Return a chunk with what its answer leaves empty, and what of that is not believed yet.
 
     ``base`` is what its bars are made of, ``day_final_ms`` up to where days are final.
     ``present_ms`` are the starts of its bars, and of those that are known to be there;
-    ``quarantined_ms`` of those that were rejected. The provider may be ``late`` with some.
+    ``quarantined_ms`` of those that were rejected, ``filler_ms`` of those that say that nobody
+    traded. The provider may be ``late`` with some.
     """
     timeframe = chunk.series.timeframe
     empty = empty_slots(
@@ -385,6 +438,7 @@ def with_empty(
         late=late,
         day_final_ms=day_final_ms,
         parts=timeframe is not base or (timeframe.is_intraday and timeframe is not Timeframe.m1),
+        filler_ms=filler_ms,
     )
     provisional = Spans()
     if timeframe.is_intraday:
@@ -448,6 +502,7 @@ class _RollUp:
         quarantined: IntColumn,
         checked: Checked,
         late_ms: int,
+        filler_ms: IntColumn,
     ) -> Chunk:
         """Roll up the slots that the base is proven for by now, from ``proven_ms`` on."""
         base = Bars.concat([bars, self._waiting])
@@ -479,7 +534,7 @@ class _RollUp:
             replaces=self._target.replaces,
         )
         late = _late(self._target, self._work, late_ms)
-        chunk = _with_empty(chunk, self._work, present, spoiled, late)
+        chunk = _with_empty(chunk, self._work, present, spoiled, late, filler_ms)
         if self._holds_rejected:
             return replace(
                 chunk,

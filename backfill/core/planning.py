@@ -46,7 +46,7 @@ def plan_work(
             target = Target(series, rules.source, None, Spans(), refusal=refusal)
             nothing.append(Work(symbol, calendar, timeframe, (target,), ()))
     bases = native
-    if rules.derive:
+    if rules.derive and rules.can.derives_for_less:
         held = {one: known[symbol.id, one] for one in native if (symbol.id, one) in known}
         bases = kept = choose_bases(native, held, rules.source)
         if demand.mode is Mode.reload:

@@ -191,6 +191,8 @@ class Progress:
     or a repair took out of the coverage, ``expired`` what was found empty and may be asked again.
     ``unconfirmed`` is what the provider may have been late with, and a second answer about
     ``askable`` slots of it is believed; ``provisional`` what it answered before the day was final.
+    ``held`` is what an answer found empty and that isn't asked again today, ``answered`` what one
+    more answer that finds it empty would confirm.
     ``base_coverage`` is what the series that it is derived from is covered for, on the same source.
     """
 
@@ -201,6 +203,8 @@ class Progress:
     unconfirmed: Spans = field(default_factory=Spans)
     askable: Spans = field(default_factory=Spans)
     provisional: Spans = field(default_factory=Spans)
+    held: Spans = field(default_factory=Spans)
+    answered: Spans = field(default_factory=Spans)
     wanted_from_ms: int | None = None
     oldest_bar_ms: int | None = None
     newest_bar_ms: int | None = None

@@ -67,7 +67,15 @@ def target_of(
     asked_limits = limits if known_life else replace(limits, listed_ms=None)
     wanted = wanted_span(grid, start, end, frontier, asked_limits)
     is_loaded = known.source == source and known.newest_bar_ms is not None
-    target = Target(series, source, wanted, Spans(), is_loaded=is_loaded)
+    target = Target(
+        series,
+        source,
+        wanted,
+        Spans(),
+        is_loaded=is_loaded,
+        answered=known.answered,
+        newest=rules.can.pages.newest_slots if start < begins_ms else None,
+    )
     if (refusal := why_ended(symbol)) is not None:
         return replace(target, refusal=refusal)
     denied = Spans()
@@ -93,6 +101,8 @@ def target_of(
         missing |= known.expired & Spans.of(wanted)
     if demand.mode is not Mode.repair:
         covered = known.coverage if demand.mode is not Mode.reload else Spans()
+        if rules.can.doubts_empty:
+            covered |= known.held
         missing |= missing_spans(grid, wanted, covered)
     allowed = missing - denied
     if allowed != missing:

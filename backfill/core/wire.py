@@ -61,7 +61,10 @@ class Page:
     ``base_count`` how many base aggregates (minutes, or days) it says that the page was made of;
     ``oddities`` what came where a bar holds something else than numbers. ``silent_before_ms`` is
     the start of the bar before which the last page says nothing, where a provider has only so many
-    of the newest.
+    of the newest; ``silent_from_ms`` the start of the slot from which on it says nothing yet.
+    ``unconfirmed`` marks an answer without any bar that proves nothing by itself, since the
+    provider has given such ones for ranges that it has bars of: it is asked for once more at once,
+    and believed when an answer of another day agrees.
     """
 
     bars: "Bars"
@@ -70,6 +73,8 @@ class Page:
     base_count: int | None = None
     oddities: Oddities = field(default_factory=dict)
     silent_before_ms: int | None = None
+    silent_from_ms: int | None = None
+    unconfirmed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,9 @@ class Target:
     ``replaces`` is the other source whose bars all leave with the first page, if they do;
     ``is_loaded`` tells that bars of its own source are stored. ``again`` is what the provider may
     have been late with: it is asked for with what is missing where that costs no call more.
-    ``alone`` is the part of it that is worth a call of its own if nothing is missing.
+    ``alone`` is the part of it that is worth a call of its own if nothing is missing. ``answered``
+    is what an answer of another day found empty. ``newest`` is how many of the newest slots can be
+    had at all, if more was asked for.
     """
 
     series: Series
@@ -97,6 +99,8 @@ class Target:
     alone: Spans = field(default_factory=Spans)
     local: Spans = field(default_factory=Spans)
     stored_ms: IntColumn = field(default_factory=lambda: np.empty(0, np.int64))
+    answered: Spans = field(default_factory=Spans)
+    newest: int | None = None
 
     def cut_sessions(self, calendar: Calendar) -> Spans:
         """The trading days that ``missing`` holds a part of and not the whole."""

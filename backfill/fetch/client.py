@@ -139,11 +139,13 @@ class Client:
         read: Callable[[Response], _T],
         asker: str,
         queued: Callable[[], None] = lambda: None,
+        once_more: Callable[[_T], bool] = lambda _: False,
     ) -> _T:
         """Send a request until it is answered or not worth another try, and return what was read.
 
         ``read`` turns an answer into a value or raises its outcome; ``asker`` names the series to
-        the breaker, ``queued`` is called each time the request queues for a slot.
+        the breaker, ``queued`` is called each time the request queues for a slot. What
+        ``once_more`` holds for is asked for a second time at once, which counts as a retry.
 
         Raises
         ------
@@ -167,7 +169,11 @@ class Client:
             before_sleep=self._note_retry,
             reraise=True,
         )
-        return await attempts(self._attempt, request, url, read, asker, queued)
+        answer: _T = await attempts(self._attempt, request, url, read, asker, queued)
+        if once_more(answer):
+            self._tally.retries += 1
+            answer = await attempts(self._attempt, request, url, read, asker, queued)
+        return answer
 
     async def _attempt(
         self,

@@ -234,6 +234,7 @@ class Stream:
             partial(context.provider.read_bars, asked=asked),
             asker=f"{work.symbol.ticker} {work.base}",
             queued=queued,
+            once_more=_is_unconfirmed,
         )
         log.info("fetch.page", bars=len(page.bars), last=page.next is None)
         self._any_bars |= len(page.bars) > 0
@@ -374,6 +375,10 @@ class Stream:
                 unchanged=counts.unchanged,
                 seconds=written.seconds,
             )
+
+
+def _is_unconfirmed(page: Page) -> bool:
+    return page.unconfirmed
 
 
 def _resumed(mode: Mode) -> Mode:

@@ -127,7 +127,8 @@ async def _write(
         await _quarantine(connection, run_id, chunk)
     empty = await _empty(connection, chunks, known)
     answers = [
-        Answer(chunk.series, chunk.claims, empty[chunk.series], chunk.joints) for chunk in chunks
+        Answer(chunk.series, chunk.claims | chunk.unconfirmed, empty[chunk.series], chunk.joints)
+        for chunk in chunks
     ]
     await note_empty(connection, answers, now)
     advances = [_advance(chunk, changes[chunk.series]) for chunk in chunks]

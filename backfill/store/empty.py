@@ -1,6 +1,6 @@
 """Known-empty slots: noted with a page's bars, confirmed by a second answer, and read back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Final
@@ -72,8 +72,8 @@ _NOTE: Final = """
 """
 # All that is known to be empty of some series, in one round trip, by the primary key.
 _READ: Final = """
-    SELECT k.symbol_id, k.timeframe::text AS timeframe, k.reason, k.slots, k.expires_at,
-        k.confirmed_on
+    SELECT k.symbol_id, k.timeframe::text AS timeframe, k.month, k.reason, k.asked_on, k.slots,
+        k.expires_at, k.confirmed_on
     FROM known_empty AS k
     JOIN unnest($1::symbol_id[], $2::text[]) AS s (symbol_id, timeframe)
         ON k.symbol_id = s.symbol_id AND k.timeframe = s.timeframe::timeframe
@@ -83,7 +83,7 @@ _AGAIN: Final = (
     _READ
     + """
     WHERE k.reason = 'unconfirmed' OR k.expires_at <= $3
-        OR k.reason = 'absent' AND k.confirmed_on IS NULL
+        OR k.reason = 'absent'
 """
 )
 
@@ -120,18 +120,24 @@ class AskAgain:
 
     ``expired`` are worth a call of their own in a run that fetches all that is missing.
     ``unconfirmed`` are asked for with what is due, ``absent`` ones as far as nothing newer is
-    stored; a second answer about ``askable`` ones is believed.
+    stored; a second answer about ``askable`` ones is believed. Of the absent ones ``held`` are not
+    asked for before they expire, and a second answer about ``answered`` ones is believed.
     """
 
     expired: Spans
     unconfirmed: Spans
     absent: Spans
     askable: Spans
+    held: Spans
+    answered: Spans
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an answer closes of a series, what of that is empty, and what that may be joined to."""
+    """What an answer closes of a series, what of that is empty, and what that may be joined to.
+
+    ``claims`` holds what it leaves unconfirmed, too.
+    """
 
     series: Series
     claims: Spans
@@ -272,23 +278,29 @@ async def ask_again(
     connection: Connection, series: Sequence[Series], now: datetime
 ) -> dict[tuple[SymbolId, Timeframe], AskAgain]:
     """Return the slots of each series that were found empty and may be asked for again."""
-    found: dict[tuple[SymbolId, Timeframe], list[tuple[EmptyReason, bool, Spans]]] = {}
+    found: dict[tuple[SymbolId, Timeframe], list[Entry]] = {}
     for row in await connection.fetch(_AGAIN, *keys_of(series), now):
         key = (row["symbol_id"], Timeframe(row["timeframe"]))
-        expired = row["expires_at"] is not None and row["expires_at"] <= now
-        found.setdefault(key, []).append(
-            (EmptyReason(row["reason"]), expired, from_ranges(row["slots"]))
-        )
-    late = EmptyReason.unconfirmed
-    return {
-        key: AskAgain(
-            expired=_union([spans for why, due, spans in rows if due and why is not late]),
-            unconfirmed=_union([spans for why, _, spans in rows if why is late]),
-            absent=_union([spans for why, _, spans in rows if why is EmptyReason.absent]),
-            askable=_union([spans for why, due, spans in rows if due and why is late]),
-        )
-        for key, rows in found.items()
-    }
+        found.setdefault(key, []).append(_entry(row))
+    return {key: _again(rows, now) for key, rows in found.items()}
+
+
+def _again(rows: Sequence[Entry], now: datetime) -> AskAgain:
+    def are(rows: Iterable[Entry]) -> Spans:
+        return _union([one.slots for one in rows])
+
+    late = [one for one in rows if one.reason is EmptyReason.unconfirmed]
+    others = [one for one in rows if one.reason is not EmptyReason.unconfirmed]
+    absent = [one for one in others if one.reason is EmptyReason.absent]
+    open_ = [one for one in absent if one.confirmed_on is None or one.is_expired(now)]
+    return AskAgain(
+        expired=are(one for one in others if one.is_expired(now)),
+        unconfirmed=are(late),
+        absent=are(open_),
+        askable=are(one for one in late if one.is_expired(now)),
+        held=are(one for one in absent if one.confirmed_on is None and not one.is_expired(now)),
+        answered=are(one for one in absent if one.is_believed(now)),
+    )
 
 
 def _union(parts: list[Spans]) -> Spans:

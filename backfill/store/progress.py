@@ -238,6 +238,8 @@ async def load_progress(
                     expired=again.expired,
                     unconfirmed=again.unconfirmed | (again.absent & tail),
                     askable=again.askable,
+                    held=again.held,
+                    answered=again.answered,
                 )
     return known
 
