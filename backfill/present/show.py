@@ -11,7 +11,7 @@ from backfill.present.tables import console, duration_text, table_of, time_text
 from backfill.store.times import to_time
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from backfill.api import Findings, Repair
     from backfill.audit.gaps import SeriesGaps
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from backfill.core.compare import Difference
     from backfill.core.series import SymbolId
     from backfill.run.outcomes import Summary
-    from backfill.run.planned import Plan
+    from backfill.run.planned import Plan, PlannedSeries
 
 _SHOWN: Final = 20
 
@@ -71,7 +71,7 @@ def plan(result: "Plan") -> None:
             str(one.calls),
             str(one.calls_max),
             f"{one.bars:,}",
-            one.refusal or (f"rolled up from {one.derived_from}" if one.derived_from else ""),
+            one.refusal or "; ".join(_notes(one)),
         )
     out.print(table)
     saved = f", {result.calls_saved} saved by rolling up" if result.calls_saved else ""
@@ -81,6 +81,14 @@ def plan(result: "Plan") -> None:
         f"{result.bars:,} bars; about {duration_text(result.seconds)} at the quota. "
         "Nothing was called."
     )
+
+
+def _notes(one: "PlannedSeries") -> "Iterator[str]":
+    if one.derived_from:
+        yield f"rolled up from {one.derived_from}"
+    if one.newest is not None:
+        of = f" {one.derived_from}" if one.derived_from else ""
+        yield f"the provider has only the newest {one.newest}{of}"
 
 
 def status(series: "list[SeriesStatus]", *, markdown: bool = False) -> None:

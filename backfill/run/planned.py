@@ -15,7 +15,8 @@ from backfill.errors import NotKept
 class PlannedSeries(NamedTuple):
     """What a run would fetch for one series.
 
-    A series that is rolled up from another of the run costs no calls of its own.
+    A series that is rolled up from another of the run costs no calls of its own. ``newest`` is how
+    many of the newest slots the provider has at all, where more was asked for.
     """
 
     symbol: str
@@ -27,6 +28,7 @@ class PlannedSeries(NamedTuple):
     last: str | None
     derived_from: str | None
     refusal: str | None
+    newest: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ def _planned(work: Work, target: Target, *, pays: bool, grouped: bool) -> Planne
         last=_iso(hull.end_ms) if hull else None,
         derived_from=str(derived) if (derived := target.source.derived_from) else None,
         refusal=target.refusal.outcome if target.refusal else None,
+        newest=target.newest,
     )
 
 

@@ -1,0 +1,34 @@
+"""Refusals that mean the same wherever they come from: by the HTTP status alone."""
+
+from backfill.core.wire import Response
+from backfill.errors import (
+    NotEntitled,
+    ProviderError,
+    ProviderUnavailable,
+    RateLimited,
+)
+from backfill.providers.retry_after import retry_after_s
+
+
+def refuse_status(response: Response, said: str) -> None:
+    """Raise the outcome that an answer other than 200 names, to who takes no key.
+
+    ``said`` is what its body says, for the message.
+
+    Raises
+    ------
+    RateLimited, ProviderUnavailable, NotEntitled, ProviderError
+        As the status says.
+    """
+    status = response.status
+    if status == 200:
+        return
+    detail = f": {said}" if said else ""
+    wait_s = retry_after_s(response.headers)
+    if status == 429:
+        raise RateLimited(f"the provider asked to slow down (429){detail}", wait_s)
+    if status in {401, 403, 451}:
+        raise NotEntitled(f"the provider doesn't serve this address ({status}){detail}")
+    if status in {408, 425} or status >= 500:
+        raise ProviderUnavailable(f"the provider answered {status}{detail}", wait_s)
+    raise ProviderError(f"the provider answered {status}{detail}")

@@ -1,0 +1,107 @@
+"""Bars that come as JSON arrays, a row each: from the values as they came to columns.
+
+Numbers may stand in quotes. What is no number costs its own bar and none of its neighbours (R11).
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import msgspec
+import numpy as np
+
+from backfill.core.bars import NO_COUNT, Bars
+from backfill.core.raw import VALUES, Oddities, raw_values
+from backfill.errors import UnreadableAnswer
+
+Row: TypeAlias = Sequence[msgspec.Raw]
+
+_NUMBER: Final = re.compile(rb'"?(-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)"?')
+_WHOLE: Final = re.compile(rb"-?[0-9]{1,15}")
+_IMPOSSIBLE_COUNT: Final = NO_COUNT - 1
+_LONGEST: Final = 200
+"""Of what came in place of a number so many characters are kept."""
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What the decoder raises for a body that isn't what it should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where in a row its values stand; the stamp comes first."""
+
+    open: int
+    high: int
+    low: int
+    close: int
+    volume: int
+    vwap: int | None = None
+    trade_count: int | None = None
+
+    @property
+    def values(self) -> tuple[int | None, ...]:
+        """The places, in the order in which bars have their values."""
+        return tuple(getattr(self, name) for name in VALUES)
+
+    @property
+    def width(self) -> int:
+        """How many values a row has at least."""
+        return 1 + max(place for place in self.values if place is not None)
+
+
+def read_rows(rows: Sequence[Row], places: Places) -> tuple[Bars, Oddities]:
+    """Return rows stamped in epoch seconds as bars, and what came in them that is no number.
+
+    Raises
+    ------
+    UnreadableAnswer
+        If a row is too short, or its stamp is no whole number.
+    """
+    for row in rows:
+        if len(row) < places.width:
+            raise UnreadableAnswer(f"a row holds {len(row)} values, not {places.width}")
+        if not _WHOLE.fullmatch(row[0]):
+            raise UnreadableAnswer("the time stamp of a row is no whole number")
+    given = [[None if at is None else bytes(row[at]) for at in places.values] for row in rows]
+    bars = Bars.of(
+        [
+            (int(bytes(row[0])) * 1000, *map(_number, prices), _vwap(vwap), _count(count))
+            for row, (*prices, vwap, count) in zip(rows, given, strict=True)
+        ]
+    )
+    oddities = {
+        json.dumps(read): dict(zip(VALUES, map(_came, values), strict=True))
+        for read, values in zip(raw_values(bars), given, strict=True)
+        if not all(value is None or _NUMBER.fullmatch(value) for value in values)
+    }
+    return bars, oddities
+
+
+def _number(value: bytes | None) -> float:
+    match = _NUMBER.fullmatch(value) if value is not None else None
+    return float(match[1]) if match else np.nan
+
+
+def _vwap(value: bytes | None) -> float | None:
+    """Return a vwap; infinite is one that is no number, which the checks reject."""
+    if value is None:
+        return None
+    return float(match[1]) if (match := _NUMBER.fullmatch(value)) else np.inf
+
+
+def _count(value: bytes | None) -> int | None:
+    if value is None:
+        return None
+    return int(value) if _WHOLE.fullmatch(value) and int(value) >= 0 else _IMPOSSIBLE_COUNT
+
+
+def _came(value: bytes | None) -> float | str | None:
+    """Return a value as it came, or its text where JSON's own values can't hold it."""
+    if value is None:
+        return None
+    text = value.decode(errors="replace")[:_LONGEST]
+    try:
+        return msgspec.json.decode(text, type=float | int | str | None)
+    except (msgspec.DecodeError, ValueError):
+        return text
