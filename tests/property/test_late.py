@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backfill.core.bars import Bars, IntColumn, is_among
+from backfill.core.confirmed import Entry, entries
 from backfill.core.coverage import Span, Spans
-from backfill.core.empty import FOREVER_MS, EmptyReason, Entry, entries
+from backfill.core.empty import FOREVER_MS, EmptyReason
 from backfill.core.paging import Chunk, Paging
 from backfill.core.plan import frontier_ms
 from backfill.core.planning import plan_piece
