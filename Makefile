@@ -21,14 +21,19 @@ PARALLEL = --numprocesses $(WORKERS) --dist worksteal
 COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate \
 	--constraint constraints.txt --custom-compile-command 'make hashes'
 
+# Before a command that is silent for long: a dot a second until it ends, however it ends.
+ALIVE = while sleep 1 && kill -0 $$$$ 2>/dev/null; do printf .; done & dots=$$!; \
+	trap 'kill '$$dots' 2>/dev/null; echo' EXIT;
+
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or newer is needed" >&2; exit 1; }
-	@echo "setting up $(VENV) with $$($(PYTHON) --version)"
-	@$(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	@echo "setting up $(VENV) with $$($(PYTHON) --version): the packages of pyproject.toml, a Postgres" \
+		"among them, go there and nowhere else; a minute or two, this once"
+	@$(ALIVE) $(PYTHON) -m venv --clear $(VENV); \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
@@ -77,7 +82,7 @@ simulate: $(VENV)/installed ## Serve the simulated provider on loopback
 	@$(BIN)/backfill simulate $(ARGS)
 
 $(VENV)/bench-installed: $(VENV)/installed
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	@$(ALIVE) $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--constraint constraints.txt --editable '.[dev,bench]'
 	@touch $@
 

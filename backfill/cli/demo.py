@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -13,14 +12,14 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from shutil import which
 from typing import Any, Final
 
 from backfill.cli import edge
-from backfill.core.plain import json_text
 from backfill.core.terms import Quota
-from backfill.errors import BackfillError, UsageError
-from backfill.simulator import WIRES, Market, Simulator
-from backfill.simulator import serve as serve_simulator
+from backfill.errors import BackfillError
+from backfill.settings import Settings
+from backfill.settings.account import keyless
 from backfill.store.embedded import embedded_postgres
 
 SYMBOLS: Final = (
@@ -33,53 +32,6 @@ _KEY: Final = "demo-key"
 _SQL: Final = """SELECT s.ticker, COUNT(*) AS bar_count, MAX(o.ts) AS newest_bar
 FROM ohlc_bars o JOIN symbols s ON s.id = o.symbol_id
 WHERE o.timeframe = 'd1' GROUP BY s.ticker ORDER BY s.ticker;"""
-
-
-def serve(
-    *,
-    provider: str,
-    port: int,
-    key: str,
-    quota: str,
-    plan: str,
-    now: datetime | None,
-    seed: int,
-) -> None:
-    """Serve the simulated market until a signal comes; its URL is one JSON line on stdout.
-
-    Raises
-    ------
-    UsageError
-        If the provider has no wire, or the quota or the plan is none.
-    """
-    if provider not in WIRES:
-        raise UsageError(f"provider {provider!r} has no simulator: choose from {', '.join(WIRES)}")
-    Quota.parse(quota)
-    if plan not in {"free", "unlimited"}:
-        raise UsageError(f"plan {plan!r} is neither free nor unlimited")
-    simulator = Simulator(
-        provider=provider,
-        market=Market(seed=seed),
-        key=key,
-        quota=quota,
-        plan="free" if plan == "free" else "unlimited",
-        now=now,
-        port=port,
-    )
-
-    async def until_signal() -> None:
-        task = asyncio.ensure_future(
-            serve_simulator(
-                simulator,
-                lambda url: edge.say(json_text({"url": url, "key": key, "quota": quota})),
-            )
-        )
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-    asyncio.run(until_signal())
 
 
 def run() -> int:
@@ -143,6 +95,10 @@ class _Tour:
         say.title("Not as it should be:" if wrong else "All as it should be.")
         for line in wrong:
             say.text(line)
+        if not wrong:
+            say.title("What next")
+            for line in what_next(_typed()):
+                say.text(line)
         return 1 if wrong else 0
 
     def _run(self, as_of: datetime) -> dict[str, Any]:
@@ -248,6 +204,29 @@ def too_early(calls: Sequence[Mapping[str, Any]], quota: str) -> list[str]:
         else:
             admitted.append(call["at_s"])
     return wrong
+
+
+def what_next(backfill: str) -> Iterator[str]:
+    """Yield how a reader goes on, with a key or without one; ``backfill`` is how it is typed."""
+    provider = Settings().provider
+    yield f"With a key, from {provider.keys_at} (there is a free plan):"
+    for variables in provider.key_variables:
+        yield f"  $ export {variables[0]}=…"
+    for command in ("watch add AAPL MSFT --since 1y", "run --all", "status"):
+        yield f"  $ {backfill} {command}"
+    for name in keyless():
+        yield f"From {name}, which asks for no key:"
+        yield f"  $ {backfill} run X:BTCUSD --provider {name}"
+    yield "Without any, on this market, for as long as you like; it says how:"
+    yield f"  $ {backfill} simulate"
+    yield "Bars go to the Postgres of DATABASE_URL, or else to an embedded one, which is"
+    yield "kept. docs/quick-start.md goes through it, step by step."
+
+
+def _typed() -> str:
+    """Return how this command is typed here: by its path, where a shell wouldn't find it."""
+    command = Path(sys.argv[0])
+    return str(command) if command.name == "backfill" and not which("backfill") else "backfill"
 
 
 class _Narrator:

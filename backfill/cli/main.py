@@ -288,10 +288,10 @@ def simulate(
     seed: Annotated[int, typer.Option(metavar="N", help="Another seed, another market.")] = 7,
 ) -> None:
     """Serve a simulated market by a provider's protocol on loopback, until interrupted."""
-    from backfill.cli import demo
+    from backfill.cli import simulate as simulated
     from backfill.core.when import parse_instant
 
-    demo.serve(
+    simulated.serve(
         provider=provider,
         port=port,
         key=key,

@@ -187,12 +187,16 @@ def _checked(provider: Provider, names: tuple[str, ...], secret: Secret | None) 
     return key
 
 
+def keyless() -> list[str]:
+    """Return the names of the providers that take no key."""
+    return [name for name, one in PROVIDERS.items() if not one.key_variables]
+
+
 def _advice(provider: Provider) -> str:
     """Return where a key is had, and what there is without one."""
-    free = [name for name, one in PROVIDERS.items() if not one.key_variables]
     without = [
         "backfill simulate serves a market to try",
-        *(f"--provider {name} needs none" for name in free),
+        *(f"--provider {name} needs none" for name in keyless()),
     ]
     return f"get one at {provider.keys_at}. Without a key: {', '.join(without)}"
 

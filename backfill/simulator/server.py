@@ -50,6 +50,8 @@ class Simulator:
         Whether a 429 names its wait in seconds or as an HTTP date.
     port
         Where to listen; 0 takes any free port.
+    tells_time
+        Whether the ``Date`` of an answer is the market's; otherwise it is the real one.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Simulator:
         now: datetime | None = None,
         retry_after: Literal["seconds", "date"] = "seconds",
         port: int = 0,
+        tells_time: bool = False,
     ) -> None:
         self.wire: Wire = WIRES[provider]
         self.market = market or Market()
@@ -74,6 +77,7 @@ class Simulator:
         self._now = now
         self._retry_after = retry_after
         self._port = port
+        self._tells_time = tells_time
         self._runner: web.AppRunner | None = None
         self._url = ""
         self._on_their_way: set[asyncio.Task[Answer | None]] = set()
@@ -87,6 +91,11 @@ class Simulator:
     def now(self) -> datetime:
         """What the market's clock shows."""
         return self._now or datetime.now(UTC)
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether the market's clock was set, and stands still."""
+        return self._now is not None
 
     def set_now(self, now: datetime | None) -> None:
         """Set the market's clock; None lets it run with the real one."""
@@ -165,7 +174,7 @@ class Simulator:
             await asyncio.sleep(way.back_s)
         if fault is None or fault.action not in {Action.RESET, Action.HANG}:
             call.status, call.head_s = payload.status, time.monotonic()
-        return await deliver(request, await compressed(request, payload), fault)
+        return await deliver(request, await compressed(request, self._dated(payload)), fault)
 
     def _sent(self, call: Call, key: str | None, way: Way) -> "asyncio.Task[Answer | None]":
         """Send a call on its way in: it arrives even when its sender has left meanwhile."""
@@ -202,9 +211,17 @@ class Simulator:
             used=self._quota.used(call.at_s),
         )
 
+    def _dated(self, payload: Payload) -> Payload:
+        """Return an answer with the date that the market's clock shows, where that is told."""
+        if not self._tells_time:
+            return payload  # the server dates it
+        date = format_datetime(self.now.astimezone(UTC), usegmt=True)
+        return replace(payload, headers={"Date": date} | payload.headers)
+
     def _too_many(self, call: Call, wait_s: float) -> Answer:
         seconds = math.ceil(wait_s)
-        until = datetime.now(UTC) + timedelta(seconds=seconds + 1)  # a date has no fractions
+        sent = self.now.astimezone(UTC) if self._tells_time else datetime.now(UTC)
+        until = sent + timedelta(seconds=seconds + 1)  # a date has no fractions
         in_seconds = self._retry_after == "seconds"
         retry_after = str(seconds) if in_seconds else format_datetime(until, usegmt=True)
         refused = self.wire.refusal(429, self._ask(call))

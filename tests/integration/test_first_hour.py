@@ -1,6 +1,9 @@
 """What a newcomer types first does what it says."""
 
+import re
+import shlex
 from collections.abc import Callable
+from itertools import takewhile
 
 from backfill.simulator import Simulator
 from tests.conftest import NOW, Cli, query
@@ -26,3 +29,27 @@ def test_symbols_stand_behind_the_command_and_lengths_count_back_from_its_clock(
         assert [(one["symbol"], len(one["gaps"])) for one in found.json["series"]] == [
             ("AAPL", missing)
         ]
+
+
+def test_a_simulator_says_how_it_is_used_and_that_works_as_it_stands(database_url: str) -> None:
+    arguments = ("--key", "it's", "--quota", "unlimited", "--now", NOW.isoformat())
+    served = Cli({}).start("simulate", *arguments)
+    try:
+        assert served.stdout is not None
+        lines = list(takewhile(lambda line: not line.startswith("Ctrl-C"), served.stdout))
+        told = "".join(lines)
+        exports = [shlex.split(line)[1] for line in lines if line.lstrip().startswith("export ")]
+        exported = dict(one.split("=", 1) for one in exports)
+        [command] = re.findall(r"^ +backfill (.*)$", told, re.M)
+        ended = Cli({"DATABASE_URL": database_url} | exported)(*shlex.split(command))
+    finally:
+        served.terminate()
+        served.communicate()
+    assert served.returncode == 0
+    assert ended.code == 0, ended.err
+    newest = "SELECT ticker, max(ts)::date::text FROM ohlc_bars JOIN symbols ON id = symbol_id"
+    assert query(database_url, f"{newest} GROUP BY 1 ORDER BY 1") == [
+        ("AAPL", "2024-11-11"),
+        ("X:BTCUSD", "2024-11-11"),
+    ]
+    assert {"AAPL", "THIN", "X:BTCUSD"} <= set(told.split())

@@ -146,6 +146,22 @@ async def test_a_429_can_name_a_date(http: aiohttp.ClientSession) -> None:
         assert 89 <= wait <= 93
 
 
+async def test_an_answer_is_dated_by_the_markets_clock_where_that_is_told(
+    http: aiohttp.ClientSession,
+) -> None:
+    async with Simulator(now=NOW, quota="1/90s", retry_after="date", tells_time=True) as sim:
+        dates = [(await get(http, sim.url + BARS))[2] for _ in range(2)]
+        assert [parsedate_to_datetime(one["Date"]) for one in dates] == [NOW, NOW]
+        wait = parsedate_to_datetime(dates[1]["Retry-After"]) - NOW
+        assert 89 <= wait.total_seconds() <= 92
+        sim.set_now(NOW.replace(day=1))
+        dated = (await get(http, sim.url + BARS))[2]["Date"]
+        assert parsedate_to_datetime(dated) == NOW.replace(day=1)
+    async with Simulator(now=NOW) as sim:
+        real = parsedate_to_datetime((await get(http, sim.url + BARS))[2]["Date"])
+        assert abs(real - datetime.now(UTC)).total_seconds() < 60
+
+
 async def test_calls_without_the_key_are_not_counted(http: aiohttp.ClientSession) -> None:
     async with Simulator(now=NOW, quota="1/90s") as sim:
         wrong = {"Authorization": "Bearer wrong"}

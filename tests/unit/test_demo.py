@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from backfill.cli.demo import too_early, unlike
+from backfill.cli.demo import too_early, unlike, what_next
+from backfill.providers import PROVIDERS
+from tests.providers.tiny import Tiny
 
 GOOD: dict[str, Any] = {
     "exit_code": 0,
@@ -52,3 +54,20 @@ def test_a_refused_call_is_told_with_how_much_too_early_it_came() -> None:
         "call 5 of 5, /p, was refused: 0.250 s too early for 2/3s",
     ]
     assert too_early(calls[:2], "2/3s") == []
+
+
+def test_the_end_says_what_to_do_next_with_a_key_or_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(PROVIDERS, "tiny", Tiny())
+    told = "\n".join(what_next(".venv/bin/backfill"))
+    for line in (
+        "https://massive.com/dashboard/keys",
+        "$ export MASSIVE_API_KEY=",
+        "$ .venv/bin/backfill run --all",
+        "$ .venv/bin/backfill run X:BTCUSD --provider tiny",
+        "$ .venv/bin/backfill simulate",
+    ):
+        assert line in told
+    assert "--provider massive" not in told
+    assert max(map(len, told.splitlines())) <= 78
