@@ -21,6 +21,8 @@ def sql(
 ) -> None:
     """Run a statement on the database in use, or open psql on it; the embedded one included.
 
+    psql takes what comes through a pipe, too: echo "TABLE watchlist" | backfill sql
+
     A statement runs in a transaction of its own, of at most 55 seconds, and what it changes stays
     changed. What psql has to know, a password too, is told by its environment alone.
     """
@@ -37,7 +39,8 @@ def sql(
         from backfill.store.psql import open_psql
 
         with database_url(settings) as url:
-            raise typer.Exit(open_psql(url, dict(os.environ)) and 1)
+            embedded = settings.database() is None
+            raise typer.Exit(open_psql(url, dict(os.environ), embedded=embedded) and 1)
     from backfill.admin.query import answer
 
     printer = Printer(shape, say)

@@ -85,6 +85,11 @@ def programs_for(account: Account | None) -> Path:
     return _programs(copied)
 
 
+def clients() -> Path | None:
+    """Return the folder of psql, pg_dump and the like that the package brings; None without it."""
+    return _programs(installed()) if find_spec(_PACKAGE) else None
+
+
 def installed() -> Path:
     """Return the folder that the package was installed in.
 

@@ -1,5 +1,6 @@
 """PostgreSQL's own client for a person: what it has to be told, none of it in its arguments."""
 
+import os
 import re
 import shutil
 import signal
@@ -9,6 +10,7 @@ from typing import Final
 
 from backfill.errors import UsageError
 from backfill.store.address import Address, read_url
+from backfill.store.programs import clients
 from backfill.store.quote import identifier
 
 _MEANS_SOMETHING: Final = re.compile(r"[\s\\]")
@@ -52,21 +54,30 @@ def _option(name: str, values: Sequence[str]) -> str:
     return f"-c {name}={_MEANS_SOMETHING.sub(_ESCAPED, ','.join(map(identifier, values)))}"
 
 
-def open_psql(url: str, environment: dict[str, str]) -> int:
+def open_psql(url: str, environment: dict[str, str], *, embedded: bool) -> int:
     """Run psql on the database of a URL until it ends, and return its exit code.
+
+    It is the one on the path, or that of the embedded Postgres, which goes before on an embedded
+    database: pg_dump, which psql may start, takes no server that is newer. What psql starts finds
+    the same programs.
 
     Raises
     ------
     UsageError
         If there is no psql here, or the URL can't be read.
     """
-    program = shutil.which("psql")
+    own = clients()
+    folders = [environment.get("PATH", os.defpath)]
+    if own is not None:
+        folders.insert(0 if embedded else 1, str(own))
+    path = os.pathsep.join(folders)
+    program = shutil.which("psql", path=path)
     if program is None:
         raise UsageError(
-            "psql is not installed here (the embedded Postgres brings none): install PostgreSQL's "
-            'client, or give a statement: backfill sql "SELECT count(*) FROM ohlc_bars"'
+            "psql is not installed here: install PostgreSQL's client or 'ohlc-backfill[embedded]', "
+            'or give a statement: backfill sql "SELECT count(*) FROM ohlc_bars"'
         )
-    told = environment | variables_of(read_url(url))
+    told = environment | variables_of(read_url(url)) | {"PATH": path}
     # An interrupt is for psql, which ends a query by it. A handler, unlike being deaf, isn't
     # inherited.
     before = signal.signal(signal.SIGINT, lambda *_: None)

@@ -4,13 +4,19 @@ import csv
 import io
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from backfill.core.timeframe import Timeframe
+from backfill.errors import UsageError
 from backfill.simulator import Simulator
 from backfill.store import history
+from backfill.store.psql import open_psql
 from tests.conftest import NOW, Cli, query, stored_bars
 
 AS_OF = ("--as-of", NOW.isoformat())
@@ -110,8 +116,8 @@ def test_sql_runs_on_the_database_in_use_and_tells_what_it_did(
         assert "the statement was refused" in refused.err
 
 
-def test_psql_is_told_by_its_environment_and_its_absence_in_one_line(
-    simulate: Callable[..., Simulator], cli: Callable[..., Cli], tmp_path: Path
+def test_psql_is_told_by_its_environment_and_is_the_embedded_ones_where_there_is_no_other(
+    simulate: Callable[..., Simulator], cli: Callable[..., Cli], tmp_path: Path, database_url: str
 ) -> None:
     psql = tmp_path / "psql"
     psql.write_text('#!/bin/sh\necho "$# $PGUSER $PGPASSWORD $PGHOST $PGDATABASE $PGSSLMODE"\n')
@@ -120,8 +126,21 @@ def test_psql_is_told_by_its_environment_and_its_absence_in_one_line(
     run = cli(simulate(), DATABASE_URL=url)
 
     opened = run("sql", PATH=f"{tmp_path}:{os.environ['PATH']}")
-    absent = run("sql", PATH="/nowhere")
+    other = subprocess.run(
+        [sys.executable, "-m", "backfill", "sql"],
+        env=run.environment | {"PATH": "/nowhere", "DATABASE_URL": database_url},
+        input="\\pset format unaligned\nSELECT count(*) FROM symbols;\n",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
 
     assert (opened.code, opened.out) == (0, "0 me s@cret db.example bars require\n")
-    assert (absent.code, absent.out, absent.err.count("\n")) == (2, "", 1)
-    assert "psql is not installed here" in absent.err
+    assert (other.returncode, other.stdout.splitlines()[-3:]) == (0, ["count", "0", "(1 row)"])
+
+
+def test_a_database_without_any_psql_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backfill.store.programs.find_spec", lambda _: None)
+    with pytest.raises(UsageError, match="psql is not installed here"):
+        open_psql("postgresql://me@db.example/bars", {"PATH": "/nowhere"}, embedded=False)
