@@ -118,7 +118,8 @@ def symbols_trim(
     symbol: _Dated,
     *,
     before: Annotated[
-        str, typer.Option("--before", metavar="D", help="The first session that is kept.")
+        str,
+        typer.Option("--before", metavar="D", help="The first that is kept: a session, or 2y."),
     ],
     as_json: AsJson = False,
 ) -> None:
@@ -129,10 +130,10 @@ def symbols_trim(
     settings = read_settings()
     from backfill.admin import symbols
     from backfill.cli import arguments
-    from backfill.core.when import parse_day
+    from backfill.core.when import parse_since
 
     [name] = arguments.tickers([symbol], retired=True)
-    trimmed = asyncio.run(symbols.trim(settings, name, parse_day(before)))
+    trimmed = asyncio.run(symbols.trim(settings, name, parse_since(before, arguments.today())))
     print_result(
         asdict(trimmed) | {"kept_from": trimmed.kept_from.isoformat()},
         as_json=as_json,

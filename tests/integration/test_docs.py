@@ -2,21 +2,27 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from backfill.simulator import Simulator
-from tests.conftest import Cli, query
+from backfill.simulator import Action, Fault, Simulator
+from tests.conftest import KEY, Cli, query
 
 pytestmark = pytest.mark.soak
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("quick-start.md", "github-actions.md", "runbook.md", "costs.md", "configuration.md")
+PAGES = (
+    *("quick-start.md", "github-actions.md", "runbook.md", "costs.md", "configuration.md"),
+    "moving.md",
+)
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.M | re.S)
 
 
@@ -57,6 +63,49 @@ def test_the_quick_start_leads_from_an_empty_database_to_bars(
     kept = query(empty_url, "SELECT timeframe::text, count(*) FROM ohlc_bars GROUP BY 1 ORDER BY 1")
     assert [timeframe for timeframe, _ in kept] == ["d1", "h1"]
     assert min(bars for _, bars in kept) > 40  # thirty days of one, twenty of the other
+
+
+def test_the_embedded_database_moves_to_a_server_in_the_middle_of_a_run(
+    simulate: Callable[..., Simulator], empty_url: str, tmp_path: Path
+) -> None:
+    simulator = simulate(plan="free", now=None)
+    given = {
+        "BACKFILL_DATA_DIR": str(tmp_path / "data"),
+        "BACKFILL_PROVIDER_URL": simulator.url,
+        "BACKFILL_PLAN": "free",
+        "BACKFILL_QUOTA": "unlimited",
+        "MASSIVE_API_KEY": KEY,
+        "NEW_URL": empty_url,
+    }
+    backfill = Cli(given)
+    watched = backfill("watch", "add", "--offline", "AAPL", "MSFT", "X:BTCUSD", "--since", "550d")
+    assert (watched.code, backfill("run", "AAPL").code) == (0, 0)
+    simulator.inject(Fault(action=Action.STALL, stall_s=300, times=1, ticker="X:BTCUSD"))
+    busy = backfill.start("run", "--all")
+    try:
+        while not simulator.calls[-1].fault:
+            assert busy.poll() is None
+            time.sleep(0.1)
+        busy.send_signal(signal.SIGSTOP)  # as long as the page takes
+        run_page("moving.md", backfill, empty_url, tmp_path)
+    finally:
+        busy.kill()
+        busy.communicate()
+
+    runs = "SELECT status::text, count(*) FROM backfill_runs GROUP BY 1 ORDER BY 1"
+    assert query(empty_url, runs) == [("interrupted", 1), ("ok", 2)]
+    stored = "SELECT ticker, min(ts) > now() - interval '367 days' FROM ohlc_bars JOIN symbols ON"
+    assert query(empty_url, f"{stored} id = symbol_id GROUP BY 1 ORDER BY 1") == [
+        ("AAPL", True),
+        ("X:BTCUSD", False),
+    ]
+    moved = replace(backfill, environment=given | {"DATABASE_URL": empty_url})
+    simulator.key = "another"
+    simulator.clear_faults()
+    again = ("run", "X:BTCUSD", "--reload", "--from", "3d")
+    assert (moved(*again).code, moved(*again, MASSIVE_API_KEY="another").code) == (3, 0)
+    asked = query(empty_url, "SELECT count(DISTINCT key_id) FROM provider_quota")
+    assert asked == [(2,)]
 
 
 def run_page(page: str, backfill: Cli, database_url: str, tmp_path: Path) -> None:
