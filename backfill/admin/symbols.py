@@ -9,8 +9,10 @@ from backfill.core.calendar import bar_begins, trade_date
 from backfill.core.series import Symbol
 from backfill.errors import UsageError
 from backfill.run.connect import opened
+from backfill.run.symbol_events import SymbolEvent, watched_events
 from backfill.settings import Settings
 from backfill.store import removal, retirement, universe
+from backfill.store.pool import Connection
 from backfill.store.removal import Removed
 from backfill.store.retirement import Restored, Retired
 from backfill.store.times import to_ms
@@ -51,6 +53,16 @@ async def listed(settings: Settings) -> list[Symbol]:
     """Return the symbols that are confirmed or watched."""
     async with opened(settings) as database:
         return await database.run(universe.known_symbols)
+
+
+async def listed_with_events(settings: Settings) -> tuple[list[Symbol], list[SymbolEvent]]:
+    """Return the symbols as `listed` does, and what became of those that are watched."""
+
+    async def load(connection: Connection) -> tuple[list[Symbol], list[SymbolEvent]]:
+        return await universe.known_symbols(connection), await watched_events(connection)
+
+    async with opened(settings) as database:
+        return await database.run(load)
 
 
 async def retire(settings: Settings, ticker: str, *, sure: bool) -> Retired:

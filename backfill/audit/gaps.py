@@ -152,8 +152,8 @@ def _asked_again(tracked: Tracked, now_ms: int) -> int:
     """Return when a request for a series is due next, or worth a call without that."""
     series, calendar = tracked.series, tracked.calendar
     due_ms = next_final_ms(calendar, series.timeframe, tracked.terms.settling, now_ms)
-    delisted_on = series.symbol.delisted_on
-    if due_ms is not None and (delisted_on is None or calendar.day_of(now_ms) <= delisted_on):
+    last_day = series.symbol.last_day
+    if due_ms is not None and (last_day is None or calendar.day_of(now_ms) <= last_day):
         return due_ms
     covered = tracked.known.coverage.hull
     ended_ms = covered.end_ms if covered else now_ms

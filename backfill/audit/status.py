@@ -10,6 +10,7 @@ from backfill.core.series import Series, SymbolId
 from backfill.core.splits import Ratio, looks_like
 from backfill.core.timeframe import Timeframe
 from backfill.run.connect import opened
+from backfill.run.symbol_events import SymbolEvent, watched_events
 from backfill.settings import Settings
 from backfill.store import status as store
 from backfill.store.holdings import Holdings, holdings
@@ -66,11 +67,18 @@ async def status(settings: Settings, as_of: datetime | None = None) -> list[Seri
 
 async def status_with_orphans(
     settings: Settings, as_of: datetime | None = None
-) -> tuple[list[SeriesStatus], list[SymbolId]]:
-    """Return the status of every series as `status` does, and the ids that only bars name."""
+) -> tuple[list[SeriesStatus], list[SymbolId], list[SymbolEvent]]:
+    """Return the status of every series as `status` does, and what else is to be told.
+
+    That is the ids that only bars name, and what became of the symbols that are watched.
+    """
     async with opened(settings) as database:
         found = await series_status(database, settings, as_of)
-        return found, await database.run(orphans)
+        return found, *await database.run(_beside)
+
+
+async def _beside(connection: Connection) -> tuple[list[SymbolId], list[SymbolEvent]]:
+    return await orphans(connection), await watched_events(connection)
 
 
 async def series_status(

@@ -69,7 +69,7 @@ async def tracked_series(
     """Return the series of a scope that are kept, by symbol, finest timeframe first.
 
     Symbols that no provider has confirmed are left out unless they are watched; retired ones, and
-    paused entries of the watchlist, altogether.
+    entries of the watchlist that are paused or set aside as unknown, altogether.
 
     Raises
     ------
@@ -88,7 +88,7 @@ async def tracked_series(
         watchlist = await universe.watched(connection)
         entries: dict[SymbolId, WatchEntry] = {}
         for entry in watchlist:
-            if entry.paused or not _can_be_kept(entry, now.date()):
+            if not entry.is_due or not _can_be_kept(entry, now.date()):
                 symbols.pop(entry.symbol.id, None)
             else:
                 entries[entry.symbol.id] = entry

@@ -256,10 +256,11 @@ def status(
             _say(metrics)
     else:
         from backfill.audit import status as audit
-        from backfill.present import show
+        from backfill.present import show, symbol_events
 
-        series, orphans = asyncio.run(audit.status_with_orphans(settings, now))
+        series, orphans, events = asyncio.run(audit.status_with_orphans(settings, now))
         told = {"orphans": list(map(str, orphans))} if orphans else {}
+        told |= symbol_events.as_dict(events)
         _print(
             {"series": [one.as_dict() for one in series], **told},
             as_json=shape == "json",
@@ -267,6 +268,8 @@ def status(
         )
         if orphans and shape != "json":
             show.orphans(orphans)
+        if events and shape != "json":
+            symbol_events.told(events, markdown=shape == "markdown")
     raise typer.Exit(0 if all(one.fresh for one in series) else 4)
 
 

@@ -36,15 +36,19 @@ def symbols_add(symbols: Tickers, *, as_json: AsJson = False) -> None:
 
 @symbols_app.command("list")
 def symbols_list(*, as_json: AsJson = False) -> None:
-    """List the symbols that are confirmed or watched."""
+    """List the symbols that are confirmed or watched, and what became of them."""
     settings = read_settings()
-    from backfill.admin.symbols import listed
-    from backfill.present import listings
+    from backfill.admin.symbols import listed_with_events
+    from backfill.present import listings, symbol_events
 
-    known = asyncio.run(listed(settings))
-    print_result(
-        listings.symbols_as_dict(known), as_json=as_json, text=lambda: listings.symbols(known)
-    )
+    known, events = asyncio.run(listed_with_events(settings))
+
+    def text() -> None:
+        listings.symbols(known)
+        symbol_events.told(events)
+
+    values = listings.symbols_as_dict(known) | symbol_events.as_dict(events)
+    print_result(values, as_json=as_json, text=text)
 
 
 @symbols_app.command("retire")

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from backfill.core.calendar import ALWAYS_OPEN, ZONES
 from backfill.core.coverage import Span, Spans
-from backfill.core.instrument import Instrument, Pair, instrument_of, read_instrument
+from backfill.core.instrument import Instrument, Pair, Stock, instrument_of, read_instrument
 from backfill.core.plain import argument
 from backfill.core.ticker import Ticker, spelling_of
 from backfill.core.timeframe import Timeframe
@@ -24,6 +24,7 @@ SymbolId: TypeAlias = int | UUID
 
 _CALENDARS: Final = {"stock": "XNYS", "crypto": ALWAYS_OPEN}
 _LATE: Final = timedelta(days=7)
+_TIRED: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,10 @@ class Symbol:
     at its oldest bar where the bars doubt that; ``listing`` is what they say of it. Where they
     doubt it, ``bars_asked_since`` is how far back was asked. What is older than ``kept_from`` was
     trimmed: nobody wants it who doesn't name it.
+
+    ``renamed_to`` is what its company is called since ``renamed_on``, if that is another ticker; on
+    ``gone_on`` the reference knew it no longer, without saying why. ``unknown_runs`` counts the
+    runs in which nobody knew it, before anybody ever did.
     """
 
     id: SymbolId
@@ -82,6 +87,11 @@ class Symbol:
     reference_listed_on: date | None = field(default=None, compare=False)
     bars_asked_since: date | None = field(default=None, compare=False)
     kept_from: date | None = field(default=None, compare=False)
+    successor_listed_on: date | None = field(default=None, compare=False)
+    renamed_to: str | None = field(default=None, compare=False)
+    renamed_on: date | None = field(default=None, compare=False)
+    gone_on: date | None = field(default=None, compare=False)
+    unknown_runs: int = field(default=0, compare=False)
 
     @property
     def identity(self) -> tuple[object, ...]:
@@ -107,6 +117,18 @@ class Symbol:
     def spelling(self) -> str:
         """What all ways to write its ticker have in common."""
         return spelling_of(self.ticker)
+
+    @property
+    def last_day(self) -> date | None:
+        """The last day of its life under this ticker, if that has ended."""
+        if self.renamed_on is not None:
+            return self.renamed_on - timedelta(days=1)
+        return self.delisted_on
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether runs have asked for it often enough to leave it out: nobody ever knew it."""
+        return not self.confirmed and self.unknown_runs >= _TIRED
 
     @property
     def doubt(self) -> str | None:
@@ -249,6 +271,31 @@ def dated_back(aliases: tuple[Alias, ...], began: date | None) -> tuple[Alias, .
     if timedelta() < last.valid_until - began <= _LATE and last.valid_from < began:
         return (*aliases[:-1], replace(last, valid_until=began))
     return aliases
+
+
+def renamed(ticker: str, names: Iterable[DatedName], today: date) -> DatedName | None:
+    """Return what a company is called ``today``, and since when, that was called ``ticker``.
+
+    None if it still is, never was, or has a name now that no symbol can have.
+
+    >>> names = [DatedName("META", date(2022, 6, 11)), DatedName("FB", date(2012, 5, 18))]
+    >>> renamed("FB", names, date(2024, 1, 1))
+    DatedName(ticker='META', since=datetime.date(2022, 6, 11))
+    >>> renamed("FB", names, date(2022, 1, 1)), renamed("META", names, date(2024, 1, 1))
+    (None, None)
+    """
+    dated = sorted((one for one in names if one.since <= today), key=lambda name: name.since)
+    if not dated or dated[-1].ticker == ticker or not _names_a_stock(dated[-1].ticker):
+        return None
+    was = [one for one in dated if one.ticker == ticker and one.since < dated[-1].since]
+    return dated[-1] if was else None
+
+
+def _names_a_stock(ticker: str) -> bool:
+    try:
+        return isinstance(read_instrument(ticker), Stock)
+    except UsageError:
+        return False
 
 
 def with_alias(symbol: Symbol, alias: Alias) -> tuple[Alias, ...]:

@@ -38,8 +38,8 @@ def life_of(
     window = terms.window_start(calendar.day_of(now_ms))
     return Limits(
         listed_ms=calendar.begins(symbol.listed_on, timeframe) if symbol.listed_on else None,
-        delisted_ms=calendar.begins(symbol.delisted_on + timedelta(days=1), timeframe)
-        if symbol.delisted_on
+        delisted_ms=calendar.begins(symbol.last_day + timedelta(days=1), timeframe)
+        if symbol.last_day
         else None,
         window_ms=max(calendar.midnight(window), begins_ms),
     )

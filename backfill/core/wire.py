@@ -92,12 +92,18 @@ class GroupedDay:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What the provider's reference says of a ticker; dates are exchange dates."""
+    """What the provider's reference says of a ticker; dates are exchange dates.
+
+    ``renamed`` is what the company that had the ticker is called by now, if that is known;
+    ``is_known`` tells whether anybody has the ticker.
+    """
 
     ticker: str
     listed_on: date | None
     delisted_on: date | None
     figi: str | None
+    renamed: "DatedName | None" = None
+    is_known: bool = True
 
 
 @dataclass(frozen=True, slots=True)

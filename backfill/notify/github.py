@@ -14,6 +14,7 @@ from backfill.present.markdown import code, head, row, text
 
 if TYPE_CHECKING:
     from backfill.run.outcomes import Summary, TimeframeCounts
+    from backfill.run.symbol_events import SymbolEvent
 
 _LISTED: Final = 200
 _NAMED: Final = 50
@@ -34,6 +35,8 @@ def report(summary: "Summary") -> None:
         annotate("error", named + block.why, title=f"{block.counted}: {block.outcome}")
     if more := sum(block.series for block in causes[_ANNOTATED:]):
         annotate("error", f"… and {more:,} more series failed")
+    for event in [one for one in summary.symbol_events if one.is_new][:_ANNOTATED]:
+        annotate("warning", str(event), title=f"{event.symbol}: {event.event}")
     if summary.exit_code in {5, 130}:
         annotate("warning", f"{summary.error or summary.status}; the next run goes on")
 
@@ -74,6 +77,10 @@ def markdown(summary: "Summary") -> str:
     if summary.notice:
         lines += [text(summary.notice), ""]
     lines += _failed(summary)
+    if summary.symbol_events:
+        lines += ["### What became of symbols", "", *head("symbol", "what", "to do")]
+        lines += map(_event, summary.symbol_events[:_LISTED])
+        lines.append("")
     lines += [*head(*_HEAD), *map(_counts, summary.timeframes), ""]
     if summary.exit_code in {5, 130}:
         lines += ["What was stored stays; the next run goes on from there.", ""]
@@ -117,6 +124,11 @@ def _counts(one: "TimeframeCounts") -> str:
         bars.inserted, bars.updated, bars.unchanged, bars.rejected, bars.withdrawn,
     )  # fmt: skip
     return row(one.timeframe, *(f"{number:,}" for number in numbers))
+
+
+def _event(one: "SymbolEvent") -> str:
+    commands = " && ".join(one.commands)
+    return row(text(one.symbol), text(one.message), code(commands) if commands else "")
 
 
 def _remedy(block: Block) -> str:

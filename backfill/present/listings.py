@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from backfill.core.plain import argument
 from backfill.core.series import ListingVerdict, Symbol
+from backfill.present.symbol_events import told
 from backfill.present.tables import console, table_of
+from backfill.run.symbol_events import events_of
 from backfill.store.universe import WatchEntry
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 def symbols(found: Iterable[Symbol]) -> None:
     """Print symbols."""
     table = table_of(
-        "symbol", "type", "calendar", "listed", "delisted", "confirmed", "retired", "was"
+        "symbol", "type", "calendar", "listed", "delisted", "confirmed", "retired", "was", "now"
     )
     for one in found:
         table.add_row(
@@ -31,8 +33,25 @@ def symbols(found: Iterable[Symbol]) -> None:
             "yes" if one.confirmed else "not yet",
             str(one.retired_on or ""),
             ", ".join(f"{alias.ticker} until {alias.valid_until}" for alias in one.aliases),
+            _now_text(one),
         )
     console().print(table)
+
+
+def _now_text(one: Symbol) -> str:
+    """What became of a symbol that still bears its name, in a few words."""
+    if one.retired_on is not None:
+        return ""
+    told = []
+    if one.renamed_to is not None:
+        told.append(f"{one.renamed_to} since {one.renamed_on}")
+    if one.successor_figi is not None:
+        told.append(f"the ticker is another company's, FIGI {one.successor_figi}")
+    if one.gone_on is not None:
+        told.append(f"not in the reference as of {one.gone_on}")
+    if one.is_unknown:
+        told.append(f"set aside: unknown in {one.unknown_runs} runs")
+    return "; ".join(told)
 
 
 def _listed_text(one: Symbol) -> str:
@@ -60,6 +79,11 @@ def symbols_as_dict(found: Iterable[Symbol]) -> dict[str, Any]:
                 "confirmed": one.confirmed,
                 "retired_on": one.retired_on.isoformat() if one.retired_on else None,
                 "kept_from": one.kept_from.isoformat() if one.kept_from else None,
+                "renamed_to": one.renamed_to,
+                "renamed_on": one.renamed_on.isoformat() if one.renamed_on else None,
+                "successor_figi": one.successor_figi,
+                "gone_on": one.gone_on.isoformat() if one.gone_on else None,
+                "unknown_runs": one.unknown_runs,
                 "aliases": [
                     {
                         "ticker": alias.ticker,
@@ -87,10 +111,11 @@ def watchlist(entries: Iterable[WatchEntry]) -> None:
             " ".join(entry.timeframes),
             entry.since or "as the plan allows",
             str(entry.priority or ""),
-            "yes" if entry.paused else "",
+            "yes" if entry.paused else "unknown" if entry.symbol.is_unknown else "",
             *([entry.provider or "the default"] if named else []),
         )
     console().print(table)
+    told(events_of(entries))
 
 
 def watchlist_as_dict(entries: Iterable[WatchEntry]) -> dict[str, Any]:
@@ -107,6 +132,7 @@ def watched_as_dict(entry: WatchEntry) -> dict[str, Any]:
         "paused": entry.paused,
         "priority": entry.priority,
         "provider": entry.provider,
+        **({"set_aside": "unknown_symbol"} if entry.symbol.is_unknown else {}),
     }
 
 

@@ -7,6 +7,7 @@ from backfill.core.plain import argument, one_line
 from backfill.present import markdown as md
 from backfill.present.columns import print_table
 from backfill.present.failures import blocks
+from backfill.present.symbol_events import event_lines
 from backfill.present.tables import console, duration_text, table_of, time_text
 from backfill.store.times import to_time
 
@@ -54,6 +55,8 @@ def summary(result: "Summary") -> None:
     )
     if result.notice:
         out.print_wrapped(result.notice)
+    for line in event_lines(result.symbol_events):
+        out.print_wrapped(line)
     if result.exit_code in {5, 130}:
         out.print("What was stored stays; the next run goes on from there.")
 

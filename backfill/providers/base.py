@@ -122,6 +122,19 @@ class References(Protocol):
 
 
 @runtime_checkable
+class Companies(References, Protocol):
+    """It tells what became of a company whose ticker is nobody's, or another's, by now."""
+
+    def reference_on(self, symbol: Symbol, day: date) -> Request:
+        """Ask what the provider knew of a symbol on a day; `read_reference` reads the answer."""
+        ...
+
+    def names_of(self, figi: str) -> Request:
+        """Ask under which tickers a company has traded; `read_names` reads the answer."""
+        ...
+
+
+@runtime_checkable
 class Owners(Protocol):
     """It lists whose tickers are."""
 

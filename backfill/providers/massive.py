@@ -208,6 +208,22 @@ class Massive:
             kind=Kind.lookup,
         )
 
+    def reference_on(self, symbol: Symbol, day: date) -> Request:
+        """Ask for the details of who had a ticker on a day."""
+        return Request(
+            f"/v3/reference/tickers/{self._on_the_wire(symbol)}",
+            {"date": day.isoformat()},
+            kind=Kind.lookup,
+        )
+
+    def names_of(self, figi: str) -> Request:
+        """Ask when a company took on its names, whichever ticker it has now."""
+        return Request(
+            f"/vX/reference/tickers/{quoted(figi, safe='')}/events",
+            {"types": "ticker_change"},
+            kind=Kind.lookup,
+        )
+
     def read_names(self, response: Response) -> Names:
         """Read when a company took on its names.
 

@@ -38,6 +38,7 @@ from backfill.run.lane import Lane
 from backfill.run.outcomes import Outcomes, Summary
 from backfill.run.planned import Plan
 from backfill.run.prepare import Prepared, grouping, prepare
+from backfill.run.symbol_events import RunSymbols
 from backfill.settings import Settings
 from backfill.store import progress, runs, universe
 from backfill.store.partitions import see_partitions
@@ -166,7 +167,11 @@ class _Run:
             self._owed = await runs.start_run(
                 self._database, self._id, str(job.mode), self._asked, lists
             )
-            outcomes = Outcomes(prepared.series, self._provider_of(prepared))
+            outcomes = Outcomes(
+                prepared.series,
+                self._provider_of(prepared),
+                RunSymbols(prepared.watchlist, prepared.left_out(job)),
+            )
             began = time.monotonic()
             try:
                 plan = _plan(prepared, self._lanes)
@@ -233,11 +238,14 @@ class _Run:
                 told=redactor.told,
             )
 
-        unknown = [
-            series.symbol.id
+        unknown = {
+            series.symbol.id: series.symbol
             for series, error in outcomes.failed.items()
-            if isinstance(error, UnknownSymbol)
-        ]
+            if isinstance(error, UnknownSymbol) and not series.symbol.confirmed
+        }
+        outcomes.symbols.found |= {
+            key: replace(one, unknown_runs=one.unknown_runs + 1) for key, one in unknown.items()
+        }
         summary = summarised()
         symbols = len({series.symbol.id for series in outcomes.series})
         owes = debts.left_unlisted(self._lanes, outcomes)
@@ -246,7 +254,7 @@ class _Run:
         async def close(connection: Connection) -> None:
             await progress.release(connection, self._id)
             if unknown:
-                await universe.forget(connection, unknown)
+                await universe.forget(connection, list(unknown))
             end = summary.as_run_end(symbols)
             await runs.finish_run(connection, self._id, end, owes, paid)
 

@@ -1,5 +1,7 @@
 """The result of a run: the summary, its status and its exit code."""
 
+# Over 300 lines: what became of every series, and the one summary that is made of it.
+
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -10,6 +12,7 @@ from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Split
 from backfill.errors import BackfillError, SharedFault, Stopped
 from backfill.fetch.tally import Tally
+from backfill.run.symbol_events import RunSymbols, SymbolEvent
 from backfill.store.bars import Counts
 from backfill.store.runs import RunEnd
 
@@ -63,7 +66,7 @@ class Summary:
     ``provider`` is ``mixed`` where there were several; ``providers`` tells them apart.
     ``error`` is the cause that ended the whole run, if one did, ``timeframes`` the same counts by
     timeframe: people are told of both. ``rate_limited_by_others`` of the 429s came although every
-    run that uses the database kept the quota.
+    run that uses the database kept the quota. ``symbol_events`` tell what became of its symbols.
     """
 
     run_id: str
@@ -83,6 +86,7 @@ class Summary:
     timeframes: list[TimeframeCounts]
     error: str | None = None
     rate_limited_by_others: int = 0
+    symbol_events: list[SymbolEvent] = field(default_factory=list)
 
     @property
     def notice(self) -> str | None:
@@ -99,7 +103,7 @@ class Summary:
         """Return what the contract names, as JSON's own types."""
         values = asdict(self)
         del values["error"], values["timeframes"]
-        return values
+        return values | {"symbol_events": [one.as_dict() for one in self.symbol_events]}
 
     def as_run_end(self, symbols: int) -> RunEnd:
         """Return what the run ledger keeps of it."""
@@ -125,10 +129,12 @@ class Outcomes:
     ``rejected`` counts the quarantined bars of a series; ``set_aside`` are the splits that the
     stored prices contradict, told of once. ``provider_of`` names whom each series is asked of, and
     ``listed`` those whose lists were read. ``fault`` ended the run, one of ``faults`` its lane.
+    ``symbols`` is what is known of the run's symbols, and becomes known.
     """
 
     series: Sequence[Series]
     provider_of: Mapping[Series, str] = field(default_factory=dict)
+    symbols: RunSymbols = field(default_factory=RunSymbols)
     complete: set[Series] = field(default_factory=set)
     skipped: set[Series] = field(default_factory=set)
     stored: set[Series] = field(default_factory=set)
@@ -202,6 +208,7 @@ class Outcomes:
             timeframes=self._timeframes(),
             error=told(str(error)) if error else None,
             rate_limited_by_others=tally.rate_limited_by_others,
+            symbol_events=self.symbols.events(one.symbol for one in self.series),
         )
 
     def _failures(self, told: Callable[[str], str]) -> list[Failure]:

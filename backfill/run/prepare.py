@@ -43,17 +43,24 @@ class Prepared:
     """Everything a run will do, before it makes a call: each piece of work with its demand.
 
     ``refused`` are the series of which the tables say what can't be meant, and what that is;
-    ``rules`` what holds for those of each provider.
+    ``rules`` what holds for those of each provider; ``watchlist`` is all that is watched.
     """
 
     work: list[tuple[Work, Demand]]
     refused: dict[Series, NotKept]
     rules: dict[str, Rules]
+    watchlist: list[universe.WatchEntry]
 
     @property
     def series(self) -> list[Series]:
         """Every series of the run."""
         return [*(series for work, _ in self.work for series in work.series), *self.refused]
+
+    def left_out(self, job: Job) -> list[Symbol]:
+        """The symbols of the watchlist that a run of it leaves out, since nobody ever knew them."""
+        if job.tickers is not None:
+            return []
+        return [one.symbol for one in self.watchlist if one.symbol.is_unknown and not one.paused]
 
 
 def grouping(provider: Provider, work: Iterable[tuple[Work, Demand]]) -> Grouping:
@@ -84,7 +91,7 @@ async def prepare(
         If the watchlist has no entry to run.
     """
     today = now.date()
-    entries, refused = await _entries(database, settings, job, today, register=register)
+    entries, refused, watchlist = await _entries(database, settings, job, today, register=register)
     series = [Series(entry.symbol, one) for entry in entries for one in entry.timeframes]
 
     async def load(connection: Connection) -> progress.Known:
@@ -122,12 +129,13 @@ async def prepare(
     ]
     if job.mode is Mode.repair:
         work = [(piece, demand) for piece, demand in work if piece.due]
-    return Prepared(work, refused, rules)
+    return Prepared(work, refused, rules, watchlist)
 
 
 async def _entries(
     database: Database, settings: Settings, job: Job, today: date, *, register: bool
-) -> tuple[list[Entry], dict[Series, NotKept]]:
+) -> tuple[list[Entry], dict[Series, NotKept], list[universe.WatchEntry]]:
+    """Return what a job works on, what of it the tables say nonsense of, and the watchlist."""
     tickers = list(job.tickers or ())
 
     async def load(connection: Connection) -> tuple[list[Symbol], list[universe.WatchEntry]]:
@@ -139,10 +147,11 @@ async def _entries(
 
     symbols, watchlist = await database.run(load)
     if job.tickers is None:
-        symbols = [entry.symbol for entry in watchlist if not entry.paused]
+        symbols = [entry.symbol for entry in watchlist if entry.is_due]
         if not symbols:
             raise EmptyWatchlist(
-                "the watchlist has no entry to run", mend="backfill watch add AAPL"
+                "the watchlist has no entry to run",
+                mend="backfill watch list" if watchlist else "backfill watch add AAPL",
             )
     watched = {entry.symbol.ticker: entry for entry in watchlist}
     entries: list[Entry] = []
@@ -163,7 +172,7 @@ async def _entries(
         demand = Demand(since, job.mode, job.first, job.last, priority)
         if kept:
             entries.append(Entry(symbol, kept, demand, provider))
-    return entries, refused
+    return entries, refused, watchlist
 
 
 def _provider_of(settings: Settings, entry: universe.WatchEntry | None, *, named: bool) -> str:

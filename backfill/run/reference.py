@@ -1,6 +1,7 @@
 """Looking symbols up in the provider's reference, once each, when an answer leaves a question."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -8,10 +9,11 @@ from uuid import UUID
 import structlog
 
 from backfill.core.calendar import ALWAYS_OPEN
-from backfill.core.series import Alias, Symbol, SymbolId, aliases_of, dated_back
-from backfill.core.wire import Reference
+from backfill.core.checks import LATEST_MS
+from backfill.core.series import Alias, Symbol, SymbolId, aliases_of, dated_back, renamed
+from backfill.core.wire import DatedName, Reference
 from backfill.errors import NotEntitled, UnknownSymbol
-from backfill.providers.base import Provider, References
+from backfill.providers.base import Companies, Provider, References
 from backfill.run.outcomes import Outcomes
 from backfill.store import life, universe
 from backfill.store.bars import Counts
@@ -90,9 +92,18 @@ class ReferenceDesk:
         except UnknownSymbol:
             if not symbol.confirmed:
                 raise
-            reference = Reference(symbol.ticker, symbol.listed_on, symbol.delisted_on, None)
+            reference = Reference(
+                symbol.ticker,
+                symbol.listed_on,
+                symbol.delisted_on,
+                None,
+                await self._renamed(symbol),
+                is_known=False,
+            )
             aliases: tuple[Alias, ...] = ()
         else:
+            if _differ(symbol.figi, reference.figi):
+                reference = replace(reference, renamed=await self._renamed(symbol))
             aliases = dated_back(await self._aliases(provider, symbol, reference), trades_since)
         found, expelled = await self._database.run(
             lambda connection: self._note(connection, symbol, reference, aliases)
@@ -100,7 +111,40 @@ class ReferenceDesk:
         if expelled:
             self._outcomes.bars.add(Counts(withdrawn=expelled))
             log.warning("series.of_another_company", symbol=symbol.ticker, expelled=expelled)
+        self._outcomes.symbols.found[found.id] = found
         return found
+
+    async def _renamed(self, symbol: Symbol) -> DatedName | None:
+        """Ask what the company behind the stored bars is called, if the ticker isn't its own."""
+        provider = self._provider
+        if not isinstance(provider, Companies) or symbol.calendar == ALWAYS_OPEN:
+            return None
+        try:
+            figi = symbol.figi or await self._figi_then(provider, symbol)
+            if figi is None:
+                return None
+            names = await self._client.fetch(
+                provider.names_of(figi), provider.read_names, asker=f"{symbol.ticker} names"
+            )
+        except (NotEntitled, UnknownSymbol):
+            return None
+        if names.figi not in {None, figi}:
+            return None
+        return renamed(symbol.listed_as, names.dated, datetime.now(UTC).date())
+
+    async def _figi_then(self, provider: Companies, symbol: Symbol) -> str | None:
+        """Ask which company had the ticker on the last day that is stored."""
+        last = await self._database.run(
+            lambda connection: life.last_day_of(connection, symbol, LATEST_MS)
+        )
+        if last is None:
+            return None
+        then = await self._client.fetch(
+            provider.reference_on(symbol, last),
+            lambda response: provider.read_reference(response, symbol),
+            asker=f"{symbol.ticker} reference",
+        )
+        return then.figi
 
     async def _aliases(
         self, provider: References, symbol: Symbol, reference: Reference

@@ -236,7 +236,7 @@ class _Rounds:
 
     async def _entries(self, database: Database) -> list[WatchEntry]:
         entries = await self._stop.unless_set(database.run(universe.watched))
-        return [entry for entry in entries if not entry.paused]
+        return [entry for entry in entries if entry.is_due]
 
     async def _next_final(
         self, database: Database, began: datetime, entries: list[WatchEntry]

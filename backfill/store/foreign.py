@@ -37,7 +37,8 @@ _ALLOWED: Final = {
 """Columns that may be there and mean here what they mean there."""
 _OWN: Final = (
     "calendar", "confirmed_at", "reference_at", "successor_figi", "successor_listed_on",
-    "retired_on", "spelling", "set_aside", "adopted_at", "kept_from",
+    "retired_on", "spelling", "set_aside", "adopted_at", "kept_from", "renamed_to", "renamed_on",
+    "gone_on", "unknown_runs",
 )  # fmt: skip
 """Columns that the migrations add to ``symbols``: of these names none may be there already."""
 _NAMES: Final = ("timeframe", "asset_type", "provider")

@@ -58,7 +58,8 @@ _LAST_BEFORE: Final = """
 # Another company has the ticker now; by the primary key.
 _SUCCEED: Final = """
     UPDATE symbols
-    SET successor_figi = $2, successor_listed_on = $3, reference_at = now()
+    SET successor_figi = $2, successor_listed_on = $3, reference_at = now(),
+        renamed_to = $4, renamed_on = $5, gone_on = NULL
     WHERE id = $1
 """
 
@@ -164,7 +165,15 @@ async def note_successor(
     """
     listed_on = reference.listed_on
     every = await locked(connection, symbol)
-    await connection.execute(_SUCCEED, symbol.id, reference.figi, listed_on)
+    named = reference.renamed
+    await connection.execute(
+        _SUCCEED,
+        symbol.id,
+        reference.figi,
+        listed_on,
+        named.ticker if named else None,
+        named.since if named else None,
+    )
     expelled = 0
     for series in every:
         known = (await progress.load_progress(connection, [series]))[series.key]

@@ -22,6 +22,11 @@ WATCHLIST_CHANNEL: Final = "backfill_watchlist"
 _SYMBOLS: Final = """
     SELECT s.*, w.timeframes::text[] AS watched_timeframes, w.since, w.paused, w.priority,
         l.provider AS watched_provider,
+        CASE WHEN s.gone_on IS NOT NULL AND NOT EXISTS (
+            SELECT
+            FROM backfill_progress AS p
+            WHERE p.symbol_id = s.id AND p.newest_bar >= s.gone_on
+        ) THEN s.gone_on END AS gone,
         ARRAY(
             SELECT (a.ticker, a.valid_from, a.valid_until)
             FROM symbol_aliases AS a
@@ -103,7 +108,7 @@ _PAUSE: Final = """
 # A provider has known the symbol; by the primary key.
 _CONFIRM: Final = """
     UPDATE symbols
-    SET confirmed_at = coalesce(confirmed_at, now())
+    SET confirmed_at = coalesce(confirmed_at, now()), unknown_runs = 0
     WHERE id = $1 AND confirmed_at IS NULL
 """
 # Another listing date than before is judged by the bars anew; but who took a ticker over from a
@@ -125,8 +130,24 @@ _NOTE_REFERENCE: Final = """
         bars_asked_since = CASE WHEN $2 = reference_listed_on THEN bars_asked_since END,
         reference_listed_on = coalesce($2, reference_listed_on),
         delisted_on = $3,
-        figi = coalesce($4, figi)
+        figi = coalesce($4, figi),
+        renamed_to = $5::text,
+        renamed_on = $6,
+        gone_on = CASE WHEN NOT $7 AND $5::text IS NULL THEN coalesce(gone_on, now()::date) END,
+        unknown_runs = 0
     WHERE id = $1
+"""
+# Another run in which nobody knew a symbol that nobody ever did; by the primary key.
+_COUNT_UNKNOWN: Final = """
+    UPDATE symbols
+    SET unknown_runs = unknown_runs + 1
+    WHERE id = ANY ($1) AND confirmed_at IS NULL
+"""
+# Whoever is named on the watchlist anew is asked for again.
+_ASK_ANEW: Final = """
+    UPDATE symbols
+    SET unknown_runs = 0
+    WHERE ticker = ANY ($1::text[]) AND unknown_runs > 0
 """
 # A ticker that the provider doesn't know leaves nothing behind, unless somebody watches it.
 _FORGET: Final = """
@@ -159,6 +180,11 @@ class WatchEntry:
     paused: bool
     priority: int
     provider: str | None = None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether runs of the watchlist take it."""
+        return not self.paused and not self.symbol.is_unknown
 
     def since_day(self, today: date) -> date | None:
         """Return how deep it is kept; None for as deep as the default.
@@ -280,6 +306,7 @@ async def watch(connection: Connection, tickers: list[str], change: WatchChange)
     symbols = [symbol.ticker for symbol in await register(connection, tickers)]
     names = [str(one) for one in change.timeframes] if change.timeframes else None
     await connection.execute(_WATCH, symbols, names, change.since, change.priority, change.provider)
+    await connection.execute(_ASK_ANEW, symbols)
     if change.since is not None:
         await connection.execute(_KEEP_ALL, symbols)
 
@@ -304,7 +331,7 @@ async def unwatch(connection: Connection, tickers: list[str]) -> list[str]:
 
 
 async def pause(connection: Connection, tickers: list[str], *, paused: bool) -> None:
-    """Pause entries of the watchlist, or end their pause.
+    """Pause entries of the watchlist, or end their pause; what was set aside is asked for again.
 
     Raises
     ------
@@ -314,6 +341,8 @@ async def pause(connection: Connection, tickers: list[str], *, paused: bool) -> 
     symbols = await found_by(connection, tickers)
     names = [one.ticker for one in symbols.values()]
     changed = {row["symbol_id"] for row in await connection.fetch(_PAUSE, names, paused)}
+    if not paused:
+        await connection.execute(_ASK_ANEW, names)
     strange = [
         one for one in tickers if (found := symbols.get(one)) is None or found.id not in changed
     ]
@@ -337,19 +366,24 @@ async def confirm(connection: Connection, symbol_id: SymbolId) -> None:
 
 async def note_reference(connection: Connection, symbol_id: SymbolId, reference: Reference) -> None:
     """Note what the provider's reference says of a symbol."""
+    named = reference.renamed
     await connection.execute(
         _NOTE_REFERENCE,
         symbol_id,
         reference.listed_on,
         reference.delisted_on,
         reference.figi,
+        named.ticker if named else None,
+        named.since if named else None,
+        reference.is_known,
     )
 
 
 async def forget(connection: Connection, symbol_ids: list[SymbolId]) -> None:
-    """Remove symbols that the provider doesn't know, with their progress."""
+    """Remove symbols that the provider doesn't know, with their progress; count those that stay."""
     await connection.execute(_FORGET, symbol_ids)
     await connection.execute(_FORGET_SYMBOLS, symbol_ids)
+    await connection.execute(_COUNT_UNKNOWN, symbol_ids)
 
 
 def _symbol(row: Mapping[str, Any]) -> Symbol:
@@ -372,4 +406,9 @@ def _symbol(row: Mapping[str, Any]) -> Symbol:
         reference_listed_on=row["reference_listed_on"],
         bars_asked_since=row["bars_asked_since"],
         kept_from=row["kept_from"],
+        successor_listed_on=row["successor_listed_on"],
+        renamed_to=row["renamed_to"],
+        renamed_on=row["renamed_on"],
+        gone_on=row["gone"],
+        unknown_runs=row["unknown_runs"],
     )

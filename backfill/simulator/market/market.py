@@ -83,6 +83,10 @@ class Market:
         renamed = begun[-1].until <= day and listing.delisted_on is None
         return None if renamed else listing
 
+    def company(self, figi: str) -> Listing | None:
+        """Return the company of a FIGI."""
+        return next((one for one in LISTINGS.values() if one.figi == figi), None)
+
     def names(self, company: str, day: date) -> list[tuple[str, date]]:
         """Return the tickers that a company has taken on by a day, the latest first."""
         taken = [

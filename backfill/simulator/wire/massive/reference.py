@@ -86,8 +86,9 @@ def tickers(ask: Ask) -> Answer:
 
 
 def ticker_details(ask: Ask, ticker: str) -> Answer:
-    """Answer ``/v3/reference/tickers/{ticker}``."""
-    owner = ask.market.owner(ticker, _today(ask))
+    """Answer ``/v3/reference/tickers/{ticker}``, of a day if one is named."""
+    day = ask.parameters().get("date")
+    owner = ask.market.owner(ticker, day_in(ask, day) if day else _today(ask))
     if owner is None:
         ask.refuse(404, message="Ticker not found.")
     row = _ticker(ask, ticker, owner)
@@ -96,9 +97,12 @@ def ticker_details(ask: Ask, ticker: str) -> Answer:
     return Answer(200, {"results": row, "status": "OK", "request_id": ask.request_id})
 
 
-def ticker_events(ask: Ask, ticker: str) -> Answer:
-    """Answer ``/vX/reference/tickers/{ticker}/events``: the names of a company, latest first."""
-    owner = ask.market.owner(ticker, _today(ask))
+def ticker_events(ask: Ask, name: str) -> Answer:
+    """Answer ``/vX/reference/tickers/{id}/events``: the names of a company, latest first.
+
+    The id is a ticker, and means who has it now, or a FIGI.
+    """
+    owner = ask.market.company(name) or ask.market.owner(name, _today(ask))
     if owner is None or owner.market != "stocks":
         ask.refuse(404, message="Ticker not found.")
     events = [
