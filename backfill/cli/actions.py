@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from backfill.cli.edge import AsJson, Symbols, print_result, read_settings
+from backfill.cli.edge import AsJson, Named, Symbols, print_result, read_settings
 from backfill.cli.quick import App
 
 actions_app = App(
@@ -27,6 +27,7 @@ _Name = Annotated[str, typer.Argument(metavar="NAME", help="The former ticker, s
 
 @actions_app.command("list")
 def actions_list(
+    named: Named = None,
     *,
     symbol: Symbols = None,
     as_json: AsJson = False,
@@ -37,7 +38,8 @@ def actions_list(
     from backfill.cli import arguments
     from backfill.present import listings
 
-    tickers = arguments.tickers(symbol, retired=True) if symbol else None
+    symbols = arguments.symbols_named(named, symbol)
+    tickers = arguments.tickers(symbols, retired=True) if symbols else None
     found = asyncio.run(actions.listed(settings, tickers))
     print_result(
         listings.splits_as_dict(found), as_json=as_json, text=lambda: listings.splits(found)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from backfill.cli.edge import AsJson, Symbols, Timeframes, print_result, read_settings, say
+from backfill.cli.edge import AsJson, Named, Symbols, Timeframes, print_result, read_settings, say
 from backfill.cli.quick import App
 
 quarantine_app = App(
@@ -27,6 +27,7 @@ Everything = Annotated[bool, typer.Option("--all", help="Every bar that `list` s
 
 @quarantine_app.command("list")
 def quarantine_list(
+    named: Named = None,
     *,
     symbol: Symbols = None,
     timeframe: Timeframes = None,
@@ -46,7 +47,7 @@ def quarantine_list(
     from backfill.cli import arguments
     from backfill.present import quarantine
 
-    choice = arguments.filters(symbol, timeframe, reason)
+    choice = arguments.filters(arguments.symbols_named(named, symbol), timeframe, reason)
     listing = quarantine.JsonListing() if as_json else quarantine.TextListing()
     if limit is None and not as_json:
         limit = _LISTED
@@ -55,6 +56,7 @@ def quarantine_list(
 
 @quarantine_app.command("retry")
 def quarantine_retry(
+    named: Named = None,
     *,
     symbol: Symbols = None,
     timeframe: Timeframes = None,
@@ -65,7 +67,7 @@ def quarantine_retry(
     """Have the next run ask again for bars in quarantine.
 
     This calls nobody: it takes their slots out of the coverage. Then run the series, for instance
-    `backfill run --symbol AAPL --incremental`. A bar that passes is stored; one that comes as it
+    `backfill run AAPL --incremental`. A bar that passes is stored; one that comes as it
     came before is rejected again. Either way `quarantine list` shows it until you accept it.
     """
     settings = read_settings()
@@ -73,7 +75,8 @@ def quarantine_retry(
     from backfill.cli import arguments
     from backfill.present import listings
 
-    choice = arguments.choice(symbol, timeframe, reason, everything=everything)
+    symbols = arguments.symbols_named(named, symbol)
+    choice = arguments.choice(symbols, timeframe, reason, everything=everything)
     series = asyncio.run(retry(settings, choice))
     print_result(
         {"series": [one.as_dict() for one in series]},
@@ -84,6 +87,7 @@ def quarantine_retry(
 
 @quarantine_app.command("accept")
 def quarantine_accept(
+    named: Named = None,
     *,
     symbol: Symbols = None,
     timeframe: Timeframes = None,
@@ -99,7 +103,8 @@ def quarantine_accept(
     from backfill.audit.quarantine import accept
     from backfill.cli import arguments
 
-    choice = arguments.choice(symbol, timeframe, reason, everything=everything)
+    symbols = arguments.symbols_named(named, symbol)
+    choice = arguments.choice(symbols, timeframe, reason, everything=everything)
     accepted = asyncio.run(accept(settings, choice))
     print_result(
         {"accepted": accepted},

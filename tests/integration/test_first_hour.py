@@ -53,3 +53,24 @@ def test_a_simulator_says_how_it_is_used_and_that_works_as_it_stands(database_ur
         ("X:BTCUSD", "2024-11-11"),
     ]
     assert {"AAPL", "THIN", "X:BTCUSD"} <= set(told.split())
+
+
+def test_what_lists_symbols_takes_them_behind_the_command(database_url: str) -> None:
+    backfill = Cli({"DATABASE_URL": database_url})
+    assert backfill("watch", "add", "--offline", "AAPL", "MSFT").code == 0
+    query(
+        database_url,
+        "INSERT INTO quarantined_bars (symbol_id, timeframe, ts, reason, raw, run_id) "
+        "SELECT id, 'd1', '2024-10-01', 'high_low', '{}', gen_random_uuid() FROM symbols",
+    )
+    query(
+        database_url,
+        "INSERT INTO splits (ticker, execution_date, split_from, split_to, status) "
+        "SELECT ticker, '2024-11-01', 1, 4, 'applied' FROM symbols",
+    )
+    listed = [
+        {one["symbol"] for one in backfill(*command, "MSFT", "--json").json[what]}
+        for command, what in ((("quarantine", "list"), "bars"), (("actions", "list"), "splits"))
+    ]
+    assert listed == [{"MSFT"}, {"MSFT"}]
+    assert backfill("quarantine", "accept", "MSFT", "--json").json == {"accepted": 1}
