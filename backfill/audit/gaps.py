@@ -68,7 +68,7 @@ async def series_gaps(
     """
     kept = {one.series: one for one in tracked}
     calendars = {one.series: one.calendar for one in tracked}
-    due = {one.series: span for one in tracked if (span := one.due(now))}
+    due = {one.series: span for one in tracked if (span := one.expected(now))}
 
     async def find(connection: Connection) -> list[SeriesGaps]:
         empty = await known_empty(connection, list(due), now)

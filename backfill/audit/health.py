@@ -8,6 +8,7 @@ from backfill.audit.gaps import series_gaps
 from backfill.audit.status import SeriesStatus, series_status
 from backfill.audit.tracked import tracked_series
 from backfill.run.connect import opened
+from backfill.run.job import EVERYTHING, Scope
 from backfill.settings import Settings
 from backfill.store.runs import LastRun, last_run
 
@@ -24,8 +25,10 @@ class Health:
     run: LastRun | None
 
 
-async def health(settings: Settings, as_of: datetime | None = None) -> Health:
-    """Return the status of every series, how many of its bars are missing, and the last run.
+async def health(
+    settings: Settings, as_of: datetime | None = None, scope: Scope = EVERYTHING
+) -> Health:
+    """Return the status of the series, how many of their bars are missing, and the last run.
 
     Raises
     ------
@@ -34,8 +37,8 @@ async def health(settings: Settings, as_of: datetime | None = None) -> Health:
     """
     now = as_of or datetime.now(UTC)
     async with opened(settings) as database:
-        series = await series_status(database, settings, now)
-        tracked = await tracked_series(database, settings, now)
+        series = await series_status(database, settings, now, scope)
+        tracked = await tracked_series(database, settings, now, scope)
         missing = {
             (one.series.symbol.ticker, str(one.series.timeframe)): sum(
                 gap.slots for gap in one.gaps if gap.alarms

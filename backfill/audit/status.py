@@ -1,15 +1,19 @@
 """What there is of each series, and whether it is fresh by its calendar (R24)."""
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backfill.audit.tracked import Tracked, tracked_series
 from backfill.core.calendar import trade_date
+from backfill.core.coverage import Span
+from backfill.core.freshness import Silence, State, looked_back_from, share_of, state_of
 from backfill.core.series import Series, SymbolId
 from backfill.core.splits import Ratio, looks_like
 from backfill.core.timeframe import Timeframe
 from backfill.run.connect import opened
+from backfill.run.job import EVERYTHING, Scope
 from backfill.run.symbol_events import SymbolEvent, watched_events
 from backfill.settings import Settings
 from backfill.store import status as store
@@ -18,14 +22,22 @@ from backfill.store.orphans import orphans
 from backfill.store.pool import Connection, Database
 from backfill.store.times import to_ms, to_time
 
+if TYPE_CHECKING:
+    from backfill.core.grid import Grid
+
 
 @dataclass(frozen=True, slots=True)
 class SeriesStatus:
     """One series: what is stored, what is covered, and how far it is behind.
 
     ``due_until`` is the end of the last bar that was due; ``behind`` counts the due bars after the
-    coverage. A series without bars is never fresh. ``unlisted_splits`` are the days on which raw
-    closes of a d1 jump as with a split that nobody lists, with the ratio that it would have.
+    coverage, ``silent`` those of the regular session after the newest one that is stored, of which
+    there may be ``usual_silence``: `backfill.core.freshness` says when it is fresh. A series
+    without bars never is. What runs make of it by themselves begins at ``wanted_since``; of its
+    slots ``missing`` are not answered for yet, and ``share`` is the part that is: None where
+    nothing is wanted. One that is not ``judged`` nobody keeps up to date, so nobody is told that it
+    is stale. ``unlisted_splits`` are the days on which raw closes of a d1 jump as with a split that
+    nobody lists, with the ratio that it would have.
     """
 
     symbol: str
@@ -40,11 +52,29 @@ class SeriesStatus:
     quarantined: int
     source: str | None
     unlisted_splits: list[tuple[date, Ratio]]
+    state: State
+    silent: int
+    usual_silence: int
+    wanted_since: datetime | None
+    missing: int
+    share: float | None
+    watched: bool
+    judged: bool
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether it should be fresh, and isn't."""
+        return self.judged and not self.fresh
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether somebody wants more of it than was answered for."""
+        return self.judged and self.missing > 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON's own types."""
         values = asdict(self)
-        for name in ("oldest", "newest", "due_until"):
+        for name in ("oldest", "newest", "due_until", "wanted_since"):
             values[name] = _iso(values[name])
         values["unlisted_splits"] = [
             {"date": day.isoformat(), "ratio": str(ratio)} for day, ratio in self.unlisted_splits
@@ -53,28 +83,35 @@ class SeriesStatus:
         return values
 
 
-async def status(settings: Settings, as_of: datetime | None = None) -> list[SeriesStatus]:
-    """Return the status of every series that is kept, by symbol, finest timeframe first.
+async def status(
+    settings: Settings, as_of: datetime | None = None, scope: Scope = EVERYTHING
+) -> list[SeriesStatus]:
+    """Return the status of the series that are kept, by symbol, finest timeframe first.
 
     Raises
     ------
     UsageError, DatabaseError
-        If the database can't be used.
+        If the database can't be used, or the scope names a symbol that isn't kept.
     """
     async with opened(settings) as database:
-        return await series_status(database, settings, as_of)
+        return await series_status(database, settings, as_of, scope)
 
 
 async def status_with_orphans(
-    settings: Settings, as_of: datetime | None = None
+    settings: Settings, as_of: datetime | None = None, scope: Scope = EVERYTHING
 ) -> tuple[list[SeriesStatus], list[SymbolId], list[SymbolEvent]]:
-    """Return the status of every series as `status` does, and what else is to be told.
+    """Return the status of series as `status` does, and what else is to be told.
 
-    That is the ids that only bars name, and what became of the symbols that are watched.
+    That is the ids that only bars name, where no scope is given, and what became of the symbols
+    that are watched.
     """
     async with opened(settings) as database:
-        found = await series_status(database, settings, as_of)
-        return found, *await database.run(_beside)
+        found = await series_status(database, settings, as_of, scope)
+        ids, events = await database.run(_beside)
+    if scope == EVERYTHING:
+        return found, ids, events
+    named = {one.symbol for one in found}
+    return found, [], [event for event in events if event.symbol in named]
 
 
 async def _beside(connection: Connection) -> tuple[list[SymbolId], list[SymbolEvent]]:
@@ -82,21 +119,39 @@ async def _beside(connection: Connection) -> tuple[list[SymbolId], list[SymbolEv
 
 
 async def series_status(
-    database: Database, settings: Settings, as_of: datetime | None
+    database: Database, settings: Settings, as_of: datetime | None, scope: Scope = EVERYTHING
 ) -> list[SeriesStatus]:
-    """Return the status of every series that is kept, by symbol, finest timeframe first."""
+    """Return the status of the series that are kept, by symbol, finest timeframe first."""
     now = as_of or datetime.now(UTC)
-    tracked = await tracked_series(database, settings, now)
+    tracked = await tracked_series(database, settings, now, scope)
+
+    due = [(one, one.due(now)) for one in tracked]
 
     async def load(connection: Connection) -> _Held:
+        held = await holdings(connection, [one.series for one in tracked])
         return _Held(
-            await holdings(connection, [one.series for one in tracked]),
+            held,
             await store.quarantined(connection),
             await store.jumps(connection),
+            await store.silences(connection, list(_silent(due, held))),
         )
 
     held = await database.run(load)
-    return [_status(one, now, held) for one in tracked]
+    return [_status(one, span, one.wanted(now), held) for one, span in due]
+
+
+def chosen(series: Sequence[SeriesStatus], *, stale: bool, missing: bool) -> list[SeriesStatus]:
+    """Return those that are stale, or lack some of what is wanted, as asked; all if neither is."""
+    return [
+        one
+        for one in series
+        if not (stale or missing) or (stale and one.is_stale) or (missing and one.is_incomplete)
+    ]
+
+
+def exit_code(series: Iterable[SeriesStatus], *, missing: bool = False) -> int:
+    """Return 4 if a series is stale, or, where that is asked, lacks some of what is wanted."""
+    return 4 if any(one.is_stale or (missing and one.is_incomplete) for one in series) else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +161,7 @@ class _Held:
     bars: Holdings
     quarantined: store.Counts
     jumps: dict[SymbolId, list[store.Jump]]
+    quiet: dict[Series, store.Quiet]
 
     def unlisted_splits(self, series: Series) -> list[tuple[date, Ratio]]:
         if series.timeframe is not Timeframe.d1:
@@ -117,32 +173,60 @@ class _Held:
         ]
 
 
-def _status(
-    tracked: Tracked,
-    now: datetime,
-    every: _Held,
-) -> SeriesStatus:
-    known = tracked.known
+def _silent(
+    every: Iterable[tuple[Tracked, Span | None]], held: Holdings
+) -> Iterator[tuple[Series, date, int, int]]:
+    """Yield the series that have due slots after their newest bar, with where to look back to."""
+    for one, due in every:
+        holding = held.get(one.series.key)
+        if holding is None or due is None:
+            continue
+        grid, newest_ms = _regular(one), to_ms(holding.newest)
+        if grid.count((newest_ms + 1, due.end_ms)):
+            since_ms = looked_back_from(grid, one.series.timeframe, newest_ms)
+            yield one.series, one.calendar.day_of(since_ms).replace(day=1), since_ms, newest_ms
+
+
+def _regular(tracked: Tracked) -> "Grid":
+    return tracked.calendar.regular_grid(tracked.series.timeframe)
+
+
+def _status(tracked: Tracked, due: Span | None, wanted: Span | None, every: _Held) -> SeriesStatus:
+    known, timeframe = tracked.known, tracked.series.timeframe
     held = every.bars.get(tracked.series.key)
-    due = tracked.due(now)
-    behind = 0
+    bars = held.bars if held else 0
+    grid = tracked.calendar.grid(timeframe)
+    behind, silence = 0, Silence(0, 0, 0)
     if due is not None:
-        grid = tracked.calendar.grid(tracked.series.timeframe)
         covered = known.coverage.hull
         behind = grid.count((covered.end_ms if covered else due.start_ms, due.end_ms))
+        quiet = every.quiet.get(tracked.series, store.Quiet())
+        begins = max(due.start_ms, to_ms(held.newest) + 1) if held else due.start_ms
+        since = Span(begins, max(begins, due.end_ms))
+        silence = Silence.of(_regular(tracked), timeframe, since, quiet.after, quiet.before)
+    state = state_of(bars=bars, behind=behind, silence=silence)
+    answered, slots = share_of(grid, wanted, known.coverage)
     return SeriesStatus(
         symbol=tracked.series.symbol.ticker,
-        timeframe=str(tracked.series.timeframe),
-        bars=held.bars if held else 0,
+        timeframe=str(timeframe),
+        bars=bars,
         oldest=held.oldest if held else None,
         newest=held.newest if held else None,
         coverage=[(to_time(span.start_ms), to_time(span.end_ms)) for span in known.coverage],
         due_until=to_time(due.end_ms) if due else None,
         behind=behind,
-        fresh=held is not None and behind == 0,
+        fresh=state is State.fresh,
         quarantined=every.quarantined.get(tracked.series.key, 0),
         source=str(known.source) if known.source else None,
         unlisted_splits=every.unlisted_splits(tracked.series),
+        state=state,
+        silent=silence.slots,
+        usual_silence=silence.usual,
+        wanted_since=to_time(wanted.start_ms) if wanted else None,
+        missing=slots - answered,
+        share=answered / slots if slots else None,
+        watched=tracked.watched,
+        judged=tracked.judged,
     )
 
 

@@ -29,7 +29,11 @@ log = structlog.stdlib.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Tracked:
-    """One series that is kept, on its calendar, and how deep it goes where no run has said."""
+    """One series that is kept, on its calendar, and how deep it goes where no run has said.
+
+    ``watched`` tells whether the watchlist has it, ``judged`` whether anybody means to keep it up
+    to date: it is watched, or the database has no watchlist and it never was on one.
+    """
 
     series: Series
     calendar: Calendar
@@ -37,6 +41,8 @@ class Tracked:
     since: date
     scope: Scope
     account: Account
+    watched: bool
+    judged: bool
 
     @property
     def terms(self) -> Terms:
@@ -45,15 +51,37 @@ class Tracked:
 
     def due(self, now: datetime) -> Span | None:
         """Return what of the scope the series should hold by now, in whole final slots, if any."""
+        start = self.known.wanted_from_ms
+        return self._final(now, self._own_start if start is None else start, self.scope)
+
+    def wanted(self, now: datetime) -> Span | None:
+        """Return what runs will make of it by themselves: of a watched one, as deep as that says.
+
+        The scope doesn't bound it.
+        """
+        starts = [self.known.wanted_from_ms, self._own_start if self.watched else None]
+        known = [start for start in starts if start is not None]
+        return self._final(now, min(known, default=self._own_start), EVERYTHING)
+
+    def expected(self, now: datetime) -> Span | None:
+        """Return what of what is due somebody sees to: of one that nobody keeps, what was asked."""
+        due, covered = self.due(now), self.known.coverage.hull
+        if due is None or self.judged:
+            return due
+        ends = min(due.end_ms, covered.end_ms) if covered else due.start_ms
+        return Span(due.start_ms, ends) if due.start_ms < ends else None
+
+    @property
+    def _own_start(self) -> int:
+        return self.calendar.begins(self.since, self.series.timeframe)
+
+    def _final(self, now: datetime, start: int, scope: Scope) -> Span | None:
         timeframe, terms = self.series.timeframe, self.terms
         now_ms = to_ms(now)
         source = self.known.source
         base = (source.derived_from if source else None) or timeframe
         begins = reach_ms(self.account.provider.can.pages, self.calendar, base, now_ms)
-        start = self.known.wanted_from_ms
-        if start is None:
-            start = self.calendar.begins(self.since, timeframe)
-        first, last = self.scope.first, self.scope.last
+        first, last = scope.first, scope.last
         return wanted_span(
             self.calendar.grid(timeframe),
             max(start, first.start_ms(self.calendar, timeframe)) if first else start,
@@ -79,7 +107,7 @@ async def tracked_series(
 
     async def load(
         connection: Connection,
-    ) -> tuple[list[Series], dict[SymbolId, WatchEntry], progress.Known]:
+    ) -> tuple[list[Series], list[WatchEntry], dict[SymbolId, WatchEntry], progress.Known]:
         symbols = {
             symbol.id: symbol
             for symbol in await universe.known_symbols(connection)
@@ -96,9 +124,10 @@ async def tracked_series(
         keys.update(await status.claimed_series(connection))
         kept = [Series(symbols[key], one) for key, one in keys if key in symbols]
         found = [one for one in kept if scope.holds(one) and _can_be_meant(one.symbol)]
-        return found, entries, await progress.load_progress(connection, found)
+        return found, watchlist, entries, await progress.load_progress(connection, found)
 
-    found, entries, known = await database.run(load)
+    found, watchlist, entries, known = await database.run(load)
+    watched = {(entry.symbol.id, one) for entry in watchlist for one in entry.timeframes}
     held = {one.symbol.spelling for one in found}
     if strange := sorted(one for one in scope.tickers or () if spelling_of(one) not in held):
         raise UsageError(f"no series of {', '.join(strange)} is kept here", mend="backfill status")
@@ -122,7 +151,11 @@ async def tracked_series(
             calendars[key] = await _calendar(database, settings, key, first, now.date())
         calendar = calendars[key]
         if calendar is not None:
-            tracked.append(Tracked(one, calendar, progressed, since[one], scope, account))
+            is_watched = one.key in watched
+            judged = is_watched or not (watchlist or one.symbol.was_watched)
+            tracked.append(
+                Tracked(one, calendar, progressed, since[one], scope, account, is_watched, judged)
+            )
     return tracked
 
 

@@ -11,6 +11,7 @@ import io
 import os
 import sys
 from collections.abc import MutableMapping
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, NoReturn
 
@@ -227,7 +228,15 @@ def migrate(
 
 @app.command()
 def status(
+    named: Named = None,
     *,
+    symbol: Symbols = None,
+    timeframe: Timeframes = None,
+    stale: Annotated[bool, typer.Option("--stale", help="Show those only that are stale.")] = False,
+    missing: Annotated[
+        bool,
+        typer.Option("--missing", help="Or that lack some of what is wanted: exits 4 for it."),
+    ] = False,
     as_of: AsOf = None,
     form: Annotated[
         str | None,
@@ -235,14 +244,19 @@ def status(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show every series: bars, range, coverage, freshness. Exits 4 if one is stale.
+    """Show every series: bars, share of what is wanted, freshness. Exits 4 if one is stale.
+
+    One is fresh if its newest bar lies within its usual silence before the last due one, or that
+    silence is confirmed. Those that nobody watches any more are listed apart, and not judged.
 
     As prometheus, for a textfile collector, also the bars that are missing, and the last run.
     """
     from backfill.cli import arguments
 
     shape = arguments.status_format(form, as_json=as_json)
+    scope = arguments.scope(arguments.symbols_named(named, symbol), timeframe, None, None)
     settings = _settings()
+    from backfill.audit import status as audit
     from backfill.core.when import parse_clock
 
     now = parse_clock(as_of) if as_of else None
@@ -250,27 +264,29 @@ def status(
         from backfill.audit.health import health
         from backfill.present import prometheus
 
-        found = asyncio.run(health(settings, now))
+        found = asyncio.run(health(settings, now, scope))
         series = found.series
-        if metrics := prometheus.exposition(found).rstrip("\n"):
+        shown = audit.chosen(series, stale=stale, missing=missing)
+        if metrics := prometheus.exposition(replace(found, series=shown)).rstrip("\n"):
             _say(metrics)
     else:
-        from backfill.audit import status as audit
-        from backfill.present import show, symbol_events
+        from backfill.present import status as present
+        from backfill.present import symbol_events
 
-        series, orphans, events = asyncio.run(audit.status_with_orphans(settings, now))
+        series, orphans, events = asyncio.run(audit.status_with_orphans(settings, now, scope))
+        shown = audit.chosen(series, stale=stale, missing=missing)
         told = {"orphans": list(map(str, orphans))} if orphans else {}
         told |= symbol_events.as_dict(events)
         _print(
-            {"series": [one.as_dict() for one in series], **told},
+            {"series": [one.as_dict() for one in shown], **told},
             as_json=shape == "json",
-            text=lambda: show.status(series, markdown=shape == "markdown"),
+            text=lambda: present.status(series, shown, markdown=shape == "markdown"),
         )
         if orphans and shape != "json":
-            show.orphans(orphans)
+            present.orphans(orphans)
         if events and shape != "json":
             symbol_events.told(events, markdown=shape == "markdown")
-    raise typer.Exit(0 if all(one.fresh for one in series) else 4)
+    raise typer.Exit(audit.exit_code(series, missing=missing))
 
 
 @app.command()

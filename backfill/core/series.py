@@ -62,7 +62,8 @@ class Symbol:
     ``listed_on`` is where its life begins: where the reference says (``reference_listed_on``), or
     at its oldest bar where the bars doubt that; ``listing`` is what they say of it. Where they
     doubt it, ``bars_asked_since`` is how far back was asked. What is older than ``kept_from`` was
-    trimmed: nobody wants it who doesn't name it.
+    trimmed: nobody wants it who doesn't name it. One that ``was_watched`` was taken off the
+    watchlist, lately or long ago.
 
     ``renamed_to`` is what its company is called since ``renamed_on``, if that is another ticker; on
     ``gone_on`` the reference knew it no longer, without saying why. ``unknown_runs`` counts the
@@ -92,6 +93,7 @@ class Symbol:
     renamed_on: date | None = field(default=None, compare=False)
     gone_on: date | None = field(default=None, compare=False)
     unknown_runs: int = field(default=0, compare=False)
+    was_watched: bool = field(default=False, compare=False)
 
     @property
     def identity(self) -> tuple[object, ...]:

@@ -1,8 +1,14 @@
 """Tables of Markdown as GitHub shows it."""
 
 from backfill.core.plain import markdown as text
+from backfill.core.plain import one_line
 
-__all__ = ["code", "head", "row", "text"]
+__all__ = ["code", "head", "readable", "row", "text"]
+
+
+def readable(of: str) -> str:
+    """Return a text for who reads a page as it is written: only what would end a cell is marked."""
+    return one_line(of).replace("|", r"\|")
 
 
 def code(of: str) -> str:

@@ -9,10 +9,19 @@ from typing import Final
 
 from backfill.audit.health import Health
 from backfill.audit.status import SeriesStatus
+from backfill.core.freshness import State
 from backfill.core.plain import label
 
 _STATUSES: Final = ("ok", "partial", "failed", "stopped", "interrupted")
 
+_LATE: Final = (
+    "To the end of the last due bar: from the end of what is covered, or from the newest bar "
+    "where none came for longer than usual; 0 is fresh."
+)
+_FRESH: Final = (
+    "1 if the series has bars, all due ones were asked for, and the last came, or are lacking for "
+    "no longer than usual, or rightly."
+)
 
 _Sample = tuple[dict[str, str], float | None]
 
@@ -26,20 +35,32 @@ def exposition(health: Health) -> str:
 
 def _metrics(health: Health) -> Iterator[tuple[str, str, list[_Sample]]]:
     series = [({"symbol": one.symbol, "timeframe": one.timeframe}, one) for one in health.series]
+    # Nobody is to be woken for what nobody keeps up to date.
+    judged = [(labels, one) for labels, one in series if one.judged]
     yield (
         "freshness_seconds",
-        "From the end of what is covered to the end of the last due bar; 0 is fresh.",
-        [(labels, _late_s(one)) for labels, one in series],
+        _LATE,
+        [(labels, _late_s(one)) for labels, one in judged],
     )
     yield (
         "fresh",
-        "1 if the series has bars and every due one is covered.",
-        [(labels, int(one.fresh)) for labels, one in series],
+        _FRESH,
+        [(labels, int(one.fresh)) for labels, one in judged],
     )
     yield (
         "behind_bars",
         "Due bars after what is covered.",
-        [(labels, one.behind) for labels, one in series],
+        [(labels, one.behind) for labels, one in judged],
+    )
+    yield (
+        "silent_bars",
+        "Due bars of the regular session after the newest one stored.",
+        [(labels, one.silent) for labels, one in judged],
+    )
+    yield (
+        "covered_ratio",
+        "Part of what is wanted that the provider has answered for, from 0 to 1.",
+        [(labels, one.share) for labels, one in judged],
     )
     yield (
         "gap_bars",
@@ -81,11 +102,14 @@ def _metrics(health: Health) -> Iterator[tuple[str, str, list[_Sample]]]:
 
 
 def _late_s(one: SeriesStatus) -> float | None:
-    if one.bars == 0 or one.due_until is None or not one.coverage:
-        return None
-    if one.behind == 0:
-        return 0
-    return (one.due_until - one.coverage[-1][1]).total_seconds()
+    match one.state:
+        case State.fresh:
+            return 0
+        case State.behind if one.due_until and one.coverage:
+            return (one.due_until - one.coverage[-1][1]).total_seconds()
+        case State.silent if one.due_until and one.newest:
+            return (one.due_until - one.newest).total_seconds()
+    return None
 
 
 def _epoch_s(at: datetime | None) -> float | None:

@@ -3,8 +3,7 @@
 from typing import TYPE_CHECKING, Any, Final
 
 from backfill.core.gaps import Gap
-from backfill.core.plain import argument, one_line
-from backfill.present import markdown as md
+from backfill.core.plain import one_line
 from backfill.present.columns import print_table
 from backfill.present.failures import blocks
 from backfill.present.symbol_events import event_lines
@@ -12,14 +11,12 @@ from backfill.present.tables import console, duration_text, table_of, time_text
 from backfill.store.times import to_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from backfill.api import Findings, Repair
     from backfill.audit.gaps import SeriesGaps
-    from backfill.audit.status import SeriesStatus
     from backfill.audit.verify import Verification
     from backfill.core.compare import Difference
-    from backfill.core.series import SymbolId
     from backfill.run.outcomes import Summary
     from backfill.run.planned import Plan, PlannedSeries
 
@@ -64,7 +61,10 @@ def summary(result: "Summary") -> None:
 def plan(result: "Plan") -> None:
     """Print what a run would fetch."""
     out = console()
-    table = table_of("symbol", "timeframe", "from", "to", "calls", "at most", "bars at most", "")
+    table = table_of(
+        "symbol", "timeframe", "from", "to", "calls", "at most", "bars at most", "",
+        giving_way=("to", "from"),
+    )  # fmt: skip
     for one in result.series:
         table.add_row(
             one.symbol,
@@ -94,67 +94,6 @@ def _notes(one: "PlannedSeries") -> "Iterator[str]":
         yield f"the provider has only the newest {one.newest}{of}"
 
 
-def status(series: "list[SeriesStatus]", *, markdown: bool = False) -> None:
-    """Print every series, and how many are stale; as a table of a page if ``markdown``."""
-    out = console()
-    if not series:
-        out.print(
-            "No series yet: add one with `backfill watch add AAPL`, then `backfill run --all`."
-        )
-        return
-    stale = sum(not one.fresh for one in series)
-    judged = f"{len(series)} series, {stale} stale" if stale else f"{len(series)} series, all fresh"
-    if markdown:
-        page = [*md.head(*_STATUS), *(md.row(*map(md.text, _cells(one))) for one in series)]
-        out.print("\n".join([*page, "", judged, *map(md.text, _jumps(series))]))
-        return
-    table = table_of(*_STATUS)
-    for one in series:
-        table.add_row(*_cells(one))
-    out.print(table)
-    out.print(judged)
-    for line in _jumps(series):
-        out.print(line)
-
-
-def orphans(ids: "Sequence[SymbolId]") -> None:
-    """Say that there are bars of symbols that aren't there, and what can be done."""
-    named = ", ".join(map(str, ids[:_SHOWN])) + (", …" if len(ids) > _SHOWN else "")
-    console().print(
-        f"ohlc_bars holds bars of {len(ids)} ids that symbols lacks ({named}): nobody keeps them. "
-        "Put their rows of symbols back, or delete the bars"
-    )
-
-
-def _jumps(series: "list[SeriesStatus]") -> list[str]:
-    """Say where closes jump as with a split that nobody lists, and what to do if there was one."""
-    return [
-        f"{one.symbol}: the closes jump on {day} as with a split of {ratio} that nobody lists; if "
-        f"it was one: backfill actions set {argument(one.symbol)} {day} {ratio}"
-        for one in series
-        for day, ratio in one.unlisted_splits
-    ]
-
-
-_STATUS: Final = (
-    "symbol", "timeframe", "bars", "oldest", "newest", "covered", "ranges", "fresh", "rejected",
-)  # fmt: skip
-
-
-def _cells(one: "SeriesStatus") -> tuple[str, ...]:
-    return (
-        one.symbol,
-        one.timeframe,
-        f"{one.bars:,}",
-        time_text(one.oldest),
-        time_text(one.newest),
-        _covered(one),
-        str(len(one.coverage)),
-        "yes" if one.fresh else f"no, {one.behind} due",
-        str(one.quarantined or ""),
-    )
-
-
 def gaps(found: "list[SeriesGaps]") -> None:
     """Print gaps."""
     out = console()
@@ -162,7 +101,7 @@ def gaps(found: "list[SeriesGaps]") -> None:
         out.print("no gaps")
         return
     print_table(
-        ("symbol", "timeframe", "from", "to", "slots", ""),
+        ("symbol", "timeframe", "from", "to", "slots", "why"),
         (
             (
                 one.series.symbol.ticker,
@@ -175,6 +114,7 @@ def gaps(found: "list[SeriesGaps]") -> None:
             for one in found
             for gap in one.gaps
         ),
+        giving_way=("to",),
     )
     slots = sum(gap.slots for one in found for gap in one.gaps if gap.alarms)
     late = sum(gap.slots for one in found for gap in one.gaps if not gap.alarms)
@@ -264,12 +204,6 @@ def _unlike(one: "Difference") -> tuple[str, str]:
 
 def _listed(values: dict[str, Any], names: list[str]) -> str:
     return " ".join(f"{name} {values[name]}" for name in names if name in values)
-
-
-def _covered(one: "SeriesStatus") -> str:
-    if not one.coverage:
-        return ""
-    return f"{one.coverage[0][0]:%Y-%m-%d} – {one.coverage[-1][1]:%Y-%m-%d}"
 
 
 def _day(iso: str | None) -> str:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from backfill.core.plain import one_line
 from backfill.present import markdown as md
-from backfill.present.tables import console
+from backfill.present.tables import console, on_screen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,7 +26,8 @@ def told(events: "Iterable[SymbolEvent]", *, markdown: bool = False) -> None:
     """Print what became of symbols, all of it; as a list of a page if ``markdown``."""
     out = console()
     if markdown:
-        out.print("\n".join(["", *(f"- {md.text(str(one))}" for one in events)]))
+        text = md.readable if on_screen() else md.text
+        out.print("\n".join(["", *(f"- {text(str(one))}" for one in events)]))
         return
     for one in events:
         out.print(one_line(str(one)))

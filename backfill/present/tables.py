@@ -4,30 +4,16 @@ rich is loaded when something is printed: JSON needs none.
 """
 
 import sys
+from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
+
+from backfill.present.fitting import Rows, places
 
 if TYPE_CHECKING:
-    from backfill.present.terminal import PlainConsole, PlainTable
+    from backfill.present.terminal import PlainConsole
 
 _UNBOUNDED: Final = 1000
-_NUMBERS: Final = {
-    "open",
-    "high",
-    "low",
-    "close",
-    "volume",
-    "bars",
-    "calls",
-    "at most",
-    "bars at most",
-    "off the grid",
-    "priority",
-    "ranges",
-    "rejected",
-    "slots",
-    "stored twice",
-}
 
 
 def console() -> "PlainConsole":
@@ -35,24 +21,21 @@ def console() -> "PlainConsole":
     from backfill.present.terminal import PlainConsole
 
     # A file or a pipe has no width to cut a table to.
-    width = None if sys.stdout.isatty() else _UNBOUNDED
+    width = None if on_screen() else _UNBOUNDED
     return PlainConsole(soft_wrap=True, width=width)
 
 
-def table_of(*columns: str) -> "PlainTable":
-    """Return a table without lines; numbers stand to the right, reasons may be wrapped."""
-    from backfill.present.terminal import PlainTable
-
-    made = PlainTable(box=None, pad_edge=False, header_style="dim")
-    for column in columns:
-        justify: Literal["left", "right"] = "right" if is_numeric(column) else "left"
-        made.add_column(column, justify=justify, no_wrap=column != "why")
-    return made
+def on_screen() -> bool:
+    """Whether stdout is a terminal, so that somebody reads it as it is."""
+    return sys.stdout.isatty()
 
 
-def is_numeric(column: str) -> bool:
-    """Whether a column holds numbers, which stand to the right."""
-    return column in _NUMBERS
+def table_of(*columns: str, giving_way: Sequence[str] = ()) -> Rows:
+    """Return a table without lines; numbers stand to the right, reasons may be wrapped.
+
+    ``giving_way`` names columns in the order in which they go where a screen is too narrow.
+    """
+    return Rows(columns, places(columns, giving_way))
 
 
 def time_text(at: datetime | None) -> str:

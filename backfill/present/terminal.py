@@ -6,11 +6,21 @@ The only way by which what rich draws gets to stdout.
 from textwrap import wrap
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from backfill.core.plain import lines, printable
+from backfill.present.fitting import (
+    BETWEEN,
+    Rows,
+    fitting,
+    is_numeric,
+    is_wrapped,
+    narrowest,
+    needed,
+)
 
 
 class PlainConsole(Console):
@@ -22,7 +32,11 @@ class PlainConsole(Console):
     def print(self, *objects: Any, **options: Any) -> None:
         """Print strings and tables; no line of what is drawn is an order to a runner."""
         with self.capture() as drawn:
-            super().print(*(_shown(one, "\n") for one in objects), **options)
+            for one in objects:
+                if isinstance(one, Rows):
+                    self._print_table(one)
+                else:
+                    super().print(printable(one, "\n") if isinstance(one, str) else one, **options)
         self.file.write(lines(drawn.get()))
         self.file.flush()
 
@@ -43,14 +57,24 @@ class PlainConsole(Console):
         """Print a line that begins with a word in a style."""
         self.print(Text.assemble((printable(word), style), printable(rest)))
 
-
-class PlainTable(Table):
-    """A table whose cells are strings."""
-
-    def add_row(self, *cells: Any, **options: Any) -> None:
-        """Add a row of strings, each on one line."""
-        super().add_row(*(_shown(one, "") for one in cells), **options)
-
-
-def _shown(one: Any, kept: str) -> Any:
-    return printable(one, kept) if isinstance(one, str) else one
+    def _print_table(self, rows: Rows) -> None:
+        """Draw the columns that there is room for, none of them cut; numbers to the right."""
+        cells = [[printable(cell) for cell in row] for row in rows.rows]
+        widths = [max(map(cell_len, column)) for column in zip(rows.columns, *cells, strict=True)]
+        least = narrowest(rows.columns, widths)
+        # rich pads the last column too.
+        shown = fitting(least, rows.giving_way, self.width - BETWEEN)
+        table = Table(box=None, pad_edge=False, padding=(0, BETWEEN, 0, 0), header_style="dim")
+        for at in shown:
+            name = rows.columns[at]
+            table.add_column(
+                name,
+                justify="right" if is_numeric(name) else "left",
+                no_wrap=not is_wrapped(name),
+                min_width=least[at],
+            )
+        for row in cells:
+            table.add_row(*(row[at] for at in shown))
+        wide = needed([least[at] for at in shown]) + BETWEEN
+        table.width = wide if wide > self.width else None
+        super().print(table)

@@ -38,7 +38,7 @@ _ALLOWED: Final = {
 _OWN: Final = (
     "calendar", "confirmed_at", "reference_at", "successor_figi", "successor_listed_on",
     "retired_on", "spelling", "set_aside", "adopted_at", "kept_from", "renamed_to", "renamed_on",
-    "gone_on", "unknown_runs",
+    "gone_on", "unknown_runs", "unwatched_at",
 )  # fmt: skip
 """Columns that the migrations add to ``symbols``: of these names none may be there already."""
 _NAMES: Final = ("timeframe", "asset_type", "provider")

@@ -411,4 +411,5 @@ def _symbol(row: Mapping[str, Any]) -> Symbol:
         renamed_on=row["renamed_on"],
         gone_on=row["gone"],
         unknown_runs=row["unknown_runs"],
+        was_watched=row["unwatched_at"] is not None,
     )

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -26,6 +27,7 @@ from backfill.audit.verify import Verification
 from backfill.cli.edge import print_result, say
 from backfill.core.compare import Difference, Kind
 from backfill.core.coverage import Span, Spans
+from backfill.core.freshness import State
 from backfill.core.gaps import Gap
 from backfill.core.plain import json_text
 from backfill.core.redact import Redactor
@@ -36,6 +38,7 @@ from backfill.errors import ProviderError
 from backfill.fetch.tally import Tally
 from backfill.notify import github
 from backfill.present import columns, listings, prometheus, quarantine, show
+from backfill.present import status as standing
 from backfill.run.outcomes import Failure, SeriesCounts, Summary, TimeframeCounts
 from backfill.run.planned import Plan, PlannedSeries
 from backfill.store.adopt import Adoption
@@ -69,7 +72,13 @@ def summary(text: str) -> Summary:
 
 def status(text: str) -> list[SeriesStatus]:
     jumps = [(DAY, Ratio(2, 1))]
-    return [SeriesStatus(text, "d1", 1, AT, AT, [(AT, AT)], AT, 0, True, 1, text, jumps)]
+    series = SeriesStatus(
+        symbol=text, timeframe="d1", bars=1, oldest=AT, newest=AT, coverage=[(AT, AT)],
+        due_until=AT, behind=0, fresh=False, quarantined=1, source=text, unlisted_splits=jumps,
+        state=State.silent, silent=1, usual_silence=0, wanted_since=AT, missing=1, share=0.5,
+        watched=True, judged=True,
+    )  # fmt: skip
+    return [series, replace(series, watched=False, judged=False)]
 
 
 def verified(text: str) -> Verification:
@@ -102,8 +111,8 @@ def values(text: str) -> Iterator[tuple[Callable[[], Any], Callable[[], Any]]]:
     reopened = [Reopened(text, Timeframe.d1, 1)]
     yield lambda: show.summary(run), run.as_dict
     yield lambda: show.plan(plan), plan.as_dict
-    yield lambda: show.status(status(text)), lambda: [one.as_dict() for one in status(text)]
-    yield lambda: show.status(status(text), markdown=True), lambda: None
+    yield lambda: standing.status(status(text)), lambda: [one.as_dict() for one in status(text)]
+    yield lambda: standing.status(status(text), markdown=True), lambda: None
     yield lambda: show.repair(repair), lambda: show.repair_as_dict(repair)
     yield lambda: listings.symbols([found]), lambda: listings.symbols_as_dict([found])
     yield lambda: listings.watchlist([entry]), lambda: listings.watchlist_as_dict([entry])
@@ -153,7 +162,7 @@ def test_nobody_obeys_what_a_command_shows(text: str, short: int) -> None:
 @given(HOSTILE)
 def test_nobody_obeys_what_leaves_a_command_by_other_ways(text: str) -> None:
     page = github.markdown(summary(text))
-    for told in (page, said(lambda: show.status(status(text), markdown=True))):
+    for told in (page, said(lambda: standing.status(status(text), markdown=True))):
         assert not obeyed(told)
         assert not re.search(r"[\[\]<>`*_~@#$\\&]", bare(told))
     rows = [line for line in page.splitlines() if line.startswith("|")]
