@@ -9,6 +9,7 @@ from backfill.core.calendar import bar_begins, trade_date
 from backfill.core.series import Symbol
 from backfill.errors import UsageError
 from backfill.run.connect import opened
+from backfill.run.spelled import see_spelled
 from backfill.run.symbol_events import SymbolEvent, watched_events
 from backfill.settings import Settings
 from backfill.store import removal, retirement, universe
@@ -43,10 +44,15 @@ async def add(settings: Settings, tickers: list[str]) -> list[Symbol]:
     Raises
     ------
     UsageError
-        If a ticker has no valid form.
+        If a ticker has no valid form, or is surely none.
     """
+
+    async def work(connection: Connection) -> list[Symbol]:
+        await see_spelled(connection, tickers)
+        return await universe.register(connection, tickers)
+
     async with opened(settings) as database:
-        return await database.run(partial(universe.register, tickers=tickers))
+        return await database.run(work)
 
 
 async def listed(settings: Settings) -> list[Symbol]:
@@ -122,6 +128,8 @@ async def trim(settings: Settings, ticker: str, day: date) -> Trimmed:
     UsageError
         If it can't be, or nothing would be left.
     """
+    if day > datetime.now(UTC).date():
+        raise UsageError(f"{day} lies ahead: nothing of {ticker} would be kept")
     async with opened(settings) as database:
         held = await database.run(partial(removal.held, ticker=ticker))
         symbol = held.symbol

@@ -1,20 +1,23 @@
 """Changing what is kept: what is named of an entry changes, and what it was is told."""
 
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import UTC, datetime
 from functools import partial
+from typing import Final
 
-from backfill.core.likely import likely
+from backfill.core.likely import hint
 from backfill.core.series import Symbol, unregistered
 from backfill.core.when import parse_since
 from backfill.errors import UsageError
 from backfill.run.connect import opened
 from backfill.run.lookup import looked_up
+from backfill.run.spelled import see_spelled
 from backfill.settings import Settings
 from backfill.store import universe
 from backfill.store.pool import Connection, Database
 from backfill.store.universe import WatchChange, WatchEntry
 
+_OFFLINE: Final = ". To watch it all the same: --offline"
 DEFAULT = "default"
 """What is written for a depth or a provider that an entry shall not have of its own."""
 
@@ -50,8 +53,9 @@ async def add(
         If a ticker or the depth can't be read, or the provider knows no such ticker; then nothing
         changes.
     """
-    if change.since not in {None, DEFAULT}:
-        parse_since(change.since, date(2026, 1, 1))
+    today = datetime.now(UTC).date()
+    if change.since not in {None, DEFAULT} and parse_since(change.since, today) > today:
+        raise UsageError(f"--since {change.since} lies ahead: nothing would be kept")
     if settings.provider_asked is not None:
         change = replace(change, provider=settings.provider.name)
 
@@ -104,6 +108,7 @@ async def _seen(
     """See that there are such tickers, as far as the provider tells; return what is doubtful."""
 
     async def load(connection: Connection) -> tuple[list[Symbol], list[str]]:
+        await see_spelled(connection, tickers, but=_OFFLINE)
         found = await universe.found_by(connection, tickers)
         confirmed = {named for named, one in found.items() if one.confirmed}
         new = [unregistered(one) for one in tickers if one not in confirmed]
@@ -114,22 +119,14 @@ async def _seen(
         return []
     looked = await looked_up(database, settings.account_of(provider), new)
     if looked.unknown:
-        hints = [_hint(one, known) for one in looked.unknown]
-        raise UsageError(
-            f"the provider knows no {', '.join(looked.unknown)}{''.join(hints)}; nothing was "
-            f"changed. To watch it all the same: --offline"
-        )
+        named = ", ".join(f"{one}{hint(one, [*known, *looked.listed])}" for one in looked.unknown)
+        raise UsageError(f"the provider knows no {named}; nothing was changed{_OFFLINE}")
     notes = [
-        f"{one.ticker} is taken for a {one.asset_type}{hint}"
+        f"{one.ticker} is taken for a {one.asset_type}{meant}"
         for one in new
-        if (hint := _hint(one.ticker, known))
+        if (meant := hint(one.ticker, known))
     ]
     if looked.unasked is not None:
         unseen = [one.ticker for one in new if one.ticker not in looked.known]
         notes.append(f"not looked up: {', '.join(unseen)} ({looked.unasked})")
     return notes
-
-
-def _hint(ticker: str, known: list[str]) -> str:
-    meant = likely(ticker, known)
-    return f" (did you mean {' or '.join(meant)}?)" if meant else ""

@@ -23,10 +23,10 @@ class Evidence:
 
     @property
     def has_ended(self) -> bool:
-        """Whether another company has the ticker, its listing has ended, or its trade has."""
+        """Whether another company has the ticker, its life under it has ended, or its trade has."""
         symbol = self.symbol
         silent = self.answered is not None and self.answered - self.newest >= _SILENCE
-        return symbol.successor_figi is not None or symbol.delisted_on is not None or silent
+        return symbol.successor_figi is not None or symbol.last_day is not None or silent
 
     def __str__(self) -> str:
         """Return what speaks for its life, in one sentence."""

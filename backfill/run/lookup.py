@@ -1,31 +1,45 @@
-"""Looking at a ticker before it is believed: one question to the provider's reference."""
+"""Looking at a ticker before it is believed: one question to the provider's reference.
+
+Where that doesn't know it, a page of the provider's own list of tickers tells what was meant.
+"""
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from backfill.core.calendar import ALWAYS_OPEN
 from backfill.core.series import Symbol
 from backfill.errors import BackfillError, UnknownSymbol
 from backfill.fetch.reader import Reader
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Tally
-from backfill.providers.base import References
+from backfill.providers.base import Owners, Provider, References
 from backfill.run.connect import open_client
 from backfill.settings import Account
 from backfill.store.pool import Database
 
+if TYPE_CHECKING:
+    from backfill.fetch.client import Client
+
 _PATIENCE_S: Final = 10.0
+_LETTERS: Final = 3
+"""More letters than these are not looked at: each is a call."""
+_LAST: Final = "zzzz"
 
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """Which tickers a provider knows, which it surely doesn't, and why no more were asked for."""
+    """Which tickers a provider knows, which it surely doesn't, and why no more were asked for.
+
+    ``listed`` are tickers that it lists beside those that it doesn't know.
+    """
 
     known: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     unasked: str | None = None
+    listed: tuple[str, ...] = ()
 
 
 async def looked_up(database: Database, account: Account, symbols: Sequence[Symbol]) -> Looked:
@@ -38,6 +52,7 @@ async def looked_up(database: Database, account: Account, symbols: Sequence[Symb
         return Looked(unasked=f"{provider.name} has no reference")
     known: list[str] = []
     unknown: list[str] = []
+    listed: list[str] = []
     unasked: str | None = None
     try:
         with Reader() as reader:
@@ -64,8 +79,26 @@ async def looked_up(database: Database, account: Account, symbols: Sequence[Symb
                         unknown.append(symbol.ticker)
                     else:
                         known.append(symbol.ticker)
+                strange = [one for one in symbols if one.ticker in unknown]
+                listed += await _listed_beside(client, provider, strange)
     except TimeoutError:
         unasked = f"no answer within {_PATIENCE_S:.0f} s, or the quota is used up"
     except BackfillError as error:
         unasked = str(error)
-    return Looked(tuple(known), tuple(unknown), unasked)
+    return Looked(tuple(known), tuple(unknown), unasked, tuple(listed))
+
+
+async def _listed_beside(
+    client: "Client", provider: Provider, unknown: Sequence[Symbol]
+) -> list[str]:
+    """Return the tickers that a provider lists with the same first letter, a call a letter."""
+    if not isinstance(provider, Owners):
+        return []
+    stocks = [one.ticker for one in unknown if one.calendar != ALWAYS_OPEN]
+    listed: list[str] = []
+    for letter in sorted({ticker[0].upper() for ticker in stocks})[:_LETTERS]:
+        owners, _ = await client.fetch(
+            provider.owners(letter, f"{letter}{_LAST}"), provider.read_owners, asker="tickers"
+        )
+        listed += [owner.ticker for owner in owners]
+    return listed

@@ -16,6 +16,7 @@ from backfill.providers import PROVIDERS, provider_named
 from backfill.providers.base import GroupedDays, Provider
 from backfill.run.job import Job
 from backfill.run.lane import rules_of
+from backfill.run.spelled import see_spelled
 from backfill.settings import Settings
 from backfill.store import progress, universe
 from backfill.store.pool import Connection, Database
@@ -139,6 +140,7 @@ async def _entries(
     tickers = list(job.tickers or ())
 
     async def load(connection: Connection) -> tuple[list[Symbol], list[universe.WatchEntry]]:
+        await see_spelled(connection, tickers)
         watchlist = await universe.watched(connection)
         if register:
             return await universe.register(connection, tickers), watchlist

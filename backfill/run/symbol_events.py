@@ -6,6 +6,7 @@ from datetime import date
 from enum import StrEnum
 from typing import Any
 
+from backfill.core.likely import hint
 from backfill.core.plain import argument
 from backfill.core.series import Symbol, SymbolId
 from backfill.core.timeframe import Timeframe
@@ -64,7 +65,7 @@ def event_of(
     ``entry`` is how it is kept, ``watched`` names every ticker on the watchlist: the commands go
     by both.
     """
-    found = None if symbol.retired_on is not None else _happened(symbol)
+    found = None if symbol.retired_on is not None else _happened(symbol, watched)
     if found is None:
         return None
     event, on, message = found
@@ -72,7 +73,7 @@ def event_of(
     return SymbolEvent(symbol.ticker, event, on, symbol.renamed_to, message, commands)
 
 
-def _happened(symbol: Symbol) -> tuple[Event, date | None, str] | None:
+def _happened(symbol: Symbol, watched: Collection[str]) -> tuple[Event, date | None, str] | None:
     """Return what became of a symbol, since when, and a sentence that says it."""
     name = symbol.ticker
     if symbol.successor_figi is not None:
@@ -95,7 +96,8 @@ def _happened(symbol: Symbol) -> tuple[Event, date | None, str] | None:
     if not symbol.is_unknown:
         return None
     message = (
-        f"{name} is set aside: the provider didn't know it in {symbol.unknown_runs} runs, and "
+        f"{name}{hint(name, watched)} is set aside: the provider didn't know it in "
+        f"{symbol.unknown_runs} runs, and "
         "`run --all` asks for it no more; to have it asked for again"
     )
     return Event.unknown, None, message

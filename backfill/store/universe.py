@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
 
+from backfill.core.likely import hint
 from backfill.core.series import Alias, ListingVerdict, Symbol, SymbolId, ticker_traits
 from backfill.core.ticker import spelling_of, stored_spellings
 from backfill.core.timeframe import Timeframe
@@ -251,7 +252,8 @@ async def known(connection: Connection, ticker: str) -> Symbol:
     """
     found = await by_ticker(connection, [ticker])
     if not found:
-        raise UsageError(f"{ticker} is not known", mend="backfill symbols list")
+        meant = hint(ticker, [one.ticker for one in await known_symbols(connection)])
+        raise UsageError(f"{ticker} is not known{meant}", mend="backfill symbols list")
     return found[0]
 
 
@@ -356,7 +358,9 @@ async def pause(connection: Connection, tickers: list[str], *, paused: bool) -> 
             f"to be rid of it: backfill symbols delete {stored[0]}; to keep it",
             mend=f"backfill watch add {named}",
         )
-    raise UsageError(f"not on the watchlist: {', '.join(strange)}", mend="backfill watch list")
+    known = [one.ticker for one in await known_symbols(connection)]
+    named = ", ".join(f"{one}{hint(one, known)}" for one in strange)
+    raise UsageError(f"not on the watchlist: {named}", mend="backfill watch list")
 
 
 async def confirm(connection: Connection, symbol_id: SymbolId) -> None:

@@ -258,11 +258,20 @@ def test_a_ticker_is_looked_at_before_it_is_believed_a_call_each(
     assert run("run", "--symbol", "AAPL", "--from", "2024-11-01", *AS_OF).code == 0
     calls = len(simulator.calls)
 
-    for wrong, meant in (("APPL", "AAPL"), ("aapl", "AAPL"), ("bitcoin", "X:BTCUSD")):
+    # The reference is asked about both, and for the list of tickers with the same first letter.
+    for wrong, meant in (("APPL", "AAPL"), ("TLSA", "TSLA")):
         refused = run("watch", "add", "MSFT", wrong)
         assert (refused.code, refused.out, refused.err.count("\n")) == (2, "", 1)
-        assert f"knows no {wrong} (did you mean {meant}" in refused.err
+        assert f"knows no {wrong} (did you mean {meant}?)" in refused.err
     assert len(simulator.calls) == calls + 6
+    for wrong, meant in (("aapl", "AAPL"), ("bitcoin", "X:BTCUSD")):
+        for command in (("watch", "add"), ("symbols", "add"), ("run", "--symbol")):
+            refused = run(*command, wrong)
+            assert (refused.code, refused.out) == (2, "")
+            assert f"in capitals: {wrong} (did you mean {meant}?)" in refused.err
+    assert len(simulator.calls) == calls + 6
+    for verb in ("watch pause", "gaps", "bars"):
+        assert "(did you mean AAPL?)" in run(*verb.split(), "aapl").err
     assert query(database_url, "SELECT ticker FROM symbols") == [("AAPL",)]
 
     kept = run("watch", "add", "AAPL", "MSFT", "--json")  # one is confirmed
