@@ -13,7 +13,7 @@ AS_OF = ("--as-of", NOW.isoformat())
 SUMMARY = {
     "run_id", "status", "exit_code", "mode", "provider", "calls", "lookups", "retries",
     "rate_limited", "duration_s", "series", "bars", "failures", "providers",
-    "rate_limited_by_others",
+    "rate_limited_by_others", "symbol_events",
 }  # fmt: skip
 
 
