@@ -85,6 +85,7 @@ def test_a_watched_ticker_that_was_renamed_is_told_of_with_the_command_to_type(
     assert "symbol_events" not in run("2024-06-03", "status", "--json").json
 
 
+@pytest.mark.soak
 def test_a_delisting_is_told_of_and_nothing_is_due_after_it(
     backfill: Cli, run: Run, simulator: Simulator
 ) -> None:
@@ -106,6 +107,7 @@ def test_a_delisting_is_told_of_and_nothing_is_due_after_it(
         assert line in told.out.splitlines()
 
 
+@pytest.mark.soak
 def test_a_new_owner_is_told_of_and_a_ticker_that_is_gone_without_a_word(
     backfill: Cli, run: Run, simulator: Simulator, database_url: str
 ) -> None:
@@ -142,8 +144,8 @@ def test_what_stayed_unknown_for_three_runs_is_set_aside_until_it_is_resumed(
 
     assert (later.code, len(simulator.calls)) == (0, calls)
     line = (
-        "APPL is set aside: the provider didn't know it in 3 runs, and `run --all` asks for it no "
-        "more; to have it asked for again: backfill watch resume APPL"
+        "APPL (did you mean AAPL?) is set aside: the provider didn't know it in 3 runs, and `run "
+        "--all` asks for it no more; to have it asked for again: backfill watch resume APPL"
     )
     status = run(day, "status")
     assert status.code == 0
