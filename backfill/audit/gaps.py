@@ -1,16 +1,18 @@
 """Which due bars are missing, of every series (R6)."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
 
 from backfill.audit.tracked import Tracked
 from backfill.core.bars import IntColumn
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span, Spans
 from backfill.core.empty import ALONE_AFTER, EmptyReason
-from backfill.core.gaps import Gap, find_gaps, with_extended_hours
+from backfill.core.gaps import Gap, join_missing, missing_slots, with_extended_hours
 from backfill.core.plan import next_final_ms
 from backfill.core.series import Series
 from backfill.core.suspect import Doubt
@@ -18,7 +20,7 @@ from backfill.store.empty import KnownEmpty, known_empty
 from backfill.store.gaps import Question, incomplete
 from backfill.store.pool import Connection, Database
 from backfill.store.suspect import suspect_sessions
-from backfill.store.times import to_ms, to_time
+from backfill.store.times import to_ms
 
 if TYPE_CHECKING:
     from backfill.core.grid import Grid
@@ -40,23 +42,6 @@ class SeriesGaps:
         """Whether a gap is more than something that the provider may be late with."""
         return any(gap.alarms for gap in self.gaps)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON's own types; ``reason`` and ``again`` only where a gap has them."""
-        return {
-            "symbol": self.series.symbol.ticker,
-            "timeframe": str(self.series.timeframe),
-            "gaps": [
-                {
-                    "from": to_time(gap.span.start_ms).isoformat(),
-                    "to": to_time(gap.span.end_ms).isoformat(),
-                    "slots": gap.slots,
-                    **({"reason": str(gap.reason)} if gap.reason else {}),
-                    **({"again": to_time(gap.again_ms).isoformat()} if gap.again_ms else {}),
-                }
-                for gap in self.gaps
-            ],
-        }
-
 
 async def series_gaps(
     database: Database, now: datetime, tracked: Sequence[Tracked]
@@ -74,17 +59,20 @@ async def series_gaps(
         empty = await known_empty(connection, list(due), now)
         found: list[SeriesGaps] = []
         for batch in _batches(due, calendars):
-            looks = [
-                _Look(kept[one], due[one], lacking, held, empty.get(one.key, KnownEmpty()))
-                for one, (lacking, held) in (await incomplete(connection, batch)).items()
-            ]
+            looks: dict[Series, _Look] = {}
+            async for lot in incomplete(connection, batch):
+                for one, (lacking, held) in lot.items():
+                    if one not in looks:
+                        known = empty.get(one.key, KnownEmpty())
+                        looks[one] = _Look(kept[one], due[one], known)
+                    looks[one].add(lacking, held)
             doubts = {
                 look.series: (doubt, look.tracked.known.coverage)
-                for look in looks
+                for look in looks.values()
                 if (doubt := look.doubt()) is not None
             }
             suspect = await suspect_sessions(connection, doubts)
-            for look in looks:
+            for look in looks.values():
                 again_ms = _asked_again(look.tracked, to_ms(now))
                 gaps = look.gaps(again_ms, suspect.get(look.series, Spans()))
                 if gaps:
@@ -95,18 +83,20 @@ async def series_gaps(
     return await database.run(find)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, slots=True)
 class _Look:
-    """What is there of a series that is due, in the sessions that are ``lacking`` a bar.
+    """What is missing of a series that is due, as its sessions are looked at, some at a time.
 
-    ``stored_ms`` are the bars that those do hold.
+    ``missing`` are the indices of slots; ``doubted`` the sessions that lack a bar and have
+    unconfirmed slots, ``beside`` the bars that those hold.
     """
 
     tracked: Tracked
     due: Span
-    lacking: Spans
-    stored_ms: IntColumn
     known: KnownEmpty
+    missing: list[IntColumn] = field(default_factory=list)
+    doubted: Spans = field(default_factory=Spans)
+    beside: list[IntColumn] = field(default_factory=list)
 
     @property
     def series(self) -> Series:
@@ -116,33 +106,51 @@ class _Look:
     def _grid(self) -> "Grid":
         return self.tracked.calendar.regular_grid(self.series.timeframe)
 
+    def add(self, lacking: Spans, stored_ms: IntColumn) -> None:
+        """Look at sessions that are ``lacking`` a bar, or hold more than they have slots."""
+        grid, late = self._grid, self.known.unconfirmed
+        within = lacking & Spans.of(self.due)
+        self.missing.append(missing_slots(grid, within, stored_ms, self.known.settled))
+        if late:
+            sessions = Spans.union(session for span in late for session, _ in grid.blocks(span))
+            self.doubted |= sessions & lacking
+            self.beside.append(stored_ms[self.doubted.holds(stored_ms)])
+
     def doubt(self) -> Doubt | None:
         """Return the doubt about sessions with unconfirmed slots, if there is one."""
-        late = self.known.unconfirmed
-        sessions = Spans.union(session for span in late for session, _ in self._grid.blocks(span))
+        if not self.doubted:
+            return None
         calendar, timeframe = self.tracked.calendar, self.series.timeframe
-        return Doubt.about(calendar, timeframe, late, sessions & self.lacking, self.stored_ms)
+        late, beside = self.known.unconfirmed, np.concatenate(self.beside)
+        return Doubt.about(calendar, timeframe, late, self.doubted, beside)
 
     def gaps(self, again_ms: int, suspect: Spans) -> list[Gap]:
         """Return the gaps; those that are held tell when they are asked for again.
 
         Unconfirmed ones alarm in ``suspect`` sessions, and where a second answer is overdue.
         """
-        within = self.lacking & Spans.of(self.due)
         known = self.known
-        found = find_gaps(self._grid, within, self.stored_ms, known.settled, known.held)
+        missing = np.sort(np.concatenate(self.missing))
+        self.missing = []
         alarming = known.overdue | suspect
-        return [
-            replace(gap, again_ms=again_ms, alarms=bool(Spans.of(gap.span) & alarming))
-            if gap.reason is EmptyReason.unconfirmed
-            else replace(gap, again_ms=known.expires_ms(gap.span) if gap.reason else None)
-            for gap in found
-        ]
+
+        def told(gap: Gap) -> Gap:
+            if gap.reason is None:
+                return gap
+            if gap.reason is EmptyReason.unconfirmed:
+                alarms = bool(Spans.of(gap.span) & alarming)
+                return gap._replace(again_ms=again_ms, alarms=alarms)
+            return gap._replace(again_ms=known.expires_ms(gap.span))
+
+        found = join_missing(self._grid, missing, known.held)
+        return [told(gap) for gap in found] if known.held else found
 
     def askable(self, gaps: Sequence[Gap]) -> Spans:
         """Return what to ask for: what no entry holds, and what a second answer settles."""
-        spans = Spans.union(gap.span for gap in gaps if gap.reason is None)
-        spans |= self.known.askable & Spans.union(gap.span for gap in gaps)
+        # Gaps that nothing holds don't touch: they would be one.
+        spans = Spans(tuple(gap.span for gap in gaps if gap.reason is None))
+        if self.known.askable:
+            spans |= self.known.askable & Spans.union(gap.span for gap in gaps)
         if self.series.timeframe.is_intraday:
             spans = with_extended_hours(self.tracked.calendar, self.series.timeframe, spans)
         return spans & Spans.of(self.due)

@@ -1,11 +1,11 @@
 """Asking again for bars in quarantine: their slots leave the coverage, and a run does the rest."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import partial
 from itertools import groupby
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import structlog
 
@@ -19,7 +19,14 @@ from backfill.settings import Settings
 from backfill.store import progress, universe
 from backfill.store.empty import reopen
 from backfill.store.pool import Connection, Database
-from backfill.store.quarantine import Choice, Held, QuarantinedBar, held_bars, quarantined_bars
+from backfill.store.quarantine import (
+    Choice,
+    Held,
+    QuarantinedBar,
+    held_bars,
+    quarantined_bars,
+    quarantined_json,
+)
 from backfill.store.quarantine import accept as accept_bars
 from backfill.store.retry import invalidate_covered, lacking_ms, origins
 from backfill.store.sessions import load_calendar
@@ -27,6 +34,8 @@ from backfill.store.sessions import load_calendar
 log = structlog.stdlib.get_logger()
 
 _AT_ONCE: Final = 50_000
+
+_Lot_contra = TypeVar("_Lot_contra", contravariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +51,13 @@ class Reopened:
         return {"symbol": self.symbol, "timeframe": str(self.timeframe), "slots": self.slots}
 
 
-class Listing(Protocol):
-    """What shows a list of bars in quarantine as it is read."""
+class Listing(Protocol[_Lot_contra]):
+    """What shows a list of bars in quarantine as it is read, in lots of one form."""
 
     def begin(self, held: Sequence[Held]) -> None:
         """Show how many bars there are, by series and reason."""
 
-    def add(self, bars: Sequence[QuarantinedBar]) -> None:
+    def add(self, bars: _Lot_contra) -> None:
         """Show some more of them."""
 
     def end(self) -> None:
@@ -56,16 +65,45 @@ class Listing(Protocol):
 
 
 async def show(
-    settings: Settings, choice: Choice, listing: Listing, *, accepted: bool, limit: int | None
+    settings: Settings,
+    choice: Choice,
+    listing: Listing[list[QuarantinedBar]],
+    *,
+    accepted: bool,
+    limit: int | None,
 ) -> None:
     """Show the chosen bars in quarantine as they are read, their counts first.
 
     Those that were accepted are shown only if asked for, and of all no more than ``limit``.
     """
+    await _show(settings, choice, listing, quarantined_bars, accepted=accepted, limit=limit)
+
+
+async def show_json(
+    settings: Settings,
+    choice: Choice,
+    listing: Listing[str],
+    *,
+    accepted: bool,
+    limit: int | None,
+) -> None:
+    """Show the same bars as JSON."""
+    await _show(settings, choice, listing, quarantined_json, accepted=accepted, limit=limit)
+
+
+async def _show(
+    settings: Settings,
+    choice: Choice,
+    listing: Listing[_Lot_contra],
+    read: Callable[..., AsyncIterator[_Lot_contra]],
+    *,
+    accepted: bool,
+    limit: int | None,
+) -> None:
     async with opened(settings) as database:
         held = await database.run(partial(held_bars, choice=choice, accepted=accepted))
         listing.begin(held)
-        async for bars in quarantined_bars(database, choice, held, accepted=accepted, limit=limit):
+        async for bars in read(database, choice, held, accepted=accepted, limit=limit):
             listing.add(bars)
         listing.end()
 

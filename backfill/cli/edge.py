@@ -5,7 +5,7 @@ Modules are imported by the functions that use them: ``backfill --help`` needs n
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -116,6 +116,14 @@ def print_result(values: dict[str, Any], *, as_json: bool, text: Callable[[], No
         say(json_text(values))
     else:
         text()
+
+
+def print_json(pieces: Iterable[str]) -> None:
+    """Print the pieces of one line of JSON, which nobody obeys, as they come."""
+    for piece in pieces:
+        sys.stdout.write(piece)
+    sys.stdout.write("\n")
+    sys.stdout.flush()
 
 
 def say(text: str, *, to_stderr: bool = False) -> None:

@@ -370,15 +370,22 @@ def gaps(
     scope = arguments.scope(arguments.symbols_named(named, symbol), timeframe, first, last, now)
     settings = _settings()
     from backfill.cli import foreground
+    from backfill.present import gaps as json_gaps
     from backfill.present import show
 
     calls = max_calls if verify else None
     if repair:
         done = foreground.repair(settings, now, scope, calls, extended=extended)
-        _print(show.repair_as_dict(done), as_json=as_json, text=lambda: show.repair(done))
+        if as_json:
+            edge.print_json(json_gaps.repair(done))
+        else:
+            show.repair(done)
         _exit(done.exit_code, done.error)
     found = foreground.gaps(settings, now, scope, calls, extended=extended)
-    _print(show.findings_as_dict(found), as_json=as_json, text=lambda: show.findings(found))
+    if as_json:
+        edge.print_json(json_gaps.findings(found))
+    else:
+        show.findings(found)
     _exit(found.exit_code, found.error)
 
 

@@ -43,15 +43,16 @@ def quarantine_list(
 ) -> None:
     """Count the bars in quarantine, and list them by series with their reasons and raw values."""
     settings = read_settings()
-    from backfill.audit.quarantine import show
+    from backfill.audit.quarantine import show, show_json
     from backfill.cli import arguments
-    from backfill.present import quarantine
+    from backfill.present.quarantine import JsonListing, TextListing
 
     choice = arguments.filters(arguments.symbols_named(named, symbol), timeframe, reason)
-    listing = quarantine.JsonListing() if as_json else quarantine.TextListing()
-    if limit is None and not as_json:
-        limit = _LISTED
-    asyncio.run(show(settings, choice, listing, accepted=accepted, limit=limit))
+    if as_json:
+        asyncio.run(show_json(settings, choice, JsonListing(), accepted=accepted, limit=limit))
+    else:
+        shown = _LISTED if limit is None else limit
+        asyncio.run(show(settings, choice, TextListing(), accepted=accepted, limit=shown))
 
 
 @quarantine_app.command("retry")

@@ -63,6 +63,10 @@ class Spans:
         return self.union((*self.items, *other.items))
 
     def __and__(self, other: Self) -> Self:
+        if len(other.items) == 1 and self.items:
+            start, end = other.items[0]
+            if start <= self.items[0].start_ms and self.items[-1].end_ms <= end:
+                return self
         shared = (
             Span(max(start, mine.start_ms), min(end, mine.end_ms))
             for start, end in other.items

@@ -1,7 +1,8 @@
 """Gaps: due slots of the regular session that are neither stored nor rightly empty (R6)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from itertools import repeat
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,8 +14,7 @@ from backfill.core.grid import Grid
 from backfill.core.timeframe import Timeframe
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
+class Gap(NamedTuple):
     """Slots that follow one another and hold no bar.
 
     ``span`` reaches from the first one's start to the last one's end, over closed hours too.
@@ -35,9 +35,9 @@ def with_extended_hours(calendar: Calendar, timeframe: Timeframe, spans: Spans) 
 
     Who lost a session lost its extended hours too; asking for them costs no call more.
     """
-    if not spans:
-        return spans
     whole, regular = calendar.grid(timeframe), calendar.regular_grid(timeframe)
+    if not spans or len(whole) == len(regular):
+        return spans
     starts, ends = np.array(spans.items, np.int64).T
     opening = np.searchsorted(regular.starts, starts, side="right") - 1
     closing = np.searchsorted(regular.starts, ends, side="left") - 1
@@ -70,27 +70,40 @@ def find_gaps(
     ``settled`` are the slots that are rightly empty: nobody traded, or two answers on different
     days agree that the provider has nothing. ``held`` are those asked for lately, by reason.
     """
+    return join_missing(grid, missing_slots(grid, due, stored_ms, settled), held)
+
+
+def missing_slots(grid: Grid, due: Spans, stored_ms: IntColumn, settled: Spans) -> IntColumn:
+    """Return the indices of due slots that are neither stored nor rightly empty, in order.
+
+    Memory grows with the slots that are due: of many, look at some sessions at a time.
+    """
     indices = np.concatenate(
         [np.arange(grid.index_from(start), grid.index_from(end)) for start, end in due]
         or [np.empty(0, np.int64)]
     )
     slots = grid.starts_of(indices)
-    missing = ~is_among(slots, stored_ms) & ~settled.holds(slots)
-    indices, slots = indices[missing], slots[missing]
+    missing: IntColumn = indices[~is_among(slots, stored_ms) & ~settled.holds(slots)]
+    return missing
+
+
+def join_missing(grid: Grid, indices: IntColumn, held: Mapping[EmptyReason, Spans]) -> list[Gap]:
+    """Return missing slots, by their indices in order, as gaps: those that follow one another."""
     if not len(indices):
         return []
-    reasons: list[EmptyReason | None] = [None, *held]
+    slots = grid.starts_of(indices)
     labels = np.zeros(len(slots), np.int64)
     for label, spans in enumerate(held.values(), start=1):
         labels[spans.holds(slots)] = label
     cuts = np.flatnonzero((np.diff(indices) != 1) | (np.diff(labels) != 0)) + 1
     firsts = np.concatenate(([0], cuts))
     lasts = np.concatenate((cuts, [len(indices)])) - 1
-    return [
-        Gap(
-            Span(int(slots[first]), grid.end_of(int(indices[last]))),
-            last - first + 1,
-            reasons[int(labels[first])],
+    reasons: list[EmptyReason | None] = [None, *held]
+    return list(
+        map(
+            Gap,
+            map(Span, slots[firsts].tolist(), grid.ends_of(indices[lasts]).tolist()),
+            (lasts - firsts + 1).tolist(),
+            (reasons[label] for label in labels[firsts].tolist()) if held else repeat(None),
         )
-        for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True)
-    ]
+    )

@@ -81,6 +81,11 @@ class Grid:
         blocks = np.searchsorted(self.first_index, indices, side="right") - 1
         return self.starts[blocks] + (indices - self.first_index[blocks]) * self.steps[blocks]
 
+    def ends_of(self, indices: IntColumn) -> IntColumn:
+        """Ends of the slots with these indices, in epoch ms."""
+        blocks = np.searchsorted(self.first_index, indices, side="right") - 1
+        return self.starts[blocks] + (indices + 1 - self.first_index[blocks]) * self.steps[blocks]
+
     def slots(self, span: tuple[int, int]) -> IntColumn:
         """Starts of the slots that start within the span, in epoch ms."""
         first, last = self.index_from(span[0]), self.index_from(span[1])

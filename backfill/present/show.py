@@ -140,18 +140,6 @@ def findings(found: "Findings") -> None:
             console().print("`--repair` fetches what differs; so does `backfill run --reload`")
 
 
-def findings_as_dict(found: "Findings") -> dict[str, Any]:
-    """Return findings as JSON's own types; ``verified`` only where that was asked for."""
-    return _found_as_dict(found.gaps, found.verification)
-
-
-def _found_as_dict(left: "list[SeriesGaps]", verification: "Verification | None") -> dict[str, Any]:
-    values: dict[str, Any] = {"series": [one.as_dict() for one in left]}
-    if verification is not None:
-        values["verified"] = verification.as_dict()
-    return values
-
-
 def repair(done: "Repair") -> None:
     """Print what a repair found and did, and what is left."""
     if done.found.verification is not None:
@@ -159,14 +147,6 @@ def repair(done: "Repair") -> None:
     if done.summary is not None:
         summary(done.summary)
     gaps(done.left)
-
-
-def repair_as_dict(done: "Repair") -> dict[str, Any]:
-    """Return a repair as JSON's own types: the gaps left, what was found before, and the run."""
-    return {
-        **_found_as_dict(done.left, done.found.verification),
-        "run": done.summary and done.summary.as_dict(),
-    }
 
 
 def _verification(result: "Verification") -> None:

@@ -3,19 +3,19 @@
 # Over 300 lines: one table: its statements, how they choose and how they are read belong together.
 
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
-from typing import Any, Final
-from uuid import UUID
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
 from backfill.core.bars import IntColumn
 from backfill.core.checks import Reason
 from backfill.core.coverage import Span
+from backfill.core.plain import json_text
 from backfill.core.series import Series, SymbolId
 from backfill.core.ticker import stored_spellings
 from backfill.core.timeframe import Timeframe
@@ -47,7 +47,8 @@ _PAGE: Final = """
     FROM unnest($1::symbol_id[], $2::text[]::timeframe[])
         WITH ORDINALITY AS k (symbol_id, timeframe, number)
     CROSS JOIN LATERAL (
-        SELECT q.id, q.ts, q.reason, q.raw, q.run_id, q.quarantined_at, q.accepted_at, k.number
+        SELECT k.number, q.id, q.ts, q.reason, q.raw, q.run_id::text, q.quarantined_at,
+            q.accepted_at
         FROM quarantined_bars AS q
         WHERE q.symbol_id = k.symbol_id AND q.timeframe = k.timeframe
             AND q.ts >= $5 AND (q.ts, q.id) > ($5, $6)
@@ -57,7 +58,34 @@ _PAGE: Final = """
         LIMIT $7
     ) AS q
     ORDER BY q.number, q.ts, q.id
+    LIMIT $7
 """
+# The same bars as JSON, one value a page: no Python object is made for a bar. $8 has how an object
+# begins for each series.
+_PAGE_JSON: Final = (
+    "WITH page AS MATERIALIZED ("  # noqa: S608 - of constants alone
+    + _PAGE
+    + """)
+    SELECT count(*) AS bars,
+        (SELECT (ts, id) FROM page ORDER BY number DESC, ts DESC, id DESC LIMIT 1) AS last,
+        string_agg(
+            ($8::text[])[number]
+            || ', "ts": ' || left(to_json(ts AT TIME ZONE 'UTC')::text, -1) || '+00:00"'
+            || ', "reason": ' || to_json(reason)::text
+            || ', "raw": ' || raw::text
+            || ', "run_id": "' || run_id
+            || '", "quarantined_at": '
+            || left(to_json(quarantined_at AT TIME ZONE 'UTC')::text, -1) || '+00:00"'
+            || ', "accepted_at": '
+            || coalesce(
+                left(to_json(accepted_at AT TIME ZONE 'UTC')::text, -1) || '+00:00"', 'null'
+            )
+            || ', "stored": ' || stored || '}',
+            ', ' ORDER BY number, ts, id
+        ) AS objects
+    FROM page
+    """
+)
 # What failed a check of each series within a span, not what left the table later.
 _REJECTED: Final = """
     SELECT DISTINCT k.number, q.ts
@@ -99,6 +127,9 @@ _PAGE_BARS: Final = 5_000
 _BEFORE_ALL: Final = datetime.min.replace(tzinfo=UTC)
 _ACCEPTED_AT_ONCE: Final = 50_000
 
+_Page = TypeVar("_Page")
+_Place: TypeAlias = tuple[datetime, int]
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -133,9 +164,8 @@ class Held:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class QuarantinedBar:
-    """One bar in quarantine, with its values as they came.
+class QuarantinedBar(NamedTuple):
+    """One bar in quarantine, with its values as they came, in JSON.
 
     ``ts`` is the provider's stamp, in UTC. ``stored`` tells that the table holds a bar with that
     stamp by now: another answer has brought one that passed.
@@ -145,25 +175,17 @@ class QuarantinedBar:
     timeframe: Timeframe
     ts: datetime
     reason: str
-    raw: dict[str, Any]
-    run_id: UUID
+    raw_json: str
+    run_id: str
     quarantined_at: datetime
     accepted_at: datetime | None
     stored: bool
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON's own types."""
-        return {
-            "symbol": self.symbol,
-            "timeframe": str(self.timeframe),
-            "ts": self.ts.isoformat(),
-            "reason": self.reason,
-            "raw": self.raw,
-            "run_id": str(self.run_id),
-            "quarantined_at": self.quarantined_at.isoformat(),
-            "accepted_at": self.accepted_at.isoformat() if self.accepted_at else None,
-            "stored": self.stored,
-        }
+    @property
+    def raw(self) -> dict[str, Any]:
+        """The values by name."""
+        values: dict[str, Any] = json.loads(self.raw_json)
+        return values
 
 
 async def held_bars(
@@ -197,22 +219,49 @@ async def quarantined_bars(
     ``held`` are their counts, as `held_bars` returns them. Each lot is read in a transaction of its
     own: bars that come or leave meanwhile may be missing.
     """
+    async for page in _pages(database, _bars, choice, held, accepted=accepted, limit=limit):
+        yield page
+
+
+async def quarantined_json(
+    database: Database,
+    choice: Choice,
+    held: Sequence[Held],
+    *,
+    accepted: bool = False,
+    limit: int | None = None,
+) -> AsyncIterator[str]:
+    """Yield the same as objects of JSON with commas between them, as the database writes them."""
+    async for page in _pages(database, _objects, choice, held, accepted=accepted, limit=limit):
+        yield page
+
+
+async def _pages(
+    database: Database,
+    read: Callable[..., Awaitable[tuple[_Page, int, _Place]]],
+    choice: Choice,
+    held: Sequence[Held],
+    *,
+    accepted: bool,
+    limit: int | None,
+) -> AsyncIterator[_Page]:
     left = sum(one.bars for one in held) if limit is None else limit
     for series in _lots(held):
-        after: tuple[datetime, int] = (_BEFORE_ALL, 0)
+        after: _Place = (_BEFORE_ALL, 0)
         more = True
         while more and left > 0:
             most = min(left, _PAGE_BARS)
-            read = partial(
-                _page, series=series, choice=choice, after=after, most=most, accepted=accepted
+            _, _, reasons = values_of(choice)
+            ids, timeframes = (
+                [one.symbol_id for one in series],
+                [str(one.timeframe) for one in series],
             )
-            page = await database.run(read)
-            bars = [bar for bar, _ in page[:left]]
+            values = ids, timeframes, reasons, accepted, *after, most
+            page, bars, after = await database.run(partial(read, series=series, values=values))
             if bars:
-                yield bars
-            left -= len(bars)
-            more = len(series) == 1 and len(page) == most
-            after = page[-1][1] if page else after
+                yield page
+            left -= bars
+            more = len(series) == 1 and bars == most
 
 
 def _lots(held: Sequence[Held]) -> Iterator[list[Held]]:
@@ -231,43 +280,23 @@ def _lots(held: Sequence[Held]) -> Iterator[list[Held]]:
         yield lot
 
 
-async def _page(
-    connection: Connection,
-    series: Sequence[Held],
-    choice: Choice,
-    after: tuple[datetime, int],
-    most: int,
-    *,
-    accepted: bool,
-) -> list[tuple[QuarantinedBar, tuple[datetime, int]]]:
-    """Return the next bars of some series, each with the place behind it."""
-    _, _, reasons = values_of(choice)
-    rows = await connection.fetch(
-        _PAGE,
-        [one.symbol_id for one in series],
-        [str(one.timeframe) for one in series],
-        reasons,
-        accepted,
-        *after,
-        most,
-    )
-    return [
-        (
-            QuarantinedBar(
-                symbol=series[row["number"] - 1].symbol,
-                timeframe=series[row["number"] - 1].timeframe,
-                ts=row["ts"],
-                reason=row["reason"],
-                raw=json.loads(row["raw"]),
-                run_id=row["run_id"],
-                quarantined_at=row["quarantined_at"],
-                accepted_at=row["accepted_at"],
-                stored=row["stored"],
-            ),
-            (row["ts"], row["id"]),
-        )
-        for row in rows
-    ]
+async def _bars(
+    connection: Connection, series: Sequence[Held], values: Sequence[Any]
+) -> tuple[list[QuarantinedBar], int, _Place]:
+    """Read a page of bars; return how many they are, and the place behind the last one."""
+    rows = await connection.fetch(_PAGE, *values)
+    named = [(one.symbol, one.timeframe) for one in series]
+    bars = [QuarantinedBar(*named[number - 1], *told) for number, _, *told in rows]
+    return bars, len(bars), (rows[-1]["ts"], rows[-1]["id"]) if rows else (_BEFORE_ALL, 0)
+
+
+async def _objects(
+    connection: Connection, series: Sequence[Held], values: Sequence[Any]
+) -> tuple[str, int, _Place]:
+    """Read a page of bars as JSON, as `_bars` does."""
+    begin = [json_text({"symbol": one.symbol, "timeframe": str(one.timeframe)}) for one in series]
+    row = (await connection.fetch(_PAGE_JSON, *values, [one.removesuffix("}") for one in begin]))[0]
+    return row["objects"] or "", row["bars"], row["last"] or (_BEFORE_ALL, 0)
 
 
 async def rejected_ms(

@@ -1,5 +1,6 @@
 """What a provider had not yet, or had lost, arrives in ordinary runs and costs no call (R29)."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
@@ -8,9 +9,11 @@ import pytest
 
 from backfill import api
 from backfill.audit.gaps import SeriesGaps
+from backfill.audit.repair import Findings
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
 from backfill.core.work import Mode
+from backfill.present.gaps import findings
 from backfill.run.job import Scope
 from backfill.settings import AccountSettings, Settings
 from backfill.settings.environment import Secret
@@ -113,9 +116,9 @@ class Kept:
 
 def listed(found: list[SeriesGaps]) -> list[tuple[Any, ...]]:
     return [
-        (str(one.series.timeframe), gap["from"], gap["slots"], gap.get("reason"), gap.get("again"))
-        for one in found
-        for gap in one.as_dict()["gaps"]
+        (str(one["timeframe"]), gap["from"], gap["slots"], gap.get("reason"), gap.get("again"))
+        for one in json.loads("".join(findings(Findings(found, None))))["series"]
+        for gap in one["gaps"]
     ]
 
 

@@ -24,7 +24,7 @@ from backfill.audit.quarantine import Listing, Reopened
 from backfill.audit.repair import Findings, Repair
 from backfill.audit.status import SeriesStatus
 from backfill.audit.verify import Verification
-from backfill.cli.edge import print_result, say
+from backfill.cli.edge import print_json, print_result, say
 from backfill.core.compare import Difference, Kind
 from backfill.core.coverage import Span, Spans
 from backfill.core.freshness import State
@@ -38,6 +38,7 @@ from backfill.errors import ProviderError
 from backfill.fetch.tally import Tally
 from backfill.notify import github
 from backfill.present import columns, listings, prometheus, quarantine, show
+from backfill.present import gaps as json_gaps
 from backfill.present import status as standing
 from backfill.run.outcomes import Failure, SeriesCounts, Summary, TimeframeCounts
 from backfill.run.planned import Plan, PlannedSeries
@@ -103,7 +104,9 @@ def values(text: str) -> Iterator[tuple[Callable[[], Any], Callable[[], Any]]]:
     repair = Repair(Findings(gaps, verified(text)), run, gaps)
     entry = WatchEntry(found, (Timeframe.d1,), text, paused=False, priority=1)
     raw = dict.fromkeys(("open", "high", "volume"), text) | {text: text}
-    bar = QuarantinedBar(text, Timeframe.d1, AT, text, raw, RUN, AT, None, stored=False)
+    bar = QuarantinedBar(
+        text, Timeframe.d1, AT, text, json.dumps(raw), str(RUN), AT, None, stored=False
+    )
     split = SplitRow(text, f"{text}'s", DAY, Ratio(2, 1), text, tested=True, manual=False)
     adoption = Adoption((text,), (), (), ())
     adopted = Adopted((text,), [], 1, {text: text}, [OffGrid(series, 1, 0, AT)], 0)
@@ -113,12 +116,14 @@ def values(text: str) -> Iterator[tuple[Callable[[], Any], Callable[[], Any]]]:
     yield lambda: show.plan(plan), plan.as_dict
     yield lambda: standing.status(status(text)), lambda: [one.as_dict() for one in status(text)]
     yield lambda: standing.status(status(text), markdown=True), lambda: None
-    yield lambda: show.repair(repair), lambda: show.repair_as_dict(repair)
+    yield lambda: show.repair(repair), lambda: json.loads("".join(json_gaps.repair(repair)))
+    yield lambda: print_json(json_gaps.repair(repair)), lambda: None
     yield lambda: listings.symbols([found]), lambda: listings.symbols_as_dict([found])
     yield lambda: listings.watchlist([entry]), lambda: listings.watchlist_as_dict([entry])
     held = Held(1, text, Timeframe.d1, text, 1, AT, AT)
-    yield lambda: listed(quarantine.TextListing(), held, bar), bar.as_dict
-    yield lambda: listed(quarantine.JsonListing(), held, bar), held.as_dict
+    yield lambda: listed(quarantine.TextListing(), held, [bar, bar]), lambda: None
+    told = json.dumps({text: raw}, ensure_ascii=False, allow_nan=False)
+    yield lambda: listed(quarantine.JsonListing(), held, told), held.as_dict
     yield lambda: listings.splits([split]), lambda: listings.splits_as_dict([split])
     yield lambda: listings.adoption(adoption), lambda: None
     yield lambda: listings.adopted(adopted), adopted.as_dict
@@ -132,9 +137,10 @@ def bare(page: str) -> str:
     return re.sub(r"&#\d+;|</?(?:span|code)>|^#+ |[|]|\*\*|---", "", page, flags=re.MULTILINE)
 
 
-def listed(listing: Listing, held: Held, bar: QuarantinedBar) -> None:
+def listed(listing: Listing[Any], held: Held, lot: Any) -> None:
     listing.begin([held])
-    listing.add([bar, bar])
+    listing.add(lot)
+    listing.add(lot)
     listing.end()
 
 
