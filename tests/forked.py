@@ -76,6 +76,8 @@ class Forks:
                 "out": str(Path(folder, "out")),
                 "err": str(Path(folder, "err")),
             }
+            for name in ("out", "err"):
+                Path(folder, name).touch()  # it may be killed before it has opened them
             assert process.stdin is not None
             assert process.stdout is not None
             process.stdin.write(json.dumps(asked) + "\n")

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MS: Final = timedelta(milliseconds=1)
+_MANY: Final = 100
+"""From so many spans on numpy spells their bounds, in a tenth of the time."""
 _FIRST: Final = datetime.min.replace(tzinfo=UTC)
 _LAST: Final = datetime.max.replace(tzinfo=UTC)
 POSTGRES_EPOCH_MS: Final = 946_684_800_000
@@ -40,8 +42,15 @@ def to_ranges(spans: Spans) -> list[asyncpg.Range]:
 
 def to_text(spans: Spans) -> str:
     """Return spans as the text of a tstzmultirange, for arrays of them."""
-    ranges = (f"[{to_time(start).isoformat()},{to_time(end).isoformat()})" for start, end in spans)
-    return f"{{{','.join(ranges)}}}"
+    if len(spans) > _MANY:
+        import numpy as np
+
+        bounds_ms = np.array(spans.items, np.int64).ravel()
+        bounds = iter(np.datetime_as_string(bounds_ms.astype("datetime64[ms]")).tolist())
+        ranges = ",".join([f"[{start}Z,{end}Z)" for start, end in zip(bounds, bounds, strict=True)])
+        return f"{{{ranges}}}"
+    several = (f"[{to_time(start).isoformat()},{to_time(end).isoformat()})" for start, end in spans)
+    return f"{{{','.join(several)}}}"
 
 
 def from_ranges(ranges: list[asyncpg.Range]) -> Spans:
