@@ -11,6 +11,7 @@
     │   │   ├── LoginRefused
     │   │   └── SchemaMismatch
     │   ├── Unauthorised
+    │   ├── GeoBlocked             exit 1   of one provider: its lane ends, and no other
     │   ├── ClockAhead
     │   ├── ProviderDown
     │   └── Unforeseen             a fault of backfill's own
@@ -103,6 +104,16 @@ class Unauthorised(SharedFault):
     """The provider refused the key (401)."""
 
     outcome = "unauthorised"
+
+
+class GeoBlocked(SharedFault):
+    """The provider refuses calls from where this machine is (451): no outage, and no key mends it.
+
+    It says nothing of the other providers, nor of whether this one is up.
+    """
+
+    outcome = "geo_blocked"
+    exit_code = 1
 
 
 class ClockAhead(SharedFault):

@@ -177,7 +177,7 @@ def _weeks(terms: Terms, timeframes: list[Timeframe]) -> Iterator[tuple[int, flo
         ]
         saved = sum(calls_saved(piece, rules) for piece, _ in work)
         grouped = grouping(MASSIVE, work)
-        plan = Plan.of([piece for piece, _ in work], terms.quota, saved, grouped)
+        plan = Plan.of([piece for piece, _ in work], terms.quota, MASSIVE.can.cost, saved, grouped)
         yield plan.calls, plan.seconds
         for piece, _ in work:
             for target in piece.targets:

@@ -32,6 +32,11 @@ class Capabilities:
     doubts_empty
         Whether it marks answers without any bar as unconfirmed. What they were asked for is not
         asked for again that day.
+    cost
+        What a request for bars takes from the quota, in the provider's unit.
+    refuses_places
+        Whether it refuses whoever calls from some countries. Then one call is sent first, and the
+        others once it is answered: they would all be refused.
     """
 
     feed: str
@@ -40,6 +45,8 @@ class Capabilities:
     pages: PageLaw
     fills_empty: bool = False
     doubts_empty: bool = False
+    cost: int = 1
+    refuses_places: bool = False
 
     @property
     def derives_for_less(self) -> bool:

@@ -85,21 +85,24 @@ class Quota:
             if cost > window.limit:
                 raise UsageError(
                     f"a request costs {cost}, more than the quota {window} ever holds: "
-                    "set one that holds it (BACKFILL_QUOTA)"
+                    "set one that holds it"
                 )
 
-    def seconds_for(self, calls: int) -> float:
+    def seconds_for(self, calls: int, cost: int = 1) -> float:
         """Return how long so many calls take on a key that has rested, each answered at once.
 
-        What a window holds goes out at once, and again when the window has passed.
+        What a window holds goes out at once, and again when the window has passed. Each call takes
+        its ``cost``, which every window holds once at least.
 
         >>> [Quota.parse("5/60s").seconds_for(calls) for calls in (0, 5, 6, 50)]
         [0.0, 0.0, 60.0, 540.0]
+        >>> Quota.parse("5/60s").seconds_for(3, cost=2)
+        60.0
         """
         nested_s, alone_s, left = 0.0, 0.0, max(calls - 1, 0)
         for window in sorted(self.windows, key=lambda window: -window.period_s):
-            alone_s = max(alone_s, max(calls - 1, 0) // window.limit * window.period_s)
-            full, left = divmod(left, window.limit)
+            alone_s = max(alone_s, max(calls - 1, 0) // (window.limit // cost) * window.period_s)
+            full, left = divmod(left, window.limit // cost)
             nested_s += full * window.period_s
         return max(nested_s, alone_s)
 

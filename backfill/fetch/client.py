@@ -22,6 +22,7 @@ from backfill.core.wire import Request, Response
 from backfill.errors import (
     BackfillError,
     BadAnswer,
+    GeoBlocked,
     LimitReached,
     ProviderUnavailable,
     RateLimited,
@@ -47,7 +48,8 @@ class Patience:
     """How long an answer is waited for, and how often it is asked for again.
 
     All times in seconds. ``rate_limited_s`` is how long one request may be put off by 429s before
-    its series fails; such a wait costs no attempt. ``body_limit`` is in bytes, decompressed.
+    its series fails; such a wait costs no attempt, and longer than ``longest_pause_s`` nobody is
+    held off, whatever the provider asks for. ``body_limit`` is in bytes, decompressed.
     """
 
     connect_s: float = 5.0
@@ -57,6 +59,7 @@ class Patience:
     backoff_s: float = 0.5
     backoff_max_s: float = 15.0
     rate_limited_s: float = 900.0
+    longest_pause_s: float = 86_400.0
     body_limit: int = 64 * 1024 * 1024
 
 
@@ -75,7 +78,8 @@ class Client:
 
     The headers with the key go to the provider's own origin only: a next-page link to another is
     an error, and redirects are not followed. ``symbols`` is how many the run asks for, ``proxy``
-    the URL of what all calls go through. Long answers are read by the ``reader``.
+    the URL of what all calls go through. Long answers are read by the ``reader``. The first call to
+    a provider that ``refuses_places`` goes alone.
 
     ``now_ms`` is what the run takes for now. An answer dated well before it ends the run unread: a
     bar that still formed when the provider answered would be judged final by that clock.
@@ -93,6 +97,7 @@ class Client:
         now_ms: int,
         symbols: int = 1,
         proxy: str | None = None,
+        refuses_places: bool = False,
         patience: Patience = DEFAULT_PATIENCE,
     ) -> None:
         self._base_url = base_url.rstrip("/")
@@ -103,7 +108,7 @@ class Client:
         self._now_ms = now_ms
         self._patience = patience
         self._stop = stop
-        self._breaker = Breaker(stop, symbols)
+        self._breaker = Breaker(stop, symbols, refuses_places=refuses_places)
         self._reader = reader
         self._jitter = tenacity.wait_exponential_jitter(
             multiplier=patience.backoff_s, max=patience.backoff_max_s, jitter=patience.backoff_s
@@ -155,8 +160,8 @@ class Client:
             If the breaker is open.
         Stopped
             If the run is to end.
-        Unauthorised
-            If the key was refused.
+        Unauthorised, GeoBlocked
+            If the key was refused, or whoever calls from here.
         ClockAhead
             If the answer is dated more than a minute before the run's clock.
         """
@@ -196,6 +201,8 @@ class Client:
                 self._tally.rate_limited_by_others += self._pacer.proven
                 pause_s = _UNSAID_PAUSE_S if error.retry_after_s is None else error.retry_after_s
                 if loop.time() - began + pause_s > self._patience.rate_limited_s:
+                    # Who asks all the same is banned for longer: nobody does, in any run.
+                    await self._pacer.pause(min(pause_s, self._patience.longest_pause_s))
                     raise
                 log.warning(
                     "quota.throttled",
@@ -213,6 +220,9 @@ class Client:
                 raise
             except SeriesError:
                 self._breaker.refused(asker)
+                raise
+            except GeoBlocked as error:
+                self._breaker.barred(error)
                 raise
             else:
                 self._breaker.succeeded()

@@ -307,7 +307,8 @@ class Pacer:
             if wait_s > PATIENCE_S:
                 until = datetime.now(UTC) + timedelta(seconds=wait_s)
                 raise QuotaUsedUp(
-                    f"the quota ({self._quota}) is used up: the next call may be sent at "
+                    f"the quota ({self._quota}) is used up, or the provider asked to be left "
+                    "alone: the next call may be sent at "
                     f"{until:%Y-%m-%dT%H:%M:%SZ}"
                 )
             await asyncio.sleep(wait_s)

@@ -4,9 +4,10 @@ from typing import Final
 
 from backfill.errors import UsageError
 from backfill.providers.base import Provider
+from backfill.providers.binance import Binance
 from backfill.providers.massive import Massive
 
-PROVIDERS: Final[dict[str, Provider]] = {"massive": Massive()}
+PROVIDERS: Final[dict[str, Provider]] = {"massive": Massive(), "binance": Binance()}
 ALIASES: Final = {"polygon": "massive"}
 
 

@@ -102,7 +102,7 @@ class GroupedDays(Protocol):
 
 @runtime_checkable
 class References(Protocol):
-    """It tells whether a ticker exists, since when it trades, and what it was called before."""
+    """It tells whether a ticker exists, and since when it trades."""
 
     def reference(self, symbol: Symbol) -> Request:
         """Ask what the provider knows of a symbol."""
@@ -111,6 +111,11 @@ class References(Protocol):
     def read_reference(self, response: Response, symbol: Symbol) -> Reference:
         """Read an answer to `reference`, and see that it is of the symbol."""
         ...
+
+
+@runtime_checkable
+class FormerNames(Protocol):
+    """It tells what a company was called before."""
 
     def names(self, symbol: Symbol) -> Request:
         """Ask under which tickers the company behind a symbol has traded, and since when."""

@@ -2,6 +2,7 @@
 
 from backfill.core.wire import Response
 from backfill.errors import (
+    GeoBlocked,
     NotEntitled,
     ProviderError,
     ProviderUnavailable,
@@ -17,7 +18,7 @@ def refuse_status(response: Response, said: str) -> None:
 
     Raises
     ------
-    RateLimited, ProviderUnavailable, NotEntitled, ProviderError
+    RateLimited, GeoBlocked, ProviderUnavailable, NotEntitled, ProviderError
         As the status says.
     """
     status = response.status
@@ -27,8 +28,18 @@ def refuse_status(response: Response, said: str) -> None:
     wait_s = retry_after_s(response.headers)
     if status == 429:
         raise RateLimited(f"the provider asked to slow down (429){detail}", wait_s)
-    if status in {401, 403, 451}:
+    if status == 451:
+        raise refused_place(status, said)
+    if status in {401, 403}:
         raise NotEntitled(f"the provider doesn't serve this address ({status}){detail}")
     if status in {408, 425} or status >= 500:
         raise ProviderUnavailable(f"the provider answered {status}{detail}", wait_s)
     raise ProviderError(f"the provider answered {status}{detail}")
+
+
+def refused_place(status: int, said: str) -> GeoBlocked:
+    """Return the outcome of an answer that refuses whoever calls from where this machine is."""
+    return GeoBlocked(
+        f"the provider refuses calls from this machine's location ({status}): run it elsewhere, or "
+        f"choose another provider{f': {said}' if said else ''}"
+    )

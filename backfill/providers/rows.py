@@ -50,8 +50,10 @@ class Places:
         return 1 + max(place for place in self.values if place is not None)
 
 
-def read_rows(rows: Sequence[Row], places: Places) -> tuple[Bars, Oddities]:
-    """Return rows stamped in epoch seconds as bars, and what came in them that is no number.
+def read_rows(rows: Sequence[Row], places: Places, unit_ms: int = 1000) -> tuple[Bars, Oddities]:
+    """Return rows as bars, and what came in them that is no number.
+
+    They are stamped in epoch seconds, or in units of so many milliseconds.
 
     Raises
     ------
@@ -66,7 +68,7 @@ def read_rows(rows: Sequence[Row], places: Places) -> tuple[Bars, Oddities]:
     given = [[None if at is None else bytes(row[at]) for at in places.values] for row in rows]
     bars = Bars.of(
         [
-            (int(bytes(row[0])) * 1000, *map(_number, prices), _vwap(vwap), _count(count))
+            (int(bytes(row[0])) * unit_ms, *map(_number, prices), _vwap(vwap), _count(count))
             for row, (*prices, vwap, count) in zip(rows, given, strict=True)
         ]
     )

@@ -126,6 +126,7 @@ async def open_client(
             now_ms=now_ms,
             symbols=symbols,
             proxy=account.proxy,
+            refuses_places=provider.can.refuses_places,
         ) as client,
     ):
         yield client

@@ -325,7 +325,7 @@ def _plan(prepared: Prepared, lanes: Sequence[Lane]) -> Plan:
         saved = sum(calls_saved(one, lane.rules) for one, _ in mine)
         grouped = grouping(lane.account.provider, mine)
         work = [one for one, _ in mine]
-        parts.append(Plan.of(work, lane.account.quota, saved, grouped))
+        parts.append(Plan.of(work, lane.account.quota, lane.rules.can.cost, saved, grouped))
     return Plan.joined(parts, prepared.refused)
 
 

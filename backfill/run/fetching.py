@@ -74,7 +74,7 @@ async def fetch(
                 group.create_task(_run(shared, lane, part, owed.get(lane.name)))
     for lane, part in parts:
         fault = outcomes.faults.get(lane.name)
-        if fault is not None and len(lanes) > 1:
+        if fault is not None and (len(lanes) > 1 or fault.exit_code == 1):
             for series in outcomes.unfinished(one for work, _ in part for one in work.series):
                 outcomes.fail(series, fault)
 

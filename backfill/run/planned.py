@@ -53,10 +53,14 @@ class Plan:
         cls,
         work: Sequence[Work],
         quota: Quota,
+        cost: int,
         calls_saved: int,
         grouping: Grouping,
     ) -> Self:
-        """Sum up pieces of work for one provider, some of which grouped calls close."""
+        """Sum up pieces of work for one provider, some of which grouped calls close.
+
+        A request takes its ``cost`` from the quota.
+        """
         grouped, closed = len(grouping.sessions), set(grouping.work)
         series = [
             _planned(piece, target, pays=target is piece.targets[0], grouped=piece in closed)
@@ -70,7 +74,7 @@ class Plan:
             calls_saved=calls_saved,
             calls_grouped=grouped,
             bars=sum(one.bars for one in series),
-            seconds=round(quota.seconds_for(calls), 1),
+            seconds=round(quota.seconds_for(calls, cost), 1),
             series=series,
         )
 

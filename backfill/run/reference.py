@@ -13,7 +13,7 @@ from backfill.core.checks import LATEST_MS
 from backfill.core.series import Alias, Symbol, SymbolId, aliases_of, dated_back, renamed
 from backfill.core.wire import DatedName, Reference
 from backfill.errors import NotEntitled, UnknownSymbol
-from backfill.providers.base import Companies, Provider, References
+from backfill.providers.base import Companies, FormerNames, Provider, References
 from backfill.run.outcomes import Outcomes
 from backfill.store import life, universe
 from backfill.store.bars import Counts
@@ -104,7 +104,7 @@ class ReferenceDesk:
         else:
             if _differ(symbol.figi, reference.figi):
                 reference = replace(reference, renamed=await self._renamed(symbol))
-            aliases = dated_back(await self._aliases(provider, symbol, reference), trades_since)
+            aliases = dated_back(await self._aliases(symbol, reference), trades_since)
         found, expelled = await self._database.run(
             lambda connection: self._note(connection, symbol, reference, aliases)
         )
@@ -146,11 +146,12 @@ class ReferenceDesk:
         )
         return then.figi
 
-    async def _aliases(
-        self, provider: References, symbol: Symbol, reference: Reference
-    ) -> tuple[Alias, ...]:
+    async def _aliases(self, symbol: Symbol, reference: Reference) -> tuple[Alias, ...]:
         """Ask for the former names of a symbol; none where nothing is known of it."""
+        provider = self._provider
         if symbol.calendar == ALWAYS_OPEN or _differ(symbol.figi, reference.figi):
+            return ()
+        if not isinstance(provider, FormerNames):
             return ()
         try:
             names = await self._client.fetch(

@@ -292,7 +292,7 @@ class Stream:
         self._request = page.next
         reaches = self._paging is not None and self._paging.reaches(listed_ms)
         if page.next is None or reaches:
-            self._ranges = self._ranges[1:] if not reaches else self._after(listed_ms)
+            self._ranges = self._after(listed_ms)
             self._paging, self._newer = None, self._paging
         elif page.next.address in self._seen:
             raise BadAnswer("the provider names the same next page twice")

@@ -120,6 +120,7 @@ def account_of(
     quota = said.quota or default.quota
     try:
         held = terms.quota if quota is None else Quota.parse(quota)
+        held.check(provider.can.cost)
     except UsageError as error:
         raise UsageError(f"{names['quota'] if said.quota else common['quota']}: {error}") from None
     return Account(provider, url, terms, held, adjustment or provider.can.adjustments[0], said.keys)

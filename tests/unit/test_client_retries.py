@@ -228,17 +228,17 @@ async def test_a_429_that_says_nothing_pauses_for_a_moment() -> None:
     assert 0 < ledger.pauses[0] <= 60
 
 
-@pytest.mark.parametrize("asked_for", ["101", "9" * 400])
+@pytest.mark.parametrize(("asked_for", "paused_s"), [("101", 101.0), ("9" * 400, 86_400.0)])
 @leaping
-async def test_a_429_that_asks_for_more_than_the_patience_fails_the_series_at_once(
-    asked_for: str,
+async def test_a_429_that_asks_for_more_than_the_patience_fails_the_series_and_holds_all_others_off(
+    asked_for: str, paused_s: float
 ) -> None:
     provider, ledger = WrittenProvider(refused(429, Retry_After=asked_for)), WrittenLedger()
     began = now()
     with pytest.raises(RateLimited):
         await fetch(provider, Tally(), ledger=ledger, patience=Patience(rate_limited_s=100.0))
     assert now() == began
-    assert ledger.pauses == []
+    assert ledger.pauses == [paused_s]
 
 
 @leaping

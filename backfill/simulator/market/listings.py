@@ -14,6 +14,7 @@ class Listing:
     average day. ``traded`` is the share of regular minutes in which it trades. On the days of
     ``halted`` it does not trade at all; at the open of ``jump[0]`` its price is multiplied by
     ``jump[1]`` for good. ``told_list_date`` is what the reference tells where it is wrong.
+    The minutes of one ``always_counted`` never lack their vwap and count.
     """
 
     ticker: str
@@ -29,6 +30,7 @@ class Listing:
     halted: frozenset[date] = frozenset()
     jump: tuple[date, float] | None = None
     told_list_date: date | None = None
+    always_counted: bool = False
 
     @property
     def figi(self) -> str:
@@ -142,6 +144,18 @@ _NAMED: Final = (
     Listing(
         "X:ETHUSD", "Ethereum - United States Dollar", date(2018, 1, 1), 1_500.0, 80_000.0,
         market="crypto", traded=0.97,
+    ),
+    Listing(
+        "X:BTCUSDT", "Bitcoin - Tether", date(2017, 8, 17), 20_000.0, 30_000.0, market="crypto",
+        always_counted=True,
+    ),
+    Listing(
+        "X:ETHUSDT", "Ethereum - Tether", date(2017, 8, 17), 1_500.0, 200_000.0, market="crypto",
+        always_counted=True,
+    ),
+    Listing(
+        "X:SOLUSDT", "Solana - Tether", date(2024, 8, 11), 3.0, 900_000.0, market="crypto",
+        traded=0.9, halted=frozenset({date(2024, 9, 14)}), always_counted=True,
     ),
 )  # fmt: skip
 

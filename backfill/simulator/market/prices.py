@@ -142,7 +142,7 @@ def minute_bars(
     share = (weight / np.maximum(weight.sum(axis=1, keepdims=True), _TICK))[traded]
     volume = _volumes(listing, share * _IN_MINUTES * day.volume[session], oddity[traded])
     count = np.ceil(volume / _SHARES_A_TRADE[listing.market]).astype(np.int64)
-    missing = oddity[traded] < _MISSING_SHARE[listing.market]
+    missing = oddity[traded] < (0.0 if listing.always_counted else _MISSING_SHARE[listing.market])
     return Bars(
         ts_ms=midnight_ms[session] + (sessions.first_minute + column) * MINUTE_MS,
         open=first,

@@ -3,6 +3,7 @@
 from typing import Final
 
 from backfill.simulator.wire.base import Wire
+from backfill.simulator.wire.binance import BinanceWire
 from backfill.simulator.wire.massive.wire import MassiveWire
 
-WIRES: Final[dict[str, Wire]] = {wire.name: wire for wire in (MassiveWire(),)}
+WIRES: Final[dict[str, Wire]] = {wire.name: wire for wire in (MassiveWire(), BinanceWire())}

@@ -197,11 +197,13 @@ def _ticker(ask: Ask, ticker: str, listing: Listing) -> Row:
         "last_updated_utc": f"{_today(ask)}T00:00:00Z",
     }
     if listing.market == "crypto":
+        base, quote = listing.name.split(" - ")
+        symbol = "USDT" if listing.ticker.endswith("USDT") else "USD"
         return row | {
-            "currency_symbol": "USD",
-            "currency_name": "United States Dollar",
-            "base_currency_symbol": listing.ticker[2:-3],
-            "base_currency_name": listing.name.split(" - ")[0],
+            "currency_symbol": symbol,
+            "currency_name": quote,
+            "base_currency_symbol": listing.ticker.removeprefix("X:").removesuffix(symbol),
+            "base_currency_name": base,
         }
     row |= {
         "primary_exchange": listing.exchange,

@@ -1,0 +1,159 @@
+"""The bodies of Binance's answers: klines, and the refusals by their statuses and codes."""
+
+import json
+import re
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from backfill.core.bars import Bars, FloatColumn, IntColumn
+from backfill.core.raw import Oddities, raw_values
+from backfill.core.wire import Response
+from backfill.errors import (
+    RateLimited,
+    UnknownSymbol,
+    UnreadableAnswer,
+)
+from backfill.providers.refusals import refuse_status, refused_place
+from backfill.providers.retry_after import retry_after_s
+from backfill.providers.rows import UNREADABLE, Places, read_rows
+
+_INVALID_SYMBOL: Final = -1121
+_LEAST_BAN_S: Final = 120.0
+_PLACE: Final = re.compile(rb"restricted location|from your country", re.I)
+
+
+@dataclass(frozen=True, slots=True)
+class Klines:
+    """Bars as they came, and from each one's start to its end, in ms."""
+
+    bars: Bars
+    lengths_ms: IntColumn
+    oddities: Oddities = field(default_factory=dict)
+
+
+class _Kline(msgspec.Struct, array_like=True, gc=False):
+    """What follows (volumes of takers, an unused field) is left unread."""
+
+    open_ms: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    close_ms: int
+    quote: float
+    trades: int
+
+
+class _Refusal(msgspec.Struct):
+    code: int = 0
+    msg: str = ""
+
+
+_KLINES: Final = msgspec.json.Decoder(list[_Kline], strict=False)
+_ROWS: Final = msgspec.json.Decoder(list[list[msgspec.Raw]])
+_PLACES: Final = Places(open=1, high=2, low=3, close=4, volume=5, trade_count=8)
+_END: Final = 6
+_QUOTE: Final = 7
+_REFUSAL: Final = msgspec.json.Decoder(_Refusal)
+
+
+def klines_in(body: bytes) -> Klines:
+    """Return the klines of a page, their prices from the texts that they are sent as.
+
+    Raises
+    ------
+    UnreadableAnswer
+        If the body isn't JSON of this shape, or a bar has no time stamps.
+    """
+    try:
+        rows = _KLINES.decode(body)
+    except UNREADABLE:
+        return _row_by_row(body)
+    # A negative count would stand for one that wasn't given.
+    return _row_by_row(body) if any(row.trades < 0 for row in rows) else _columns(rows)
+
+
+def refuse_errors(response: Response) -> None:
+    """Raise the outcome that an answer other than 200 names.
+
+    418 is a ban of the address, of two minutes at least, after too many 429s were ignored; 403 is
+    what a firewall before the service answers to too many calls.
+    """
+    status = response.status
+    if status == 200:
+        return
+    refusal = _refusal_in(response)
+    said = refusal.msg.strip()
+    if status == 403 and _PLACE.search(response.body):
+        raise refused_place(status, said)
+    if refusal.code == _INVALID_SYMBOL:
+        raise UnknownSymbol("binance doesn't know this pair (it has BTC/USDT, not BTC/USD)")
+    if status in {403, 418}:
+        wait_s = retry_after_s(response.headers)
+        raise RateLimited(
+            f"the provider has banned this address for now ({status}){f': {said}' if said else ''}",
+            _LEAST_BAN_S if wait_s is None else wait_s,
+        )
+    refuse_status(response, said)
+
+
+def _columns(rows: list[_Kline]) -> Klines:
+    def column(values: list[float]) -> FloatColumn:
+        return np.array(values, np.float64)
+
+    start = np.array([row.open_ms for row in rows], np.int64)
+    end = np.array([row.close_ms for row in rows], np.int64)
+    volume, quote = column([row.volume for row in rows]), column([row.quote for row in rows])
+    bars = Bars(
+        ts_ms=start,
+        open=column([row.open for row in rows]),
+        high=column([row.high for row in rows]),
+        low=column([row.low for row in rows]),
+        close=column([row.close for row in rows]),
+        volume=volume,
+        vwap=_vwap(quote, volume),
+        trade_count=np.array([row.trades for row in rows], np.int64),
+    )
+    return Klines(bars, end + 1 - start)
+
+
+def _vwap(quote: FloatColumn, volume: FloatColumn) -> FloatColumn:
+    """Return what was paid for a coin in the mean; infinite where that was no number."""
+    vwap = np.full(len(quote), np.nan)
+    np.divide(quote, volume, out=vwap, where=volume > 0)
+    vwap[~np.isfinite(quote)] = np.inf
+    return vwap
+
+
+def _row_by_row(body: bytes) -> Klines:
+    """Read a page in which a value is no number: it costs its own bar alone."""
+    try:
+        rows = _ROWS.decode(body)
+        bars, oddities = read_rows(rows, _PLACES, unit_ms=1)
+        ends = [int(bytes(row[_END])) for row in rows]
+        quotes = [_paid(bytes(row[_QUOTE])) for row in rows]
+    except (*UNREADABLE, ValueError) as error:
+        raise UnreadableAnswer(f"the answer can't be read: {error!s}") from None
+    # What is quarantined for another value is told as it came, without a vwap.
+    vwap = _vwap(np.array(quotes), bars.volume)
+    vwap[[json.dumps(read) in oddities for read in raw_values(bars)]] = np.nan
+    lengths = np.array(ends, np.int64) + 1 - bars.ts_ms
+    return Klines(replace(bars, vwap=vwap), lengths, oddities)
+
+
+def _paid(text: bytes) -> float:
+    try:
+        return float(text.strip(b'"'))
+    except ValueError:
+        return np.nan
+
+
+def _refusal_in(response: Response) -> _Refusal:
+    try:
+        return _REFUSAL.decode(response.body)
+    except UNREADABLE:
+        return _Refusal()
