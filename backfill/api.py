@@ -23,6 +23,7 @@ from backfill.run.outcomes import Summary
 from backfill.run.planned import Plan
 from backfill.run.rounds import Ending, run_rounds
 from backfill.settings import AccountSettings, Secret, Settings
+from backfill.settings.offers import Offer, offers
 
 __all__ = [
     "AccountSettings",
@@ -32,6 +33,7 @@ __all__ = [
     "Health",
     "Job",
     "Mode",
+    "Offer",
     "Plan",
     "Question",
     "Repair",
@@ -49,6 +51,7 @@ __all__ = [
     "looked_up",
     "migrate",
     "names",
+    "offers",
     "open_database",
     "plan",
     "quarantine",

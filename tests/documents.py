@@ -14,13 +14,15 @@ from backfill.core.series import Progress, Symbol, SymbolId
 from backfill.core.terms import Terms
 from backfill.core.timeframe import Timeframe
 from backfill.core.work import Demand, Mode, Rules, Target
+from backfill.present.providers import page
 from backfill.present.tables import duration_text
 from backfill.providers import PROVIDERS, provider_named
 from backfill.run.planned import Plan
 from backfill.run.prepare import grouping
-from backfill.settings import Settings
+from backfill.settings import AccountSettings, Settings
 from backfill.settings.account import keys_of, variables_of
 from backfill.settings.environment import Variable, variable_of
+from backfill.settings.offers import offers
 from tests.calendars import calendar
 
 DOCS: Final = Path(__file__).resolve().parents[1] / "docs"
@@ -29,6 +31,8 @@ TUESDAY: Final = datetime(2024, 11, 12, 12, tzinfo=UTC)
 SYMBOLS: Final = 50
 ALL: Final = "m1,m5,m15,m30,h1,h4,d1,w1,mn1"
 DEADLINE_S: Final = 3000
+_WRITTEN: Final = "<!-- written by make docs -->"
+_END: Final = "<!-- end -->"
 
 Known = dict[tuple[SymbolId, Timeframe], Progress]
 
@@ -86,6 +90,14 @@ def _setting(source: Variable, value: object) -> str:
     default = "–" if given is None else f"`{given}`"
     shown = " or ".join(f"`{name}`" for name in source.names)
     return f"| {shown} | {default} | {source.meaning} |"
+
+
+def providers() -> str:
+    """The page of the providers, whose table is written; the rest of it is by hand."""
+    head, _, rest = DOCS.joinpath("providers.md").read_text("utf-8").partition(_WRITTEN)
+    _, end, tail = rest.partition(_END)
+    free = {name: AccountSettings() for name in PROVIDERS}
+    return f"{head}{_WRITTEN}\n{page(offers(Settings(accounts=free)))}\n{end}{tail}"
 
 
 def costs() -> str:
@@ -219,9 +231,9 @@ def _pace(terms: Terms) -> str:
     return f"{1 / terms.quota.seconds_per_call:g} calls a second"
 
 
-PAGES: Final = {"configuration.md": configuration, "costs.md": costs}
+PAGES: Final = {"configuration.md": configuration, "costs.md": costs, "providers.md": providers}
 
 
 if __name__ == "__main__":
-    for name, page in PAGES.items():
-        DOCS.joinpath(name).write_text(page(), encoding="utf-8")
+    for name, written in PAGES.items():
+        DOCS.joinpath(name).write_text(written(), encoding="utf-8")

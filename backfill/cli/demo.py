@@ -214,9 +214,9 @@ def what_next(backfill: str) -> Iterator[str]:
         yield f"  $ export {variables[0]}=…"
     for command in ("watch add AAPL MSFT --since 1y", "run --all", "status"):
         yield f"  $ {backfill} {command}"
-    for name in keyless():
-        yield f"From {name}, which asks for no key:"
-        yield f"  $ {backfill} run X:BTCUSD --provider {name}"
+    for one in keyless():
+        yield f"From {one.name}, which asks for no key:"
+        yield f"  $ {backfill} run {one.example} --provider {one.name}"
     yield "Without any, on this market, for as long as you like; it says how:"
     yield f"  $ {backfill} simulate"
     yield "Bars go to the Postgres of DATABASE_URL, or else to an embedded one, which is"

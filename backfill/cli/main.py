@@ -290,6 +290,16 @@ def status(
 
 
 @app.command()
+def providers(*, as_json: AsJson = False) -> None:
+    """Show what each provider can be asked for, and whether its key is set."""
+    from backfill.api import offers
+    from backfill.present import providers as present
+
+    found = offers(_settings())
+    _print(present.as_dict(found), as_json=as_json, text=lambda: present.listed(found))
+
+
+@app.command()
 def simulate(
     *,
     provider: Annotated[
@@ -298,8 +308,11 @@ def simulate(
     port: Annotated[int, typer.Option(metavar="P", help="0 takes any free one.")] = 0,
     key: Annotated[str, typer.Option(metavar="K", help="The key it accepts.")] = "sim-key",
     quota: Annotated[
-        str, typer.Option(metavar="Q", help="5/60s, 8/60s,800/1d or unlimited.")
-    ] = "5/60s",
+        str | None,
+        typer.Option(
+            metavar="Q", help="5/60s, 8/60s,800/1d or unlimited; default the free plan's."
+        ),
+    ] = None,
     plan: Annotated[str, typer.Option(metavar="P", help="free or unlimited.")] = "free",
     now: Annotated[
         str | None, typer.Option(metavar="T", help="The market's clock; default the real one.")

@@ -10,7 +10,6 @@ from textwrap import fill, indent
 
 from backfill.cli import edge
 from backfill.core.plain import json_text
-from backfill.core.series import ticker_traits
 from backfill.core.terms import Quota
 from backfill.errors import UsageError
 from backfill.settings import Settings
@@ -23,7 +22,7 @@ def serve(
     provider: str,
     port: int,
     key: str,
-    quota: str,
+    quota: str | None,
     plan: str,
     now: datetime | None,
     seed: int,
@@ -39,6 +38,8 @@ def serve(
     """
     if provider not in WIRES:
         raise UsageError(f"provider {provider!r} has no simulator: choose from {', '.join(WIRES)}")
+    if quota is None:
+        quota = str(Settings().account(provider).provider.terms["free"].quota)
     Quota.parse(quota)
     if plan not in {"free", "unlimited"}:
         raise UsageError(f"plan {plan!r} is neither free nor unlimited")
@@ -70,12 +71,10 @@ def serve(
 def directions(simulator: Simulator, quota: str) -> Iterator[str]:
     """Yield what a shell has to be told to use a simulator that runs, and the tickers it knows."""
     provider = Settings().account(simulator.wire.name).provider
-    known = [
-        one for one in simulator.market.tickers if ticker_traits(one)[0] in provider.can.native
-    ]
+    known = simulator.wire.tickers(simulator.market)
     named = [one for one in known if not one[-3:].isdigit()]
     numbered = [one for one in known if one not in named]
-    some = [one for one in ("AAPL", "X:BTCUSD") if one in known]
+    some = [one for one in ("AAPL", "X:BTCUSD", "X:BTCUSDT") if one in known][:2]
     clock = f"--as-of {simulator.now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
     yield "\nIn another terminal:\n"
     yield f"  export BACKFILL_PROVIDER={provider.name}"

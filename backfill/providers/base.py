@@ -50,6 +50,8 @@ class Provider(Protocol):
     """
     keys_at: str
     """The address of the page that gives keys out; empty where it takes none."""
+    example: str
+    """A symbol that whoever has an account may ask it for."""
 
     def headers(self, keys: Sequence[str]) -> dict[str, str]:
         """Return the headers that carry the keys, which come in the order of their variables."""
@@ -127,7 +129,7 @@ class FormerNames(Protocol):
 
 
 @runtime_checkable
-class Companies(References, Protocol):
+class Companies(References, FormerNames, Protocol):
     """It tells what became of a company whose ticker is nobody's, or another's, by now."""
 
     def reference_on(self, symbol: Symbol, day: date) -> Request:

@@ -70,6 +70,7 @@ class Binance:
     )
     key_variables: tuple[tuple[str, ...], ...] = ()
     keys_at = ""
+    example = "BTC/USDT"
     terms: Mapping[str, Terms] = {
         "free": Terms("free", Quota((Window(6000, 60.0),)), _SETTLED, None, _EARLIEST),
         "unlimited": Terms("unlimited", Quota(), _SETTLED, None, _EARLIEST),

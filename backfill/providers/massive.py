@@ -84,6 +84,7 @@ class Massive:
         pages=BaseAggregates(_PAGE_SIZE),
     )
     key_variables: tuple[tuple[str, ...], ...] = (("MASSIVE_API_KEY", "POLYGON_API_KEY"),)
+    example = "AAPL"
     keys_at = "https://massive.com/dashboard/keys"
     terms: Mapping[str, Terms] = {
         "free": Terms("free", Quota((Window(5, 60.0),)), _END_OF_DAY, 2 * _YEAR, _EARLIEST),

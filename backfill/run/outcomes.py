@@ -276,13 +276,9 @@ class Outcomes:
         return LaneCounts(tally.calls, tally.lookups, tally.retries, tally.rate_limited, failed)
 
     def _is_down(self, name: str, tally: Tally) -> bool:
-        """Whether a provider gave nothing: it refused the key, or not one call was answered.
-
-        One that refuses where the calls come from is up.
-        """
-        failed = any(self.provider_of.get(series) == name for series in self.failed)
-        fault = self.faults.get(name)
-        return fault.exit_code == 3 if fault is not None else failed and tally.is_unheard
+        """Whether a provider gave nothing: it refused the key, or not one call was answered."""
+        unheard = tally.is_unheard and name in map(self.provider_of.get, self.failed)
+        return self.faults[name].exit_code == 3 if name in self.faults else unheard
 
     def _exit_code(self, tallies: Mapping[str, Tally]) -> int:
         """130 goes before 3, 1 and 5; 3 is for what every provider that was asked shares."""

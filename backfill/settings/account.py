@@ -188,16 +188,16 @@ def _checked(provider: Provider, names: tuple[str, ...], secret: Secret | None) 
     return key
 
 
-def keyless() -> list[str]:
-    """Return the names of the providers that take no key."""
-    return [name for name, one in PROVIDERS.items() if not one.key_variables]
+def keyless() -> list[Provider]:
+    """Return the providers that take no key."""
+    return [one for one in PROVIDERS.values() if not one.key_variables]
 
 
 def _advice(provider: Provider) -> str:
     """Return where a key is had, and what there is without one."""
     without = [
         "backfill simulate serves a market to try",
-        *(f"--provider {name} needs none" for name in keyless()),
+        *(f"--provider {one.name} needs none" for one in keyless()),
     ]
     return f"get one at {provider.keys_at}. Without a key: {', '.join(without)}"
 

@@ -37,6 +37,7 @@ class Tiny:
     base_url = "https://tiny.example"
     key_variables: tuple[tuple[str, ...], ...] = ()
     keys_at = ""
+    example = "ETH/USD"
     terms: Mapping[str, Terms] = {"free": _TERMS, "unlimited": _TERMS}
     plan_classes: Mapping[str, str] = {}
 

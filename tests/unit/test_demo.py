@@ -65,7 +65,8 @@ def test_the_end_says_what_to_do_next_with_a_key_or_without(
         "https://massive.com/dashboard/keys",
         "$ export MASSIVE_API_KEY=",
         "$ .venv/bin/backfill run --all",
-        "$ .venv/bin/backfill run X:BTCUSD --provider tiny",
+        "$ .venv/bin/backfill run ETH/USD --provider tiny",
+        "$ .venv/bin/backfill run BTC/USDT --provider binance",
         "$ .venv/bin/backfill simulate",
     ):
         assert line in told

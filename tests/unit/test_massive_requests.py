@@ -12,7 +12,7 @@ from backfill.core.series import Symbol
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Kind, Request
 from backfill.errors import UsageError
-from backfill.providers import provider_named
+from backfill.providers import ALIASES, PROVIDERS, provider_named
 from backfill.providers.massive import Massive
 
 MASSIVE: Final = Massive()
@@ -179,7 +179,7 @@ def test_polygon_is_another_name_for_massive() -> None:
 
 @pytest.mark.parametrize("name", ["", "Massive", "alpaca"])
 def test_a_provider_that_is_not_known_is_a_usage_error_that_names_the_known(name: str) -> None:
-    with pytest.raises(UsageError, match="massive, polygon"):
+    with pytest.raises(UsageError, match=", ".join([*PROVIDERS, *ALIASES])):
         provider_named(name)
 
 

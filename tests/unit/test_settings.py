@@ -11,7 +11,7 @@ import pytest
 
 from backfill.core.terms import Quota, Window
 from backfill.errors import NotSet, UsageError
-from backfill.providers import PROVIDERS
+from backfill.providers import ALIASES, PROVIDERS
 from backfill.settings import Settings
 from tests.providers.tiny import Tiny
 
@@ -161,7 +161,7 @@ def test_a_flag_goes_before_the_environment(load: Load) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("BACKFILL_PROVIDER", "alpaca", "massive, polygon"),
+        ("BACKFILL_PROVIDER", "nobody", ", ".join([*PROVIDERS, *ALIASES])),
         ("BACKFILL_PLAN", "vip", "free, starter, developer, advanced, unlimited"),
         ("BACKFILL_PLAN", "Free", "free, starter"),
         ("BACKFILL_ADJUSTMENT", "all", "raw, split"),

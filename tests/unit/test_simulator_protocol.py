@@ -321,7 +321,8 @@ def test_grouped_daily_has_every_ticker_of_the_session_stamped_with_its_close() 
 
 def test_grouped_daily_of_crypto_is_its_own_market() -> None:
     page = get("/v2/aggs/grouped/locale/global/market/crypto/2024-07-06")
-    assert [row.T for row in page["results"]] == ["X:BTCUSD", "X:ETHUSD"]
+    pairs = ["X:BTCUSD", "X:ETHUSD", "X:BTCUSDT", "X:ETHUSDT"]
+    assert [row.T for row in page["results"]] == pairs
     stamp = datetime.fromtimestamp(page["results"][0].t / 1000, UTC)
     assert (stamp.day, stamp.hour) == (6, 23)
 
@@ -435,7 +436,10 @@ def test_the_list_of_tickers_pages_without_listing_dates() -> None:
     (dead,) = get("/v3/reference/tickers?active=false")["results"]
     assert dead["ticker"] == "DEADCO"
     crypto = get("/v3/reference/tickers?market=crypto")["results"]
-    assert [row["ticker"] for row in crypto] == ["X:BTCUSD", "X:ETHUSD"]
+    dollars, tethers = ["X:BTCUSD", "X:ETHUSD"], ["X:BTCUSDT", "X:ETHUSDT", "X:SOLUSDT"]
+    assert [row["ticker"] for row in crypto] == sorted(dollars + tethers)
+    paid = {row["ticker"]: row["currency_symbol"] for row in crypto}
+    assert paid == dict.fromkeys(dollars, "USD") | dict.fromkeys(tethers, "USDT")
 
 
 def test_events_tell_the_names_of_a_company_and_a_ticker_has_the_bars_of_who_had_it() -> None:

@@ -101,6 +101,10 @@ class Wire(Protocol):
     lies: Mapping[str, Lie]
     """By the names of faults, those that only this protocol has words for."""
 
+    def tickers(self, market: Market) -> tuple[str, ...]:
+        """Return what of the market it serves, by the market's names."""
+        ...
+
     def key_in(self, headers: Mapping[str, str], query: dict[str, str]) -> str | None:
         """Take the key out of a call; None where no key is asked for."""
         ...

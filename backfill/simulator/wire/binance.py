@@ -9,6 +9,7 @@ import numpy as np
 
 from backfill.core.bars import Bars, IntColumn
 from backfill.core.timeframe import HOUR_MS, MINUTE_MS
+from backfill.simulator.market.market import Market
 from backfill.simulator.market.prices import roll_up
 from backfill.simulator.market.sessions import MONDAY, Grid, sessions_of
 from backfill.simulator.wire.base import Answer, Ask, Lie, Refused, Seen
@@ -55,6 +56,10 @@ class BinanceWire:
 
     name = "binance"
     lies: Mapping[str, Lie] = {}
+
+    def tickers(self, market: Market) -> tuple[str, ...]:
+        """Return the pairs in USDT."""
+        return tuple(one for one in market.tickers if one.endswith(_QUOTE))
 
     def key_in(
         self,

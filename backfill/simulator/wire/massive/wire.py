@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from backfill.simulator.market.market import Market
 from backfill.simulator.wire import base
 from backfill.simulator.wire.base import EVERYBODY, Answer, Lie, Seen
 from backfill.simulator.wire.massive import routes
@@ -49,6 +50,10 @@ class MassiveWire:
         "repeated_next": _repeated,
         "endless_pages": _endless,
     }
+
+    def tickers(self, market: Market) -> tuple[str, ...]:
+        """Return all of the market."""
+        return market.tickers
 
     def key_in(self, headers: Mapping[str, str], query: dict[str, str]) -> str | None:
         """Take the key out of a call: it may stand in the query, too."""
