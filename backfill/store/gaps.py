@@ -85,7 +85,7 @@ def _parted(
     for one, spans in left.items():
         for span, count in spans:
             slots += count
-            if slots <= _SLOTS_AT_ONCE:
+            if slots <= _SLOTS_AT_ONCE or not now:
                 now.setdefault(one, []).append((span, _ANY_NUMBER))
             else:
                 later.setdefault(one, []).append((span, count))

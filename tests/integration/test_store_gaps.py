@@ -13,7 +13,7 @@ from tests.integration.store_kit import START, chunk, claimed, minutes, write
 TEN: int = 10 * MINUTE_MS
 
 
-@pytest.mark.parametrize("at_once", [500_000, 10, 25])
+@pytest.mark.parametrize("at_once", [500_000, 5, 10, 25])
 async def test_spans_that_lack_a_bar_are_told_with_the_bars_they_hold_in_lots_of_any_size(
     database: Database, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
@@ -38,4 +38,4 @@ async def test_spans_that_lack_a_bar_are_told_with_the_bars_they_hold_in_lots_of
         mine = [lot[series] for lot in lots if series in lot]
         assert Spans.union(span for found, _ in mine for span in found) == Spans.union(lacking)
         assert sorted(np.concatenate([stamps for _, stamps in mine]).tolist()) == held.tolist()
-    assert len(lots) == {500_000: 1, 10: 6, 25: 3}[at_once]
+    assert len(lots) == {500_000: 1, 5: 7, 10: 6, 25: 3}[at_once]
