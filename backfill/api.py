@@ -20,8 +20,9 @@ from backfill.run.connect import open_database
 from backfill.run.execution import Running, plan, run, run_in
 from backfill.run.job import Job, Scope
 from backfill.run.outcomes import Summary
+from backfill.run.pace import Progress
 from backfill.run.planned import Plan
-from backfill.run.rounds import Ending, run_rounds
+from backfill.run.rounds import Ending, Waiting, run_rounds
 from backfill.settings import AccountSettings, Secret, Settings
 from backfill.settings.offers import Offer, offers
 
@@ -35,6 +36,7 @@ __all__ = [
     "Mode",
     "Offer",
     "Plan",
+    "Progress",
     "Question",
     "Repair",
     "Running",
@@ -43,6 +45,7 @@ __all__ = [
     "SeriesStatus",
     "Settings",
     "Summary",
+    "Waiting",
     "actions",
     "adopt",
     "answer",

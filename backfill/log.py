@@ -11,6 +11,7 @@ from backfill.core.plain import json_text, lines, one_line, printable
 from backfill.core.redact import Redactor
 
 FORMATS: Final = ("json", "console")
+_IN_THE_SUMMARY: Final = {"series.failed", "bars.quarantined"}
 
 
 @contextmanager
@@ -36,9 +37,10 @@ with _hidden("rich"):
 def configure(log_format: str | None, secrets: Iterable[str]) -> Redactor:
     """Send events to stderr: as ``json``, as ``console`` text, or (None) as fits what stderr is.
 
-    On a terminal only warnings and errors are shown: the progress line tells the rest. No line is
-    an order to a runner, whatever it quotes. What libraries log to Python's own loggers goes the
-    same way. Returns the redactor, for texts that reach a person by another way.
+    On a terminal only warnings and errors are shown, and none that the summary tells: the progress
+    line tells the rest. No line is an order to a runner, whatever it quotes. What libraries log to
+    Python's own loggers goes the same way. Returns the redactor, for texts that reach a person by
+    another way.
     """
     redactor = Redactor(secrets)
     as_json = log_format == "json" or (log_format is None and not sys.stderr.isatty())
@@ -63,6 +65,7 @@ def configure(log_format: str | None, secrets: Iterable[str]) -> Redactor:
             structlog.contextvars.merge_contextvars,
             structlog.stdlib.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *([] if as_json or not sys.stderr.isatty() else [_untold]),
             *shape,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(
@@ -112,6 +115,13 @@ class _Console(structlog.dev.ConsoleRenderer):
             for name, value in event.items()
         }
         return lines(super().__call__(logger, method, shown))
+
+
+def _untold(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Drop what the summary tells on the same terminal, in a block for each cause."""
+    if event["event"] in _IN_THE_SUMMARY:
+        raise structlog.DropEvent
+    return event
 
 
 def _json(event: EventDict, **_: Any) -> str:

@@ -6,9 +6,10 @@ Each imports what it alone needs; what draws the progress line is imported for a
 import asyncio
 import signal
 import sys
+from contextlib import nullcontext
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from backfill.errors import Interrupted
 from backfill.fetch.stop import StopSignal
@@ -17,13 +18,12 @@ from backfill.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from contextlib import AbstractContextManager
 
     from backfill.audit.repair import Findings, Repair
-    from backfill.run.execution import Running
+    from backfill.cli.live import Live
     from backfill.run.outcomes import Summary
-    from backfill.run.rounds import Ending
-
-    _OnPlan: TypeAlias = Callable[[Running | None], None] | None
+    from backfill.run.rounds import Ending, Waiting
 
 _T = TypeVar("_T")
 
@@ -35,26 +35,53 @@ def run(settings: Settings, job: Job) -> "Summary":
 
     return _supervised(
         settings,
-        lambda stop, on_plan: reported(
-            settings, execution.run(settings, job, stop=stop, on_plan=on_plan)
+        lambda stop, live: reported(
+            settings, execution.run(settings, job, stop=stop, on_plan=live.show if live else None)
         ),
     )
 
 
-def run_rounds(settings: Settings, job: Job, tell: "Callable[[Summary], None]") -> "Ending":
-    """Run a job round after round, telling of each, until a signal or something else ends it."""
+def run_rounds(
+    settings: Settings,
+    job: Job,
+    tell: "Callable[[Summary], None]",
+    tell_wait: "Callable[[Waiting], None] | None" = None,
+) -> "Ending":
+    """Run a job round after round, telling of each, until a signal or something else ends it.
+
+    ``tell_wait`` is told of each wait for the next one; what is live on the terminal is off it
+    while either tells.
+    """
     from backfill.notify.report import reported, watch_reported
     from backfill.run import rounds
 
-    return _supervised(
-        settings,
-        lambda stop, on_plan: watch_reported(
+    def watch(stop: StopSignal, live: "Live | None") -> "Awaitable[Ending]":
+        def off() -> "AbstractContextManager[None]":
+            return nullcontext() if live is None else live.hidden()
+
+        def tell_round(summary: "Summary") -> None:
+            with off():
+                tell(summary)
+
+        def wait(waiting: "Waiting") -> None:
+            if tell_wait is not None:
+                with off():
+                    tell_wait(waiting)
+            if live is not None:
+                live.show(waiting)
+
+        running = rounds.run_rounds(
             settings,
-            rounds.run_rounds(
-                settings, job, tell, stop=stop, on_plan=on_plan, around=partial(reported, settings)
-            ),
-        ),
-    )
+            job,
+            tell_round,
+            stop=stop,
+            on_plan=live.show if live else None,
+            on_wait=wait,
+            around=partial(reported, settings),
+        )
+        return watch_reported(settings, running)
+
+    return _supervised(settings, watch)
 
 
 def gaps(
@@ -70,7 +97,7 @@ def gaps(
 
     return _supervised(
         settings,
-        lambda stop, _on_plan: repair.gaps(
+        lambda stop, _live: repair.gaps(
             settings,
             as_of,
             scope,
@@ -95,7 +122,7 @@ def repair(
 
     return _supervised(
         settings,
-        lambda stop, on_plan: repair_reported(
+        lambda stop, live: repair_reported(
             audit.repair(
                 settings,
                 as_of,
@@ -103,13 +130,15 @@ def repair(
                 extended=extended,
                 verify_calls=verify_calls,
                 stop=stop,
-                on_plan=on_plan,
+                on_plan=live.show if live else None,
             ),
         ),
     )
 
 
-def _supervised(settings: Settings, work: "Callable[[StopSignal, _OnPlan], Awaitable[_T]]") -> _T:
+def _supervised(
+    settings: Settings, work: "Callable[[StopSignal, Live | None], Awaitable[_T]]"
+) -> _T:
     async def supervised() -> _T:
         stop = StopSignal()
         loop = asyncio.get_running_loop()
@@ -120,7 +149,7 @@ def _supervised(settings: Settings, work: "Callable[[StopSignal, _OnPlan], Await
             return await work(stop, None)
         from backfill.cli.live import Live
 
-        with Live() as live:
-            return await work(stop, live.show)
+        async with Live() as live:
+            return await work(stop, live)
 
     return asyncio.run(supervised())

@@ -12,8 +12,9 @@ import os
 import sys
 from collections.abc import MutableMapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -29,6 +30,9 @@ from backfill.cli.quick import App
 from backfill.cli.sql import sql
 from backfill.cli.symbols import symbols_app
 from backfill.cli.watch import watch_app
+
+if TYPE_CHECKING:
+    from backfill.run.outcomes import Summary
 
 app = App(
     name="backfill",
@@ -173,7 +177,8 @@ def run(
         ending = foreground.run_rounds(
             settings,
             job,
-            lambda done: _print(done.as_dict(), as_json=as_json, text=lambda: show.summary(done)),
+            lambda done: _print(done.as_dict(), as_json=as_json, text=partial(_show_round, done)),
+            None if as_json else show.waiting,
         )
         _exit(ending.exit_code, ending.error)
     if dry_run:
@@ -185,6 +190,12 @@ def run(
     summary = foreground.run(settings, job)
     _print(summary.as_dict(), as_json=as_json, text=lambda: show.summary(summary))
     _exit(summary.exit_code, summary.error, shown=not as_json)
+
+
+def _show_round(done: "Summary") -> None:
+    from backfill.present import show
+
+    show.round_(done, datetime.now(UTC))
 
 
 @app.command()

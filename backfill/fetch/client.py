@@ -5,6 +5,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from email.utils import formatdate
 from functools import partial
@@ -18,7 +19,7 @@ from yarl import URL
 
 from backfill.core.plain import one_line
 from backfill.core.redact import BLOT, Redactor
-from backfill.core.wire import Request, Response
+from backfill.core.wire import Kind, Request, Response
 from backfill.errors import (
     BackfillError,
     BadAnswer,
@@ -210,6 +211,7 @@ class Client:
                     message=str(error),
                     by_others=self._pacer.proven,  # every run of this database keeps the quota
                 )
+                self._tally.gauge.pause(pause_s)
                 await self._pacer.pause(pause_s)
                 self._tally.retries += 1
             except (ProviderUnavailable, UnreadableAnswer):
@@ -260,11 +262,12 @@ class Client:
     async def _exchange(self, request: Request, url: URL) -> Response:
         """Send a request in a slot, the last thing to be waited for; in another if that is late."""
         while True:
-            slot = await self._stop.unless_set(self._pacer.slot(request.cost, request.kind))
+            slot, measured = await self._slot(request)
             sending = Sending(partial(self._pacer.late, slot))
             self._tally.count(request.kind)
             try:
-                answer = await self._head(request, url, slot, sending)
+                with measured:
+                    answer = await self._head(request, url, slot, sending)
             except Late:
                 self._tally.uncount(request.kind)
                 continue
@@ -278,6 +281,16 @@ class Client:
                     return await self._body_of(answer)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 raise self._no_answer(error) from None
+
+    async def _slot(self, request: Request) -> tuple[Slot, AbstractContextManager[None]]:
+        """Wait for a slot; return it with what measures its call."""
+        gauge, loop = self._tally.gauge, asyncio.get_running_loop()
+        asked_s = loop.time()
+        with gauge.idle():
+            slot = await self._stop.unless_set(self._pacer.slot(request.cost, request.kind))
+        waited_s = loop.time() - asked_s
+        is_lookup = request.kind is not Kind.bars
+        return slot, gauge.call(self._pacer.quota, request.cost, waited_s, lookup=is_lookup)
 
     async def _head(
         self, request: Request, url: URL, slot: Slot, sending: Sending

@@ -217,6 +217,11 @@ class Pacer:
                     await self._tell(leaving=self._queued)
 
     @property
+    def quota(self) -> Quota:
+        """The windows that hold."""
+        return self._quota
+
+    @property
     def proven(self) -> bool:
         """Whether there is a quota to keep: then a 429 tells that somebody else uses the key."""
         return bool(self._quota.windows)

@@ -8,6 +8,7 @@ from typing import Self
 
 from backfill.core.wire import Kind
 from backfill.errors import LimitReached
+from backfill.fetch.gauge import Gauge
 
 
 @dataclass(slots=True)
@@ -58,10 +59,11 @@ class Tally:
     """What one provider was sent so far: every request counts once, a ``call`` or a ``lookup``.
 
     ``rate_limited_by_others`` are the 429s that came although every run which shares the database
-    kept the quota.
+    kept the quota. The ``gauge`` measures how long it all takes.
     """
 
     budget: Budget = field(default_factory=Budget, compare=False)
+    gauge: Gauge = field(default_factory=Gauge, compare=False)
     calls: int = 0
     lookups: int = 0
     retries: int = 0

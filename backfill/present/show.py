@@ -1,5 +1,6 @@
 """What runs and looks found, as people see it: tables and sentences on stdout."""
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from backfill.core.gaps import Gap
@@ -7,7 +8,7 @@ from backfill.core.plain import one_line
 from backfill.present.columns import print_table
 from backfill.present.failures import blocks
 from backfill.present.symbol_events import event_lines
-from backfill.present.tables import console, duration_text, table_of, time_text
+from backfill.present.tables import bytes_text, console, duration_text, table_of, time_text
 from backfill.store.times import to_time
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from backfill.core.compare import Difference
     from backfill.run.outcomes import Summary
     from backfill.run.planned import Plan, PlannedSeries
+    from backfill.run.rounds import Waiting
 
 _SHOWN: Final = 20
 
@@ -58,6 +60,23 @@ def summary(result: "Summary") -> None:
         out.print("What was stored stays; the next run goes on from there.")
 
 
+def round_(result: "Summary", at: datetime) -> None:
+    """Print how a round of a watch ended, and when."""
+    console().print(f"{at:%Y-%m-%d %H:%M:%S} UTC")
+    summary(result)
+
+
+def waiting(for_: "Waiting") -> None:
+    """Print when the next round of a watch is."""
+    if for_.until is None:
+        console().print("The next round follows when the watchlist changes.")
+        return
+    console().print_wrapped(
+        f"The next round is at {for_.until.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC, or "
+        "when the watchlist changes."
+    )
+
+
 def plan(result: "Plan") -> None:
     """Print what a run would fetch."""
     out = console()
@@ -79,11 +98,20 @@ def plan(result: "Plan") -> None:
     out.print(table)
     saved = f", {result.calls_saved} saved by rolling up" if result.calls_saved else ""
     grouped = f", {result.calls_grouped} for a whole day each" if result.calls_grouped else ""
-    out.print(
+    out.print_wrapped(
         f"{result.calls} calls expected{grouped}, {result.calls_max} at most{saved}; up to "
         f"{result.bars:,} bars; about {duration_text(result.seconds)} at the quota. "
         "Nothing was called."
     )
+    if (expected := result.expected) is not None and result.calls:
+        runs = f"the last {expected.runs} runs" if expected.runs > 1 else "the last run"
+        by_runs = f"by {runs}" if expected.runs else "for all that is known before the first run"
+        bar = f"{expected.bytes_per_bar:.0f} bytes a bar"
+        bar += " as this table has it" if expected.measured else ", since this table holds few yet"
+        out.print_wrapped(
+            f"About {duration_text(max(expected.seconds, 1.0))} in all, {by_runs}; up to "
+            f"{bytes_text(expected.bytes)} of disk, {bar}."
+        )
 
 
 def _notes(one: "PlannedSeries") -> "Iterator[str]":

@@ -50,3 +50,15 @@ def duration_text(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes:02} min"
     return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def bytes_text(size: float) -> str:
+    """Return a number of bytes in the unit that people count it in.
+
+    >>> [bytes_text(size) for size in (0, 999_499, 1_000_000, 168_000_000, 2_340_000_000)]
+    ['0 kB', '999 kB', '1.0 MB', '168 MB', '2.3 GB']
+    """
+    for unit, each in (("GB", 1e9), ("MB", 1e6)):
+        if size >= each:
+            return f"{size / each:.1f} {unit}" if size < 10 * each else f"{size / each:,.0f} {unit}"
+    return f"{size / 1e3:.0f} kB"

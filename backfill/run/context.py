@@ -9,6 +9,7 @@ from uuid import UUID
 
 from backfill.core.series import Symbol
 from backfill.core.work import Rules
+from backfill.fetch.gauge import Gauge
 from backfill.fetch.reader import Reader
 from backfill.fetch.stop import StopSignal
 from backfill.providers.base import Provider
@@ -30,7 +31,8 @@ class Context:
     the lane. The lanes of a run share the ``reader``, which does what takes long with an answer,
     ``room``, which bounds the pages that are asked for and not written yet, and the ``writers``,
     who bound how many are written at once. ``lists`` are the pages that everybody's lists may
-    still cost; ``listing`` is held while splits are listed before their turn.
+    still cost; the ``gauge`` measures the lane. ``listing`` is held while splits are listed before
+    their turn.
     """
 
     run_id: UUID
@@ -45,4 +47,5 @@ class Context:
     room: Room
     writers: asyncio.Semaphore
     lists: Allowance
+    gauge: Gauge
     listing: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -29,6 +29,7 @@ from backfill.errors import (
     UnknownSymbol,
     UsageError,
 )
+from backfill.fetch.gauge import Gauge, Writes
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Budget, Tally
 from backfill.run import debts
@@ -36,6 +37,7 @@ from backfill.run.connect import opened, opened_until, see_keys
 from backfill.run.job import Job
 from backfill.run.lane import Lane
 from backfill.run.outcomes import Outcomes, Summary
+from backfill.run.pace import Progress, expected, progress_of
 from backfill.run.planned import Plan
 from backfill.run.prepare import Prepared, grouping, prepare
 from backfill.run.symbol_events import RunSymbols
@@ -44,6 +46,7 @@ from backfill.store import progress, runs, universe
 from backfill.store.partitions import see_partitions
 from backfill.store.pool import Connection, Database
 from backfill.store.shape import Shape, bars_shape
+from backfill.store.size import TableSize, table_size
 
 _FINISH_S = 3.0
 _LONGEST_S = 1e8  # three years; a timer can't be set to much more
@@ -58,11 +61,16 @@ class Running:
     plan: Plan
     lanes: Sequence[Lane]
     outcomes: Outcomes
+    table: TableSize
 
     @property
     def tally(self) -> Tally:
         """What all providers were sent so far."""
         return Tally.of(lane.tally for lane in self.lanes)
+
+    def progress(self) -> Progress:
+        """Return how far the run is by now, and how long it still takes by what it measured."""
+        return progress_of(self.lanes, self.outcomes, self.table.bytes_per_bar)
 
 
 async def plan(settings: Settings, job: Job) -> Plan:
@@ -80,7 +88,10 @@ async def plan(settings: Settings, job: Job) -> Plan:
             database, settings, job, _now(job), shape.precision, register=False
         )
         await _see_room(database, shape, prepared)
-        return _plan(prepared, _lanes(settings, prepared, Budget()))
+        lanes = _lanes(settings, prepared, Budget())
+        parts = _parts(prepared, lanes)
+        planned = Plan.joined(parts, prepared.refused)
+        return replace(planned, expected=await expected(database, lanes, parts))
 
 
 async def run(
@@ -174,10 +185,11 @@ class _Run:
             )
             began = time.monotonic()
             try:
-                plan = _plan(prepared, self._lanes)
+                plan = Plan.joined(_parts(prepared, self._lanes), prepared.refused)
                 log.info("plan.ready", **plan.totals())
                 if on_plan is not None:
-                    on_plan(Running(plan, self._lanes, outcomes))
+                    table = await self._database.run(table_size)
+                    on_plan(Running(plan, self._lanes, outcomes, table))
                 await self._fetch(prepared, outcomes)
             except BaseException as error:
                 # Whatever it is, the ledger's row gets its end and no lease is left.
@@ -312,13 +324,16 @@ def _now(job: Job) -> datetime:
 
 
 def _lanes(settings: Settings, prepared: Prepared, budget: Budget) -> list[Lane]:
-    """Return a lane for every provider that is asked."""
+    """Return a lane for every provider that is asked; they share the writers."""
+    writes = Writes()
     return [
-        Lane(settings.account(name), rules, Tally(budget)) for name, rules in prepared.rules.items()
+        Lane(settings.account(name), rules, Tally(budget, Gauge(writes)))
+        for name, rules in prepared.rules.items()
     ]
 
 
-def _plan(prepared: Prepared, lanes: Sequence[Lane]) -> Plan:
+def _parts(prepared: Prepared, lanes: Sequence[Lane]) -> list[Plan]:
+    """Return what is asked of each lane's provider."""
     parts = []
     for lane in lanes:
         mine = lane.part(prepared.work)
@@ -326,7 +341,7 @@ def _plan(prepared: Prepared, lanes: Sequence[Lane]) -> Plan:
         grouped = grouping(lane.account.provider, mine)
         work = [one for one, _ in mine]
         parts.append(Plan.of(work, lane.account.quota, lane.rules.can.cost, saved, grouped))
-    return Plan.joined(parts, prepared.refused)
+    return parts
 
 
 async def _see_room(database: Database, shape: Shape, prepared: Prepared) -> None:

@@ -29,6 +29,8 @@ from backfill.store import progress
 from backfill.store.pool import Database
 from backfill.store.progress import HEARTBEAT_S
 
+_LISTS: Final = 2
+"""The calls that lists take, where they are due: one of splits, one of dividends."""
 # More pages written side by side take longer in all: their writers wait for one another's locks.
 WRITERS: Final = 2
 
@@ -119,12 +121,20 @@ async def _fetch(
             room=shared.room,
             writers=shared.writers,
             lists=Allowance.of(lane.account.quota),
+            gauge=lane.tally.gauge,
         )
         streams = [Stream(context, work, demand) for work, demand in due]
+        lane.tally.gauge.lists = _LISTS if owed or _listed(due) else 0
         await Orchestrator(context, shared.stop).run(streams)
         calendar = (_of_what_came(context, due) if lane.tally.calls else None) or owed
         if calendar is not None and stop.reason is None:
             await _sync_lists(context, calendar, reference)
+        lane.tally.gauge.lists = 0
+
+
+def _listed(due: Due) -> bool:
+    """Whether something is due that is on the lists of everybody's."""
+    return any(work.calendar.name != ALWAYS_OPEN for work, _ in due)
 
 
 def _of_what_came(context: Context, due: Due) -> Calendar | None:

@@ -59,16 +59,24 @@ class GroupedPart:
         )
         if not worth.sessions:
             return
+        context.gauge.days = len(worth.sessions)
+        for work in worth.work:
+            context.gauge.plan(planned[work], planned[work].name, 0, 0)
         await self._lease([planned[work] for work in worth.work])
         # What others have done since the plan may have left less than a grouped call is worth.
         worth = group(self._stream_of)
+        gauge = context.gauge
         try:
-            for session in worth.sessions:
-                await self._fetch(session, worth.work)
+            for number, session in enumerate(worth.sessions):
+                gauge.days = len(worth.sessions) - number
+                with gauge.turn():
+                    await self._fetch(session, worth.work)
         except LeaseLost as error:
             log.warning("grouped.lease_lost", message=str(error))
         except SeriesError as error:
             log.warning("grouped.refused", outcome=error.outcome, message=str(error))
+        finally:
+            gauge.days = 0
 
     async def _lease(self, streams: list[Stream]) -> None:
         """Lease the series of streams, but for those that another run holds, and plan them anew."""

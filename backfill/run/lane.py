@@ -2,11 +2,15 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from backfill.core.precision import Precision
 from backfill.core.work import Demand, Rules, Work
 from backfill.fetch.tally import Tally
 from backfill.settings import Account, Settings
+
+WORKERS: Final = 6
+"""How many streams of a lane have a turn at once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,12 +31,12 @@ from backfill.errors import (
 from backfill.fetch.stop import StopSignal
 from backfill.run.context import Context
 from backfill.run.grouped import GroupedPart
+from backfill.run.lane import WORKERS
 from backfill.run.stream import Stream
 
 if TYPE_CHECKING:
     from backfill.store.progress import Lease
 
-WORKERS: Final = 6
 _GRACE_S: Final = 2.0
 _POLL_S: Final = 0.5
 
@@ -60,6 +60,7 @@ class Orchestrator:
         self._outcomes = context.outcomes
         self._run_stop = run_stop
         self._stop = context.stop
+        self._gauge = context.gauge
         self._queue: asyncio.PriorityQueue[tuple[float, int, Stream | None]] = (
             asyncio.PriorityQueue()
         )
@@ -76,6 +77,8 @@ class Orchestrator:
         Series that another run holds come last: they are waited for until that run releases or
         renews them, or its leases expire.
         """
+        for stream in streams:
+            self._gauge.plan(stream, stream.name, *stream.left)
         await self._run(await self._run_grouped(streams))
         while self._held and self._stop.reason is None:
             await self._run(await self._await_leases())
@@ -103,6 +106,8 @@ class Orchestrator:
         if not streams:
             return
         self._open = set(streams)
+        for stream in streams:
+            self._gauge.plan(stream, stream.name, *stream.left)
         for stream in sorted(streams, key=_precedence, reverse=True):
             self._queue.put_nowait((0, next(self._order), stream))
         await self._until_stopped([self._work() for _ in range(WORKERS)])
@@ -123,7 +128,8 @@ class Orchestrator:
             except Stopped:
                 return
             self._unqueued[stream] = turn, order
-            goes_on = await self._turn(stream)
+            with self._gauge.turn():
+                goes_on = await self._turn(stream)
             self._note_queued(stream)
             if goes_on:
                 self._queue.put_nowait((turn + 1, order, stream))
@@ -154,8 +160,10 @@ class Orchestrator:
                     self._open.discard(stream)
                     return False
                 if not stream.fetched:
-                    await self._let_earlier_turns_queue(stream)
+                    with self._gauge.idle():
+                        await self._let_earlier_turns_queue(stream)
                     await stream.advance(partial(self._note_queued, stream))
+                    self._gauge.prove(stream, *stream.left)
                 if not stream.fetched:
                     return True
             except BackfillError as error:
@@ -167,6 +175,7 @@ class Orchestrator:
     async def _settle(self, stream: Stream, error: BackfillError | None) -> None:
         """Wait for a stream's last write, note how the stream ended, and release its leases."""
         self._open.discard(stream)
+        self._gauge.end(stream)
         try:
             await stream.written()
             if isinstance(error, NotEntitled):

@@ -32,6 +32,20 @@ class PlannedSeries(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Expected:
+    """What a run probably takes: time, by ``runs`` earlier ones, and at most so much of the disk.
+
+    ``measured`` tells that ``bytes_per_bar`` is this table's own, its index included.
+    """
+
+    seconds: float
+    runs: int
+    bytes: int
+    bytes_per_bar: float
+    measured: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What a run would fetch: calls as expected and at most, bars at most, seconds at the quota.
 
@@ -47,6 +61,7 @@ class Plan:
     bars: int
     seconds: float
     series: list[PlannedSeries]
+    expected: Expected | None = None
 
     @classmethod
     def of(
@@ -95,7 +110,10 @@ class Plan:
 
     def totals(self) -> dict[str, Any]:
         """Return the sums, without the series."""
-        return asdict(replace(self, series=[])) | {"series": len(self.series)}
+        values = asdict(replace(self, series=[])) | {"series": len(self.series)}
+        if self.expected is None:
+            del values["expected"]
+        return values
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan as JSON's own types."""

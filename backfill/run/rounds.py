@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
 
 import structlog
@@ -56,6 +56,16 @@ class Rhythm:
     again_s: float = 3600.0
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """There is nothing to do until then, at the latest, by what is known now; None for no end.
+
+    A watchlist that changes ends it sooner.
+    """
+
+    until: datetime | None
+
+
 Around: TypeAlias = Callable[[Coroutine[Any, Any, Summary]], Awaitable[Summary]]
 
 
@@ -73,15 +83,16 @@ async def run_rounds(
     tell: Callable[[Summary], None],
     *,
     stop: StopSignal | None = None,
-    on_plan: Callable[[Running | None], None] | None = None,
+    on_plan: Callable[[Running], None] | None = None,
+    on_wait: Callable[[Waiting], None] | None = None,
     around: Around | None = None,
     rhythm: Rhythm | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Ending:
     """Run a job round after round until it is stopped, and tell each round's summary.
 
-    ``on_plan`` is called when a round's plan is ready, and with None when there is nothing to do;
-    ``around`` awaits each round, and may tell others of its beginning and end.
+    ``on_plan`` is called when a round's plan is ready, ``on_wait`` when there is nothing to do for
+    a while; ``around`` awaits each round, and may tell others of its beginning and end.
 
     It outlasts a database or a provider that is away. It ends with the signal ``stop`` (130 if a
     person or the system interrupts it; at the job's deadline with the code of the last round), with
@@ -100,7 +111,7 @@ async def run_rounds(
     stop = stop or StopSignal()
     set_deadline(job, stop)
     return await _Rounds(
-        settings, job, tell, stop, on_plan, around, rhythm or Rhythm(), clock
+        settings, job, tell, stop, on_plan, on_wait, around, rhythm or Rhythm(), clock
     ).run()
 
 
@@ -119,7 +130,8 @@ class _Rounds:
         job: Job,
         tell: Callable[[Summary], None],
         stop: StopSignal,
-        on_plan: Callable[[Running | None], None] | None,
+        on_plan: Callable[[Running], None] | None,
+        on_wait: Callable[[Waiting], None] | None,
         around: Around | None,
         rhythm: Rhythm,
         clock: Callable[[], datetime],
@@ -129,6 +141,7 @@ class _Rounds:
         self._tell = tell
         self._stop = stop
         self._on_plan = on_plan
+        self._on_wait = on_wait
         self._around = around
         self._rhythm = rhythm
         self._clock = clock
@@ -199,6 +212,7 @@ class _Rounds:
         wait_s = min(rhythm.away_s * 2 ** min(self._away, 32), rhythm.away_max_s)
         self._away += 1
         log.warning("watch.away", message=self._last.error, seconds=wait_s)
+        self._note_wait(datetime.now(UTC) + timedelta(seconds=wait_s))
         await self._stop.sleep(wait_s)
 
     async def _wait(self, database: Database, began: datetime, entries: list[WatchEntry]) -> None:
@@ -211,8 +225,10 @@ class _Rounds:
         loop = asyncio.get_running_loop()
         again_at = loop.time() + self._rhythm.again_s if self._last.exit_code else None
         log.info("watch.waiting", due_at=due_at and due_at.isoformat())
-        if self._on_plan is not None:
-            self._on_plan(None)
+        ends = [] if due_at is None else [due_at]
+        if again_at is not None:
+            ends.append(self._clock() + timedelta(seconds=self._rhythm.again_s))
+        self._note_wait(min(ends, default=None))
         async with AsyncExitStack() as stack:
             changed = await self._stop.unless_set(
                 stack.enter_async_context(database.listening(WATCHLIST_CHANNEL))
@@ -233,6 +249,10 @@ class _Rounds:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(max(wait_s, _SHORTEST_S)):
                         await self._stop.unless_set(changed.wait())
+
+    def _note_wait(self, until: datetime | None) -> None:
+        if self._on_wait is not None:
+            self._on_wait(Waiting(until))
 
     async def _entries(self, database: Database) -> list[WatchEntry]:
         entries = await self._stop.unless_set(database.run(universe.watched))

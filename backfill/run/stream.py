@@ -111,6 +111,24 @@ class Stream:
         return self._state is State.done
 
     @property
+    def name(self) -> str:
+        """What people call it."""
+        return f"{self.work.symbol.ticker} {self.work.base}"
+
+    @property
+    def left(self) -> tuple[int, int]:
+        """How many calls it probably takes still, and how many slots those ask for."""
+        if self.fetched or not self._ranges:
+            return 0, 0
+        first, *others = self._ranges
+        calls, slots = first.calls, first.slots
+        if self._paging is not None:
+            pages = self._context.rules.can.pages.pages(self.work.calendar, self.work.base)
+            rest = Span(first.span.start_ms, max(self._paging.upto_ms, first.span.start_ms))
+            calls, slots = max(pages.expected(rest), 1), pages.grid.count(rest)
+        return calls + sum(one.calls for one in others), slots + sum(one.slots for one in others)
+
+    @property
     def reopen_at(self) -> datetime | None:
         """Until when slots must have been known to be empty to be asked for again, if at all."""
         if self.demand.mode not in {Mode.default, Mode.incremental}:
@@ -212,7 +230,8 @@ class Stream:
             if self.fetched:
                 return
         most, slots = context.rules.can.pages.most_bars, self._ranges[0].slots
-        share = await context.room.take(slots if most is None else min(slots, most))
+        with context.gauge.idle():
+            share = await context.room.take(slots if most is None else min(slots, most))
         try:
             await self._fetch(queued, share)
         except BaseException:
@@ -251,12 +270,15 @@ class Stream:
             partial(self._paging.read, page, listed_ms, self._final_ms(page))
         )
         share.shrink(size_of(chunks))
+        bars = sum(len(one.bars) for one in chunks)
+        context.gauge.read(bars)
 
         async def given(_connection: Connection) -> list[Chunk]:
             return chunks
 
         self._writing = asyncio.create_task(self._write(given))
         share.until_done(self._writing)
+        self._writing.add_done_callback(lambda _: context.gauge.wrote(bars))
         self._follow(page, listed_ms)
         self._stand()
 

@@ -75,7 +75,9 @@ async def write(
         return stored, outdated
 
     async with context.writers:
-        stored, outdated = await context.database.run(store)
+        with context.gauge.writes.under_way():
+            stored, outdated = await context.database.run(store)
+    context.gauge.writes.count(sum(len(chunk.bars) for chunk, _ in stored))
     for chunk, counts in stored:
         context.outcomes.count(chunk.series, counts)
         if counts.rejected:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+from backfill.core.estimate import PastRun
 from backfill.core.plain import json_text, storable
 from backfill.store.bars import Counts
 from backfill.store.pool import Connection, Database
@@ -138,6 +139,20 @@ _LAST: Final = """
 """
 
 
+# The newest runs that asked one provider for bars and came to an end by themselves; by the index
+# on started_at.
+_PAST: Final = """
+    SELECT
+        calls + lookups AS calls,
+        bars_inserted + bars_updated + bars_unchanged AS bars,
+        extract(epoch FROM finished_at - started_at)::double precision AS seconds
+    FROM backfill_runs
+    WHERE provider = $1 AND calls > 0 AND status IN ('ok', 'partial', 'stopped')
+    ORDER BY started_at DESC
+    LIMIT 20
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class RunEnd:
     """How a run ended: its status, what it sent and stored, and the series that failed."""
@@ -263,3 +278,8 @@ async def last_run(connection: Connection) -> LastRun | None:
     """Return the newest run that has ended, if one has."""
     row = await connection.fetchrow(_LAST)
     return LastRun(**row) if row is not None else None
+
+
+async def past_runs(connection: Connection, provider: str) -> list[PastRun]:
+    """Return how long the last runs of a provider took, the newest first."""
+    return [PastRun(**row) for row in await connection.fetch(_PAST, provider)]

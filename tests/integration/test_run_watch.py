@@ -16,7 +16,7 @@ from backfill.errors import Interrupted, UsageError
 from backfill.fetch.stop import StopSignal
 from backfill.run.job import Job
 from backfill.run.outcomes import Summary
-from backfill.run.rounds import Ending, Rhythm, run_rounds
+from backfill.run.rounds import Ending, Rhythm, Waiting, run_rounds
 from backfill.settings import AccountSettings, Settings
 from backfill.settings.environment import Secret
 from backfill.simulator import Action, Fault, Simulator
@@ -39,6 +39,7 @@ class Watch:
     now: datetime = NOW
     stop: StopSignal = field(default_factory=StopSignal)
     told: list[Summary] = field(default_factory=list)
+    waits: list[Waiting] = field(default_factory=list)
     ending: Ending | None = None
 
     def set_clock(self, now: datetime) -> None:
@@ -71,6 +72,7 @@ async def watching(
             job or Job(),
             it.told.append,
             stop=it.stop,
+            on_wait=it.waits.append,
             rhythm=rhythm,
             clock=lambda: it.now,
         )
@@ -106,6 +108,7 @@ async def test_a_round_follows_when_a_bar_becomes_final_and_not_before(
     async with watching(simulator, database_url) as it:
         (first,) = await it.rounds(1)
         assert (first.exit_code, first.bars.inserted) == (0, 7)
+        assert it.waits == [Waiting(DUE)]
 
         it.set_clock(DUE - timedelta(milliseconds=1))
         await it.rounds(1)

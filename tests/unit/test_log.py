@@ -170,6 +170,17 @@ def test_without_a_choice_json_is_for_what_is_no_terminal(
     assert shown.startswith("{") == json_lines
 
 
+def test_on_a_terminal_a_failed_series_is_left_to_the_summary(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    log.configure(None, [])
+    structlog.get_logger().error("series.failed", outcome="unknown_symbol")
+    structlog.get_logger().error("lease.not_renewed")
+    [line] = capsys.readouterr().err.splitlines()
+    assert "lease.not_renewed" in line
+
+
 def test_a_library_s_own_words_are_an_event_like_any_other(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -1,0 +1,282 @@
+"""What a lane measures of itself while it runs: how long turns, answers and writes take.
+
+Nothing here decides anything: it is what `backfill.core.estimate` learns from.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Final
+
+from backfill.core.estimate import BAR_S, FILL, TURN_S, LaneLeft, Left, Met, Pace, Streams
+from backfill.core.terms import Quota
+
+_RECENT: Final = 64
+"""About so many of the newest measurements count."""
+_KEPT: Final = 5000
+_WAITED_S: Final = 0.05
+_BARS: Final = 50_000
+"""What is taken for the writers' pace weighs as much as so many bars: small pages mislead."""
+
+
+class _Busy:
+    """How much time is spent on things of a kind, and how many of them were done.
+
+    ``together`` counts the time in which any is under way; otherwise each one's own adds up.
+    """
+
+    def __init__(self, clock: Callable[[], float], *, together: bool) -> None:
+        self._clock = clock
+        self._together = together
+        self._under_way = 0
+        self._since_s = clock()
+        self._spent_s = 0.0
+        self._done = 0.0
+
+    def change(self, by: int) -> None:
+        """Note that some more are under way, or fewer."""
+        self._catch_up()
+        self._under_way += by
+
+    def count(self, done: float, most: float) -> None:
+        """Count what was done; once it is more than ``most``, what was earlier fades."""
+        self._catch_up()
+        self._done += done
+        if self._done > most:
+            self._spent_s *= most / self._done
+            self._done = most
+
+    @property
+    def under_way(self) -> int:
+        """How many are under way."""
+        return self._under_way
+
+    def each_s(self, expected_s: float, weight: float) -> float:
+        """Return what one takes, those under way taken for half done.
+
+        Before anything was measured it is what was expected, which weighs as so many.
+        """
+        self._catch_up()
+        halves = 0.0 if self._together else self._under_way / 2
+        return (self._spent_s + expected_s * weight) / (self._done + halves + weight)
+
+    def _catch_up(self) -> None:
+        now_s = self._clock()
+        at_once = min(self._under_way, 1) if self._together else self._under_way
+        self._spent_s += at_once * (now_s - self._since_s)
+        self._since_s = now_s
+
+
+class Writes:
+    """How fast bars are written: one for all lanes of a run, which share the writers."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._busy = _Busy(clock, together=True)
+
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        """Note that a transaction writes meanwhile."""
+        self._busy.change(1)
+        try:
+            yield
+        finally:
+            self._busy.change(-1)
+
+    def count(self, bars: int) -> None:
+        """Count what it wrote."""
+        self._busy.count(bars, most=_RECENT * 50_000)
+
+    @property
+    def bar_s(self) -> float:
+        """What the writers take for a bar, in seconds."""
+        return self._busy.each_s(BAR_S, _BARS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """What a stream was planned to take, and what it takes still."""
+
+    name: str
+    planned: int
+    calls: int
+    slots: int
+    used: int = 0
+    answered: int = 0
+
+    @property
+    def begun(self) -> bool:
+        return bool(self.used)
+
+
+class Gauge:
+    """What is left of a lane's streams, and how long what was done has taken.
+
+    Times are in seconds of ``clock``. A stream is anything that stays itself.
+    """
+
+    def __init__(
+        self, writes: Writes | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.writes = writes or Writes(clock)
+        self.days = 0
+        self.lists = 0
+        self._clock = clock
+        self._streams: dict[Hashable, _Stream] = {}
+        self._lookups = 0
+        self._slots_answered = 0
+        self._bars_read = 0
+        self._unwritten = 0
+        self._turns = _Busy(clock, together=False)
+        self._heads = _Busy(clock, together=False)
+        self._granted: deque[float] = deque(maxlen=_KEPT)
+        self._answered: deque[tuple[float, int]] = deque(maxlen=_KEPT)
+        self._open_cost = 0
+        self._sent = self._sent_cost = 0
+        self._sharing = 1.0
+        self._paused_until_s = 0.0
+
+    def plan(self, stream: Hashable, name: str, calls: int, slots: int) -> None:
+        """Note what a stream is planned to take, unless it has begun."""
+        known = self._streams.get(stream)
+        if known is None or not known.begun:
+            self._streams[stream] = _Stream(name, calls, calls, slots)
+
+    def prove(self, stream: Hashable, calls: int, slots: int) -> None:
+        """Note what a stream takes still, after an answer of it."""
+        known = self._streams[stream]
+        self._slots_answered += max(known.slots - slots, 0)
+        answered = known.answered + max(known.calls - calls, 0)
+        self._streams[stream] = replace(
+            known, calls=calls, slots=slots, used=known.used + 1, answered=answered
+        )
+
+    def end(self, stream: Hashable) -> None:
+        """Note that a stream has ended, whatever it was planned to take still."""
+        known = self._streams[stream]
+        first = 0 if known.begun else 1
+        self._streams[stream] = replace(
+            known, calls=0, slots=0, used=known.used + first, answered=known.answered + first
+        )
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Measure a turn of a stream."""
+        self._turns.change(1)
+        try:
+            yield
+        finally:
+            self._turns.change(-1)
+            self._turns.count(1, most=_RECENT)
+
+    @contextmanager
+    def idle(self) -> Iterator[None]:
+        """Leave a wait for the quota, or for room, out of the turn it happens in."""
+        in_turn = min(self._turns.under_way, 1)
+        self._turns.change(-in_turn)
+        try:
+            yield
+        finally:
+            self._turns.change(in_turn)
+
+    @contextmanager
+    def call(self, quota: Quota, cost: int, waited_s: float, *, lookup: bool) -> Iterator[None]:
+        """Measure a call that has got its slot, up to the head of its answer."""
+        self._lookups += lookup
+        self._sent, self._sent_cost = self._sent + 1, self._sent_cost + cost
+        self._note_sharing(quota, waited_s)
+        self._open_cost += cost
+        self._heads.change(1)
+        try:
+            yield
+        finally:
+            self._heads.change(-1)
+            self._heads.count(1, most=_RECENT)
+            self._open_cost -= cost
+            self._answered.append((self._clock(), cost))
+
+    def pause(self, seconds: float) -> None:
+        """Note that nobody may send for so many seconds."""
+        self._paused_until_s = max(self._paused_until_s, self._clock() + seconds)
+
+    def read(self, bars: int) -> None:
+        """Count bars that were read, and are to be written."""
+        self._bars_read += bars
+        self._unwritten += bars
+
+    def wrote(self, bars: int) -> None:
+        """Count bars of which the transaction is over, whatever became of them."""
+        self._unwritten -= bars
+
+    def left(self, quota: Quota, workers: int) -> LaneLeft:
+        """Return what is left of the lane, and the pace at which it went so far."""
+        grouped: dict[tuple[int, bool], list[int]] = {}
+        for one in self._streams.values():
+            sums = grouped.setdefault((one.calls, one.begun), [0, 0])
+            sums[0] += 1
+            sums[1] += one.slots
+        left = Left(
+            streams=tuple(
+                Streams(calls, number, slots, begun)
+                for (calls, begun), (number, slots) in grouped.items()
+            ),
+            met=self._met(),
+            days=self.days,
+            lists=self.lists,
+            unwritten=self._unwritten,
+        )
+        now_s = self._clock()
+        ages = [now_s - at for at, cost in self._answered for _ in range(cost)]
+        return LaneLeft(
+            left,
+            self._pace(),
+            quota,
+            workers,
+            ages_s=ages,
+            sent=self._open_cost,
+            pause_s=max(self._paused_until_s - now_s, 0.0),
+        )
+
+    @property
+    def slowest(self) -> tuple[str, int, int] | None:
+        """The stream that has the most calls before it, how many it has had, and takes in all."""
+        longest = max(self._streams.values(), key=lambda one: one.calls, default=None)
+        if longest is None or not longest.calls:
+            return None
+        return longest.name, longest.used, longest.used + longest.calls
+
+    def _met(self) -> Met:
+        begun = [one for one in self._streams.values() if one.begun]
+        return Met(
+            streams=len(begun),
+            planned=sum(one.planned for one in begun),
+            wanted=sum(one.answered + one.calls for one in begun),
+            answered=sum(one.answered for one in begun),
+            used=sum(one.used for one in begun),
+            lookups=self._lookups,
+        )
+
+    def _pace(self) -> Pace:
+        fill = self._bars_read / self._slots_answered if self._slots_answered else FILL
+        return Pace(
+            turn_s=self._turns.each_s(TURN_S, 1),
+            head_s=self._heads.each_s(0.0, 0.1),
+            bar_s=self.writes.bar_s,
+            fill=fill,
+            sharing=self._sharing,
+            cost=self._sent_cost / self._sent if self._sent else 1.0,
+        )
+
+    def _note_sharing(self, quota: Quota, waited_s: float) -> None:
+        """Compare how long as many calls as the narrowest window holds took with its length.
+
+        Only where this one had to wait: else it was not the quota that took it.
+        """
+        now_s = self._clock()
+        window = max(quota.windows, key=lambda one: one.period_s / one.limit, default=None)
+        if window is not None and waited_s > _WAITED_S and len(self._granted) >= window.limit:
+            alone_s = window.held_s + self._heads.each_s(0.0, 0.1)
+            seen = max((now_s - self._granted[-window.limit]) / alone_s, 1.0)
+            self._sharing += (seen - self._sharing) / min(window.limit, _RECENT)
+        self._granted.append(now_s)
