@@ -171,14 +171,14 @@ def run(
         arguments.check_watch(job, dry_run=dry_run)
     settings = _settings(provider)
     from backfill.cli import foreground
-    from backfill.present import show
+    from backfill.present import rounds, show
 
     if watch:
         ending = foreground.run_rounds(
             settings,
             job,
             lambda done: _print(done.as_dict(), as_json=as_json, text=partial(_show_round, done)),
-            None if as_json else show.waiting,
+            None if as_json else rounds.waiting,
         )
         _exit(ending.exit_code, ending.error)
     if dry_run:
@@ -193,9 +193,9 @@ def run(
 
 
 def _show_round(done: "Summary") -> None:
-    from backfill.present import show
+    from backfill.present import rounds
 
-    show.round_(done, datetime.now(UTC))
+    rounds.round_(done, datetime.now(UTC))
 
 
 @app.command()

@@ -128,7 +128,7 @@ class Pace:
     ``turn_s`` is a turn of a stream without its waits for the quota; ``head_s`` from a call's
     leave to its answer; ``bar_s`` the writers' time for a bar, all of them together; ``fill`` the
     bars that a slot brings, coarser ones included. ``sharing`` is how many times as long as alone
-    the quota takes, since others use it; ``cost`` what a call costs of it.
+    the quota takes by itself: others use it, too; ``cost`` what a call costs of it.
     """
 
     turn_s: float = TURN_S
@@ -145,7 +145,7 @@ class LaneLeft:
 
     ``ages_s`` tells how long ago each call that may still count was answered, the oldest first.
     ``sent`` of the calls that are left are on their way, for what they cost: they are the newest.
-    ``pause_s`` is how long nobody may send.
+    ``turning`` streams have their turn. ``pause_s`` is how long nobody may send.
     """
 
     left: Left
@@ -154,6 +154,7 @@ class LaneLeft:
     workers: int
     ages_s: Sequence[float] = ()
     sent: int = 0
+    turning: int = 0
     pause_s: float = 0.0
 
 
@@ -244,8 +245,15 @@ def _asking_s(lane: LaneLeft) -> float:
     ages_s = [*lane.ages_s, *[0.0] * lane.sent]
     waiting_s = quota_s(lane.quota, ages_s, calls, pace.head_s) * pace.sharing
     alone_s = left.days * pace.turn_s + left.lists * pace.head_s
-    turns_s = alone_s + pace.turn_s * _rounds(left.expected, lane.workers)
+    turns = _rounds(left.expected, lane.workers)
+    turns_s = alone_s + pace.turn_s * max(turns - _half_done(lane), turns / 2)
     return lane.pause_s + max(waiting_s + pace.turn_s, turns_s)
+
+
+def _half_done(lane: LaneLeft) -> float:
+    """Which part of a round the turns under way have behind them, half of each."""
+    going = sum(one.number for one in lane.left.streams if one.calls)
+    return min(lane.turning / max(min(going, lane.workers), 1), 1.0) / 2
 
 
 def _writing_s(lane: LaneLeft) -> float:

@@ -54,13 +54,14 @@ class _Busy:
         return self._under_way
 
     def each_s(self, expected_s: float, weight: float) -> float:
-        """Return what one takes, those under way taken for half done.
+        """Return what one takes, those under way taken for half done once others were.
 
         Before anything was measured it is what was expected, which weighs as so many.
         """
         self._catch_up()
-        halves = 0.0 if self._together else self._under_way / 2
-        return (self._spent_s + expected_s * weight) / (self._done + halves + weight)
+        going = 0 if self._together else self._under_way
+        halves = going / 2 * self._done / (self._done + going) if going else 0.0
+        return (self._spent_s + expected_s * weight) / (self._done + going - halves + weight)
 
     def _catch_up(self) -> None:
         now_s = self._clock()
@@ -122,6 +123,7 @@ class Gauge:
         self.writes = writes or Writes(clock)
         self.days = 0
         self.lists = 0
+        self.is_listing = False
         self._clock = clock
         self._streams: dict[Hashable, _Stream] = {}
         self._lookups = 0
@@ -195,6 +197,8 @@ class Gauge:
             self._heads.count(1, most=_RECENT)
             self._open_cost -= cost
             self._answered.append((self._clock(), cost))
+            if self.is_listing:
+                self.lists = max(self.lists - 1, 0)
 
     def pause(self, seconds: float) -> None:
         """Note that nobody may send for so many seconds."""
@@ -235,6 +239,7 @@ class Gauge:
             workers,
             ages_s=ages,
             sent=self._open_cost,
+            turning=self._turns.under_way,
             pause_s=max(self._paused_until_s - now_s, 0.0),
         )
 
@@ -277,6 +282,7 @@ class Gauge:
         window = max(quota.windows, key=lambda one: one.period_s / one.limit, default=None)
         if window is not None and waited_s > _WAITED_S and len(self._granted) >= window.limit:
             alone_s = window.held_s + self._heads.each_s(0.0, 0.1)
-            seen = max((now_s - self._granted[-window.limit]) / alone_s, 1.0)
+            took_s = max(now_s - self._granted[-window.limit], window.held_s)
+            seen = took_s / alone_s
             self._sharing += (seen - self._sharing) / min(window.limit, _RECENT)
         self._granted.append(now_s)

@@ -1,6 +1,5 @@
 """What runs and looks found, as people see it: tables and sentences on stdout."""
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from backfill.core.gaps import Gap
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from backfill.core.compare import Difference
     from backfill.run.outcomes import Summary
     from backfill.run.planned import Plan, PlannedSeries
-    from backfill.run.rounds import Waiting
 
 _SHOWN: Final = 20
 
@@ -58,23 +56,6 @@ def summary(result: "Summary") -> None:
         out.print_wrapped(line)
     if result.exit_code in {5, 130}:
         out.print("What was stored stays; the next run goes on from there.")
-
-
-def round_(result: "Summary", at: datetime) -> None:
-    """Print how a round of a watch ended, and when."""
-    console().print(f"{at:%Y-%m-%d %H:%M:%S} UTC")
-    summary(result)
-
-
-def waiting(for_: "Waiting") -> None:
-    """Print when the next round of a watch is."""
-    if for_.until is None:
-        console().print("The next round follows when the watchlist changes.")
-        return
-    console().print_wrapped(
-        f"The next round is at {for_.until.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC, or "
-        "when the watchlist changes."
-    )
 
 
 def plan(result: "Plan") -> None:

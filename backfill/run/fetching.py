@@ -126,6 +126,7 @@ async def _fetch(
         streams = [Stream(context, work, demand) for work, demand in due]
         lane.tally.gauge.lists = _LISTS if owed or _listed(due) else 0
         await Orchestrator(context, shared.stop).run(streams)
+        lane.tally.gauge.is_listing = True
         calendar = (_of_what_came(context, due) if lane.tally.calls else None) or owed
         if calendar is not None and stop.reason is None:
             await _sync_lists(context, calendar, reference)

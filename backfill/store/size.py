@@ -11,7 +11,6 @@ some more where the index fills in another order."""
 _ENOUGH: Final = 10_000
 # How large is the table of bars with its index, in all partitions, and how many bars does it hold?
 # They are counted with each page; of rows that were put there otherwise the planner guesses.
-
 _SIZE: Final = """
     SELECT sum(pg_total_relation_size(p.oid))::bigint AS bytes,
         greatest(

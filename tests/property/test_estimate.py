@@ -44,6 +44,7 @@ LANES = st.builds(
     workers=st.integers(1, 8),
     ages_s=AGES,
     sent=st.integers(0, 6),
+    turning=st.integers(0, 6),
     pause_s=SECONDS,
 )
 
