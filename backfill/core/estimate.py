@@ -145,7 +145,7 @@ class LaneLeft:
 
     ``ages_s`` tells how long ago each call that may still count was answered, the oldest first.
     ``sent`` of the calls that are left are on their way, for what they cost: they are the newest.
-    ``turning`` streams have their turn. ``pause_s`` is how long nobody may send.
+    ``turned_s`` are how long the turns under way have lasted. For ``pause_s`` nobody may send.
     """
 
     left: Left
@@ -154,7 +154,7 @@ class LaneLeft:
     workers: int
     ages_s: Sequence[float] = ()
     sent: int = 0
-    turning: int = 0
+    turned_s: Sequence[float] = ()
     pause_s: float = 0.0
 
 
@@ -245,15 +245,16 @@ def _asking_s(lane: LaneLeft) -> float:
     ages_s = [*lane.ages_s, *[0.0] * lane.sent]
     waiting_s = quota_s(lane.quota, ages_s, calls, pace.head_s) * pace.sharing
     alone_s = left.days * pace.turn_s + left.lists * pace.head_s
-    turns = _rounds(left.expected, lane.workers)
-    turns_s = alone_s + pace.turn_s * max(turns - _half_done(lane), turns / 2)
+    turns_s = alone_s + pace.turn_s * _rounds(left.expected, lane.workers) * (1 - _done(lane))
     return lane.pause_s + max(waiting_s + pace.turn_s, turns_s)
 
 
-def _half_done(lane: LaneLeft) -> float:
-    """Which part of a round the turns under way have behind them, half of each."""
-    going = sum(one.number for one in lane.left.streams if one.calls)
-    return min(lane.turning / max(min(going, lane.workers), 1), 1.0) / 2
+def _done(lane: LaneLeft) -> float:
+    """Which share of what is left of the turns those under way have behind them; half at most."""
+    calls = sum(one.calls * one.number for one in lane.left.expected)
+    if not calls or not lane.pace.turn_s:
+        return 0.0
+    return min(sum(min(one / lane.pace.turn_s, 1.0) for one in lane.turned_s) / calls, 0.5)
 
 
 def _writing_s(lane: LaneLeft) -> float:

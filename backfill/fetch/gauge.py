@@ -7,92 +7,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Final
 
-from backfill.core.estimate import BAR_S, FILL, TURN_S, LaneLeft, Left, Met, Pace, Streams
+from backfill.core.estimate import FILL, TURN_S, LaneLeft, Left, Met, Pace, Streams
 from backfill.core.terms import Quota
+from backfill.fetch.busy import RECENT, Busy, Writes
 
-_RECENT: Final = 64
-"""About so many of the newest measurements count."""
 _KEPT: Final = 5000
 _WAITED_S: Final = 0.05
-_BARS: Final = 50_000
-"""What is taken for the writers' pace weighs as much as so many bars: small pages mislead."""
-
-
-class _Busy:
-    """How much time is spent on things of a kind, and how many of them were done.
-
-    ``together`` counts the time in which any is under way; otherwise each one's own adds up.
-    """
-
-    def __init__(self, clock: Callable[[], float], *, together: bool) -> None:
-        self._clock = clock
-        self._together = together
-        self._under_way = 0
-        self._since_s = clock()
-        self._spent_s = 0.0
-        self._done = 0.0
-
-    def change(self, by: int) -> None:
-        """Note that some more are under way, or fewer."""
-        self._catch_up()
-        self._under_way += by
-
-    def count(self, done: float, most: float) -> None:
-        """Count what was done; once it is more than ``most``, what was earlier fades."""
-        self._catch_up()
-        self._done += done
-        if self._done > most:
-            self._spent_s *= most / self._done
-            self._done = most
-
-    @property
-    def under_way(self) -> int:
-        """How many are under way."""
-        return self._under_way
-
-    def each_s(self, expected_s: float, weight: float) -> float:
-        """Return what one takes, those under way taken for half done once others were.
-
-        Before anything was measured it is what was expected, which weighs as so many.
-        """
-        self._catch_up()
-        going = 0 if self._together else self._under_way
-        halves = going / 2 * self._done / (self._done + going) if going else 0.0
-        return (self._spent_s + expected_s * weight) / (self._done + going - halves + weight)
-
-    def _catch_up(self) -> None:
-        now_s = self._clock()
-        at_once = min(self._under_way, 1) if self._together else self._under_way
-        self._spent_s += at_once * (now_s - self._since_s)
-        self._since_s = now_s
-
-
-class Writes:
-    """How fast bars are written: one for all lanes of a run, which share the writers."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._busy = _Busy(clock, together=True)
-
-    @contextmanager
-    def under_way(self) -> Iterator[None]:
-        """Note that a transaction writes meanwhile."""
-        self._busy.change(1)
-        try:
-            yield
-        finally:
-            self._busy.change(-1)
-
-    def count(self, bars: int) -> None:
-        """Count what it wrote."""
-        self._busy.count(bars, most=_RECENT * 50_000)
-
-    @property
-    def bar_s(self) -> float:
-        """What the writers take for a bar, in seconds."""
-        return self._busy.each_s(BAR_S, _BARS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +33,17 @@ class _Stream:
     @property
     def begun(self) -> bool:
         return bool(self.used)
+
+
+@dataclass(eq=False, slots=True)
+class _Turn:
+    """A turn under way; ``began_s`` is put off by what was no part of it."""
+
+    began_s: float
+    idle: bool = False
+
+
+_MINE: Final[ContextVar[_Turn | None]] = ContextVar("the turn that this task takes", default=None)
 
 
 class Gauge:
@@ -130,8 +65,9 @@ class Gauge:
         self._slots_answered = 0
         self._bars_read = 0
         self._unwritten = 0
-        self._turns = _Busy(clock, together=False)
-        self._heads = _Busy(clock, together=False)
+        self._turns = Busy(clock, together=False)
+        self._under_way = set[_Turn]()
+        self._heads = Busy(clock, together=False)
         self._granted: deque[float] = deque(maxlen=_KEPT)
         self._answered: deque[tuple[float, int]] = deque(maxlen=_KEPT)
         self._open_cost = 0
@@ -164,23 +100,34 @@ class Gauge:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Measure a turn of a stream."""
+        """Measure a turn of a stream, which one task takes."""
+        turn = _Turn(self._clock())
+        self._under_way.add(turn)
+        mine = _MINE.set(turn)
         self._turns.change(1)
         try:
             yield
         finally:
             self._turns.change(-1)
-            self._turns.count(1, most=_RECENT)
+            self._turns.count(1, most=RECENT)
+            _MINE.reset(mine)
+            self._under_way.discard(turn)
 
     @contextmanager
     def idle(self) -> Iterator[None]:
         """Leave a wait for the quota, or for room, out of the turn it happens in."""
-        in_turn = min(self._turns.under_way, 1)
-        self._turns.change(-in_turn)
+        turn = _MINE.get()
+        if turn is None or turn not in self._under_way or turn.idle:
+            yield
+            return
+        self._turns.change(-1)
+        began_s, turn.idle = self._clock(), True
         try:
             yield
         finally:
-            self._turns.change(in_turn)
+            turn.began_s += self._clock() - began_s
+            turn.idle = False
+            self._turns.change(1)
 
     @contextmanager
     def call(self, quota: Quota, cost: int, waited_s: float, *, lookup: bool) -> Iterator[None]:
@@ -194,7 +141,7 @@ class Gauge:
             yield
         finally:
             self._heads.change(-1)
-            self._heads.count(1, most=_RECENT)
+            self._heads.count(1, most=RECENT)
             self._open_cost -= cost
             self._answered.append((self._clock(), cost))
             if self.is_listing:
@@ -239,7 +186,7 @@ class Gauge:
             workers,
             ages_s=ages,
             sent=self._open_cost,
-            turning=self._turns.under_way,
+            turned_s=[now_s - turn.began_s for turn in self._under_way if not turn.idle],
             pause_s=max(self._paused_until_s - now_s, 0.0),
         )
 
@@ -284,5 +231,5 @@ class Gauge:
             alone_s = window.held_s + self._heads.each_s(0.0, 0.1)
             took_s = max(now_s - self._granted[-window.limit], window.held_s)
             seen = took_s / alone_s
-            self._sharing += (seen - self._sharing) / min(window.limit, _RECENT)
+            self._sharing += (seen - self._sharing) / min(window.limit, RECENT)
         self._granted.append(now_s)

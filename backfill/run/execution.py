@@ -29,7 +29,8 @@ from backfill.errors import (
     UnknownSymbol,
     UsageError,
 )
-from backfill.fetch.gauge import Gauge, Writes
+from backfill.fetch.busy import Writes
+from backfill.fetch.gauge import Gauge
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Budget, Tally
 from backfill.run import debts

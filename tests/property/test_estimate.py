@@ -44,7 +44,7 @@ LANES = st.builds(
     workers=st.integers(1, 8),
     ages_s=AGES,
     sent=st.integers(0, 6),
-    turning=st.integers(0, 6),
+    turned_s=st.lists(SECONDS, max_size=6),
     pause_s=SECONDS,
 )
 

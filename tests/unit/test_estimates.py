@@ -15,7 +15,8 @@ import pytest
 from backfill.core.estimate import seconds_left
 from backfill.core.terms import Quota
 from backfill.core.wire import Kind
-from backfill.fetch.gauge import Gauge, Writes
+from backfill.fetch.busy import Writes
+from backfill.fetch.gauge import Gauge
 from backfill.fetch.quota import Pacer
 from backfill.run.lane import WORKERS
 from tests.kit import LeapingLoop, WrittenLedger
