@@ -180,19 +180,21 @@ class PastRun:
     seconds: float
 
 
-def seconds_expected(quota: Quota, calls: int, bars: int, past: Sequence[PastRun]) -> float:
-    """Return how long a run of so many calls takes, by what earlier runs took beside the quota.
+def seconds_expected(
+    quota: Quota, calls: int, bars: int, past: Sequence[PastRun], cost: int = 1
+) -> float:
+    """Return how long a run of so many calls, each of a cost, takes by what earlier runs took.
 
     The quota's part is computed. The rest goes with calls and bars; earlier runs tell how fast,
     those of them that the quota didn't decide.
     """
     if not calls:
         return 0.0
-    free = [one for one in past if one.seconds > 2 * quota.seconds_for(one.calls)]
-    spent_s = sum(one.seconds - quota.seconds_for(one.calls) for one in free)
+    free = [one for one in past if one.seconds > 2 * quota.seconds_for(one.calls * cost)]
+    spent_s = sum(one.seconds - quota.seconds_for(one.calls * cost) for one in free)
     taken_s = sum(_working_s(one.calls, one.bars) for one in free)
     pace = spent_s / taken_s if taken_s else 1.0
-    return quota.seconds_for(calls) + pace * _working_s(calls, bars)
+    return quota.seconds_for(calls * cost) + pace * _working_s(calls, bars)
 
 
 def _working_s(calls: int, bars: int) -> float:

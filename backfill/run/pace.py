@@ -75,7 +75,13 @@ async def expected(database: Database, lanes: Sequence[Lane], parts: Sequence[Pl
 
     size, past = await database.run(look)
     seconds = [
-        seconds_expected(lane.account.quota, part.calls, round(part.bars * FILL), past[lane.name])
+        seconds_expected(
+            lane.account.quota,
+            part.calls,
+            round(part.bars * FILL),
+            past[lane.name],
+            lane.rules.can.cost,
+        )
         for lane, part in zip(lanes, parts, strict=True)
     ]
     return Expected(
