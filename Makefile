@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak reliability hosts lint docs hashes format backfill migrate simulate \
+.PHONY: help demo test soak reliability screens hosts lint docs hashes format backfill migrate simulate \
 	bench bench-full clean
 
 VENV := .venv
@@ -49,6 +49,9 @@ soak: $(VENV)/installed ## Run the slow tests
 
 reliability: $(VENV)/installed ## Run the tests of faults and attacks, write docs/reliability.md
 	@$(PYTEST) $(PARALLEL) --reliability docs/reliability.md $(ARGS)
+
+screens: $(VENV)/installed ## Record anew what a terminal shows of the commands
+	@$(PYTEST) $(PARALLEL) --screens tests/screens
 
 hosts: $(VENV)/installed ## Run the store's tests on other servers; needs npm, pgbouncer and pgpool
 	@tests/hosts.sh $(BIN)/python

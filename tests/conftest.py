@@ -34,8 +34,9 @@ KEY = "sim-key"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option by which the tests of faults write down what they see."""
+    """Add the options by which tests write down what they see."""
     parser.addoption("--reliability", metavar="PATH", help="write what faults did to this page")
+    parser.addoption("--screens", action="store_true", help="record what terminals show now")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -214,7 +215,7 @@ class Cli:
     def __call__(self, *arguments: str, timeout: float = 120, **environment: str) -> Ended:
         """Run a command to its end."""
         if all(name.startswith(_READ_LATE) for name in self.environment | environment):
-            ended = Ended(*FORKS.run(list(arguments), self._whole(environment), timeout))
+            ended = Ended(*FORKS.run(list(arguments), self.environment_with(environment), timeout))
         else:
             process = self.start(*arguments, **environment)
             out, err = process.communicate(timeout=timeout)
@@ -226,13 +227,14 @@ class Cli:
         """Start a command."""
         return subprocess.Popen(
             [sys.executable, "-m", "backfill", *arguments],
-            env=self._whole(environment),
+            env=self.environment_with(environment),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def _whole(self, environment: dict[str, str]) -> dict[str, str]:
+    def environment_with(self, environment: dict[str, str]) -> dict[str, str]:
+        """Return the environment of a command that is given some variables more."""
         inherited = {
             name: value
             for name, value in os.environ.items()

@@ -65,16 +65,28 @@ class Forks:
             return going.end(timeout)
 
     @contextmanager
-    def start(self, arguments: list[str], environment: dict[str, str]) -> Iterator["Forked"]:
-        """Start a command, which has to be waited for within the context."""
+    def start(
+        self,
+        arguments: list[str],
+        environment: dict[str, str],
+        terminal: str | None = None,
+        *,
+        quiet: bool = False,
+    ) -> Iterator["Forked"]:
+        """Start a command, which has to be waited for within the context.
+
+        What it prints goes to files, or to the terminal of a path, which it then reads as well; if
+        ``quiet``, what it says on stderr goes nowhere.
+        """
         process = self._taken()
         with TemporaryDirectory(prefix="backfill-command-") as folder:
             asked = {
                 "arguments": arguments,
                 "environment": environment,
                 "folder": str(Path.cwd()),
-                "out": str(Path(folder, "out")),
-                "err": str(Path(folder, "err")),
+                "in": terminal or os.devnull,
+                "out": terminal or str(Path(folder, "out")),
+                "err": os.devnull if quiet else terminal or str(Path(folder, "err")),
             }
             for name in ("out", "err"):
                 Path(folder, name).touch()  # it may be killed before it has opened them
@@ -134,11 +146,15 @@ class Forked:
             answer = self.parent.stdout.readline()
         finally:
             killer.cancel()
-        out, err = (Path(self.folder, name).read_text("utf-8") for name in ("out", "err"))
+        out, err = (self._printed(name) for name in ("out", "err"))
         if not answer:
             self.parent.wait()
             raise subprocess.TimeoutExpired(self.arguments, timeout, out, err)
         return int(answer), out, err
+
+    def _printed(self, name: str) -> str:
+        path = Path(self.folder, name)
+        return path.read_text("utf-8") if path.exists() else ""
 
 
 def _kill(process: "subprocess.Popen[str]") -> None:
@@ -162,8 +178,7 @@ def _serve() -> None:
 
 
 def _become(asked: dict[str, Any]) -> None:
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
+    os.dup2(os.open(asked["in"], os.O_RDONLY), 0)
     for number, path in ((1, asked["out"]), (2, asked["err"])):
         os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), number)
     os.chdir(asked["folder"])

@@ -57,11 +57,22 @@ def bars(
 async def _print(settings: "Settings", question: "Question", form: str) -> int:
     """Print the bars of a question, a block at a time, and return how many there were."""
     from backfill.audit.bars import looked_up
-    from backfill.present.bars import shape_of
+    from backfill.present.bars import shape_of, table
 
     shown = 0
     async with looked_up(settings, question) as (symbol, blocks):
         timeframe = str(question.timeframe)
+        if form == "table":
+            columns, row = table(intraday=question.timeframe.is_intraday)
+            async for block in blocks:
+                for bar in block:
+                    columns.add(*row(bar))
+                shown += len(block)
+            if shown:
+                columns.end()
+            else:
+                say(f"no bar of {symbol.ticker} {timeframe} is stored there; see: backfill status")
+            return shown
         shape = shape_of(form, symbol.ticker, timeframe, adjusted=question.adjusted)
         say(shape.head)
         async for block in blocks:
@@ -70,6 +81,4 @@ async def _print(settings: "Settings", question: "Question", form: str) -> int:
             shown += len(block)
         if shape.tail:
             say(shape.tail)
-    if form == "table" and not shown:
-        say(f"no bar of {symbol.ticker} {timeframe} is stored there; see: backfill status")
     return shown

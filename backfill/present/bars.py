@@ -5,13 +5,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from backfill.core.plain import json_text
+from backfill.present.columns import Columns
 
 if TYPE_CHECKING:
     from backfill.store.history import StoredBar
 
 FORMATS: Final = ("table", "csv", "json")
 _COLUMNS: Final = ("ts", "open", "high", "low", "close", "volume", "vwap", "trade_count")
-_WIDTHS: Final = (16, 11, 11, 11, 11, 14, 11, 11)
+_SHOWN: Final = ("ts", "open", "high", "low", "close", "volume", "vwap", "trades")
+_WHOLE: Final = 1000
+"""From here on a volume is shown without fractions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +31,28 @@ class Shape:
 
 
 def shape_of(form: str, symbol: str, timeframe: str, *, adjusted: bool) -> Shape:
-    """Return how the bars of a series are written in one of the `FORMATS`."""
+    """Return how the bars of a series are written for programs, as ``csv`` or ``json``."""
     if form == "csv":
         return Shape(",".join(_COLUMNS), _csv)
-    if form == "json":
-        of = {"symbol": symbol, "timeframe": timeframe, "adjusted": adjusted}
-        return Shape(f'{json_text(of)[:-1]}, "bars": [', _json, ",", "]}")
-    return Shape(_row(_COLUMNS), _table)
+    of = {"symbol": symbol, "timeframe": timeframe, "adjusted": adjusted}
+    return Shape(f'{json_text(of)[:-1]}, "bars": [', _json, ",", "]}")
+
+
+def table(*, intraday: bool) -> tuple[Columns, Callable[["StoredBar"], tuple[str, ...]]]:
+    """Return a table for people, and what makes a row of a bar: numbers are rounded there."""
+    time = "%Y-%m-%d %H:%M" if intraday else "%Y-%m-%d"
+
+    def row(bar: "StoredBar") -> tuple[str, ...]:
+        prices = (bar.open, bar.high, bar.low, bar.close)
+        return (
+            f"{bar.ts:{time}}",
+            *(f"{price:,.10g}" for price in prices),
+            f"{bar.volume:,.0f}" if bar.volume >= _WHOLE else f"{bar.volume:,.6g}",
+            "" if bar.vwap is None else f"{bar.vwap:,.7g}",
+            "" if bar.trade_count is None else f"{bar.trade_count:,}",
+        )
+
+    return Columns(_SHOWN), row
 
 
 def _csv(bar: "StoredBar") -> str:
@@ -44,13 +62,3 @@ def _csv(bar: "StoredBar") -> str:
 
 def _json(bar: "StoredBar") -> str:
     return json_text({"ts": bar.ts.isoformat(), **dict(zip(_COLUMNS[1:], bar[1:], strict=True))})
-
-
-def _table(bar: "StoredBar") -> str:
-    values = ("" if one is None else f"{one:,.10g}" for one in bar[1:])
-    return _row((f"{bar.ts:%Y-%m-%d %H:%M}", *values))
-
-
-def _row(cells: tuple[str, ...]) -> str:
-    first, *rest = (cell.rjust(width) for cell, width in zip(cells, _WIDTHS, strict=True))
-    return "  ".join((first.strip().ljust(_WIDTHS[0]), *rest)).rstrip()

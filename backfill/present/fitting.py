@@ -23,6 +23,8 @@ _NUMBERS: Final = {
     "share",
     "slots",
     "stored twice",
+    "trades",
+    "vwap",
 }
 _WRAPPED: Final = {"", "why"}
 _WORD: Final = 12

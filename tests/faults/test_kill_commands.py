@@ -217,7 +217,7 @@ def killed(
     known: Undisturbed,
 ) -> int:
     """Run a command and kill it at a random time, or when it says a random thing to the store."""
-    environment = scene.cli(proxy.url(scene.url))._whole({})
+    environment = scene.cli(proxy.url(scene.url)).environment_with({})
     at_s = chance.uniform(0, 1.05 * known.lasted_s)
     at_block = chance.randint(1, known.blocks)
     way = chance.choice(["time", "before", "after"])

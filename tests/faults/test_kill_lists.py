@@ -50,7 +50,7 @@ class Scene:
     def killed_at(self, sent: bytes) -> None:
         """Run until this is sent to the database, which it doesn't reach any more."""
         self.simulator.set_now(AFTER)
-        environment = self.cli._whole({"DATABASE_URL": self.proxy.url(self.url)})
+        environment = self.cli.environment_with({"DATABASE_URL": self.proxy.url(self.url)})
         with FORKS.start(asked("SPLT", AFTER), environment) as going:
             self.proxy.act_at(sent, going.kill)
             code, _, err = going.end(60)
