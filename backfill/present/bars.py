@@ -47,12 +47,16 @@ def table(*, intraday: bool) -> tuple[Columns, Callable[["StoredBar"], tuple[str
         return (
             f"{bar.ts:{time}}",
             *(f"{price:,.10g}" for price in prices),
-            f"{bar.volume:,.0f}" if bar.volume >= _WHOLE else f"{bar.volume:,.6g}",
+            "" if bar.volume is None else _volume(bar.volume),
             "" if bar.vwap is None else f"{bar.vwap:,.7g}",
             "" if bar.trade_count is None else f"{bar.trade_count:,}",
         )
 
     return Columns(_SHOWN), row
+
+
+def _volume(volume: float) -> str:
+    return f"{volume:,.0f}" if volume >= _WHOLE else f"{volume:,.6g}"
 
 
 def _csv(bar: "StoredBar") -> str:
