@@ -33,7 +33,7 @@ async def listed(settings: Settings, tickers: list[str] | None) -> list[SplitRow
     """
 
     async def work(connection: Connection) -> list[SplitRow]:
-        found = [await universe.known(connection, one) for one in tickers or ()]
+        found = [await universe.known_plain(connection, one) for one in tickers or ()]
         named = [one.ticker for one in found] or None
         return await by_hand.listed_splits(connection, named)
 
@@ -82,7 +82,7 @@ async def _changed(
     now = datetime.now(UTC)
 
     async def work(connection: Connection) -> list[SplitRow]:
-        symbol = await universe.known(connection, ticker)
+        symbol = await universe.known_plain(connection, ticker)
         await change(connection, symbol, now)
         await actions.judge_splits(connection, now.date())
         return await by_hand.listed_splits(connection, [symbol.ticker])

@@ -58,7 +58,7 @@ async def _changed(
     settings: Settings, ticker: str, names: Callable[[Symbol], tuple[Alias, ...]]
 ) -> Renamed:
     async def work(connection: Connection) -> Renamed:
-        symbol = await universe.known(connection, ticker)
+        symbol = await universe.known_plain(connection, ticker)
         expelled = await life.set_names(connection, uuid4(), symbol, names)
         return Renamed(await universe.by_id(connection, symbol.id), expelled)
 

@@ -11,6 +11,7 @@ from backfill.errors import UsageError
 from backfill.run.connect import opened
 from backfill.run.spelled import see_spelled
 from backfill.run.symbol_events import SymbolEvent, watched_events
+from backfill.run.venues import check_venues
 from backfill.settings import Settings
 from backfill.store import removal, retirement, universe
 from backfill.store.pool import Connection
@@ -44,8 +45,9 @@ async def add(settings: Settings, tickers: list[str]) -> list[Symbol]:
     Raises
     ------
     UsageError
-        If a ticker has no valid form, or is surely none.
+        If a ticker has no valid form, is surely none, or has a suffix that names no provider.
     """
+    check_venues(settings, tickers)
 
     async def work(connection: Connection) -> list[Symbol]:
         await see_spelled(connection, tickers)

@@ -182,8 +182,8 @@ def _account(
     """Return the account with the provider that a series has, or would be asked of."""
     progressed, entry = known.get(series.key), entries.get(series.symbol.id)
     source = progressed.source if progressed else None
-    named = source.provider if source else entry.provider if entry else None
-    return settings.account_of(named)
+    asked = series.symbol.venue or (entry.provider if entry else None)
+    return settings.account_of(source.provider if source else asked)
 
 
 def _since(

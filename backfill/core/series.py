@@ -68,6 +68,10 @@ class Symbol:
     ``renamed_to`` is what its company is called since ``renamed_on``, if that is another ticker; on
     ``gone_on`` the reference knew it no longer, without saying why. ``unknown_runs`` counts the
     runs in which nobody knew it, before anybody ever did.
+
+    ``listing_of`` is the plain symbol of whose instrument this is another venue's bars: its names,
+    and what became of its company, are this one's too. ``spelled_at`` are the providers that a
+    spelling of it is noted for.
     """
 
     id: SymbolId
@@ -94,6 +98,8 @@ class Symbol:
     gone_on: date | None = field(default=None, compare=False)
     unknown_runs: int = field(default=0, compare=False)
     was_watched: bool = field(default=False, compare=False)
+    listing_of: SymbolId | None = field(default=None, compare=False)
+    spelled_at: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def identity(self) -> tuple[object, ...]:
@@ -109,6 +115,12 @@ class Symbol:
     def instrument(self) -> Instrument:
         """What its ticker names."""
         return instrument_of(self.ticker.partition("@")[0], self.asset_type)
+
+    @property
+    def venue(self) -> str | None:
+        """The provider whose bars alone it holds, as its suffix names it; None for a plain one."""
+        _, at, venue = self.ticker.rpartition("@")
+        return venue if at and self.listing_of is not None else None
 
     @property
     def listed_as(self) -> str:
@@ -360,14 +372,15 @@ def renamed_days(old: Symbol, new: Symbol) -> tuple[date, date] | None:
 def unregistered(ticker: str) -> Symbol:
     """Return what a ticker's form tells of a symbol that no database has.
 
-    Its id stands for none.
+    Its id stands for none, and so does that of the plain symbol.
 
     Raises
     ------
     UsageError
         As `ticker_traits` does.
     """
-    return Symbol(-1, ticker, *ticker_traits(ticker))
+    listing_of = -1 if Ticker.read(ticker).provider is not None else None
+    return Symbol(-1, ticker, *ticker_traits(ticker), listing_of=listing_of)
 
 
 def ticker_traits(ticker: str) -> tuple[str, str]:

@@ -191,6 +191,9 @@ def _mismatch(
         return SourceMismatch(message)
     command = f"backfill run --symbol {argument(symbol.ticker)} --timeframe {timeframe} --reload"
     if known.source is not None and known.source.provider != target.source.provider:
+        if symbol.venue is None:
+            other = argument(f"{symbol.ticker}@{target.source.provider}")
+            message += f". To keep both, the other's are a symbol of its own: {other}"
         command += f" --provider {target.source.provider}"
     if held:
         command += f" --from {calendar.trade_date(held.start_ms)}"

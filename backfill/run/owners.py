@@ -89,6 +89,7 @@ class OwnersDesk:
             symbol.listed_as: symbol
             for symbol in await context.database.run(universe.known_symbols)
             if symbol.calendar != ALWAYS_OPEN
+            and symbol.listing_of is None
             and symbol.retired_on is None
             and symbol.successor_figi is None
         }

@@ -9,7 +9,7 @@ from backfill.core.grouped import Grouping
 from backfill.core.series import Series
 from backfill.core.terms import Quota
 from backfill.core.work import Target, Work
-from backfill.errors import NotKept
+from backfill.errors import SeriesError
 
 
 class PlannedSeries(NamedTuple):
@@ -94,7 +94,7 @@ class Plan:
         )
 
     @classmethod
-    def joined(cls, parts: Sequence["Plan"], refused: Mapping[Series, NotKept]) -> Self:
+    def joined(cls, parts: Sequence["Plan"], refused: Mapping[Series, SeriesError]) -> Self:
         """Return what is asked of several providers at once, with what can't be kept."""
         series = [series for part in parts for series in part.series]
         series += [_refused(one, error) for one, error in refused.items()]
@@ -137,7 +137,7 @@ def _planned(work: Work, target: Target, *, pays: bool, grouped: bool) -> Planne
     )
 
 
-def _refused(series: Series, error: NotKept) -> PlannedSeries:
+def _refused(series: Series, error: SeriesError) -> PlannedSeries:
     return PlannedSeries(
         symbol=series.symbol.ticker,
         timeframe=str(series.timeframe),

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Final
 from backfill.core.grouped import Grouping, group
 from backfill.core.planning import plan_work
 from backfill.core.precision import Precision
-from backfill.core.series import Series, Symbol, unregistered
+from backfill.core.series import Series, Symbol, SymbolId, unregistered
 from backfill.core.timeframe import Timeframe
 from backfill.core.work import Demand, Mode, Rules, Work
-from backfill.errors import EmptyWatchlist, NoCalendar, NotKept, UsageError
+from backfill.errors import EmptyWatchlist, NoCalendar, NotKept, SeriesError, UsageError
 from backfill.providers import PROVIDERS, provider_named
 from backfill.providers.base import GroupedDays, Provider
 from backfill.run.job import Job
 from backfill.run.lane import rules_of
 from backfill.run.spelled import see_spelled
+from backfill.run.venues import check_venues, spell_out
 from backfill.settings import Settings
 from backfill.store import progress, universe
 from backfill.store.pool import Connection, Database
@@ -43,12 +44,13 @@ class Entry:
 class Prepared:
     """Everything a run will do, before it makes a call: each piece of work with its demand.
 
-    ``refused`` are the series of which the tables say what can't be meant, and what that is;
-    ``rules`` what holds for those of each provider; ``watchlist`` is all that is watched.
+    ``refused`` are the series of which the tables say what can't be meant, or that nobody can be
+    asked for, and why; ``rules`` what holds for those of each provider; ``watchlist`` is all that
+    is watched.
     """
 
     work: list[tuple[Work, Demand]]
-    refused: dict[Series, NotKept]
+    refused: dict[Series, SeriesError]
     rules: dict[str, Rules]
     watchlist: list[universe.WatchEntry]
 
@@ -90,16 +92,28 @@ async def prepare(
     ------
     EmptyWatchlist
         If the watchlist has no entry to run.
+    UsageError
+        If a symbol is named as a provider's that there isn't, or that a flag goes against.
     """
     today = now.date()
+    if job.mode is not Mode.repair:
+        check_venues(settings, job.tickers or ())
     entries, refused, watchlist = await _entries(database, settings, job, today, register=register)
     series = [Series(entry.symbol, one) for entry in entries for one in entry.timeframes]
 
-    async def load(connection: Connection) -> progress.Known:
+    async def load(
+        connection: Connection,
+    ) -> tuple[progress.Known, dict[tuple[SymbolId, str], SeriesError]]:
+        asked = [(one.symbol, one.provider) for one in entries] if register else []
+        unasked = await spell_out(connection, asked)
         reopen_at = to_time(to_ms(now)) if job.mode in _REOPENING else None
-        return await progress.load_progress(connection, series, reopen_at)
+        return await progress.load_progress(connection, series, reopen_at), unasked
 
-    known = await database.run(load)
+    known, unasked = await database.run(load)
+    for one in entries:
+        if (error := unasked.get((one.symbol.id, one.provider))) is not None:
+            refused |= dict.fromkeys((Series(one.symbol, kept) for kept in one.timeframes), error)
+    entries = [one for one in entries if (one.symbol.id, one.provider) not in unasked]
     if job.mode is Mode.repair:
         entries = [part for entry in entries for part in _by_holder(entry, known)]
     rules = {
@@ -135,7 +149,7 @@ async def prepare(
 
 async def _entries(
     database: Database, settings: Settings, job: Job, today: date, *, register: bool
-) -> tuple[list[Entry], dict[Series, NotKept], list[universe.WatchEntry]]:
+) -> tuple[list[Entry], dict[Series, SeriesError], list[universe.WatchEntry]]:
     """Return what a job works on, what of it the tables say nonsense of, and the watchlist."""
     tickers = list(job.tickers or ())
 
@@ -157,13 +171,13 @@ async def _entries(
             )
     watched = {entry.symbol.ticker: entry for entry in watchlist}
     entries: list[Entry] = []
-    refused: dict[Series, NotKept] = {}
+    refused: dict[Series, SeriesError] = {}
     for symbol in symbols:
         entry = watched.get(symbol.ticker)
         own = entry.timeframes if entry else (Timeframe.d1,)
         kept = job.timeframes_of(symbol.ticker, own)
         try:
-            provider = _provider_of(settings, entry, named=job.tickers is not None)
+            provider = _provider_of(settings, symbol, entry, named=job.tickers is not None)
             since = _depth(symbol, entry, today)
         except NotKept as error:
             refused |= {Series(symbol, one): error for one in kept}
@@ -177,8 +191,15 @@ async def _entries(
     return entries, refused, watchlist
 
 
-def _provider_of(settings: Settings, entry: universe.WatchEntry | None, *, named: bool) -> str:
-    """Return whom to ask: the entry's own provider, but for a symbol that is named with another."""
+def _provider_of(
+    settings: Settings, symbol: Symbol, entry: universe.WatchEntry | None, *, named: bool
+) -> str:
+    """Return whom to ask: whose alone it is, else who is named with it, else the entry's own."""
+    if symbol.venue is not None:
+        try:
+            return provider_named(symbol.venue).name
+        except UsageError as error:
+            raise NotKept(f"{symbol.ticker}: {error}") from None
     if entry is None or entry.provider is None or (named and settings.provider_asked):
         return settings.provider.name
     try:

@@ -97,9 +97,10 @@ _KEEP_DIVIDENDS: Final = """
 _DROP_DIVIDENDS: Final = """
     DELETE FROM dividends WHERE ex_dividend_date >= $1 AND seen_at < $2
 """
-# Every split listed under a name of a symbol that is kept, for each such symbol, with the raw daily
-# closes around it; a step of the primary key for each. Of a name that the symbol had on another day
-# only splits within its life count; whose one set by hand is was told with it.
+# Every split listed under a name of a plain symbol that is kept, for each such symbol, with the raw
+# daily closes around it, its own or another venue's; a step of the primary key for each. Of a name
+# that the symbol had on another day only splits within its life count; whose one set by hand is was
+# told with it.
 _CLAIMED: Final = """
     SELECT DISTINCT ON (s.id, x.ticker, x.execution_date)
         s.id AS symbol_id, x.ticker, x.execution_date, x.split_from, x.split_to, x.status,
@@ -109,8 +110,18 @@ _CLAIMED: Final = """
     FROM splits AS x
     JOIN symbol_names AS n ON n.ticker = x.ticker
     JOIN symbols AS s ON s.id = n.symbol_id
-    LEFT JOIN backfill_progress AS p
-        ON p.symbol_id = s.id AND p.timeframe = 'd1' AND p.adjustment = 'raw'
+    LEFT JOIN LATERAL (
+        SELECT p.symbol_id
+        FROM (
+            SELECT s.id, 0 AS place
+            UNION ALL
+            SELECT v.id, 1 FROM symbols AS v WHERE v.listing_of = s.id
+        ) AS h
+        JOIN backfill_progress AS p
+            ON p.symbol_id = h.id AND p.timeframe = 'd1' AND p.adjustment = 'raw'
+        ORDER BY p.newest_bar IS NULL, h.place, h.id
+        LIMIT 1
+    ) AS p ON true
     LEFT JOIN LATERAL (
         SELECT close
         FROM ohlc_bars
@@ -129,7 +140,8 @@ _CLAIMED: Final = """
         ORDER BY ts
         LIMIT 1
     ) AS after ON true
-    WHERE (NOT x.manual OR x.symbol_id = s.id)
+    WHERE s.listing_of IS NULL
+        AND (NOT x.manual OR x.symbol_id = s.id)
         AND (
             x.execution_date >= n.valid_from AND x.execution_date < n.valid_until
             OR x.execution_date >= coalesce(s.listed_on, '-infinity')

@@ -12,7 +12,15 @@ import msgspec
 from backfill.core.series import Series
 from backfill.core.timeframe import Timeframe
 from backfill.errors import SchemaMismatch, UsageError
-from backfill.store.foreign import TRADED, Column, Facts, facts, known_timeframes, refusal
+from backfill.store.foreign import (
+    TRADED,
+    Column,
+    Facts,
+    facts,
+    known_timeframes,
+    refusal,
+)
+from backfill.store.foreign_tickers import collision, set_aside_for
 from backfill.store.migrate import SHOW_RUNNER, apply_pending, lock_schema, migrations
 from backfill.store.pool import Connection, Database
 from backfill.store.universe import by_ids
@@ -77,16 +85,16 @@ _COLUMNS_OF_BARS: Final = """
 _NOTE_SYMBOLS: Final = """
     UPDATE symbols
     SET adopted_at = now(),
-        calendar = CASE WHEN asset_type::text = 'crypto' THEN '24/7' ELSE 'XNYS' END,
-        set_aside = CASE
-            WHEN asset_type::text <> ALL ('{stock,crypto}')
-                THEN asset_type::text || 's are not fetched: only stocks and crypto pairs are'
-            WHEN asset_type::text = 'crypto' AND ticker !~ '^(X:[A-Z0-9]+|[A-Z0-9]+/[A-Z]+)$'
-                THEN 'not spelled as a pair: X:BTCUSD or BTC/USD'
-            WHEN ticker !~ '^[A-Za-z0-9]+([.:/_-][A-Za-z0-9]+)*$'
-                THEN 'not spelled as a ticker: AAPL or BRK.B'
-        END
+        calendar = CASE WHEN asset_type::text = 'crypto' THEN '24/7' ELSE 'XNYS' END
     WHERE adopted_at IS NULL
+    RETURNING id, ticker::text AS ticker, asset_type::text AS asset_type
+"""
+# Why nothing is fetched for some of them; by the primary key.
+_SET_ASIDE_FOR: Final = """
+    UPDATE symbols AS s
+    SET set_aside = n.reason
+    FROM unnest($1::symbol_id[], $2::text[]) AS n (symbol_id, reason)
+    WHERE s.id = n.symbol_id
 """
 # The symbols that are not fetched, and why; a scan of all symbols.
 _SET_ASIDE: Final = """
@@ -194,6 +202,8 @@ async def decide(connection: Connection, provider: str, *, clean: bool) -> Stand
         )
     if (why := refusal(found)) is not None:
         raise SchemaMismatch(f"nothing was adopted or changed: {why}")
+    if (why := await collision(connection)) is not None:
+        raise SchemaMismatch(f"nothing was adopted or changed: {why}")
     if await connection.fetchval(_OUT_OF_TIME):
         raise SchemaMismatch(
             "nothing was adopted or changed: ohlc_bars holds stamps before the year 1 or after "
@@ -229,7 +239,7 @@ def adoption_of(decision: Decision) -> Adoption:
         _labels(bars.get("provider"), (decision.provider,)),
     ]
     steps = [f"add to the type {kind}: {', '.join(names)}" for kind, names, _ in parts if names]
-    before, after = [], [_NOTE_SYMBOLS, _GRANTS, SHOW_RUNNER.format(table="watchlist_items")]
+    before, after = [], [_GRANTS, SHOW_RUNNER.format(table="watchlist_items")]
     if others:
         steps.append(f"leave as they are, and never touch, bars of {', '.join(others)}")
     if timeframe.type != "timeframe":
@@ -281,12 +291,23 @@ async def adopt(database: Database, standing: Standing) -> list[str]:
         for statement in standing.adoption.before:
             await connection.execute(statement)
         applied = await apply_pending(connection)
+        await _note_symbols(connection)
         for statement in standing.adoption.after:
             await connection.execute(statement)
         await connection.execute(_TAKE)
         return applied
 
     return await database.run(take_over)
+
+
+async def _note_symbols(connection: Connection) -> None:
+    """Note which symbols were adopted, and why nothing is fetched for some of them."""
+    reasons = {
+        row["id"]: reason
+        for row in await connection.fetch(_NOTE_SYMBOLS)
+        if (reason := set_aside_for(row["ticker"], row["asset_type"])) is not None
+    }
+    await connection.execute(_SET_ASIDE_FOR, list(reasons), list(reasons.values()))
 
 
 async def finish(connection: Connection, *, cleaned: bool) -> None:

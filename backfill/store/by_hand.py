@@ -20,7 +20,7 @@ _LISTED: Final = """
         SELECT s.ticker
         FROM symbol_names AS n
         JOIN symbols AS s ON s.id = n.symbol_id
-        WHERE n.ticker = x.ticker
+        WHERE n.ticker = x.ticker AND s.listing_of IS NULL
         ORDER BY x.execution_date >= n.valid_from AND x.execution_date < n.valid_until DESC, s.id
         LIMIT 1
     ) AS n ON true

@@ -38,7 +38,7 @@ _ALLOWED: Final = {
 _OWN: Final = (
     "calendar", "confirmed_at", "reference_at", "successor_figi", "successor_listed_on",
     "retired_on", "spelling", "set_aside", "adopted_at", "kept_from", "renamed_to", "renamed_on",
-    "gone_on", "unknown_runs", "unwatched_at",
+    "gone_on", "unknown_runs", "unwatched_at", "listing_of",
 )  # fmt: skip
 """Columns that the migrations add to ``symbols``: of these names none may be there already."""
 _NAMES: Final = ("timeframe", "asset_type", "provider")
@@ -48,7 +48,7 @@ _FILLED: Final = {_SYMBOLS: {"ticker", "asset_type"}, _BARS: {"provider", *_NEED
 MADE: Final = (
     "known_empty", "watchlist", "quarantined_bars", "backfill_runs", "backfill_changes", "splits",
     "dividends", "action_syncs", "market_sessions", "market_hours", "provider_quota",
-    "quota_call", "quota_ticket", "symbol_aliases", "uncounted_writes",
+    "quota_call", "quota_ticket", "symbol_aliases", "uncounted_writes", "provider_symbols",
     "symbol_names", "watched", "adjustment_factors", "ohlc_bars_regular", "ohlc_bars_adjusted",
     "symbol_id",
 )  # fmt: skip

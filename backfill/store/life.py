@@ -9,7 +9,7 @@ from uuid import UUID
 from backfill.core.calendar import bar_begins, day_begins, trade_date
 from backfill.core.checks import LATEST_MS
 from backfill.core.coverage import Span, Spans
-from backfill.core.series import Alias, Series, Symbol, renamed_days
+from backfill.core.series import Alias, Series, Symbol, SymbolId, renamed_days
 from backfill.core.splits import basis_ends
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Reference
@@ -25,6 +25,14 @@ _LOCK_SERIES: Final = """
     SELECT timeframe::text, claimed_until > now() AND claimed_by IS NOT NULL AS held
     FROM backfill_progress
     WHERE symbol_id = $1
+    ORDER BY symbol_id, timeframe
+    FOR UPDATE
+"""
+# The same of every symbol that shares a plain one's names: itself, and other venues' of it.
+_LOCK_SHARING: Final = """
+    SELECT symbol_id, timeframe::text, claimed_until > now() AND claimed_by IS NOT NULL AS held
+    FROM backfill_progress
+    WHERE symbol_id = $1 OR symbol_id IN (SELECT id FROM symbols WHERE listing_of = $1)
     ORDER BY symbol_id, timeframe
     FOR UPDATE
 """
@@ -75,11 +83,12 @@ async def note_names(
 ) -> int:
     """Note the former names of a symbol, and put right what was asked for under the wrong one.
 
-    What is stored from before the change is another company's: it leaves for quarantine, and its
-    coverage from ``listed_on`` on is to be fetched again. Returns how many bars left.
+    They are the plain symbol's, and every venue's of it. What is stored from before the change is
+    another company's: it leaves for quarantine, and its coverage from ``listed_on`` on is to be
+    fetched again. Returns how many bars left.
     """
-    every = await locked(connection, symbol)
-    held = await universe.by_id(connection, symbol.id)
+    every = await _sharing(connection, symbol)
+    held = await universe.by_id(connection, _plain_id(symbol))
     if not aliases or aliases == held.aliases or held.names_manual:
         return 0
     return await _rename(connection, run_id, every, held, replace(held, aliases=aliases), listed_on)
@@ -100,10 +109,10 @@ async def set_names(
     UsageError
         If a run is working on the symbol.
     """
-    every = await locked_free(connection, symbol)
-    held = await universe.by_id(connection, symbol.id)
+    every = await _sharing(connection, symbol, free=True)
+    held = await universe.by_id(connection, _plain_id(symbol))
     told = replace(held, aliases=names(held))
-    await connection.execute(_NAMED_BY_HAND, symbol.id)
+    await connection.execute(_NAMED_BY_HAND, held.id)
     return await _rename(connection, run_id, every, held, told, held.listed_on)
 
 
@@ -129,7 +138,8 @@ async def _rename(
         expelled += await expel(connection, run_id, series, Span(start_ms, _begins(series, until)))
         await ask_again(connection, series, wrong, listed_on)
     if told.aliases:
-        await derive_weeks(connection, held)
+        for symbol in dict.fromkeys(series.symbol for series in every):
+            await derive_weeks(connection, symbol)
     return expelled
 
 
@@ -164,11 +174,11 @@ async def note_successor(
     that is older than all that is stored tells nothing, and moves nothing.
     """
     listed_on = reference.listed_on
-    every = await locked(connection, symbol)
+    every = await _sharing(connection, symbol)
     named = reference.renamed
     await connection.execute(
         _SUCCEED,
-        symbol.id,
+        _plain_id(symbol),
         reference.figi,
         listed_on,
         named.ticker if named else None,
@@ -205,6 +215,19 @@ async def locked(connection: Connection, symbol: Symbol) -> list[Series]:
     """Lock the series of a symbol until the transaction ends, and return them."""
     rows = await connection.fetch(_LOCK_SERIES, symbol.id)
     return [Series(symbol, Timeframe(row["timeframe"])) for row in rows]
+
+
+def _plain_id(symbol: Symbol) -> SymbolId:
+    return symbol.id if symbol.listing_of is None else symbol.listing_of
+
+
+async def _sharing(connection: Connection, symbol: Symbol, *, free: bool = False) -> list[Series]:
+    """Lock the series of all symbols that share one's names; with ``free`` if no run has one."""
+    rows = await connection.fetch(_LOCK_SHARING, _plain_id(symbol))
+    symbols = await universe.by_ids(connection, list({row["symbol_id"] for row in rows}))
+    if free and (held := [symbols[row["symbol_id"]] for row in rows if row["held"]]):
+        raise UsageError(f"a run is working on {held[0].ticker}: try again when that has ended")
+    return [Series(symbols[row["symbol_id"]], Timeframe(row["timeframe"])) for row in rows]
 
 
 async def last_day_of(connection: Connection, symbol: Symbol, end_ms: int) -> date | None:

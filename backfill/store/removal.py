@@ -12,6 +12,7 @@ from uuid import UUID
 
 from backfill.core.calendar import bar_begins
 from backfill.core.coverage import Span, Spans
+from backfill.core.plain import argument
 from backfill.core.series import Series, Symbol
 from backfill.core.timeframe import Timeframe
 from backfill.errors import UsageError
@@ -35,6 +36,8 @@ _HELD: Final = """
 """
 # Whose row it is: one of another system's is never removed.
 _ADOPTED: Final = "SELECT adopted_at IS NOT NULL FROM symbols WHERE id = $1 FOR UPDATE"
+# Other venues' of it; by the index on what they are of.
+_VENUES: Final = "SELECT ticker FROM symbols WHERE listing_of = $1 ORDER BY ticker"
 # A symbol that is being removed is fetched no more; by the primary key.
 _CONDEMN: Final = "UPDATE symbols SET set_aside = $2 WHERE id = $1"
 # Nobody keeps it any more; by the primary key.
@@ -176,9 +179,14 @@ async def delete_some(connection: Connection, symbol: Symbol, most: int = SLICE)
     Raises
     ------
     UsageError
-        If a run is working on it, or its row is another system's.
+        If a run is working on it, its row is another system's, or other venues' of it are kept.
     """
     await locked_free(connection, symbol)
+    if venues := [row["ticker"] for row in await connection.fetch(_VENUES, symbol.id)]:
+        raise UsageError(
+            f"{', '.join(venues)} would be of nothing without {symbol.ticker}: first",
+            mend=f"backfill symbols delete {argument(venues[0])} --yes",
+        )
     if await connection.fetchval(_ADOPTED, symbol.id):
         raise UsageError(
             f"{symbol.ticker} was adopted: its row in symbols is another system's, and is not "

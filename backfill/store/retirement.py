@@ -6,9 +6,10 @@ from typing import Final
 
 from backfill.core.calendar import trade_date
 from backfill.core.checks import LATEST_MS
+from backfill.core.plain import argument
 from backfill.core.retiring import Evidence
 from backfill.core.series import Symbol
-from backfill.core.ticker import stored_spellings
+from backfill.core.ticker import Ticker, stored_spellings
 from backfill.errors import UsageError
 from backfill.store import universe
 from backfill.store.life import KEEP_ALIAS, last_day_of, locked_free
@@ -27,14 +28,30 @@ _REPLACE: Final = """
     VALUES ($1, $2, $3, $4, $5, 'cut')
     RETURNING id
 """
+# How a ticker is spelled is its new owner's; by the primary key, of which it is the beginning.
+_FREE_SPELLINGS: Final = "DELETE FROM provider_symbols WHERE symbol_id = $1"
+# Other venues' of a plain symbol; by the index on what they are of.
+_VENUES: Final = "SELECT id, ticker FROM symbols WHERE listing_of = $1 ORDER BY id FOR UPDATE"
+# Another venue's of the company that has the ticker now.
+_REPLACE_VENUE: Final = """
+    INSERT INTO symbols (ticker, asset_type, calendar, listing_of)
+    SELECT $1, asset_type, calendar, id FROM symbols WHERE id = $2
+    RETURNING id
+"""
 # What was watched is watched of the other symbol; by the primary key.
 _MOVE_WATCH: Final = "UPDATE watchlist SET symbol_id = $2 WHERE symbol_id = $1"
-# Whether anything is stored under a ticker that a retired symbol shall have again.
+# Whether anything is stored under a ticker that a retired symbol shall have again, here or of
+# another venue.
 _HEIR: Final = """
     SELECT s.id,
         s.adopted_at IS NOT NULL
         OR EXISTS (SELECT FROM ohlc_bars AS b WHERE b.symbol_id = s.id)
-        OR EXISTS (SELECT FROM quarantined_bars AS q WHERE q.symbol_id = s.id) AS holds
+        OR EXISTS (SELECT FROM quarantined_bars AS q WHERE q.symbol_id = s.id)
+        OR EXISTS (
+            SELECT FROM symbols AS v
+            JOIN backfill_progress AS p ON p.symbol_id = v.id
+            WHERE v.listing_of = s.id AND p.provider IS NOT NULL
+        ) AS holds
     FROM symbols AS s
     WHERE s.spelling = ANY ($1::text[]) AND s.id <> $2
     ORDER BY s.id
@@ -77,8 +94,8 @@ async def retire(connection: Connection, ticker: str, today: date, *, sure: bool
     """Set a symbol aside under a dated name, and free its ticker for whoever has it now.
 
     Its rows stay as they are. The watchlist's entry goes on with a new symbol of the ticker, whose
-    life begins after the last day that is stored of the old one. One that looks alive is retired
-    only if somebody is ``sure``.
+    life begins after the last day that is stored of the old one. So it is with other venues' of it.
+    One that looks alive is retired only if somebody is ``sure``.
 
     Raises
     ------
@@ -92,6 +109,12 @@ async def retire(connection: Connection, ticker: str, today: date, *, sure: bool
     symbol = await universe.by_id(connection, found.id)
     if symbol.retired_on is not None:
         raise UsageError(f"{ticker} is retired already, as {symbol.ticker}")
+    if symbol.venue is not None:
+        plain = Ticker.read(symbol.ticker).plain
+        raise UsageError(
+            f"{symbol.ticker} is {symbol.venue}'s of {plain}, and is retired with it",
+            mend=f"backfill symbols retire {argument(plain)}",
+        )
     last = await last_day_of(connection, symbol, LATEST_MS)
     if last is None:
         raise UsageError(f"nothing is stored of {symbol.ticker}: there is nothing to retire")
@@ -106,6 +129,7 @@ async def retire(connection: Connection, ticker: str, today: date, *, sure: bool
     began = symbol.aliases[-1].valid_until if symbol.aliases else symbol.listed_on
     began = began if began is not None and began < after else date.min
     await connection.execute(_RETIRE, symbol.id, name, today)
+    await connection.execute(_FREE_SPELLINGS, symbol.id)
     await connection.execute(KEEP_ALIAS, symbol.id, symbol.ticker, began, after)
     heir = await connection.fetchval(
         _REPLACE,
@@ -116,6 +140,13 @@ async def retire(connection: Connection, ticker: str, today: date, *, sure: bool
         max(after, successor_listed_on or after),
     )
     moved = await connection.execute(_MOVE_WATCH, symbol.id, heir)
+    for row in await connection.fetch(_VENUES, symbol.id):
+        venue = await universe.by_id(connection, row["id"])
+        await locked_free(connection, venue)
+        await connection.execute(_RETIRE, venue.id, f"{name}@{venue.venue}", today)
+        await connection.execute(_FREE_SPELLINGS, venue.id)
+        venue_heir = await connection.fetchval(_REPLACE_VENUE, venue.ticker, heir)
+        await connection.execute(_MOVE_WATCH, venue.id, venue_heir)
     return Retired(symbol.ticker, name, watched=moved != "UPDATE 0")
 
 
@@ -131,7 +162,13 @@ async def restore(connection: Connection, name: str) -> Restored:
     symbol = await universe.known(connection, name)
     if symbol.retired_on is None:
         raise UsageError(f"{symbol.ticker} is not retired", mend="backfill symbols list")
+    if symbol.venue is not None:
+        raise UsageError(f"{symbol.ticker} is taken back with {Ticker.read(symbol.ticker).plain}")
     ticker = symbol.ticker.partition("@")[0]
+    venues = {
+        one["ticker"].rpartition("@")[2]: one["id"]
+        for one in await connection.fetch(_VENUES, symbol.id)
+    }
     if (row := await connection.fetchrow(_HEIR, stored_spellings(ticker), symbol.id)) is not None:
         heir = await universe.by_id(connection, row["id"])
         await locked_free(connection, heir)
@@ -141,9 +178,15 @@ async def restore(connection: Connection, name: str) -> Restored:
                 f"have {symbol.ticker} in its place: backfill symbols delete {ticker} --yes"
             )
         await connection.execute(_MOVE_WATCH, heir.id, symbol.id)
+        for one in await connection.fetch(_VENUES, heir.id):
+            if (old := venues.get(one["ticker"].rpartition("@")[2])) is not None:
+                await connection.execute(_MOVE_WATCH, one["id"], old)
+            await connection.execute(_REMOVE, one["id"])
         await connection.execute(_FORGET_EMPTY, heir.id)
         await connection.execute(_REMOVE, heir.id)
     await connection.execute(_RESTORE, symbol.id, ticker)
+    for venue, venue_id in venues.items():
+        await connection.execute(_RESTORE, venue_id, f"{ticker}@{venue}")
     await connection.execute(_REVIVE_NAME, symbol.id, ticker)
     return Restored(await universe.by_id(connection, symbol.id), symbol.ticker)
 

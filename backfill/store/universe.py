@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from backfill.core.likely import hint
 from backfill.core.series import Alias, ListingVerdict, Symbol, SymbolId, ticker_traits
-from backfill.core.ticker import spelling_of, stored_spellings
+from backfill.core.ticker import Ticker, spelling_of, stored_spellings
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import parse_since
 from backfill.core.wire import Reference
@@ -19,7 +19,8 @@ from backfill.store.pool import Connection
 WATCHLIST_CHANNEL: Final = "backfill_watchlist"
 """Where the database sends an empty notice when the watchlist changes, by a trigger."""
 
-# Symbols with their former names, oldest first, and their entries of the watchlist, if any.
+# Symbols with their former names, oldest first, and their entries of the watchlist, if any; another
+# venue's with the names and the fate of the plain one.
 _SYMBOLS: Final = """
     SELECT s.*, w.timeframes::text[] AS watched_timeframes, w.since, w.paused, w.priority,
         l.provider AS watched_provider,
@@ -28,13 +29,21 @@ _SYMBOLS: Final = """
             FROM backfill_progress AS p
             WHERE p.symbol_id = s.id AND p.newest_bar >= s.gone_on
         ) THEN s.gone_on END AS gone,
+        coalesce(p.retired_on, s.retired_on) AS ended_on,
+        coalesce(p.successor_figi, s.successor_figi) AS heir_figi,
+        coalesce(p.successor_listed_on, s.successor_listed_on) AS heir_listed_on,
+        coalesce(p.renamed_to, s.renamed_to) AS renamed_as,
+        coalesce(p.renamed_on, s.renamed_on) AS renamed_since,
+        coalesce(p.names_manual, s.names_manual) AS named_by_hand,
         ARRAY(
             SELECT (a.ticker, a.valid_from, a.valid_until)
             FROM symbol_aliases AS a
-            WHERE a.symbol_id = s.id
+            WHERE a.symbol_id = coalesce(s.listing_of, s.id)
             ORDER BY a.valid_from
-        ) AS aliases
+        ) AS aliases,
+        ARRAY(SELECT provider FROM provider_symbols WHERE symbol_id = s.id) AS spelled_at
     FROM symbols AS s
+    LEFT JOIN symbols AS p ON p.id = s.listing_of
     LEFT JOIN watched AS w ON w.symbol_id = s.id
     LEFT JOIN watchlist AS l ON l.symbol_id = w.symbol_id
 """
@@ -44,6 +53,14 @@ _REGISTERING: Final = "SELECT pg_advisory_xact_lock(7_206_151_903)"
 _REGISTER: Final = """
     INSERT INTO symbols (ticker, asset_type, calendar)
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[])
+    ON CONFLICT DO NOTHING
+"""
+# Other venues' of plain symbols; by the primary key.
+_REGISTER_VENUES: Final = """
+    INSERT INTO symbols (ticker, asset_type, calendar, listing_of)
+    SELECT n.ticker, p.asset_type, p.calendar, p.id
+    FROM unnest($1::text[], $2::symbol_id[]) AS n (ticker, plain)
+    JOIN symbols AS p ON p.id = n.plain
     ON CONFLICT DO NOTHING
 """
 # By the index on the spelling; of several rows for one spelling the oldest comes first.
@@ -164,6 +181,8 @@ _FORGET_SYMBOLS: Final = """
         AND NOT EXISTS (SELECT FROM backfill_progress AS p WHERE p.symbol_id = s.id)
         AND NOT EXISTS (SELECT FROM ohlc_bars AS b WHERE b.symbol_id = s.id)
         AND NOT EXISTS (SELECT FROM quarantined_bars AS q WHERE q.symbol_id = s.id)
+        AND NOT EXISTS (SELECT FROM symbols AS v WHERE v.listing_of = s.id)
+    RETURNING listing_of
 """
 
 
@@ -172,7 +191,7 @@ class WatchEntry:
     """A symbol that is kept: in which timeframes, and how deep (None: as deep as the default).
 
     Of the entries that a run takes, those with a higher ``priority`` come first. ``provider`` is
-    whom to ask; None for the run's default.
+    whom to ask, of another venue's symbol always that; None for the run's default.
     """
 
     symbol: Symbol
@@ -204,6 +223,8 @@ class WatchEntry:
 async def register(connection: Connection, tickers: Iterable[str]) -> list[Symbol]:
     """Return the symbols of tickers, in their order, adding those that are new.
 
+    Before another venue's the plain symbol of its instrument is added.
+
     Raises
     ------
     UsageError
@@ -213,15 +234,33 @@ async def register(connection: Connection, tickers: Iterable[str]) -> list[Symbo
     found = await found_by(connection, wanted)
     if len(found) < len(wanted):
         await connection.execute(_REGISTERING)
-        found = await found_by(connection, wanted)
-        new = {spelling_of(one): one for one in reversed(wanted) if one not in found}.values()
-        await connection.execute(
-            _REGISTER, list(new), *map(list, zip(*(wanted[one] for one in new), strict=True))
-        )
+        await _add(connection, wanted)
         found = await found_by(connection, wanted)
     if strange := [ticker for ticker in wanted if ticker not in found]:
         raise UsageError(f"{strange[0]} can't be told from another symbol that is kept")
     return list(dict.fromkeys(found[ticker] for ticker in wanted))
+
+
+async def _add(connection: Connection, wanted: Mapping[str, tuple[str, str]]) -> None:
+    """Add the symbols of tickers, each with its traits, that are not there."""
+    plain_of = {one: read.plain for one in wanted if (read := Ticker.read(one)).provider}
+    traits = {plain_of.get(one, one): found for one, found in wanted.items()}
+    found = await found_by(connection, [*traits, *plain_of])
+    if new := _firsts(one for one in traits if one not in found):
+        kinds, calendars = zip(*(traits[one] for one in new), strict=True)
+        await connection.execute(_REGISTER, new, kinds, calendars)
+    if venues := _firsts(one for one in plain_of if one not in found):
+        found |= await found_by(connection, plain_of.values())
+        plain_ids = [found[plain_of[one]].id for one in venues]
+        await connection.execute(_REGISTER_VENUES, venues, plain_ids)
+
+
+def _firsts(tickers: Iterable[str]) -> list[str]:
+    """Return of those tickers the first of each symbol."""
+    firsts: dict[str, str] = {}
+    for one in tickers:
+        firsts.setdefault(spelling_of(one), one)
+    return list(firsts.values())
 
 
 async def by_ticker(connection: Connection, tickers: list[str]) -> list[Symbol]:
@@ -257,6 +296,18 @@ async def known(connection: Connection, ticker: str) -> Symbol:
     return found[0]
 
 
+async def known_plain(connection: Connection, ticker: str) -> Symbol:
+    """Return the plain symbol of a ticker: of another venue's the one whose instrument it is.
+
+    Raises
+    ------
+    UsageError
+        If there is no symbol of that ticker.
+    """
+    found = await known(connection, ticker)
+    return found if found.listing_of is None else await by_id(connection, found.listing_of)
+
+
 async def by_id(connection: Connection, symbol_id: SymbolId) -> Symbol:
     """Return a symbol as it is known by now."""
     return (await by_ids(connection, [symbol_id]))[symbol_id]
@@ -274,17 +325,7 @@ async def known_symbols(connection: Connection) -> list[Symbol]:
 
 async def watched(connection: Connection) -> list[WatchEntry]:
     """Return the watchlist, the highest priority first, then by ticker; paused ones included."""
-    return [
-        WatchEntry(
-            symbol=_symbol(row),
-            timeframes=tuple(Timeframe(name) for name in row["watched_timeframes"] if name),
-            since=row["since"],
-            paused=row["paused"],
-            priority=row["priority"],
-            provider=row["watched_provider"],
-        )
-        for row in await connection.fetch(_WATCHED)
-    ]
+    return [_entry(row, _symbol(row)) for row in await connection.fetch(_WATCHED)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,8 +427,21 @@ async def note_reference(connection: Connection, symbol_id: SymbolId, reference:
 async def forget(connection: Connection, symbol_ids: list[SymbolId]) -> None:
     """Remove symbols that the provider doesn't know, with their progress; count those that stay."""
     await connection.execute(_FORGET, symbol_ids)
-    await connection.execute(_FORGET_SYMBOLS, symbol_ids)
+    gone = await connection.fetch(_FORGET_SYMBOLS, symbol_ids)
     await connection.execute(_COUNT_UNKNOWN, symbol_ids)
+    if plain := [row["listing_of"] for row in gone if row["listing_of"] is not None]:
+        await connection.fetch(_FORGET_SYMBOLS, plain)  # they were there for these alone
+
+
+def _entry(row: Mapping[str, Any], symbol: Symbol) -> WatchEntry:
+    return WatchEntry(
+        symbol=symbol,
+        timeframes=tuple(Timeframe(name) for name in row["watched_timeframes"] if name),
+        since=row["since"],
+        paused=row["paused"],
+        priority=row["priority"],
+        provider=symbol.venue or row["watched_provider"],
+    )
 
 
 def _symbol(row: Mapping[str, Any]) -> Symbol:
@@ -401,19 +455,21 @@ def _symbol(row: Mapping[str, Any]) -> Symbol:
         confirmed=row["confirmed_at"] is not None,
         reference_at=row["reference_at"],
         figi=row["figi"],
-        successor_figi=row["successor_figi"],
-        retired_on=row["retired_on"],
+        successor_figi=row["heir_figi"],
+        retired_on=row["ended_on"],
         set_aside=row["set_aside"],
         aliases=tuple(Alias(*alias) for alias in row["aliases"]),
-        names_manual=row["names_manual"],
+        names_manual=row["named_by_hand"],
         listing=ListingVerdict(verdict) if (verdict := row["listing_verdict"]) else None,
         reference_listed_on=row["reference_listed_on"],
         bars_asked_since=row["bars_asked_since"],
         kept_from=row["kept_from"],
-        successor_listed_on=row["successor_listed_on"],
-        renamed_to=row["renamed_to"],
-        renamed_on=row["renamed_on"],
+        successor_listed_on=row["heir_listed_on"],
+        renamed_to=row["renamed_as"],
+        renamed_on=row["renamed_since"],
         gone_on=row["gone"],
         unknown_runs=row["unknown_runs"],
         was_watched=row["unwatched_at"] is not None,
+        listing_of=row["listing_of"],
+        spelled_at=tuple(row["spelled_at"]),
     )

@@ -118,6 +118,13 @@ REFUSED: Final = {
         "ALTER TABLE symbols DROP CONSTRAINT symbols_ticker_key",
         "symbols may hold a ticker twice",
     ),
+    "one instrument twice": (
+        """
+        INSERT INTO symbols (ticker, asset_type)
+        VALUES ('BRK.B', 'stock'), ('BRK-B', 'stock'), ('ES=F', 'future')
+        """,
+        "one instrument under several tickers: BRK-B and BRK.B. Keep one row of each",
+    ),
     "a key that is checked late": (
         "ALTER TABLE symbols ADD UNIQUE (asset_type, ticker) DEFERRABLE INITIALLY DEFERRED",
         "symbols has a deferrable unique constraint",

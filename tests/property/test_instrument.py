@@ -12,6 +12,7 @@ from backfill.core.ticker import Ticker, spelling, spelling_of, stored_spellings
 from backfill.errors import NotEntitled, UsageError
 from backfill.providers.base import Provider, spelled
 from backfill.providers.massive import Massive
+from backfill.store.foreign_tickers import set_aside_for
 from tests.providers.tiny import Tiny
 
 PROVIDERS = [Massive(), Tiny()]
@@ -199,3 +200,24 @@ def test_the_asset_type_follows_the_instrument_and_a_row_that_says_otherwise_is_
     assert Symbol(1, "BTC-USD", "crypto", "24/7").doubt is None
     with pytest.raises(UsageError, match="only stocks"):
         ticker_traits("EUR/USD")
+
+
+@pytest.mark.parametrize(
+    ("ticker", "asset_type", "reason"),
+    [
+        ("BTCUSDT", "crypto", None),
+        ("BTC-USD", "crypto", None),
+        ("BRK-B", "stock", None),
+        ("BTC", "crypto", "not spelled as a pair"),
+        ("DOTUSD", "crypto", "not spelled as a pair"),
+        ("EUR/USD", "crypto", "names EUR/USD (fx), and it is a crypto"),
+        ("BTC-USD", "stock", "names BTC/USD (crypto), and it is a stock"),
+        ("ES=F", "stock", "not spelled as a ticker"),
+        ("ESZ4", "future", "futures are not fetched"),
+    ],
+)
+def test_of_another_system_what_its_row_says_otherwise_than_its_ticker_is_set_aside(
+    ticker: str, asset_type: str, reason: str | None
+) -> None:
+    told = set_aside_for(ticker, asset_type)
+    assert told is None if reason is None else reason in str(told)
