@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from backfill.core.plain import annotation, argument
 from backfill.present.failures import Block, blocks
 from backfill.present.markdown import code, head, row, text
+from backfill.present.tables import sent_text
 
 if TYPE_CHECKING:
     from backfill.run.outcomes import Summary, TimeframeCounts
@@ -62,8 +63,7 @@ def annotate(level: str, message: str, *, title: str = "backfill") -> None:
 def markdown(summary: "Summary") -> str:
     """Return what a run did, as a page."""
     calls = (
-        f"{summary.calls} calls, {summary.lookups} look-ups, {summary.retries} retries, "
-        f"{summary.rate_limited} times rate-limited, in {summary.duration_s:.1f} s. "
+        f"{sent_text(summary)}, in {summary.duration_s:.1f} s. "
         "One call may bring bars of several timeframes."
     )
     lines = [

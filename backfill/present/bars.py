@@ -46,17 +46,17 @@ def table(*, intraday: bool) -> tuple[Columns, Callable[["StoredBar"], tuple[str
         prices = (bar.open, bar.high, bar.low, bar.close)
         return (
             f"{bar.ts:{time}}",
-            *(f"{price:,.10g}" for price in prices),
-            "" if bar.volume is None else _volume(bar.volume),
-            "" if bar.vwap is None else f"{bar.vwap:,.7g}",
-            "" if bar.trade_count is None else f"{bar.trade_count:,}",
+            *(_rounded(price, ".10g") for price in prices),
+            _rounded(bar.volume, ".0f" if (bar.volume or 0) >= _WHOLE else ".6g"),
+            _rounded(bar.vwap, ".7g"),
+            _rounded(bar.trade_count, "d"),
         )
 
     return Columns(_SHOWN), row
 
 
-def _volume(volume: float) -> str:
-    return f"{volume:,.0f}" if volume >= _WHOLE else f"{volume:,.6g}"
+def _rounded(value: float | None, form: str) -> str:
+    return "" if value is None else f"{value:,{form}}"
 
 
 def _csv(bar: "StoredBar") -> str:

@@ -7,7 +7,15 @@ from backfill.core.plain import one_line
 from backfill.present.columns import print_table
 from backfill.present.failures import blocks
 from backfill.present.symbol_events import event_lines
-from backfill.present.tables import bytes_text, console, duration_text, table_of, time_text
+from backfill.present.tables import (
+    amount,
+    bytes_text,
+    console,
+    duration_text,
+    sent_text,
+    table_of,
+    time_text,
+)
 from backfill.store.times import to_time
 
 if TYPE_CHECKING:
@@ -40,16 +48,14 @@ def summary(result: "Summary") -> None:
     out.print_wrapped(
         f"{counts.total} series: {counts.complete} complete, {counts.partial} partial, "
         f"{counts.failed} failed, {counts.skipped} held by another run"
+        + (f", {counts.not_reached} not reached" if counts.not_reached else "")
     )
     out.print_wrapped(
         f"bars: {bars.inserted:,} inserted, {bars.updated:,} updated, "
         f"{bars.unchanged:,} unchanged, {bars.rejected:,} rejected, {bars.withdrawn:,} withdrawn"
         + (f", {bars.ignored:,} of the night ignored" if bars.ignored else "")
     )
-    out.print_wrapped(
-        f"{result.calls} calls, {result.lookups} look-ups, {result.retries} retries, "
-        f"{result.rate_limited} times rate-limited, in {result.duration_s:.1f} s"
-    )
+    out.print_wrapped(f"{sent_text(result)}, in {result.duration_s:.1f} s")
     if result.notice:
         out.print_wrapped(result.notice)
     for line in event_lines(result.symbol_events):
@@ -80,8 +86,8 @@ def plan(result: "Plan") -> None:
     saved = f", {result.calls_saved} saved by rolling up" if result.calls_saved else ""
     grouped = f", {result.calls_grouped} for a whole day each" if result.calls_grouped else ""
     out.print_wrapped(
-        f"{result.calls} calls expected{grouped}, {result.calls_max} at most{saved}; up to "
-        f"{result.bars:,} bars; about {duration_text(result.seconds)} at the quota. "
+        f"{amount(result.calls, 'call')} expected{grouped}, {result.calls_max:,} at most{saved}; "
+        f"up to {amount(result.bars, 'bar')}; about {duration_text(result.seconds)} at the quota. "
         "Nothing was called."
     )
     if (expected := result.expected) is not None and result.calls:

@@ -12,6 +12,7 @@ from backfill.present.fitting import Rows, places
 
 if TYPE_CHECKING:
     from backfill.present.terminal import PlainConsole
+    from backfill.run.outcomes import Summary
 
 _UNBOUNDED: Final = 1000
 
@@ -36,6 +37,26 @@ def table_of(*columns: str, giving_way: Sequence[str] = ()) -> Rows:
     ``giving_way`` names columns in the order in which they go where a screen is too narrow.
     """
     return Rows(columns, places(columns, giving_way))
+
+
+def amount(number: int, one: str, many: str = "") -> str:
+    """Return a number of things.
+
+    >>> amount(1, "call"), amount(1200, "call"), amount(0, "retry", "retries")
+    ('1 call', '1,200 calls', '0 retries')
+    """
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
+def sent_text(result: "Summary") -> str:
+    """Say what a run sent to its providers."""
+    parts = (
+        amount(result.calls, "call"),
+        amount(result.lookups, "look-up"),
+        amount(result.retries, "retry", "retries"),
+        f"{amount(result.rate_limited, 'time')} rate-limited",
+    )
+    return ", ".join(parts)
 
 
 def time_text(at: datetime | None) -> str:

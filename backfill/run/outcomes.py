@@ -49,6 +49,11 @@ class SeriesCounts:
     failed: int = 0
     skipped: int = 0
 
+    @property
+    def not_reached(self) -> int:
+        """How many nothing became of, since the run ended before."""
+        return self.total - self.complete - self.partial - self.failed - self.skipped
+
 
 @dataclass(frozen=True, slots=True)
 class TimeframeCounts:
