@@ -5,9 +5,13 @@ from typing import Final
 from backfill.errors import UsageError
 from backfill.providers.base import Provider
 from backfill.providers.binance import Binance
+from backfill.providers.coinbase import Coinbase
+from backfill.providers.kraken import Kraken
 from backfill.providers.massive import Massive
 
-PROVIDERS: Final[dict[str, Provider]] = {"massive": Massive(), "binance": Binance()}
+PROVIDERS: Final[dict[str, Provider]] = {
+    one.name: one for one in (Massive(), Binance(), Coinbase(), Kraken())
+}
 ALIASES: Final = {"polygon": "massive"}
 
 

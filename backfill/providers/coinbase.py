@@ -8,19 +8,20 @@ has bars was answered with none about one time in five in 2018 (danpaquin/coinba
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote as quoted
 
 import msgspec
 
 from backfill.core.asked import Asked
 from backfill.core.bars import Bars
 from backfill.core.capabilities import Capabilities
+from backfill.core.instrument import Instrument, Pair
 from backfill.core.pages import BarsPerPage, Order
-from backfill.core.series import Symbol
 from backfill.core.terms import Quota, Settling, Terms, Window
 from backfill.core.timeframe import DAY_MS, HOUR_MS, MINUTE_MS, Timeframe
 from backfill.core.wire import Page, Request, Response
 from backfill.errors import BadAnswer, UnknownSymbol, UnreadableAnswer
+from backfill.providers.base import spelled
 from backfill.providers.refusals import refuse_status
 from backfill.providers.rows import UNREADABLE, Places, read_rows
 
@@ -71,9 +72,17 @@ class Coinbase:
         """It takes no key."""
         return {}
 
-    def spelling(self, symbol: Symbol) -> str:
+    def spelling(self, instrument: Instrument) -> str:
         """Return the product: ``BTC/USD`` is ``BTC-USD`` there."""
-        return symbol.ticker.replace("/", "-")
+        match instrument:
+            case Pair(base, quote) if quote:
+                return f"{base}-{quote}"
+        return str(instrument)
+
+    def instrument(self, spelling: str) -> Instrument | None:
+        """Return the pair that a product is of."""
+        base, dash, quote = spelling.partition("-")
+        return Pair(base, quote) if dash else None
 
     def bars(self, asked: Asked) -> Request:
         """Ask for the candles up to the end of a span, as many as a page holds.
@@ -84,7 +93,7 @@ class Coinbase:
         step_ms = _STEP_MS[asked.timeframe]
         last_ms = asked.span.end_ms - step_ms
         return Request(
-            f"/products/{quote(self.spelling(asked.symbol), safe='')}/candles",
+            f"/products/{quoted(spelled(self, asked.symbol.instrument), safe='')}/candles",
             {
                 "granularity": str(step_ms // 1000),
                 "start": _iso(last_ms - (_MOST - 1) * step_ms),

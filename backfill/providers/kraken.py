@@ -13,8 +13,8 @@ import msgspec
 
 from backfill.core.asked import Asked
 from backfill.core.capabilities import Capabilities
+from backfill.core.instrument import Instrument, Pair, read_instrument
 from backfill.core.pages import NewestOnly
-from backfill.core.series import Symbol
 from backfill.core.terms import Quota, Settling, Terms, Window
 from backfill.core.timeframe import DAY_MS, HOUR_MS, MINUTE_MS, Timeframe
 from backfill.core.wire import Page, Request, Response
@@ -26,7 +26,9 @@ from backfill.errors import (
     RateLimited,
     UnknownSymbol,
     UnreadableAnswer,
+    UsageError,
 )
+from backfill.providers.base import spelled
 from backfill.providers.refusals import refuse_status
 from backfill.providers.rows import UNREADABLE, Places, read_rows
 
@@ -97,10 +99,20 @@ class Kraken:
         """It takes no key."""
         return {}
 
-    def spelling(self, symbol: Symbol) -> str:
+    def spelling(self, instrument: Instrument) -> str:
         """Return the pair as it may be asked for: ``BTC/USD`` is ``XBTUSD`` there."""
-        base, _, quote = symbol.ticker.partition("/")
-        return _CODES.get(base, base) + _CODES.get(quote, quote)
+        match instrument:
+            case Pair(base, quote):
+                return _CODES.get(base, base) + _CODES.get(quote, quote)
+        return str(instrument)
+
+    def instrument(self, spelling: str) -> Instrument | None:
+        """Return the pair that a name is of, one of old (``XXBTZUSD``) or of today."""
+        try:
+            read = read_instrument(spelling)
+        except UsageError:
+            return None
+        return read if isinstance(read, Pair) else None
 
     def bars(self, asked: Asked) -> Request:
         """Ask for the bars from a span on; there is no end to give.
@@ -111,7 +123,7 @@ class Kraken:
         return Request(
             "/0/public/OHLC",
             {
-                "pair": self.spelling(asked.symbol),
+                "pair": spelled(self, asked.symbol.instrument),
                 "interval": str(step_ms // MINUTE_MS),
                 "since": str((asked.span.start_ms - step_ms) // 1000),
             },
@@ -156,22 +168,14 @@ class Kraken:
         if len(found) != 1:
             raise BadAnswer(f"the answer is about {len(found)} pairs")
         [name] = found
-        if name not in self._names(asked.symbol):
+        wanted = asked.symbol.instrument
+        # Of some names no rule reads (BNBUSD may be two pairs): those come back as they were asked.
+        if name != self.spelling(wanted) and self.instrument(name) != wanted:
             raise BadAnswer(f"bars of {name!r} came for {asked.symbol.ticker}")
         try:
             return _ROWS.decode(answer.result[name])
         except UNREADABLE as error:
             raise UnreadableAnswer(f"the answer can't be read: {error!s}") from None
-
-    def _names(self, symbol: Symbol) -> set[str]:
-        """Return what it may call a pair: X stood for a coin once, and Z for money (XXBTZUSD)."""
-        base, _, quote = symbol.ticker.partition("/")
-        bases, quotes = (_CODES.get(one, one) for one in (base, quote))
-        return {
-            coin + money
-            for coin in (bases, f"X{bases}")
-            for money in (quotes, f"Z{quotes}", f"X{quotes}")
-        }
 
 
 def _refuse(said: Sequence[str]) -> None:
