@@ -22,7 +22,7 @@ class Entry:
     ``asked_on`` is the day on which they were first asked for, of slots that nobody traded in the
     first of the month. ``expires_at`` is when they may be asked for again, of unconfirmed ones
     when a second answer is believed; None for never. ``confirmed_on`` is the day of the answer that
-    confirmed an absent session.
+    confirmed an absent session, ``asked_on`` that of the first to do so from then on.
     """
 
     month: date
@@ -111,7 +111,8 @@ def _absent(one: EmptySlots, before: Sequence[Entry], now: datetime) -> list[Ent
                 again = 2 * (entry.expires_at.date() - entry.confirmed_on)
                 kept = _confirmed(kept, now, again)
         elif entry.is_believed(now):
-            kept = _confirmed(kept, now, _HELD)
+            # A row of its own: what another page of this answer confirms meets none that isn't.
+            kept = _confirmed(replace(kept, asked_on=now.date()), now, _HELD)
         else:
             kept = replace(kept, expires_at=_first_answer(entry) + _NEXT_DAY)
         found.append(kept)

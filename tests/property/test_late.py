@@ -362,4 +362,5 @@ def test_an_absent_session_is_asked_for_ever_less_often_and_never_after_a_year()
         asked += [day] * any(span.start_ms == lone for span in ledger.asked[before:])
     assert asked == [1, 31, 91, 211]
     [entry] = [one for one in ledger.empty[Timeframe.d1] if one.reason is EmptyReason.absent]
-    assert (entry.expires_at, entry.asked_on) == (None, date(2024, 11, 16))
+    # Once confirmed it is kept by the day of that: nothing unconfirmed is ever merged with it.
+    assert (entry.expires_at, entry.asked_on) == (None, date(2024, 11, 17))
