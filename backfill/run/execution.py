@@ -167,7 +167,6 @@ class _Run:
         with structlog.contextvars.bound_contextvars(
             run_id=str(self._id), provider=settings.provider.name
         ):
-            log.info("run.started", mode=str(job.mode))
             prepared = await self._stop.unless_set(
                 prepare(self._database, settings, job, now, shape.precision, register=True)
             )
@@ -175,6 +174,7 @@ class _Run:
             self._lanes = _lanes(settings, prepared, Budget(job.max_calls))
             if len(self._lanes) == 1:
                 self._lanes[0].account.api_keys()
+            log.info("run.started", mode=str(job.mode))
             lists = debts.to_be_listed(self._lanes, prepared)
             self._owed = await runs.start_run(
                 self._database, self._id, str(job.mode), self._asked, lists
