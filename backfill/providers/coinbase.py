@@ -62,6 +62,7 @@ class Coinbase:
     )
     key_variables: tuple[tuple[str, ...], ...] = ()
     keys_at = ""
+    example = "BTC/USD"
     terms: Mapping[str, Terms] = {
         "free": Terms("free", Quota((Window(10, 1.0),)), _SETTLED, None, _EARLIEST),
         "unlimited": Terms("unlimited", Quota(), _SETTLED, None, _EARLIEST),

@@ -89,6 +89,7 @@ class Kraken:
     )
     key_variables: tuple[tuple[str, ...], ...] = ()
     keys_at = ""
+    example = "BTC/USD"
     terms: Mapping[str, Terms] = {
         "free": Terms("free", Quota((Window(1, 1.0),)), _SETTLED, None, _EARLIEST),
         "unlimited": Terms("unlimited", Quota(), _SETTLED, None, _EARLIEST),

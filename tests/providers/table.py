@@ -4,12 +4,13 @@ A provider joins by a module with its `Entry` and one line in `ENTRIES`; what ev
 is in ``test_conformance.py``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Final
 
+from backfill.core.bars import Bars
 from backfill.core.timeframe import Timeframe
 from backfill.errors import BackfillError
 from backfill.providers.base import Provider
@@ -72,6 +73,8 @@ class Entry:
         Recorded answers to other requests, whose readers have tests of their own.
     quota
         A quota in its unit that holds a few calls.
+    told
+        What its answers tell of the market's bars.
     says
         What its answers say of themselves, by the faults that contradict it: such an answer is
         refused. What another provider's answers say can't be told of its own.
@@ -87,6 +90,7 @@ class Entry:
     quota: str
     derived: Mapping[Timeframe, Timeframe] = field(default_factory=dict)
     read_elsewhere: frozenset[str] = frozenset()
+    told: Callable[[Bars], Bars] = lambda bars: bars
     says: frozenset[Action] = frozenset()
 
     @property

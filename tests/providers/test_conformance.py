@@ -15,6 +15,7 @@ from backfill.core.asked import Asked
 from backfill.core.bars import NO_COUNT, Bars
 from backfill.core.capabilities import ALL
 from backfill.core.coverage import Span
+from backfill.core.pages import reach_ms
 from backfill.core.series import unregistered
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
@@ -28,10 +29,10 @@ from backfill.simulator import Action, Fault, Market, Simulator
 from tests.calendars import calendar
 from tests.conftest import KEY, NOW, query, stored_bars
 from tests.integration.truth import midnight_ms
-from tests.providers import binance, massive
+from tests.providers import binance, coinbase, kraken, massive
 from tests.providers.table import Bar, Entry, Page, Refusal
 
-ENTRIES: Final = (massive.ENTRY, binance.ENTRY)
+ENTRIES: Final = (massive.ENTRY, binance.ENTRY, coinbase.ENTRY, kraken.ENTRY)
 
 EVERY: Final = pytest.mark.parametrize("entry", ENTRIES, ids=str)
 PAGES: Final = pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_every_recorded_file_is_read_by_a_test(entry: Entry) -> None:
 def test_a_recorded_page_is_read_to_its_bars(entry: Entry, page: Page) -> None:
     body = (entry.folder / page.file).read_bytes()
     read = entry.provider.read_bars(Response(200, {}, body), asked_for(page))
-    bars = listed(read.bars)
+    bars = sorted(listed(read.bars), key=lambda bar: bar[0])
     assert (len(bars), read.next, dict(read.oddities)) == (page.bars, None, {})
     assert (bars[0], bars[-1]) == (page.oldest, page.newest)
 
@@ -165,10 +166,16 @@ class Place:
         delay_ms = settling.intraday_ms if timeframe.is_intraday else settling.daily_ms
         final = self.simulator.now - timedelta(milliseconds=delay_ms)
         ticker = self.entry.market_ticker
-        bars = self.market.bars(
-            ticker, timeframe, midnight_ms(since, ticker), _ms(final), now_ms=_ms(final)
+        can, asset_type = self.entry.provider.can, unregistered(self.entry.ticker).asset_type
+        reach = reach_ms(
+            can.pages,
+            calendar(unregistered(self.entry.ticker).calendar),
+            can.base_of(asset_type, timeframe),
+            _ms(self.simulator.now),
         )
-        return listed(bars)
+        first = max(midnight_ms(since, ticker), reach)
+        bars = self.market.bars(ticker, timeframe, first, _ms(final), now_ms=_ms(final))
+        return listed(self.entry.told(bars))
 
     def assert_within_quota(self) -> None:
         """See that no window of the quota held too much, by what arrived."""

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from backfill.core.bars import Bars
+from backfill.simulator.market.market import Market
 from backfill.simulator.wire.base import Answer, Ask, Lie, Refused, Seen
 from backfill.simulator.wire.pairs import edited_row, pair_bars, pairs_of
 
@@ -24,6 +25,10 @@ class CoinbaseWire:
 
     name = "coinbase"
     lies: Mapping[str, Lie] = {}
+
+    def tickers(self, market: Market) -> tuple[str, ...]:
+        """Return the pairs of the market."""
+        return tuple(ticker for ticker, _, _ in pairs_of(market))
 
     def key_in(
         self,

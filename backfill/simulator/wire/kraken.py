@@ -34,6 +34,10 @@ class KrakenWire:
         "wrong_ticker": lambda _, body: {**body, "result": {"OTHERUSD": _listed(body), "last": 0}},
     }
 
+    def tickers(self, market: Market) -> tuple[str, ...]:
+        """Return the pairs of the market."""
+        return tuple(ticker for ticker, _, _ in pairs_of(market))
+
     def key_in(
         self,
         headers: Mapping[str, str],  # noqa: ARG002  # no key is asked for
