@@ -146,8 +146,9 @@ def _within(bars: Bars, asked: Asked) -> Bars:
     if not len(bars):
         return bars
     start_ms, end_ms = asked.span
-    reach_ms = 2 * _MOST * _STEP_MS[asked.timeframe]
-    if bars.ts_ms.min() < end_ms - reach_ms or bars.ts_ms.min() >= end_ms:
+    page_ms = _MOST * _STEP_MS[asked.timeframe]
+    first_ms = min(start_ms, end_ms - page_ms) - page_ms
+    if not first_ms <= bars.ts_ms.min() < end_ms:
         raise BadAnswer("the candles are of another range, or not stamped in epoch seconds")
     return bars.take(bars.ts_ms >= start_ms)
 

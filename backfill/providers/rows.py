@@ -13,8 +13,9 @@ import msgspec
 import numpy as np
 
 from backfill.core.bars import NO_COUNT, Bars
+from backfill.core.checks import EARLIEST_MS, LATEST_MS
 from backfill.core.raw import VALUES, Oddities, raw_values
-from backfill.errors import UnreadableAnswer
+from backfill.errors import BadAnswer, UnreadableAnswer
 
 Row: TypeAlias = Sequence[msgspec.Raw]
 
@@ -59,6 +60,8 @@ def read_rows(rows: Sequence[Row], places: Places, unit_ms: int = 1000) -> tuple
     ------
     UnreadableAnswer
         If a row is too short, or its stamp is no whole number.
+    BadAnswer
+        If it is stamped in another unit.
     """
     for row in rows:
         if len(row) < places.width:
@@ -72,6 +75,8 @@ def read_rows(rows: Sequence[Row], places: Places, unit_ms: int = 1000) -> tuple
             for row, (*prices, vwap, count) in zip(rows, given, strict=True)
         ]
     )
+    if len(bars) and not EARLIEST_MS <= bars.ts_ms.min() <= bars.ts_ms.max() <= LATEST_MS:
+        raise BadAnswer("the stamps of the answer are of another unit")
     oddities = {
         json.dumps(read): dict(zip(VALUES, map(_came, values), strict=True))
         for read, values in zip(raw_values(bars), given, strict=True)

@@ -1,12 +1,8 @@
 """What is said of Kraken."""
 
-from dataclasses import replace
 from datetime import date
 from typing import Final
 
-import numpy as np
-
-from backfill.core.bars import NO_COUNT, Bars
 from backfill.core.timeframe import Timeframe
 from backfill.errors import (
     NotEntitled,
@@ -22,20 +18,10 @@ from tests.providers.table import FIXTURES, Entry, Page, Refusal
 _FOLDER: Final = FIXTURES / "kraken"
 
 
-def _told(bars: Bars) -> Bars:
-    """Every row has a vwap and a count."""
-    counts = np.where(bars.trade_count == NO_COUNT, np.ceil(bars.volume), bars.trade_count)
-    return replace(
-        bars,
-        vwap=np.where(np.isnan(bars.vwap), bars.close, bars.vwap),
-        trade_count=counts.astype(np.int64),
-    )
-
-
 ENTRY: Final = Entry(
     provider=Kraken(),
-    ticker="BTC/USD",
-    market_ticker="X:BTCUSD",
+    ticker="BTC/USDT",
+    market_ticker="X:BTCUSDT",
     unknown="NOSUCH/USD",
     spellings={
         "BTC/USD": "XBTUSD",
@@ -86,6 +72,5 @@ ENTRY: Final = Entry(
         Refusal(403, "<html>", NotEntitled),
     ),
     quota="12/1s",
-    told=_told,
     says=frozenset({Action.WRONG_TICKER}),
 )
