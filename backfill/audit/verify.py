@@ -126,7 +126,7 @@ def samples(
         source, due = one.known.source, one.due(now)
         if source is None or due is None or one.series.symbol.successor_figi:
             continue
-        asked = _asked_for(one.account, source)
+        asked = _asked_for(one.account, source, one.series.timeframe)
         if source != asked:
             message = f"the series holds {source}; {asked} was asked for"
             failures.append(_failure(one.series, SourceMismatch(message)))
@@ -256,9 +256,10 @@ class Verifier:
             )
 
 
-def _asked_for(account: Account, source: Source) -> Source:
-    provider = account.provider
-    return Source(provider.name, provider.can.feed, account.adjustment, source.derived_from)
+def _asked_for(account: Account, source: Source, timeframe: Timeframe) -> Source:
+    name, can = account.provider.name, account.provider.can
+    adjustment = can.adjustment_of(timeframe, account.adjustment)
+    return Source(name, can.feed, adjustment, source.derived_from)
 
 
 def _to_ask_again(grid: Grid, ts_ms: int) -> Span:

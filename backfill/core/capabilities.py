@@ -24,6 +24,8 @@ class Capabilities:
         it has no bars of. The others are rolled up here.
     adjustments
         Adjustments that bars can be asked for, the default first.
+    daily_adjustments
+        The same of d1 and longer, where a provider adjusts them otherwise than minutes and hours.
     pages
         What a page holds.
     fills_empty
@@ -32,6 +34,8 @@ class Capabilities:
     doubts_empty
         Whether it marks answers without any bar as unconfirmed. What they were asked for is not
         asked for again that day.
+    insists
+        Whether what was answered so is asked for once more at once.
     cost
         What a request for bars takes from the quota, in the provider's unit.
     refuses_places
@@ -47,6 +51,30 @@ class Capabilities:
     doubts_empty: bool = False
     cost: int = 1
     refuses_places: bool = False
+    daily_adjustments: tuple[str, ...] = ()
+    insists: bool = True
+
+    @property
+    def common_adjustments(self) -> tuple[str, ...]:
+        """The adjustments that bars of every timeframe can be asked for, the default first."""
+        daily = self.daily_adjustments or self.adjustments
+        return tuple(one for one in self.adjustments if one in daily)
+
+    def adjustment_of(self, timeframe: Timeframe, wanted: str) -> str:
+        """Return how bars of a timeframe are adjusted: as wanted, or else as they are.
+
+        What is rolled up is adjusted as what it is made of: nothing longer than a day is made of
+        minutes, nor a day.
+
+        >>> from backfill.core.pages import NewestOnly
+        >>> can = Capabilities("f", {}, ("raw",), NewestOnly(9), daily_adjustments=("split",))
+        >>> can.adjustment_of(Timeframe.h1, "raw"), can.adjustment_of(Timeframe.w1, "raw")
+        ('raw', 'split')
+        """
+        offered = self.adjustments
+        if self.daily_adjustments and not timeframe.is_intraday:
+            offered = self.daily_adjustments
+        return wanted if wanted in offered else offered[0]
 
     @property
     def derives_for_less(self) -> bool:

@@ -1,6 +1,6 @@
 """Which timeframe is fetched for each series: one for several, which are rolled up from it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from backfill.core.series import Progress, Source
@@ -14,22 +14,24 @@ _CAN_BE_BASE: Final = (*_MINUTES, Timeframe.d1)
 
 
 def choose_bases(
-    native: Mapping[Timeframe, Timeframe], known: Mapping[Timeframe, Progress], source: Source
+    native: Mapping[Timeframe, Timeframe],
+    known: Mapping[Timeframe, Progress],
+    source_of: Callable[[Timeframe], Source],
 ) -> dict[Timeframe, Timeframe]:
     """Return the timeframe to fetch for each timeframe of a symbol.
 
     ``native`` names what has to be fetched for each if it stood alone: itself, mostly. ``known`` is
-    what the ledger holds of them; a series that has bars of ``source``'s provider, feed and
-    adjustment keeps the base that it has. The others are rolled up from the finest timeframe that
-    is fetched anyway, minutes and hours from one of these, weeks and months from days: a page
-    counts base aggregates, so it costs no more than the finest alone.
+    what the ledger holds of them; a series that has bars of the provider, feed and adjustment that
+    ``source_of`` names keeps the base that it has. The others are rolled up from the finest
+    timeframe that is fetched anyway, minutes and hours from one of these, weeks and months from
+    days: a page counts base aggregates, so it costs no more than the finest alone.
     """
     kept = {
         timeframe: held.derived_from or timeframe
         for timeframe in native
         if (progress := known.get(timeframe)) is not None
         and (held := progress.source) is not None
-        and held.origin == source.origin
+        and held.origin == source_of(timeframe).origin
     }
     bases = {**native, **kept}
     free = [timeframe for timeframe in native if timeframe not in kept]

@@ -43,15 +43,15 @@ def plan_work(
         except NotEntitled as error:
             series = Series(symbol, timeframe)
             refusal = why_ended(symbol) or error
-            target = Target(series, rules.source, None, Spans(), refusal=refusal)
+            target = Target(series, rules.source_of(timeframe), None, Spans(), refusal=refusal)
             nothing.append(Work(symbol, calendar, timeframe, (target,), ()))
     bases = native
     if rules.derive and rules.can.derives_for_less:
         held = {one: known[symbol.id, one] for one in native if (symbol.id, one) in known}
-        bases = kept = choose_bases(native, held, rules.source)
+        bases = kept = choose_bases(native, held, rules.source_of)
         if demand.mode is Mode.reload:
             # All may change, but for those of which the reload doesn't reach everything stored.
-            bases = choose_bases(native, {}, rules.source)
+            bases = choose_bases(native, {}, rules.source_of)
             for timeframe, base in bases.items():
                 [target] = plan({timeframe}, base).targets
                 if isinstance(target.refusal, SourceMismatch):

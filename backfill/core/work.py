@@ -53,7 +53,8 @@ class Demand:
 class Rules:
     """What holds for every series of a run that one provider is asked for.
 
-    ``can`` is what the provider can be asked for, ``terms`` what its plan allows. With ``derive``
+    ``can`` is what the provider can be asked for, ``terms`` what its plan allows. ``adjustment`` is
+    the wanted one; timeframes that can't be had so are as they are. With ``derive``
     several timeframes of a symbol share a base. ``now_ms`` is the clock of planning and finality;
     ``precision`` what the table can hold.
     """
@@ -66,10 +67,13 @@ class Rules:
     derive: bool = True
     precision: Precision = EXACT
 
-    @property
-    def source(self) -> Source:
-        """The source of the bars that are fetched."""
-        return Source(self.provider, self.can.feed, self.adjustment)
+    def adjustment_of(self, timeframe: Timeframe) -> str:
+        """Return how the bars of a timeframe are adjusted."""
+        return self.can.adjustment_of(timeframe, self.adjustment)
+
+    def source_of(self, timeframe: Timeframe) -> Source:
+        """Return the source of a timeframe's bars, where they are fetched."""
+        return Source(self.provider, self.can.feed, self.adjustment_of(timeframe))
 
 
 @dataclass(frozen=True, eq=False, slots=True)

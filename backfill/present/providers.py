@@ -45,7 +45,7 @@ def _rows(one: Offer, key: str) -> Iterator[tuple[str, ...]]:
             market.asset_type,
             _timeframes(market.native),
             rolled,
-            " ".join(one.adjustments),
+            _adjustments(one),
             _reach(one),
             one.plan,
             _quota(one),
@@ -55,6 +55,13 @@ def _rows(one: Offer, key: str) -> Iterator[tuple[str, ...]]:
 
 def _timeframes(native: tuple[Timeframe, ...]) -> str:
     return "all nine" if len(native) == len(Timeframe) else " ".join(native)
+
+
+def _adjustments(one: Offer) -> str:
+    told = " ".join(one.adjustments)
+    if one.daily_adjustments == one.adjustments:
+        return told
+    return f"{told}, days and longer {' '.join(one.daily_adjustments)}"
 
 
 def _reach(one: Offer) -> str:
@@ -94,6 +101,7 @@ def _as_dict(one: Offer) -> dict[str, Any]:
             for market in one.markets
         ],
         "adjustments": list(one.adjustments),
+        "daily_adjustments": list(one.daily_adjustments),
         "plan": one.plan,
         "plans": list(one.plans),
         "depth_days": one.depth.days if one.depth is not None else None,

@@ -109,9 +109,10 @@ class GroupedPart:
         provider = context.provider
         if not isinstance(provider, GroupedDays):
             return
+        adjustment = rules.adjustment_of(Timeframe.d1)
         day = await context.client.fetch(
-            provider.grouped(date, rules.adjustment),
-            partial(provider.read_grouped, adjustment=rules.adjustment),
+            provider.grouped(date, adjustment),
+            partial(provider.read_grouped, adjustment=adjustment),
             asker=f"grouped {Timeframe.d1}",
         )
         log.info("fetch.page", session=str(date), bars=len(day.bars), last=True)

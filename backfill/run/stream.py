@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 
+from backfill.core.capabilities import Capabilities
 from backfill.core.coverage import Span, Spans
 from backfill.core.paging import Chunk, Paging
 from backfill.core.plan import PlannedRange, frontier_ms
@@ -244,7 +245,7 @@ class Stream:
         """Fetch the next page into the share of room that it has, and begin to write it."""
         context = self._context
         work, planned = self.work, self._ranges[0]
-        asked = work.asked(planned, context.rules.adjustment)
+        asked = work.asked(planned, context.rules.adjustment_of(work.base))
         if self._paging is None or self._request is None:
             self._paging = Paging(work, planned, context.rules.now_ms, self._newer)
             self._request = context.provider.bars(asked)
@@ -253,7 +254,7 @@ class Stream:
             partial(context.provider.read_bars, asked=asked),
             asker=f"{work.symbol.ticker} {work.base}",
             queued=queued,
-            once_more=_is_unconfirmed,
+            once_more=partial(_worth_insisting, context.rules.can),
         )
         log.info("fetch.page", bars=len(page.bars), last=page.next is None)
         self._any_bars |= len(page.bars) > 0
@@ -399,8 +400,8 @@ class Stream:
             )
 
 
-def _is_unconfirmed(page: Page) -> bool:
-    return page.unconfirmed
+def _worth_insisting(can: Capabilities, page: Page) -> bool:
+    return can.insists and page.unconfirmed
 
 
 def _resumed(mode: Mode) -> Mode:

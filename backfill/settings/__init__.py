@@ -140,11 +140,12 @@ class Settings:
 
     def __post_init__(self) -> None:
         """See that the values fit together; what they mean is computed where it is asked for."""
-        offered = self.provider.can.adjustments
+        offered = self.provider.can.common_adjustments
         if self.adjustment_override not in {None, *offered}:
+            instead = f"choose from {', '.join(offered)}" if offered else "unset it"
             raise UsageError(
                 f"BACKFILL_ADJUSTMENT {self.adjustment_override!r} is not offered by "
-                f"{self.provider.name}: choose from {', '.join(offered)}"
+                f"{self.provider.name} for every timeframe: {instead}"
             )
         for name in PROVIDERS:
             self.account(name)
@@ -171,7 +172,7 @@ class Settings:
             provider,
             self.accounts.get(provider.name, AccountSettings()),
             default if is_default else AccountSettings(),
-            wanted if wanted in provider.can.adjustments else None,
+            wanted if wanted in provider.can.common_adjustments else None,
         )
         return replace(account, proxy=self.proxy_of(account.url))
 

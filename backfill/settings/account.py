@@ -32,6 +32,7 @@ class AccountSettings:
 class Account:
     """What holds with one provider: where it is, its plan's terms, the quota, our keys.
 
+    ``adjustment`` is the wanted one; timeframes that can't be had so are as the provider has them.
     ``keys`` are in the order of the provider's ``key_variables``, None for one that isn't set;
     ``proxy`` is the URL of what all calls go through.
     """

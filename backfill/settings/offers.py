@@ -31,7 +31,8 @@ class Offer:
     history begins; ``newest_slots`` how many of the newest bars there are, None for all; a page
     holds ``page_bars`` at most. A request takes ``cost`` from the ``quota``. ``keys`` are the
     variables of each key, the preferred first; ``missing`` says why it can't be asked, None if it
-    can.
+    can. ``daily_adjustments`` are those of d1 and longer, the same as the others' where it makes no
+    difference.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Offer:
     feed: str
     markets: tuple[Market, ...]
     adjustments: tuple[str, ...]
+    daily_adjustments: tuple[str, ...]
     plan: str
     plans: tuple[str, ...]
     depth: timedelta | None
@@ -72,6 +74,7 @@ def _offer(settings: Settings, account: Account) -> Offer:
         feed=can.feed,
         markets=tuple(_market(can, asset_type) for asset_type in can.native),
         adjustments=can.adjustments,
+        daily_adjustments=can.daily_adjustments or can.adjustments,
         plan=terms.name,
         plans=tuple(provider.terms),
         depth=terms.depth,

@@ -45,7 +45,7 @@ def held(draw: st.DrawFn) -> dict[Timeframe, Progress]:
 def test_new_series_share_the_finest_base_and_old_ones_keep_theirs(
     wanted: set[Timeframe], known: dict[Timeframe, Progress]
 ) -> None:
-    bases = choose_bases({one: native(one) for one in wanted}, known, SOURCE)
+    bases = choose_bases({one: native(one) for one in wanted}, known, lambda _: SOURCE)
     assert bases.keys() == wanted
     fetched = set(bases.values())
     for timeframe, base in bases.items():
@@ -86,7 +86,9 @@ def test_a_bar_rejected_at_night_leaves_what_would_be_rolled_up_without_it_to_be
 
 
 def test_weeks_and_months_share_days_and_one_of_them_alone_is_fetched_as_it_is() -> None:
-    both = choose_bases({Timeframe.w1: Timeframe.w1, Timeframe.mn1: Timeframe.mn1}, {}, SOURCE)
+    both = choose_bases(
+        {Timeframe.w1: Timeframe.w1, Timeframe.mn1: Timeframe.mn1}, {}, lambda _: SOURCE
+    )
     assert set(both.values()) == {Timeframe.d1}
-    alone = choose_bases({Timeframe.w1: Timeframe.w1}, {}, SOURCE)
+    alone = choose_bases({Timeframe.w1: Timeframe.w1}, {}, lambda _: SOURCE)
     assert alone == {Timeframe.w1: Timeframe.w1}

@@ -9,7 +9,7 @@ import pytest
 from backfill.core.coverage import Span, Spans
 from backfill.core.plan import frontier_ms
 from backfill.core.planning import plan_work
-from backfill.core.series import Progress, Source, Symbol
+from backfill.core.series import Progress, Source, Symbol, SymbolId
 from backfill.core.terms import Quota, Settling, Terms
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
@@ -124,3 +124,36 @@ def test_a_source_that_never_gave_a_bar_gives_way_to_any_reload_but_to_no_plain_
     empty = Progress(RAW, HELD.coverage)
     assert target(Demand(date(2024, 11, 1), Mode.reload), empty).replaces == RAW
     assert refusal(target(PLAIN, empty)).endswith("--timeframe d1 --reload")
+
+
+def test_each_timeframe_is_adjusted_as_the_provider_has_it_and_a_rolled_up_one_as_its_base() -> (
+    None
+):
+    can = replace(
+        capable("sip"),
+        native={"stock": frozenset({Timeframe.h1, Timeframe.d1})},
+        adjustments=("raw",),
+        daily_adjustments=("split",),
+    )
+    terms = Terms("plan", Quota(), Settling(60_000, 3_600_000), None, date(2003, 9, 10))
+    rules = Rules("massive", can, "raw", terms, NOW)
+    held: dict[tuple[SymbolId, Timeframe], Progress] = {
+        (1, Timeframe.d1): replace(HELD, source=SPLIT),
+        (1, Timeframe.w1): replace(HELD, source=replace(SPLIT, derived_from=Timeframe.d1)),
+    }
+    work = plan_work(APPLE, list(Timeframe), XNYS, rules, PLAIN, held)
+    for piece in work:
+        adjustments = {one.source.adjustment for one in piece.targets}
+        assert adjustments == {rules.adjustment_of(piece.base)}
+        assert not any(isinstance(one.refusal, SourceMismatch) for one in piece.targets)
+    assert {
+        str(one.source)
+        for piece in work
+        for one in piece.targets
+        if not isinstance(one.refusal, NotEntitled)
+    } == {
+        "massive/sip/raw",
+        "massive/sip/raw, derived from h1",
+        "massive/sip/split",
+        "massive/sip/split, derived from d1",
+    }
