@@ -18,6 +18,7 @@ import pytest
 
 from backfill.core.calendar import ZONES
 from backfill.core.timeframe import Timeframe
+from backfill.providers import PROVIDERS
 from backfill.simulator import Market, Simulator, run_in_thread
 from backfill.store.migrate import migrate
 from backfill.store.pool import Database
@@ -173,12 +174,16 @@ def simulate(market: Market) -> Iterator[Callable[..., Simulator]]:
         yield start
 
 
+_PROVIDERS = [name.upper() for name in PROVIDERS]
 _NOT_INHERITED = {
     *("DATABASE_URL", "MASSIVE_API_KEY", "POLYGON_API_KEY", "CI", "GITHUB_ACTIONS"),
-    *("MASSIVE_URL", "MASSIVE_PLAN", "MASSIVE_QUOTA"),
+    *(f"{name}_{what}" for name in _PROVIDERS for what in ("URL", "PLAN", "QUOTA")),
     "PYTHONDONTWRITEBYTECODE",  # compiling anew takes an eighth of a command's time
 }
-_READ_LATE = ("DATABASE_URL", "MASSIVE_", "POLYGON_", "BACKFILL_", "GITHUB_")
+_READ_LATE = (
+    *("DATABASE_URL", "POLYGON_", "BACKFILL_", "GITHUB_"),
+    *(f"{name}_" for name in _PROVIDERS),
+)
 """How the names begin of what a command reads by itself, no library or interpreter before it."""
 FORKS = Forks()
 

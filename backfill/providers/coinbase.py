@@ -59,6 +59,7 @@ class Coinbase:
         # As asked for here: no request may hold more, and each is answered by one page.
         pages=BarsPerPage(_MOST, Order.oldest),
         doubts_empty=True,
+        refuses_places=True,
     )
     key_variables: tuple[tuple[str, ...], ...] = ()
     keys_at = ""
@@ -109,7 +110,7 @@ class Coinbase:
         ------
         UnknownSymbol
             If there is no such product (404).
-        RateLimited, NotEntitled, ProviderError, UnreadableAnswer
+        RateLimited, GeoBlocked, ProviderError, UnreadableAnswer
             As the answer says.
         BadAnswer
             If it holds candles of another range.

@@ -86,6 +86,7 @@ class Kraken:
         adjustments=("raw",),
         pages=NewestOnly(_NEWEST),
         fills_empty=True,
+        refuses_places=True,
     )
     key_variables: tuple[tuple[str, ...], ...] = ()
     keys_at = ""
@@ -135,7 +136,7 @@ class Kraken:
 
         Raises
         ------
-        UnknownSymbol, RateLimited, NotEntitled, ProviderError, UnreadableAnswer
+        UnknownSymbol, RateLimited, NotEntitled, GeoBlocked, ProviderError, UnreadableAnswer
             As the answer says, whatever its status.
         BadAnswer
             If it holds another pair's bars, or none at all.

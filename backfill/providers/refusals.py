@@ -3,7 +3,6 @@
 from backfill.core.wire import Response
 from backfill.errors import (
     GeoBlocked,
-    NotEntitled,
     ProviderError,
     ProviderUnavailable,
     RateLimited,
@@ -18,7 +17,7 @@ def refuse_status(response: Response, said: str) -> None:
 
     Raises
     ------
-    RateLimited, GeoBlocked, ProviderUnavailable, NotEntitled, ProviderError
+    RateLimited, GeoBlocked, ProviderUnavailable, ProviderError
         As the status says.
     """
     status = response.status
@@ -31,7 +30,8 @@ def refuse_status(response: Response, said: str) -> None:
     if status == 451:
         raise refused_place(status, said)
     if status in {401, 403}:
-        raise NotEntitled(f"the provider doesn't serve this address ({status}){detail}")
+        # Told of nobody's plan: a day of silence would be more than it asks for.
+        raise ProviderError(f"the provider refuses this address ({status}){detail}")
     if status in {408, 425} or status >= 500:
         raise ProviderUnavailable(f"the provider answered {status}{detail}", wait_s)
     raise ProviderError(f"the provider answered {status}{detail}")

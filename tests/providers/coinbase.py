@@ -9,7 +9,7 @@ import numpy as np
 from backfill.core.bars import NO_COUNT, Bars
 from backfill.core.timeframe import Timeframe
 from backfill.errors import (
-    NotEntitled,
+    GeoBlocked,
     ProviderError,
     ProviderUnavailable,
     RateLimited,
@@ -75,7 +75,7 @@ ENTRY: Final = Entry(
     refusals=(
         Refusal(404, '{"message":"NotFound"}', UnknownSymbol),
         Refusal(429, '{"message":"Public rate limit exceeded"}', RateLimited),
-        Refusal(403, "<html>", NotEntitled),
+        Refusal(451, "", GeoBlocked),
         Refusal(503, "", ProviderUnavailable),
         Refusal(400, _FOLDER / "error_400_too_many.json", ProviderError),
     ),

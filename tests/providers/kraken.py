@@ -5,7 +5,7 @@ from typing import Final
 
 from backfill.core.timeframe import Timeframe
 from backfill.errors import (
-    NotEntitled,
+    GeoBlocked,
     ProviderError,
     ProviderUnavailable,
     RateLimited,
@@ -69,7 +69,7 @@ ENTRY: Final = Entry(
         Refusal(200, _FOLDER / "error_rate_limited.json", RateLimited),
         Refusal(200, _FOLDER / "error_invalid_arguments.json", ProviderError),
         Refusal(200, '{"error":["EService:Unavailable"]}', ProviderUnavailable),
-        Refusal(403, "<html>", NotEntitled),
+        Refusal(451, "", GeoBlocked),
     ),
     quota="12/1s",
     says=frozenset({Action.WRONG_TICKER}),

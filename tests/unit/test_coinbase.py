@@ -15,6 +15,7 @@ from backfill.core.wire import Page, Response
 from backfill.errors import (
     BackfillError,
     BadAnswer,
+    GeoBlocked,
     NotEntitled,
     ProviderError,
     ProviderUnavailable,
@@ -150,7 +151,8 @@ def test_a_page_of_another_range_is_refused_whole(other: Asked) -> None:
         (404, '{"message":"Route not found"}', ProviderError),
         (404, "<html>", ProviderError),
         (429, '{"message":"Public rate limit exceeded"}', RateLimited),
-        (403, "<html>", NotEntitled),
+        (403, "<html>", ProviderError),
+        (451, "", GeoBlocked),
         (500, '{"message":"Internal server error"}', ProviderUnavailable),
         (503, "", ProviderUnavailable),
         (200, "<html>", UnreadableAnswer),

@@ -17,6 +17,7 @@ from backfill.core.wire import Page, Response
 from backfill.errors import (
     BackfillError,
     BadAnswer,
+    GeoBlocked,
     NotEntitled,
     ProviderError,
     ProviderUnavailable,
@@ -176,7 +177,8 @@ def test_bars_of_another_pair_are_refused_whatever_name_it_gives_them(
         (200, '{"error":["EService:Busy"]}', ProviderUnavailable),
         (200, '{"error":["EGeneral:Permission denied"]}', NotEntitled),
         (502, "<html>", ProviderUnavailable),
-        (403, "<html>", NotEntitled),
+        (403, "<html>", ProviderError),
+        (451, "", GeoBlocked),
         (200, "<html>", UnreadableAnswer),
         (200, "[]", UnreadableAnswer),
         (200, '{"error":[],"result":{"XXBTZUSD":[[1788415200,"1"', UnreadableAnswer),
