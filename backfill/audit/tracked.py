@@ -105,6 +105,7 @@ async def tracked_series(
     UsageError
         If the scope names a symbol that isn't kept.
     """
+    asked = None if scope.tickers is None else set(map(spelling_of, scope.tickers))
 
     async def load(
         connection: Connection,
@@ -112,7 +113,7 @@ async def tracked_series(
         symbols = {
             symbol.id: symbol
             for symbol in await universe.known_symbols(connection)
-            if symbol.retired_on is None
+            if symbol.retired_on is None and (asked is None or symbol.spelling in asked)
         }
         watchlist = await universe.watched(connection)
         entries: dict[SymbolId, WatchEntry] = {}
@@ -124,12 +125,14 @@ async def tracked_series(
         keys = {(entry.symbol.id, one) for entry in watchlist for one in entry.timeframes}
         keys.update(await status.claimed_series(connection))
         kept = [Series(symbols[key], one) for key, one in keys if key in symbols]
-        found = [one for one in kept if scope.holds(one) and _can_be_meant(one.symbol)]
+        held = {one.symbol.id: one.symbol for one in kept if scope.holds(one)}.values()
+        meant = {symbol.id for symbol in held if _can_be_meant(symbol)}
+        found = [one for one in kept if scope.holds(one) and one.symbol.id in meant]
         return found, watchlist, entries, await progress.load_progress(connection, found)
 
     found, watchlist, entries, known = await database.run(load)
     watched = {(entry.symbol.id, one) for entry in watchlist for one in entry.timeframes}
-    held = {one.symbol.spelling for one in found}
+    held = {one.symbol.spelling for one in found} if asked is not None else set()
     if strange := sorted(one for one in scope.tickers or () if spelling_of(one) not in held):
         kept = [one.ticker for one in await database.run(universe.known_symbols)]
         named = ", ".join(f"{one}{hint(one, kept)}" for one in strange)

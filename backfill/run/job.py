@@ -77,8 +77,8 @@ class Scope:
     def holds(self, series: Series) -> bool:
         """Whether a series is in it."""
         symbol, timeframe = series
-        return (self.tickers is None or symbol.spelling in map(spelling_of, self.tickers)) and (
-            self.timeframes is None or timeframe in self.timeframes
+        return (self.timeframes is None or timeframe in self.timeframes) and (
+            self.tickers is None or symbol.spelling in map(spelling_of, self.tickers)
         )
 
 

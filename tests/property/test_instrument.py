@@ -10,12 +10,12 @@ from backfill.core.instrument import MONEY, QUOTES, Instrument, Pair, Stock, rea
 from backfill.core.series import Symbol, ticker_traits
 from backfill.core.ticker import Ticker, spelling, spelling_of, stored_spellings
 from backfill.errors import NotEntitled, UsageError
+from backfill.providers import PROVIDERS
 from backfill.providers.base import Provider, spelled
-from backfill.providers.massive import Massive
 from backfill.store.foreign_tickers import set_aside_for
 from tests.providers.tiny import Tiny
 
-PROVIDERS = [Massive(), Tiny()]
+ALL = [*PROVIDERS.values(), Tiny()]
 CODES = st.sampled_from(
     ["BTC", "ETH", "BNB", "BN", "BNBB", "DOT", "DO", "SHIB", "T", "1INCH", "DOGE", "USD", "EUR"]
 )
@@ -127,7 +127,7 @@ def test_dollars_and_the_coins_that_stand_for_them_never_merge(base: str) -> Non
     assert len(names) == 5
 
 
-@pytest.mark.parametrize("provider", PROVIDERS, ids=lambda one: one.name)
+@pytest.mark.parametrize("provider", ALL, ids=lambda one: one.name)
 @given(instrument=INSTRUMENTS)
 def test_what_a_provider_spells_it_reads_back(provider: Provider, instrument: Instrument) -> None:
     if instrument.asset_type not in provider.can.native:
@@ -141,7 +141,7 @@ def test_what_a_provider_spells_it_reads_back(provider: Provider, instrument: In
     assert provider.instrument(text) in {instrument, None}
 
 
-@pytest.mark.parametrize("provider", PROVIDERS, ids=lambda one: one.name)
+@pytest.mark.parametrize("provider", ALL, ids=lambda one: one.name)
 @given(instruments=st.lists(INSTRUMENTS, min_size=2, max_size=8, unique=True))
 def test_no_two_instruments_have_one_spelling_at_a_provider(
     provider: Provider, instruments: list[Instrument]
