@@ -3,16 +3,12 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
 
 from backfill.simulator import Action, Fault, Simulator
 from tests.conftest import HBA_FILE, NOW, Cli, Ended, query
-
-if TYPE_CHECKING:
-    from subprocess import Popen
 
 AS_OF = ("--as-of", NOW.isoformat())
 PASSWORD = "Hunter2-of-this-test"
@@ -77,21 +73,15 @@ SETTINGS = (
 )
 
 
-def end_of(process: "Popen[str]") -> Ended:
-    out, err = process.communicate(timeout=60)
-    return Ended(process.returncode, out, err)
-
-
 @pytest.mark.attack(10)
 def test_a_usage_error_is_one_line_and_exit_2(
     simulate: Callable[..., Simulator], cli: Callable[..., Cli], database_url: str
 ) -> None:
     simulator = simulate()
     run = cli(simulator)
-    started = [(run.start(*command.split()), says) for command, says in USAGE]
 
-    for process, says in started:
-        assert_refused(end_of(process), 2, says)
+    for command, says in USAGE:
+        assert_refused(run(*command.split()), 2, says)
 
     assert simulator.calls == []
     assert query(database_url, "SELECT count(*) FROM symbols")[0][0] == 0
@@ -103,13 +93,10 @@ def test_a_wrong_setting_is_one_line_that_names_the_variable_and_exit_2(
 ) -> None:
     simulator = simulate()
     run = cli(simulator)
-    started = [
-        (run.start("run", "--symbol", "AAPL", **{name: value}), says)
-        for name, value, says in SETTINGS
-    ]
 
-    for process, says in started:
-        assert_refused(end_of(process), 2, says)
+    for name, value, says in SETTINGS:
+        set_so = Cli(run.environment | {name: value})
+        assert_refused(set_so("run", "--symbol", "AAPL"), 2, says)
 
     assert simulator.calls == []
 
