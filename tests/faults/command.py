@@ -137,8 +137,15 @@ class Command:
         return Going(cli.start("run", *arguments, *as_of, "--json"), self.kept)
 
     def __call__(self, *arguments: str, timeout: float = 100, **environment: str) -> Over:
-        """Run ``backfill run`` to its end."""
-        return self.start(*arguments, **environment).end(timeout)
+        """Run ``backfill run`` to its end, forked; its size is told by who starts it."""
+        as_of = ("--as-of", self.now.isoformat())
+        began = monotonic()
+        ended = Cli(self.environment)(
+            *("run", *arguments, *as_of, "--json"), timeout=timeout, **environment
+        )
+        over = Over(ended.code, ended.out, ended.err, lasted_s=monotonic() - began)
+        self.kept.ended.append(over)
+        return over
 
 
 def eventually(holds: Callable[[], object], timeout: float = 30) -> None:

@@ -31,7 +31,7 @@ def test_bodies_without_end_are_cut_off_and_cost_their_series_only(
     simulator.inject(Fault(action=Action.ENORMOUS_BODY, size=5 * GIB, ticker="AAPL"))
     simulator.inject(Fault(action=Action.GZIP_BOMB, size=5 * GIB, ticker="MSFT"))
 
-    ended = command(simulator)("--symbols", "AAPL,MSFT,NVDA", "--from", "2024-01-02")
+    ended = command(simulator).start("--symbols", "AAPL,MSFT,NVDA", "--from", "2024-01-02").end()
 
     assert ended.code == 1, ended.err
     failures = {one["symbol"]: (one["outcome"], one["message"]) for one in ended.json["failures"]}
@@ -58,7 +58,7 @@ def test_bodies_that_nobody_can_read_cost_their_series_only(
     for ticker, action in zip(("AAPL", "MSFT"), pair, strict=True):
         simulator.inject(Fault(action=action, ticker=ticker))
 
-    ended = command(simulator)("--symbols", "AAPL,MSFT,NVDA", "--from", "2024-01-02")
+    ended = command(simulator).start("--symbols", "AAPL,MSFT,NVDA", "--from", "2024-01-02").end()
 
     assert ended.code == 1, ended.err
     assert {one["symbol"]: one["outcome"] for one in ended.json["failures"]} == {
