@@ -11,7 +11,7 @@ from backfill.fetch.client import Patience
 from backfill.simulator import Action, Fault, Market, Simulator
 from tests.faults import tables
 from tests.faults.command import Command
-from tests.kit import WrittenLedger, client
+from tests.kit import KEY, WrittenLedger, client
 
 pytestmark = pytest.mark.soak
 
@@ -73,7 +73,7 @@ def test_bodies_that_nobody_can_read_cost_their_series_only(
 async def test_a_slow_drip_ends_with_the_deadline_of_the_attempt(
     provider: Callable[..., Simulator],
 ) -> None:
-    simulator = provider()
+    simulator = provider(key=KEY)
     simulator.inject(Fault(action=Action.DRIP, bytes_per_s=500))
     patience = Patience(total_s=0.5, attempts=2, backoff_s=0.1)
     path = "/v2/aggs/ticker/AAPL/range/1/day/2024-01-02/2024-11-01"
