@@ -81,12 +81,20 @@ _READ: Final = """
     JOIN unnest($1::symbol_id[], $2::text[]) AS s (symbol_id, timeframe)
         ON k.symbol_id = s.symbol_id AND k.timeframe = s.timeframe::timeframe
 """
-# What of it may be asked for again: now, or together with what is due.
+# What of it may be asked for again: now, or together with what is due; and what two answers agree
+# on outside of the coverage, which the next one closes. By the primary keys.
 _AGAIN: Final = (
     _READ
     + """
     WHERE k.reason = 'unconfirmed' OR k.expires_at <= $3
-        OR k.reason = 'absent'
+        OR k.reason = 'absent' AND (
+            k.confirmed_on IS NULL
+            OR NOT EXISTS (
+                SELECT FROM backfill_progress AS p
+                WHERE p.symbol_id = k.symbol_id AND p.timeframe = k.timeframe
+                    AND p.coverage @> k.slots
+            )
+        )
 """
 )
 

@@ -41,7 +41,7 @@ class Place:
         job = api.Job(
             symbols=("BTC/USD",),
             timeframes=(Timeframe.h1, Timeframe.h4),
-            first=Bound(since) if mode is Mode.default else None,
+            first=None if mode is Mode.incremental else Bound(since),
             as_of=now,
             mode=mode,
         )
@@ -146,3 +146,9 @@ async def test_what_is_empty_on_another_day_too_is_believed(place: Place) -> Non
     assert (await api.gaps(place.settings, tomorrow)).exit_code == 0
     later = await place.run(tomorrow + timedelta(hours=25), Mode.incremental)
     assert later.calls == 1
+
+    # A reload takes it all out of the coverage, and can't tell by itself what it closes.
+    reload = await place.run(tomorrow + timedelta(hours=26), Mode.reload, since=since)
+    assert (reload.retries, reload.bars.withdrawn) == (second.retries + 1, 0)
+    assert (await place.run(tomorrow + timedelta(hours=26), since=since)).calls > 0
+    assert (await place.run(tomorrow + timedelta(hours=26), since=since)).calls == 0
