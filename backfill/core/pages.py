@@ -166,6 +166,21 @@ class Files:
 
 
 @dataclass(frozen=True, slots=True)
+class ByLength:
+    """Minutes and hours come by one law, days and longer by another."""
+
+    intraday: PageLaw
+    daily: PageLaw
+    newest_slots: None = field(default=None, init=False)
+    most_bars: None = field(default=None, init=False)
+
+    def pages(self, calendar: Calendar, timeframe: Timeframe) -> Pages:
+        """Return what counts the pages of one timeframe."""
+        law = self.intraday if timeframe.is_intraday else self.daily
+        return law.pages(calendar, timeframe)
+
+
+@dataclass(frozen=True, slots=True)
 class _Paged:
     """Pages that follow one another, the newest first, as many as the answer takes.
 

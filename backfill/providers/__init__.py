@@ -6,11 +6,12 @@ from backfill.errors import UsageError
 from backfill.providers.base import Provider
 from backfill.providers.binance import Binance
 from backfill.providers.coinbase import Coinbase
+from backfill.providers.finnhub import Finnhub
 from backfill.providers.kraken import Kraken
 from backfill.providers.massive import Massive
 
 PROVIDERS: Final[dict[str, Provider]] = {
-    one.name: one for one in (Massive(), Binance(), Coinbase(), Kraken())
+    one.name: one for one in (Massive(), Binance(), Coinbase(), Kraken(), Finnhub())
 }
 ALIASES: Final = {"polygon": "massive"}
 

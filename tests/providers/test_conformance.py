@@ -29,10 +29,10 @@ from backfill.simulator import Action, Fault, Market, Simulator
 from tests.calendars import calendar
 from tests.conftest import KEY, NOW, query, stored_bars
 from tests.integration.truth import midnight_ms
-from tests.providers import binance, coinbase, kraken, massive
+from tests.providers import binance, coinbase, finnhub, kraken, massive
 from tests.providers.table import Bar, Entry, Page, Refusal
 
-ENTRIES: Final = (massive.ENTRY, binance.ENTRY, coinbase.ENTRY, kraken.ENTRY)
+ENTRIES: Final = (massive.ENTRY, binance.ENTRY, coinbase.ENTRY, kraken.ENTRY, finnhub.ENTRY)
 
 EVERY: Final = pytest.mark.parametrize("entry", ENTRIES, ids=str)
 PAGES: Final = pytest.mark.parametrize(

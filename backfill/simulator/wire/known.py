@@ -5,9 +5,11 @@ from typing import Final
 from backfill.simulator.wire.base import Wire
 from backfill.simulator.wire.binance import BinanceWire
 from backfill.simulator.wire.coinbase import CoinbaseWire
+from backfill.simulator.wire.finnhub import FinnhubWire
 from backfill.simulator.wire.kraken import KrakenWire
 from backfill.simulator.wire.massive.wire import MassiveWire
 
 WIRES: Final[dict[str, Wire]] = {
-    wire.name: wire for wire in (MassiveWire(), BinanceWire(), CoinbaseWire(), KrakenWire())
+    wire.name: wire
+    for wire in (MassiveWire(), BinanceWire(), CoinbaseWire(), KrakenWire(), FinnhubWire())
 }
