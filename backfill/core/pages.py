@@ -1,5 +1,7 @@
 """What one page of a provider's bars holds, and so how many pages a range of slots takes."""
 
+# Over 300 lines: each law stands beside what counts its pages.
+
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise

@@ -108,7 +108,7 @@ def refuse_errors(response: Response) -> None:
     if status == 403 or (status == 401 and _NOT_ENTITLED in said):
         raise NotEntitled(
             f"finnhub knows the key, but its plan lacks this ({status}){detail}. Candles are paid: "
-            "see https://finnhub.io/pricing, or choose another of backfill providers"
+            "see https://finnhub.io/pricing, or ask another (backfill providers lists them)"
         )
     if status == 401:
         raise Unauthorised(f"the provider refused the key (401){detail}")
@@ -140,6 +140,6 @@ def _see_whole(said: str, lengths: list[int]) -> None:
 
 def _said(body: bytes) -> str:
     try:
-        return _REFUSAL.decode(body).error.strip()
+        return _REFUSAL.decode(body).error.strip().removesuffix(".")
     except UNREADABLE:
         return ""
