@@ -3,8 +3,9 @@
 import asyncio
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from functools import partial
 from itertools import pairwise
 from typing import Any, Final
 
@@ -26,6 +27,8 @@ from backfill.run.outcomes import Summary
 from backfill.settings import AccountSettings
 from backfill.settings.environment import Secret
 from backfill.simulator import Action, Fault, Market, Simulator
+from backfill.store.pool import Database
+from backfill.store.universe import WatchChange, watch
 from tests.calendars import calendar
 from tests.conftest import KEY, NOW, query, stored_bars
 from tests.integration.truth import midnight_ms
@@ -202,14 +205,9 @@ def same(mine: list[Bar], theirs: list[Bar]) -> None:
         assert one[6] is None or other[6] is None or math.isclose(one[6], other[6], rel_tol=1e-4)
 
 
-@pytest.fixture
-def place(
-    entry: Entry,
-    simulate: Callable[..., Simulator],
-    market: Market,
-    database_url: str,
+def _place(
+    entry: Entry, simulate: Callable[..., Simulator], market: Market, database_url: str
 ) -> Place:
-    """A provider to ask, and an empty database."""
     simulator = simulate(provider=entry.name, quota=entry.quota)
     keys = tuple(Secret(KEY) for _ in entry.provider.key_variables)
     account = AccountSettings(
@@ -221,6 +219,14 @@ def place(
         accounts={entry.name: account},
     )
     return Place(entry, simulator, market, database_url, settings)
+
+
+@pytest.fixture
+def place(
+    entry: Entry, simulate: Callable[..., Simulator], market: Market, database_url: str
+) -> Place:
+    """A provider to ask, and an empty database."""
+    return _place(entry, simulate, market, database_url)
 
 
 @EVERY
@@ -345,3 +351,31 @@ async def test_who_is_asked_to_slow_down_does_and_loses_nothing(place: Place) ->
     for call, following in pairwise(place.simulator.calls):
         assert call.status == 200 or following.at_s >= (call.head_s or 0.0) + 1.0
     same(await place.stored(Timeframe.d1), place.true(Timeframe.d1, SINCE))
+
+
+async def test_all_of_them_run_at_once_and_one_that_is_down_fails_alone(
+    simulate: Callable[..., Simulator], market: Market, database_url: str
+) -> None:
+    # A symbol is one provider's: of those with the same example, the first.
+    several = {one.ticker: one for one in reversed(ENTRIES)}.values()
+    down = next(iter(several)).name
+    places = [_place(entry, simulate, market, database_url) for entry in several]
+    accounts = {one.entry.name: one.settings.accounts[one.entry.name] for one in places}
+    settings = replace(places[0].settings, accounts=accounts)
+    async with Database.connect(database_url) as database:
+        for entry in several:
+            change = WatchChange((Timeframe.d1,), since=SINCE.isoformat(), provider=entry.name)
+            await database.run(partial(watch, tickers=[entry.ticker], change=change))
+    [dead] = [one for one in places if one.entry.name == down]
+    dead.simulator.inject(Fault(action=Action.STATUS, status=503))
+
+    summary = await api.run(settings, api.Job(as_of=NOW))
+
+    assert (summary.exit_code, summary.provider) == (1, "mixed")
+    assert [(one.provider, one.outcome) for one in summary.failures] == [(down, "provider_error")]
+    for one in places:
+        counts = summary.providers[one.entry.name]
+        assert counts.calls + counts.lookups == len(one.simulator.calls)
+        one.assert_within_quota()
+        if one is not dead:
+            same(await one.stored(Timeframe.d1), one.true(Timeframe.d1, SINCE))
