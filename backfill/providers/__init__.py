@@ -5,13 +5,14 @@ from typing import Final
 from backfill.errors import UsageError
 from backfill.providers.base import Provider
 from backfill.providers.binance import Binance
+from backfill.providers.bybit import Bybit
 from backfill.providers.coinbase import Coinbase
 from backfill.providers.finnhub import Finnhub
 from backfill.providers.kraken import Kraken
 from backfill.providers.massive import Massive
 
 PROVIDERS: Final[dict[str, Provider]] = {
-    one.name: one for one in (Massive(), Binance(), Coinbase(), Kraken(), Finnhub())
+    one.name: one for one in (Massive(), Binance(), Coinbase(), Kraken(), Finnhub(), Bybit())
 }
 ALIASES: Final = {"polygon": "massive"}
 

@@ -1,15 +1,14 @@
 """The bodies of Binance's answers: klines, and the refusals by their statuses and codes."""
 
-import json
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
 import numpy as np
 
 from backfill.core.bars import Bars, FloatColumn, IntColumn
-from backfill.core.raw import Oddities, raw_values
+from backfill.core.raw import Oddities
 from backfill.core.wire import Response
 from backfill.errors import (
     RateLimited,
@@ -18,7 +17,7 @@ from backfill.errors import (
 )
 from backfill.providers.refusals import refuse_status, refused_place
 from backfill.providers.retry_after import retry_after_s
-from backfill.providers.rows import UNREADABLE, Places, read_rows
+from backfill.providers.rows import UNREADABLE, Places, read_rows, vwap_of, with_paid
 
 _INVALID_SYMBOL: Final = -1121
 _LEAST_BAN_S: Final = 120.0
@@ -57,7 +56,7 @@ _KLINES: Final = msgspec.json.Decoder(list[_Kline], strict=False)
 _ROWS: Final = msgspec.json.Decoder(list[list[msgspec.Raw]])
 _PLACES: Final = Places(open=1, high=2, low=3, close=4, volume=5, trade_count=8)
 _END: Final = 6
-_QUOTE: Final = 7
+_PAID: Final = 7
 _REFUSAL: Final = msgspec.json.Decoder(_Refusal)
 
 
@@ -115,18 +114,10 @@ def _columns(rows: list[_Kline]) -> Klines:
         low=column([row.low for row in rows]),
         close=column([row.close for row in rows]),
         volume=volume,
-        vwap=_vwap(quote, volume),
+        vwap=vwap_of(quote, volume),
         trade_count=np.array([row.trades for row in rows], np.int64),
     )
     return Klines(bars, end + 1 - start)
-
-
-def _vwap(quote: FloatColumn, volume: FloatColumn) -> FloatColumn:
-    """Return what was paid for a coin in the mean; infinite where that was no number."""
-    vwap = np.full(len(quote), np.nan)
-    np.divide(quote, volume, out=vwap, where=volume > 0)
-    vwap[~np.isfinite(quote)] = np.inf
-    return vwap
 
 
 def _row_by_row(body: bytes) -> Klines:
@@ -135,21 +126,10 @@ def _row_by_row(body: bytes) -> Klines:
         rows = _ROWS.decode(body)
         bars, oddities = read_rows(rows, _PLACES, unit_ms=1)
         ends = [int(bytes(row[_END])) for row in rows]
-        quotes = [_paid(bytes(row[_QUOTE])) for row in rows]
     except (*UNREADABLE, ValueError) as error:
         raise UnreadableAnswer(f"the answer can't be read: {error!s}") from None
-    # What is quarantined for another value is told as it came, without a vwap.
-    vwap = _vwap(np.array(quotes), bars.volume)
-    vwap[[json.dumps(read) in oddities for read in raw_values(bars)]] = np.nan
     lengths = np.array(ends, np.int64) + 1 - bars.ts_ms
-    return Klines(replace(bars, vwap=vwap), lengths, oddities)
-
-
-def _paid(text: bytes) -> float:
-    try:
-        return float(text.strip(b'"'))
-    except ValueError:
-        return np.nan
+    return Klines(with_paid(bars, oddities, rows, _PAID), lengths, oddities)
 
 
 def _refusal_in(response: Response) -> _Refusal:

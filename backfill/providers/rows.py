@@ -6,13 +6,13 @@ Numbers may stand in quotes. What is no number costs its own bar and none of its
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 import msgspec
 import numpy as np
 
-from backfill.core.bars import NO_COUNT, Bars
+from backfill.core.bars import NO_COUNT, Bars, FloatColumn
 from backfill.core.checks import EARLIEST_MS, LATEST_MS
 from backfill.core.raw import VALUES, Oddities, raw_values
 from backfill.errors import BadAnswer, UnreadableAnswer
@@ -21,6 +21,7 @@ Row: TypeAlias = Sequence[msgspec.Raw]
 
 _NUMBER: Final = re.compile(rb'"?(-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)"?')
 _WHOLE: Final = re.compile(rb"-?[0-9]{1,15}")
+_STAMP: Final = re.compile(rb'"?(-?[0-9]{1,15})"?')
 _IMPOSSIBLE_COUNT: Final = NO_COUNT - 1
 _LONGEST: Final = 200
 """Of what came in place of a number so many characters are kept."""
@@ -63,16 +64,18 @@ def read_rows(rows: Sequence[Row], places: Places, unit_ms: int = 1000) -> tuple
     BadAnswer
         If it is stamped in another unit.
     """
+    stamps = []
     for row in rows:
         if len(row) < places.width:
             raise UnreadableAnswer(f"a row holds {len(row)} values, not {places.width}")
-        if not _WHOLE.fullmatch(row[0]):
+        if not (stamp := _STAMP.fullmatch(row[0])):
             raise UnreadableAnswer("the time stamp of a row is no whole number")
+        stamps.append(int(stamp[1]) * unit_ms)
     given = [[None if at is None else bytes(row[at]) for at in places.values] for row in rows]
     bars = Bars.of(
         [
-            (int(bytes(row[0])) * unit_ms, *map(_number, prices), _vwap(vwap), _count(count))
-            for row, (*prices, vwap, count) in zip(rows, given, strict=True)
+            (ts_ms, *map(_number, prices), _vwap(vwap), _count(count))
+            for ts_ms, (*prices, vwap, count) in zip(stamps, given, strict=True)
         ]
     )
     if len(bars) and not EARLIEST_MS <= bars.ts_ms.min() <= bars.ts_ms.max() <= LATEST_MS:
@@ -83,6 +86,31 @@ def read_rows(rows: Sequence[Row], places: Places, unit_ms: int = 1000) -> tuple
         if not all(value is None or _NUMBER.fullmatch(value) for value in values)
     }
     return bars, oddities
+
+
+def with_paid(bars: Bars, oddities: Oddities, rows: Sequence[Row], paid: int) -> Bars:
+    """Return bars with their vwap, of which the rows tell what was paid, at a place.
+
+    What is quarantined for another value keeps none, so that it is told as it came.
+
+    Raises
+    ------
+    UnreadableAnswer
+        If a row is too short.
+    """
+    if any(len(row) <= paid for row in rows):
+        raise UnreadableAnswer(f"a row holds no more than {paid} values")
+    vwap = vwap_of(np.array([_number(bytes(row[paid])) for row in rows]), bars.volume)
+    vwap[[json.dumps(read) in oddities for read in raw_values(bars)]] = np.nan
+    return replace(bars, vwap=vwap)
+
+
+def vwap_of(paid: FloatColumn, volume: FloatColumn) -> FloatColumn:
+    """Return what was paid for one in the mean; infinite where that was no number."""
+    vwap = np.full(len(paid), np.nan)
+    np.divide(paid, volume, out=vwap, where=volume > 0)
+    vwap[~np.isfinite(paid)] = np.inf
+    return vwap
 
 
 def _number(value: bytes | None) -> float:

@@ -23,7 +23,7 @@ Bar = tuple[int, float, float, float, float, float, float | None, int | None]
 
 @dataclass(frozen=True)
 class Page:
-    """A recorded page: what was asked for, how many bars it has, the first and the last of them."""
+    """A recorded page: what was asked for, how many bars it has, its first and its last."""
 
     file: str
     ticker: str

@@ -32,10 +32,17 @@ from backfill.store.universe import WatchChange, watch
 from tests.calendars import calendar
 from tests.conftest import KEY, NOW, query, stored_bars
 from tests.integration.truth import midnight_ms
-from tests.providers import binance, coinbase, finnhub, kraken, massive
+from tests.providers import binance, bybit, coinbase, finnhub, kraken, massive
 from tests.providers.table import Bar, Entry, Page, Refusal
 
-ENTRIES: Final = (massive.ENTRY, binance.ENTRY, coinbase.ENTRY, kraken.ENTRY, finnhub.ENTRY)
+ENTRIES: Final = (
+    massive.ENTRY,
+    binance.ENTRY,
+    coinbase.ENTRY,
+    kraken.ENTRY,
+    finnhub.ENTRY,
+    bybit.ENTRY,
+)
 
 EVERY: Final = pytest.mark.parametrize("entry", ENTRIES, ids=str)
 PAGES: Final = pytest.mark.parametrize(
@@ -82,7 +89,7 @@ def listed(bars: Bars) -> list[Bar]:
 def test_every_recorded_file_is_read_by_a_test(entry: Entry) -> None:
     refusals = {one.body.name for one in entry.refusals if not isinstance(one.body, str)}
     in_table = {page.file for page in entry.pages} | refusals | entry.read_elsewhere
-    assert {path.name for path in entry.folder.glob("*.json")} == in_table
+    assert {path.name for path in entry.folder.glob("*.[jt][sx]*")} == in_table
 
 
 @PAGES
@@ -340,16 +347,17 @@ async def test_a_refusal_ends_what_it_is_about_after_two_calls_at_most_and_store
 
 @EVERY
 async def test_who_is_asked_to_slow_down_does_and_loses_nothing(place: Place) -> None:
-    slow_down = {one.status for one in place.entry.refusals if one.outcome is RateLimited}
-    for status in slow_down - {200}:
-        place.simulator.inject(
-            Fault(action=Action.STATUS, status=status, headers={"Retry-After": "1"}, times=1)
-        )
+    for one in place.entry.refusals:
+        if one.outcome is RateLimited:
+            said = {"body": one.data.decode(), "headers": {"Retry-After": "1"}}
+            place.simulator.inject(
+                Fault(action=Action.STATUS, status=one.status, times=1, **said)  # type: ignore[arg-type]
+            )
     slowed = await place.run(place.job(Timeframe.d1, since=SINCE))
-    refused = [call for call in place.simulator.calls if call.status != 200]
+    refused = [call for call in place.simulator.calls if call.fault]
     assert (slowed.exit_code, slowed.rate_limited) == (0, len(refused))
     for call, following in pairwise(place.simulator.calls):
-        assert call.status == 200 or following.at_s >= (call.head_s or 0.0) + 1.0
+        assert call.fault is None or following.at_s >= (call.head_s or 0.0) + 1.0
     same(await place.stored(Timeframe.d1), place.true(Timeframe.d1, SINCE))
 
 

@@ -4,6 +4,7 @@ from typing import Final
 
 from backfill.simulator.wire.base import Wire
 from backfill.simulator.wire.binance import BinanceWire
+from backfill.simulator.wire.bybit import BybitWire
 from backfill.simulator.wire.coinbase import CoinbaseWire
 from backfill.simulator.wire.finnhub import FinnhubWire
 from backfill.simulator.wire.kraken import KrakenWire
@@ -11,5 +12,12 @@ from backfill.simulator.wire.massive.wire import MassiveWire
 
 WIRES: Final[dict[str, Wire]] = {
     wire.name: wire
-    for wire in (MassiveWire(), BinanceWire(), CoinbaseWire(), KrakenWire(), FinnhubWire())
+    for wire in (
+        MassiveWire(),
+        BinanceWire(),
+        CoinbaseWire(),
+        KrakenWire(),
+        FinnhubWire(),
+        BybitWire(),
+    )
 }
