@@ -10,6 +10,7 @@ import numpy as np
 from backfill.core.bars import IntColumn, is_among
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span, Spans
+from backfill.core.grid import Grid
 from backfill.core.timeframe import Timeframe
 
 FOREVER_MS: Final = 2**62
@@ -143,28 +144,30 @@ def empty_slots(
         )
         for reason, chosen, final in kinds:
             indices = np.flatnonzero(chosen) + offset
-            found += _by_month(calendar, timeframe, indices, reason, is_final=final)
+            found += _by_month(calendar, grid, indices, reason, is_final=final)
     return found
 
 
 def unproven_slots(calendar: Calendar, timeframe: Timeframe, spans: Spans) -> list[EmptySlots]:
-    """Return the slots of the regular session that an answer found empty without proving it."""
-    grid = calendar.regular_grid(timeframe)
+    """Return the slots that an answer found empty without proving it.
+
+    Those of extended hours are among them: nothing else says that they were asked for.
+    """
+    grid = calendar.grid(timeframe)
     indices = [np.arange(grid.index_from(start), grid.index_from(end)) for start, end in spans]
     every = np.concatenate([np.empty(0, np.int64), *indices])
-    return _by_month(calendar, timeframe, every, EmptyReason.absent, is_final=True)
+    return _by_month(calendar, grid, every, EmptyReason.absent, is_final=True)
 
 
 def _by_month(
     calendar: Calendar,
-    timeframe: Timeframe,
+    grid: Grid,
     indices: IntColumn,
     reason: EmptyReason,
     *,
     is_final: bool,
 ) -> list[EmptySlots]:
-    """Merge runs of slot indices into spans, cut at the months' ends."""
-    grid = calendar.regular_grid(timeframe)
+    """Merge runs of a grid's slots into spans, cut at the months' ends."""
     months: dict[date, list[Span]] = {}
     cuts = np.flatnonzero(np.diff(indices) != 1)
     firsts = indices[np.concatenate(([0], cuts + 1))] if len(indices) else indices

@@ -265,6 +265,10 @@ class _Files:
     periods: Grid
 
     def begins(self, start_ms: int) -> int:
+        # Closed hours before the first slot may be the end of the period before.
+        first = self.grid.index_from(start_ms)
+        if first < len(self.grid):
+            start_ms = self.grid.start_of(first)
         return max(self.periods.index_from(start_ms + 1) - 1, 0)
 
     def ends(self, end_ms: int) -> int:

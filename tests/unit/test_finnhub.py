@@ -120,8 +120,10 @@ def test_days_are_asked_for_thousands_at_once_and_minutes_by_the_month() -> None
     years = Span(midnight_ms(date(2015, 1, 2)), midnight_ms(date(2024, 7, 2)))
     law = FINNHUB.can.pages
     assert len(law.pages(XNYS, Timeframe.d1).windows(years)) == 3
-    months = law.pages(XNYS, Timeframe.m1).windows(years)
-    assert len(months) == 9 * 12 + 7
+    pages = law.pages(XNYS, Timeframe.m1)
+    months = pages.windows(years)
+    assert len(months) == 9 * 12 + 7 == pages.expected(years)
+    assert {pages.expected(span) for span in months} == {1}
     for span in months:
         params = FINNHUB.bars(Asked(APPLE, XNYS, Timeframe.m1, span, "raw")).params
         assert 1000 * (int(params["to"]) - int(params["from"])) < 31 * DAY_MS
