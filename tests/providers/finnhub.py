@@ -92,6 +92,7 @@ ENTRY: Final = Entry(
             '{"error":"API limit reached. Please try again later. Remaining Limit: 0"}',
             RateLimited,
         ),
+        Refusal(429, _FOLDER / "error_429_2020.txt", RateLimited),
         Refusal(302, "<html>", ProviderError),
         Refusal(503, "", ProviderUnavailable),
     ),
