@@ -215,6 +215,7 @@ async def client(
     stop: StopSignal | None = None,
     patience: Patience = QUICK,
     base_url: str = BASE,
+    other_url: str | None = None,
     quota: Quota | None = None,
     now_ms: int = 0,
     clock: Callable[[], float] | None = None,
@@ -231,6 +232,7 @@ async def client(
                 stop or StopSignal(),
                 reader,
                 now_ms=now_ms,
+                other_url=other_url,
                 patience=patience,
             ) as opened,
         ):

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Final, Protocol, TypeVar
 
 from backfill.core.bars import IntColumn
-from backfill.core.calendar import Calendar
+from backfill.core.calendar import ALWAYS_OPEN, Calendar
 from backfill.core.coverage import Span
 from backfill.core.grid import Grid
 from backfill.core.timeframe import Timeframe
@@ -138,6 +138,44 @@ class BarsPerPage:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerSized:
+    """A page holds as many bars as the provider likes, whatever was asked for, the newest first.
+
+    ``fewest`` it surely holds, if another one follows it, and ``usual`` as a rule.
+    """
+
+    most_bars: int
+    fewest: int
+    usual: int
+    newest_slots: None = field(default=None, init=False)
+
+    def pages(self, calendar: Calendar, timeframe: Timeframe) -> Pages:
+        """Return what counts the pages of one timeframe."""
+        grid = calendar.grid(timeframe)
+        return _Paged(grid, grid, calendar.regular_grid(timeframe), self.fewest, self.usual)
+
+
+@dataclass(frozen=True, slots=True)
+class PerMarket:
+    """A page of an exchange's bars holds other than one of a market that never closes."""
+
+    exchange: PageLaw
+    always_open: PageLaw
+    newest_slots: None = field(default=None, init=False)
+
+    @property
+    def most_bars(self) -> int | None:
+        """What the larger of the two may hold; None where one has no bound."""
+        most = [one.most_bars for one in (self.exchange, self.always_open)]
+        return None if None in most else max(one for one in most if one is not None)
+
+    def pages(self, calendar: Calendar, timeframe: Timeframe) -> Pages:
+        """Return what counts the pages of one timeframe."""
+        law = self.always_open if calendar.name == ALWAYS_OPEN else self.exchange
+        return law.pages(calendar, timeframe)
+
+
+@dataclass(frozen=True, slots=True)
 class NewestOnly:
     """The one page there is holds the newest ``newest_slots``, whatever is asked for."""
 
@@ -187,13 +225,14 @@ class _Paged:
     """Pages that follow one another, the newest first, as many as the answer takes.
 
     ``things`` are what a page is made of, ``regular`` those that surely trade; a page surely holds
-    ``capacity`` of them.
+    ``capacity`` of them, and ``usual`` as a rule, where that is more.
     """
 
     grid: Grid
     things: Grid
     regular: Grid
     capacity: int
+    usual: int | None = None
 
     def begins(self, start_ms: int) -> int:
         return self.things.index_from(start_ms)
@@ -207,7 +246,8 @@ class _Paged:
 
     def expected(self, span: Span) -> int:
         # Between the regular session and every slot of the trading day lies what trades.
-        return self.at_most((self.things.count(span) + self.regular.count(span)) // 2)
+        traded = (self.things.count(span) + self.regular.count(span)) // 2
+        return traded // (self.usual or self.capacity) + 1
 
     def earliest(self, end_ms: int, pages: int) -> int:
         first = self.things.index_from(end_ms) - (pages * self.capacity - 1)

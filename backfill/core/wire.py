@@ -23,9 +23,9 @@ class Kind(StrEnum):
 class Request:
     """A GET to send: ``target`` is a path below the provider's base URL, or an absolute URL.
 
-    ``cost`` is what it takes from the quota; ``instead`` what to ask where the provider refuses
-    this or doesn't have it. The key is not part of it: the fetcher adds the provider's headers when
-    it sends.
+    It is a path below the provider's other URL where it is ``at_other``. ``cost`` is what it takes
+    from the quota; ``instead`` what to ask where the provider refuses this or doesn't have it. The
+    key is not part of it: the fetcher adds the provider's headers when it sends.
     """
 
     target: str
@@ -33,6 +33,7 @@ class Request:
     kind: Kind = Kind.bars
     cost: int = 1
     instead: "Request | None" = None
+    at_other: bool = False
 
     @property
     def address(self) -> tuple[str, tuple[tuple[str, str], ...]]:

@@ -77,8 +77,9 @@ _TOLD: Final = 300
 class Client:
     """Sends a provider's requests, each in a slot of the quota, and reads the answers.
 
-    The headers with the key go to the provider's own origin only: a next-page link to another is
-    an error, and redirects are not followed. ``symbols`` is how many the run asks for, ``proxy``
+    The headers with the key go to the provider's own origin only, and with requests that say so to
+    that of its ``other_url``: a next-page link to another is an error, and redirects are not
+    followed. ``symbols`` is how many the run asks for, ``proxy``
     the URL of what all calls go through. Long answers are read by the ``reader``. The first call to
     a provider that ``refuses_places`` goes alone.
 
@@ -97,12 +98,13 @@ class Client:
         *,
         now_ms: int,
         symbols: int = 1,
+        other_url: str | None = None,
         proxy: str | None = None,
         refuses_places: bool = False,
         patience: Patience = DEFAULT_PATIENCE,
     ) -> None:
         self._base_url = base_url.rstrip("/")
-        self._origin = _origin(URL(self._base_url))
+        self._other_url = (other_url or base_url).rstrip("/")
         self._keys = Redactor(value.rpartition(" ")[2] for value in headers.values())
         self._pacer = pacer
         self._tally = tally
@@ -358,9 +360,10 @@ class Client:
 
     def _url_of(self, request: Request) -> URL:
         target = request.target
+        base_url = self._other_url if request.at_other else self._base_url
         try:
-            url = URL(self._base_url + target if target.startswith("/") else target)
-            elsewhere = target.startswith("//") or _origin(url) != self._origin
+            url = URL(base_url + target if target.startswith("/") else target)
+            elsewhere = target.startswith("//") or _origin(url) != _origin(URL(base_url))
         except ValueError:
             elsewhere = True
         if elsewhere:

@@ -3,6 +3,7 @@
 from typing import Final
 
 from backfill.errors import UsageError
+from backfill.providers.alpaca import Alpaca
 from backfill.providers.base import Provider
 from backfill.providers.binance import Binance
 from backfill.providers.bybit import Bybit
@@ -12,7 +13,16 @@ from backfill.providers.kraken import Kraken
 from backfill.providers.massive import Massive
 
 PROVIDERS: Final[dict[str, Provider]] = {
-    one.name: one for one in (Massive(), Binance(), Coinbase(), Kraken(), Finnhub(), Bybit())
+    one.name: one
+    for one in (
+        Massive(),
+        Alpaca(),
+        Binance(),
+        Coinbase(),
+        Kraken(),
+        Finnhub(),
+        Bybit(),
+    )
 }
 ALIASES: Final = {"polygon": "massive"}
 

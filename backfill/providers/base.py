@@ -116,6 +116,18 @@ class References(Protocol):
 
 
 @runtime_checkable
+class OtherHost(Protocol):
+    """It answers some questions at another address of its own, which gets the same keys.
+
+    ``other_variable`` is the environment variable by which an account names another one.
+    """
+
+    other_url: str
+    other_variable: str
+    other_meaning: str
+
+
+@runtime_checkable
 class FormerNames(Protocol):
     """It tells what a company was called before."""
 

@@ -22,6 +22,8 @@ Row: TypeAlias = Sequence[msgspec.Raw]
 _NUMBER: Final = re.compile(rb'"?(-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)"?')
 _WHOLE: Final = re.compile(rb"-?[0-9]{1,15}")
 _STAMP: Final = re.compile(rb'"?(-?[0-9]{1,15})"?')
+_NULL: Final = b"null"
+"""What stands for a vwap or a count that the provider has none of."""
 _IMPOSSIBLE_COUNT: Final = NO_COUNT - 1
 _LONGEST: Final = 200
 """Of what came in place of a number so many characters are kept."""
@@ -120,13 +122,13 @@ def _number(value: bytes | None) -> float:
 
 def _vwap(value: bytes | None) -> float | None:
     """Return a vwap; infinite is one that is no number, which the checks reject."""
-    if value is None:
+    if value is None or value == _NULL:
         return None
     return float(match[1]) if (match := _NUMBER.fullmatch(value)) else np.inf
 
 
 def _count(value: bytes | None) -> int | None:
-    if value is None:
+    if value is None or value == _NULL:
         return None
     return int(value) if _WHOLE.fullmatch(value) and int(value) >= 0 else _IMPOSSIBLE_COUNT
 

@@ -125,6 +125,7 @@ async def open_client(
             reader,
             now_ms=now_ms,
             symbols=symbols,
+            other_url=account.other_url,
             proxy=account.proxy,
             refuses_places=provider.can.refuses_places,
         ) as client,

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from backfill.core.terms import Quota, Terms
 from backfill.errors import NotSet, UsageError
 from backfill.providers import PROVIDERS
-from backfill.providers.base import Provider
+from backfill.providers.base import OtherHost, Provider
 from backfill.settings.environment import Secret, Variable, said_by
 
 
@@ -21,6 +21,7 @@ class AccountSettings:
     """What the environment says of an account; None where it says nothing."""
 
     url: str | None = None
+    other_url: str | None = None
     plan: str | None = None
     quota: str | None = None
     keys: tuple[Secret | None, ...] = ()
@@ -34,7 +35,8 @@ class Account:
 
     ``adjustment`` is the wanted one; timeframes that can't be had so are as the provider has them.
     ``keys`` are in the order of the provider's ``key_variables``, None for one that isn't set;
-    ``proxy`` is the URL of what all calls go through.
+    ``other_url`` is where its other host is, if it has one, ``proxy`` the URL of what all calls go
+    through.
     """
 
     provider: Provider
@@ -43,6 +45,7 @@ class Account:
     quota: Quota
     adjustment: str
     keys: tuple[Secret | None, ...]
+    other_url: str | None = None
     proxy: str | None = None
 
     def api_keys(self) -> tuple[str, ...]:
@@ -66,6 +69,11 @@ def variables_of(provider: Provider) -> dict[str, Variable]:
     """Return the variables of a provider's account, but for its keys, by what they say."""
     name = provider.name.upper()
     where = provider.name.capitalize()
+    other = (
+        {"other_url": Variable((provider.other_variable,), provider.other_meaning, str)}
+        if isinstance(provider, OtherHost)
+        else {}
+    )
     return {
         "url": Variable((f"{name}_URL",), f"where {where} is; before `BACKFILL_PROVIDER_URL`", str),
         "plan": Variable(
@@ -78,6 +86,7 @@ def variables_of(provider: Provider) -> dict[str, Variable]:
             f"another quota than the plan's at {where}; before `BACKFILL_QUOTA`",
             str,
         ),
+        **other,
     }
 
 
@@ -114,6 +123,11 @@ def account_of(
     if not is_base_url(url):
         name = names["url"] if said.url else common["url"]
         raise UsageError(f"{name} must be a URL like {provider.base_url}")
+    other_url = None
+    if isinstance(provider, OtherHost):
+        other_url = said.other_url or provider.other_url
+        if not is_base_url(other_url):
+            raise UsageError(f"{names['other_url']} must be a URL like {provider.other_url}")
     try:
         terms = terms_of(provider, said.plan or default.plan or "free")
     except UsageError as error:
@@ -124,7 +138,8 @@ def account_of(
         held.check(provider.can.cost)
     except UsageError as error:
         raise UsageError(f"{names['quota'] if said.quota else common['quota']}: {error}") from None
-    return Account(provider, url, terms, held, adjustment or provider.can.adjustments[0], said.keys)
+    adjusted = adjustment or provider.can.adjustments[0]
+    return Account(provider, url, terms, held, adjusted, said.keys, other_url)
 
 
 def terms_of(provider: Provider, plan: str) -> Terms:

@@ -32,11 +32,12 @@ from backfill.store.universe import WatchChange, watch
 from tests.calendars import calendar
 from tests.conftest import KEY, NOW, query, stored_bars
 from tests.integration.truth import midnight_ms
-from tests.providers import binance, bybit, coinbase, finnhub, kraken, massive
+from tests.providers import alpaca, binance, bybit, coinbase, finnhub, kraken, massive
 from tests.providers.table import Bar, Entry, Page, Refusal
 
 ENTRIES: Final = (
     massive.ENTRY,
+    alpaca.ENTRY,
     binance.ENTRY,
     coinbase.ENTRY,
     kraken.ENTRY,
@@ -218,7 +219,12 @@ def _place(
     simulator = simulate(provider=entry.name, quota=entry.quota)
     keys = tuple(Secret(KEY) for _ in entry.provider.key_variables)
     account = AccountSettings(
-        url=simulator.url, plan="unlimited", quota=entry.quota, keys=keys, secrets=keys
+        url=simulator.url,
+        other_url=simulator.url,
+        plan="unlimited",
+        quota=entry.quota,
+        keys=keys,
+        secrets=keys,
     )
     settings = api.Settings(
         database_url=Secret(database_url),

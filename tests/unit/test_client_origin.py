@@ -98,6 +98,20 @@ async def test_a_next_page_at_another_origin_is_refused_before_anything_is_sent(
 
 
 @leaping
+async def test_the_other_host_gets_the_key_with_the_requests_that_are_for_it_alone() -> None:
+    provider, other = WrittenProvider(GOOD, GOOD), "https://other.test"
+    with provider.answering():
+        async with client(WrittenLedger(), other_url=f"{other}/") as sender:
+            await sender.fetch(Request("/assets", at_other=True), read, "A")
+            await sender.fetch(Request("/bars"), read, "A d1")
+            for strange in (Request(f"{other}/bars"), Request(f"{BASE}/assets", at_other=True)):
+                with pytest.raises(BadAnswer):
+                    await sender.fetch(strange, read, "A d1")
+    assert [asked.url for asked in provider.asked] == [f"{other}/assets", f"{BASE}/bars"]
+    assert {asked.headers["Authorization"] for asked in provider.asked} == {f"Bearer {KEY}"}
+
+
+@leaping
 async def test_a_slash_more_or_less_never_leads_to_another_host() -> None:
     provider = WrittenProvider(GOOD)
     with provider.answering():

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from backfill.simulator.wire.alpaca import AlpacaWire
 from backfill.simulator.wire.base import Wire
 from backfill.simulator.wire.binance import BinanceWire
 from backfill.simulator.wire.bybit import BybitWire
@@ -14,6 +15,7 @@ WIRES: Final[dict[str, Wire]] = {
     wire.name: wire
     for wire in (
         MassiveWire(),
+        AlpacaWire(),
         BinanceWire(),
         CoinbaseWire(),
         KrakenWire(),
