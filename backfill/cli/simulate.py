@@ -12,8 +12,8 @@ from backfill.cli import edge
 from backfill.core.plain import json_text
 from backfill.core.terms import Quota
 from backfill.errors import UsageError
-from backfill.providers.base import OtherHost
 from backfill.settings import Settings
+from backfill.settings.account import variables_of
 from backfill.simulator import WIRES, Market, Simulator
 from backfill.simulator import serve as serve_simulator
 
@@ -80,8 +80,8 @@ def directions(simulator: Simulator, quota: str) -> Iterator[str]:
     yield "\nIn another terminal:\n"
     yield f"  export BACKFILL_PROVIDER={provider.name}"
     yield f"  export BACKFILL_PROVIDER_URL={simulator.url}"
-    if isinstance(provider, OtherHost):
-        yield f"  export {provider.other_variable}={simulator.url}"
+    if (other := variables_of(provider).get("other_url")) is not None:
+        yield f"  export {other.names[0]}={simulator.url}"
     for variables in provider.key_variables:
         yield f"  export {variables[0]}={shlex.quote(simulator.key)}"
     yield f"  export BACKFILL_PLAN={simulator.plan}"

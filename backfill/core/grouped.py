@@ -21,22 +21,39 @@ _MARKET: Final = ("stock", "XNYS")
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """Sessions that are worth a call each, newest first, and the work that needs no other call."""
+    """Sessions that are worth a call each, newest first, and the work that needs no other call.
+
+    A call is about ``most`` pieces of work; None for any number.
+    """
 
     sessions: tuple[Span, ...] = ()
     work: tuple[Work, ...] = ()
+    most: int | None = None
+
+    @property
+    def batches(self) -> tuple[tuple[Work, ...], ...]:
+        """The work, as it is asked for in each session, a call a batch."""
+        step = self.most or max(len(self.work), 1)
+        return tuple(self.work[at : at + step] for at in range(0, len(self.work), step))
+
+    @property
+    def calls(self) -> int:
+        """How many calls it takes."""
+        return len(self.sessions) * len(self.batches)
 
 
-def group(work: Iterable[Work]) -> Grouping:
+def group(work: Iterable[Work], most: int | None = None) -> Grouping:
     """Return the sessions to ask for grouped, so that all the work takes the fewest calls.
+
+    A call is about ``most`` pieces of work; None for any number.
 
     A session serves every piece of work that misses it, but a piece saves its own calls only when
     all that it misses is among the sessions. So pieces join by how far back they reach, those that
     miss the least first, up to where the most calls are saved.
     """
     pieces = [one for one in work if _may_join(one)]
-    most = sum(_calls(one) for one in pieces)
-    missed = {one: _missed(one) for one in pieces if _sessions(one) < most}
+    apart = sum(_calls(one) for one in pieces)
+    missed = {one: _missed(one) for one in pieces if _sessions(one) < apart}
     ordered = sorted(missed, key=lambda one: (-missed[one][0].start_ms, len(missed[one])))
     sessions: set[Span] = set()
     saved = best = 0
@@ -44,10 +61,11 @@ def group(work: Iterable[Work]) -> Grouping:
     for count, one in enumerate(ordered, 1):
         sessions.update(missed[one])
         saved += _calls(one)
-        if saved - len(sessions) > best:
-            best, joined = saved - len(sessions), ordered[:count]
+        paid = len(sessions) * (-(-count // most) if most else 1)
+        if saved - paid > best:
+            best, joined = saved - paid, ordered[:count]
     needed = {session for one in joined for session in missed[one]}
-    return Grouping(tuple(sorted(needed, reverse=True)), tuple(joined))
+    return Grouping(tuple(sorted(needed, reverse=True)), tuple(joined), most)
 
 
 def read_day(

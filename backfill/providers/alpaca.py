@@ -18,7 +18,7 @@ from backfill.core.pages import BarsPerPage, PerMarket, ServerSized
 from backfill.core.series import Symbol
 from backfill.core.terms import Quota, Settling, Terms, Window
 from backfill.core.timeframe import HOUR_MS, MINUTE_MS, Timeframe
-from backfill.core.wire import Kind, Page, Reference, Request, Response
+from backfill.core.wire import GroupedDay, Kind, Page, Reference, Request, Response
 from backfill.errors import BadAnswer, NotEntitled, Unauthorised, UnknownSymbol
 from backfill.providers.alpaca_answers import (
     answer_in,
@@ -79,6 +79,7 @@ class Alpaca:
         "unlimited": Terms("unlimited", Quota(), _SETTLED, None, _STOCKS_SINCE),
     }
     plan_classes: Mapping[str, str] = {}
+    most_grouped: int | None = 200  # no bound is known; the address stays short
 
     def headers(self, keys: Sequence[str]) -> dict[str, str]:
         """Return the headers that carry the key's id and its secret."""
@@ -130,8 +131,8 @@ class Alpaca:
         """
         refuse_errors(response)
         symbol = self.spelling(asked.symbol.instrument)
-        answer = answer_in(response.body, symbol)
-        if others := answer.symbols - {symbol}:
+        answer = answer_in(response.body)
+        if others := set(answer.symbols) - {symbol}:
             raise BadAnswer(f"bars of {', '.join(sorted(others))} came for {symbol}")
         if answer.token is None:
             return Page(answer.bars, next=None, oddities=answer.oddities)
@@ -140,6 +141,35 @@ class Alpaca:
         request = self.bars(asked)
         following = replace(request, params={**request.params, "page_token": answer.token})
         return Page(answer.bars, next=following, oddities=answer.oddities)
+
+    def grouped(self, day: date, adjustment: str, tickers: Sequence[str]) -> Request:
+        """Ask for the d1 bars of a session of some tickers, of whoever had them on that day."""
+        return Request(
+            "/v2/stocks/bars",
+            {
+                "symbols": ",".join(tickers),
+                "timeframe": _TIMEFRAME[Timeframe.d1],
+                "start": f"{day}T00:00:00Z",
+                "end": f"{day}T23:59:59Z",
+                "limit": str(_MOST),
+                "sort": "desc",
+                "adjustment": adjustment,
+                "feed": self.can.feed,
+                "asof": day.isoformat(),
+            },
+        )
+
+    def read_grouped(self, response: Response, adjustment: str) -> GroupedDay:  # noqa: ARG002
+        """Read a session's bars; of what another page holds each symbol's own request will tell.
+
+        Raises
+        ------
+        Unauthorised, NotEntitled, UnknownSymbol, RateLimited, ProviderError, UnreadableAnswer
+            As the answer says.
+        """
+        refuse_errors(response)
+        answer = answer_in(response.body)
+        return GroupedDay(answer.symbols, answer.bars, oddities=answer.oddities)
 
     def reference(self, symbol: Symbol) -> Request:
         """Ask the trading host whether a symbol exists."""

@@ -4,6 +4,7 @@ import base64
 import binascii
 import re
 from dataclasses import dataclass, field
+from math import isnan
 from typing import Final
 
 import msgspec
@@ -38,9 +39,12 @@ _NO_SYMBOL: Final = re.compile(r"(invalid|unknown) symbol|asset not found", re.I
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A page of bars by symbol, and the token that asks for the next one; None after the last."""
+    """A page of bars, and the token that asks for the next one; None after the last.
 
-    symbols: frozenset[str]
+    Bar ``i`` is of ``symbols[i]``.
+    """
+
+    symbols: list[str]
     bars: Bars
     token: str | None
     oddities: Oddities = field(default_factory=dict)
@@ -97,8 +101,8 @@ _REFUSAL: Final = msgspec.json.Decoder(_Refusal)
 _PLACES: Final = Places(open=1, high=2, low=3, close=4, volume=5, vwap=6, trade_count=7)
 
 
-def answer_in(body: bytes, symbol: str) -> Answer:
-    """Return a page's bars of a symbol, and of which symbols it holds any.
+def answer_in(body: bytes) -> Answer:
+    """Return the bars of a page, and of which symbol each is.
 
     Raises
     ------
@@ -107,13 +111,13 @@ def answer_in(body: bytes, symbol: str) -> Answer:
     """
     try:
         page = _PAGE.decode(body)
-        rows = page.bars.get(symbol, [])
-        # A count that is no whole number costs its bar, and is told as it came.
-        if all(row.n != row.n or (0 <= row.n < _MOST and row.n.is_integer()) for row in rows):
-            return Answer(_named(page.bars), _columns(rows), page.next_page_token or None)
     except UNREADABLE:
-        pass
-    return _row_by_row(body, symbol)
+        return _row_by_row(body)
+    rows = [row for rows in page.bars.values() for row in rows]
+    # A count that is no whole number costs its bar, and is told as it came.
+    if not all(isnan(row.n) or (0 <= row.n < _MOST and row.n.is_integer()) for row in rows):
+        return _row_by_row(body)
+    return Answer(_each(page.bars), _columns(rows), page.next_page_token or None)
 
 
 def asset_in(body: bytes) -> Asset:
@@ -196,8 +200,9 @@ def _wait_s(response: Response) -> float | None:
     return max(0.0, int(reset) - now.timestamp())
 
 
-def _named(bars: dict[str, list[_Bar]] | dict[str, list[_LooseBar]]) -> frozenset[str]:
-    return frozenset(symbol for symbol, rows in bars.items() if rows)
+def _each(bars: dict[str, list[_Bar]] | dict[str, list[_LooseBar]]) -> list[str]:
+    """Return the symbol of every bar."""
+    return [symbol for symbol, rows in bars.items() for _ in rows]
 
 
 def _columns(rows: list[_Bar]) -> Bars:
@@ -233,17 +238,18 @@ def _to_the_ms(text: str) -> str:
     return f"{match[1]}.{match[2] or '0':0<3}"
 
 
-def _row_by_row(body: bytes, symbol: str) -> Answer:
+def _row_by_row(body: bytes) -> Answer:
     """Read a page in which a value is no number: it costs its own bar alone."""
     try:
         page = _LOOSE_PAGE.decode(body)
     except UNREADABLE as error:
         raise UnreadableAnswer(f"the answer can't be read: {error!s}") from None
-    rows = (page.bars or {}).get(symbol, [])
+    by_symbol = page.bars or {}
+    rows = [row for rows in by_symbol.values() for row in rows]
     stamps = _stamps([row.t for row in rows]).tolist()
     given = [
         [msgspec.Raw(b"%d" % at_ms), row.o, row.h, row.l, row.c, row.v, row.vw, row.n]
         for at_ms, row in zip(stamps, rows, strict=True)
     ]
     bars, oddities = read_rows(given, _PLACES, unit_ms=1)
-    return Answer(_named(page.bars or {}), bars, page.next_page_token or None, oddities)
+    return Answer(_each(by_symbol), bars, page.next_page_token or None, oddities)

@@ -91,10 +91,13 @@ def spelled(provider: Provider, instrument: Instrument) -> str:
 
 @runtime_checkable
 class GroupedDays(Protocol):
-    """One call brings the d1 bars of all US stocks of a session."""
+    """One call brings the d1 bars of a session of many US stocks."""
 
-    def grouped(self, day: date, adjustment: str) -> Request:
-        """Ask for the d1 bars of a session."""
+    most_grouped: int | None
+    """How many stocks a call may name; None where it brings all there are."""
+
+    def grouped(self, day: date, adjustment: str, tickers: Sequence[str]) -> Request:
+        """Ask for the d1 bars of a session, of these tickers at least."""
         ...
 
     def read_grouped(self, response: Response, adjustment: str) -> GroupedDay:

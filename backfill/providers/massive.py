@@ -94,6 +94,7 @@ class Massive:
         "unlimited": Terms("unlimited", Quota(), _SETTLED, None, _EARLIEST),
     }
     plan_classes: Mapping[str, str] = {"stocks": "stock", "currencies": "crypto"}
+    most_grouped: int | None = None
 
     def headers(self, keys: Sequence[str]) -> dict[str, str]:
         """Return the ``Authorization`` header: the key never travels in a URL."""
@@ -157,7 +158,12 @@ class Massive:
             oddities=oddities,
         )
 
-    def grouped(self, day: date, adjustment: str) -> Request:
+    def grouped(
+        self,
+        day: date,
+        adjustment: str,
+        tickers: Sequence[str],  # noqa: ARG002  # all there are come
+    ) -> Request:
         """Ask for the d1 bars of all US stocks of a session; none that trade over the counter."""
         return Request(
             f"/v2/aggs/grouped/locale/us/market/stocks/{day}",

@@ -1,6 +1,7 @@
 """The grouped part of a run: a session that many series miss is asked for once for all of them."""
 
 from functools import partial
+from itertools import product
 
 import structlog
 
@@ -51,26 +52,29 @@ class GroupedPart:
         Stopped
             If the run is to end.
         """
-        context = self._context
+        context, provider = self._context, self._context.provider
+        if not isinstance(provider, GroupedDays):
+            return
         planned = {stream.work: stream for stream in self.left}
         worth = grouping(
-            context.provider,
+            provider,
             ((work, stream.demand) for work, stream in planned.items()),
         )
         if not worth.sessions:
             return
-        context.gauge.days = len(worth.sessions)
+        context.gauge.days = worth.calls
         for work in worth.work:
             context.gauge.plan(planned[work], planned[work].name, 0, 0)
         await self._lease([planned[work] for work in worth.work])
         # What others have done since the plan may have left less than a grouped call is worth.
-        worth = group(self._stream_of)
+        worth = group(self._stream_of, provider.most_grouped)
         gauge = context.gauge
+        calls = list(product(worth.sessions, worth.batches))
         try:
-            for number, session in enumerate(worth.sessions):
-                gauge.days = len(worth.sessions) - number
+            for number, (session, batch) in enumerate(calls):
+                gauge.days = len(calls) - number
                 with gauge.turn():
-                    await self._fetch(session, worth.work)
+                    await self._fetch(provider, session, batch)
         except LeaseLost as error:
             log.warning("grouped.lease_lost", message=str(error))
         except SeriesError as error:
@@ -102,16 +106,13 @@ class GroupedPart:
         self._stream_of = dict(await context.database.run(claim))
         self._answered = dict.fromkeys(self._stream_of, Spans())
 
-    async def _fetch(self, session: Span, work: tuple[Work, ...]) -> None:
+    async def _fetch(self, provider: GroupedDays, session: Span, work: tuple[Work, ...]) -> None:
         context, rules = self._context, self._context.rules
         calendar = work[0].calendar
         date = calendar.day_of(session.start_ms)
-        provider = context.provider
-        if not isinstance(provider, GroupedDays):
-            return
         adjustment = rules.adjustment_of(Timeframe.d1)
         day = await context.client.fetch(
-            provider.grouped(date, adjustment),
+            provider.grouped(date, adjustment, [one.symbol.listed_as for one in work]),
             partial(provider.read_grouped, adjustment=adjustment),
             asker=f"grouped {Timeframe.d1}",
         )

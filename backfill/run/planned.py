@@ -76,7 +76,7 @@ class Plan:
 
         A request takes its ``cost`` from the quota.
         """
-        grouped, closed = len(grouping.sessions), set(grouping.work)
+        grouped, closed = grouping.calls, set(grouping.work)
         series = [
             _planned(piece, target, pays=target is piece.targets[0], grouped=piece in closed)
             for piece in work

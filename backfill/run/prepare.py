@@ -70,7 +70,8 @@ def grouping(provider: Provider, work: Iterable[tuple[Work, Demand]]) -> Groupin
     """Return the sessions that a provider is best asked for grouped, and the work they close."""
     if not isinstance(provider, GroupedDays):
         return Grouping()
-    return group(one for one, demand in work if demand.mode in _REOPENING)
+    may_join = (one for one, demand in work if demand.mode in _REOPENING)
+    return group(may_join, provider.most_grouped)
 
 
 async def prepare(

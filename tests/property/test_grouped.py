@@ -104,6 +104,15 @@ def test_a_day_of_two_symbols_is_worth_a_grouped_call_and_of_one_it_is_not() -> 
     assert group([*two, piece(SESSIONS[-2:], 3)]).sessions == (NEWEST,)
 
 
+def test_a_call_that_names_few_symbols_is_priced_a_batch_each() -> None:
+    five = [piece([NEWEST], number) for number in range(5)]
+    found = group(five, most=3)
+    assert (found.calls, [len(one) for one in found.batches]) == (2, [3, 2])
+    assert [one for batch in found.batches for one in batch] == list(found.work)
+    assert (group(five).calls, len(group(five).batches)) == (1, 1)
+    assert group(five, most=1).calls == 0  # which saves nothing
+
+
 def changed(one: Work, **changes: object) -> Work:
     """The same work of a symbol that is otherwise."""
     return replace(one, symbol=replace(one.symbol, **changes))  # type: ignore[arg-type]

@@ -139,6 +139,17 @@ def test_bars_of_another_symbol_are_refused_also_beside_those_asked_for() -> Non
         answered(GOOD, symbol="aapl")
 
 
+def test_a_session_of_many_stocks_is_one_call_as_of_its_day() -> None:
+    request = ALPACA.grouped(date(2021, 10, 13), "raw", ["AAPL", "NIO"])
+    assert request.params["symbols"] == "AAPL,NIO"
+    assert request.params["start"] < "2021-10-13T04:00:00Z" < request.params["end"]
+    assert request.params["end"] < "2021-10-14T04:00:00Z"
+    assert request.params["asof"] == "2021-10-13"
+    day = ALPACA.read_grouped(recorded("stocks_bars_multi_d1.json"), "raw")
+    assert list(day.tickers) == ["AAPL"] * 3 + ["NIO"] * 3
+    assert day.bars.close.tolist() == [140.91, 143.76, 144.84, 36.24, 36.28, 37.71]
+
+
 def test_a_token_of_another_symbol_is_refused_and_one_that_tells_nothing_is_not() -> None:
     def token(text: str) -> str:
         return base64.b64encode(text.encode()).decode()

@@ -115,11 +115,11 @@ def test_a_ticker_stays_within_its_part_of_the_address(ticker: str, wire: str) -
 
 
 def test_a_grouped_day_is_asked_for_by_its_session_and_counts_as_bars() -> None:
-    request = MASSIVE.grouped(date(2024, 7, 3), "raw")
+    request = MASSIVE.grouped(date(2024, 7, 3), "raw", ["AAPL"])
     assert request.target == "/v2/aggs/grouped/locale/us/market/stocks/2024-07-03"
     assert request.params == {"adjusted": "false", "include_otc": "false"}
     assert (request.kind, request.cost) == (Kind.bars, 1)
-    assert MASSIVE.grouped(date(2024, 7, 3), "split").params["adjusted"] == "true"
+    assert MASSIVE.grouped(date(2024, 7, 3), "split", ["AAPL"]).params["adjusted"] == "true"
 
 
 def test_look_ups_are_counted_apart_from_bars() -> None:
@@ -177,7 +177,7 @@ def test_polygon_is_another_name_for_massive() -> None:
     assert provider_named("polygon") is provider_named("massive")
 
 
-@pytest.mark.parametrize("name", ["", "Massive", "alpaca"])
+@pytest.mark.parametrize("name", ["", "Massive", "alpine"])
 def test_a_provider_that_is_not_known_is_a_usage_error_that_names_the_known(name: str) -> None:
     with pytest.raises(UsageError, match=", ".join([*PROVIDERS, *ALIASES])):
         provider_named(name)

@@ -52,7 +52,7 @@ class AlpacaWire:
 
     def key_in(self, headers: Mapping[str, str], query: dict[str, str]) -> str | None:  # noqa: ARG002
         """Take the key out of a call; its id and its secret are one text here."""
-        key, secret = (headers.get(f"APCA-API-{part}", "") for part in ("KEY-ID", "SECRET-KEY"))
+        key, secret = headers.get("APCA-API-KEY-ID", ""), headers.get("APCA-API-SECRET-KEY", "")
         return key if key == secret else ""
 
     def see(self, path: str, query: Mapping[str, str]) -> Seen:
@@ -136,10 +136,11 @@ def _page(ask: Ask) -> dict[str, Any]:
         found = _bars(ask, symbol, grid, first_ms, last_ms)
         if newest_first:
             found = found.take(slice(None, None, -1))
-        if len(found):
+        if len(found) and room:
             bars[symbol] = _wire_bars(found.take(slice(room)))
         if len(found) > room:
-            edge = int(found.ts_ms[room - 1]) if room else first_ms - 1
+            none = last_ms + 1 if newest_first else first_ms - 1
+            edge = int(found.ts_ms[room - 1]) if room else none
             return {"bars": bars, "next_page_token": _token(symbol, edge)}
         room -= len(found)
     return {"bars": bars, "next_page_token": None}
@@ -180,11 +181,7 @@ def _bars(ask: Ask, symbol: str, grid: Grid, first_ms: int, last_ms: int) -> Bar
 def _tenures(ask: Ask, ticker: str, zone: Zone) -> list[Tenure]:
     """Return under which names, and when, the company traded that had a ticker on a day."""
     as_of = ask.query.get("asof")
-    day = (
-        date.fromisoformat(as_of)
-        if as_of
-        else date.fromordinal(int(zone.ordinals(np.array([ask.now_ms]))[0]))
-    )
+    day = date.fromisoformat(as_of) if as_of else zone.day_of(ask.now_ms)
     owner = ask.market.owner(ticker, day)
     if owner is None:
         return []
@@ -212,7 +209,6 @@ def _asset(ask: Ask) -> dict[str, Any]:
         "symbol": symbol,
         "name": listing.name,
         "status": "inactive" if gone else "active",
-        "tradable": not gone,
     }
 
 
