@@ -1,6 +1,21 @@
 -- Symbols across providers: how each spells a symbol, and other venues' bars of one instrument.
 -- Plain SQL, safe to run again: every statement looks first, or replaces.
 
+-- What the guard does not know by name is looked for here.
+DO $$
+BEGIN
+    IF to_regclass('provider_symbols') IS NOT NULL AND NOT EXISTS (
+        SELECT FROM pg_attribute
+        WHERE attrelid = to_regclass('provider_symbols') AND attname = 'spelling'
+    ) THEN
+        RAISE EXCEPTION USING MESSAGE = format(
+            'the schema %I holds what backfill did not make: provider_symbols; nothing was changed',
+            current_schema()
+        );
+    END IF;
+END
+$$;
+
 DO $$
 DECLARE
     id_type text := (

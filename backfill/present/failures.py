@@ -22,7 +22,7 @@ class Block:
     """Series that failed for one cause.
 
     ``message`` is the first one's; ``varies`` tells that others name their own ticker or numbers
-    in it. ``symbols`` come in the order in which they failed, timeframes from the finest on.
+    in it. ``symbols`` are in order, timeframes from the finest on.
     """
 
     outcome: str
@@ -85,7 +85,7 @@ def _block(failures: "list[Failure]") -> Block:
         message=first.message,
         varies=any(one.message != first.message for one in failures),
         provider=first.provider,
-        symbols=tuple(dict.fromkeys(one.symbol for one in failures)),
+        symbols=tuple(sorted({one.symbol for one in failures})),
         timeframes=tuple(sorted(timeframes, key=lambda one: _ORDER.get(one, len(_ORDER)))),
         series=len(failures),
     )

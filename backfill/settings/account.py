@@ -211,11 +211,12 @@ def keyless() -> list[Provider]:
 
 def _advice(provider: Provider) -> str:
     """Return where a key is had, and what there is without one."""
-    without = [
-        "backfill simulate serves a market to try",
-        *(f"--provider {one.name} needs none" for one in keyless()),
-    ]
-    return f"get one at {provider.keys_at}. Without a key: {', '.join(without)}"
+    *most, last = [one.name for one in keyless()]
+    named = f"{', '.join(most)} or {last}" if most else last
+    return (
+        f"get one at {provider.keys_at}. Without a key: backfill simulate serves a market to try, "
+        f"--provider {named} needs none"
+    )
 
 
 def _classes(provider: Provider) -> str:

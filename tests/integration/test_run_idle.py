@@ -20,19 +20,18 @@ def test_many_series_with_nothing_due_cost_no_call_and_no_more_queries_than_one(
         frames = [part for timeframe in timeframes for part in ("-t", timeframe)]
         assert backfill("watch", "add", "--offline", *tickers, *frames, "--since", "60d").code == 0
 
-    def sent_by_an_idle_run(series: int) -> int:
+    def round_trips_of_an_idle_run(series: int) -> int:
         assert backfill(*RUN).code == 0
-        calls, before = len(simulator.calls), proxy.sent
+        calls, before = len(simulator.calls), proxy.round_trips
         idle = backfill(*RUN)
         assert (idle.code, idle.json["series"]["complete"]) == (0, series)
         assert len(simulator.calls) == calls
-        return proxy.sent - before
+        return proxy.round_trips - before
 
     with Proxy.before(server) as proxy:
         backfill = cli(simulator, DATABASE_URL=proxy.url(database_url))
         watch("AAPL", timeframes=("d1",))
-        one = sent_by_an_idle_run(series=1)
+        one = round_trips_of_an_idle_run(series=1)
         watch(*TICKERS, timeframes=TIMEFRAMES)
         many = len(TICKERS) * len(TIMEFRAMES)
-        # Some blocks are cut in two or joined on their way; a query for each series would show.
-        assert sent_by_an_idle_run(series=many) < one + many / 2
+        assert round_trips_of_an_idle_run(series=many) == one

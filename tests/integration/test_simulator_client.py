@@ -169,4 +169,6 @@ def test_the_official_client_reads_grouped_days(simulator: Simulator, client: RE
         first, high, low, last, volume,
     )  # fmt: skip
     crypto = client.get_grouped_daily_aggs("2024-07-03", locale="global", market_type="crypto")
-    assert {row.ticker for row in crypto} == {"X:BTCUSD", "X:ETHUSD"}
+    assert {row.ticker for row in crypto} == {
+        "X:BTCUSD", "X:ETHUSD", "X:BTCUSDT", "X:ETHUSDT",
+    }  # fmt: skip

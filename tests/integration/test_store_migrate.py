@@ -24,6 +24,7 @@ TABLES = {
     "watchlist",
     "quarantined_bars",
     "uncounted_writes",
+    "provider_symbols",
     "backfill_changes",
     "symbol_aliases",
     "splits",
@@ -331,7 +332,7 @@ async def test_symbols_with_uuid_ids_give_their_type_to_every_column_that_names_
         assert {row["data_type"] for row in types} == {"uuid"}
         assert {row["table_name"] for row in types} == {
             "ohlc_bars", "backfill_progress", "known_empty", "watchlist", "quarantined_bars",
-            "backfill_changes", "symbol_aliases", "splits",
+            "backfill_changes", "symbol_aliases", "splits", "provider_symbols",
         }  # fmt: skip
         assert await connection.fetchval("SELECT calendar FROM symbols") == "XNYS"
         await connection.execute(

@@ -35,7 +35,7 @@ def test_many_series_of_one_cause_are_one_block_above_the_counts(
     lines = shown(summary([other, *MANY]), capsys)
 
     assert lines[1] == "unknown_symbol  78 series: 39 symbols × h1 d1"
-    assert lines[2].endswith("NOSUCH11 and 27 more")
+    assert lines[2].endswith("NOSUCH19 and 27 more")
     assert lines[3].strip() == UNKNOWN
     assert lines[4:6] == ["provider_error  AAPL m1", "    no answer"]
     assert lines[6].startswith("0 series: ")
