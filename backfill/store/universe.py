@@ -48,7 +48,7 @@ _SYMBOLS: Final = """
     LEFT JOIN watchlist AS l ON l.symbol_id = w.symbol_id
 """
 # One at a time adds symbols: no index knows that two spellings are of one.
-_REGISTERING: Final = "SELECT pg_advisory_xact_lock(7_206_151_903)"
+_REGISTERING: Final = "SELECT pg_advisory_xact_lock(7206151903)"
 # Symbols that are new, under the first of their spellings.
 _REGISTER: Final = """
     INSERT INTO symbols (ticker, asset_type, calendar)
