@@ -29,10 +29,11 @@ class _Stream:
     slots: int
     used: int = 0
     answered: int = 0
+    doubted: bool = False
 
     @property
     def begun(self) -> bool:
-        return bool(self.used)
+        return bool(self.used) or self.doubted
 
 
 @dataclass(eq=False, slots=True)
@@ -87,13 +88,20 @@ class Gauge:
         self._slots_answered += max(known.slots - slots, 0)
         answered = known.answered + max(known.calls - calls, 0)
         self._streams[stream] = replace(
-            known, calls=calls, slots=slots, used=known.used + 1, answered=answered
+            known, calls=calls, slots=slots, used=known.used + 1, answered=answered, doubted=False
         )
+
+    def doubt(self, stream: Hashable) -> None:
+        """Note that nothing came of a stream: one look-up, which may wait long, tells if it ends.
+
+        Most such tickers prove to be unknown; what was planned counts again if this one doesn't.
+        """
+        self._streams[stream] = replace(self._streams[stream], calls=1, slots=0, doubted=True)
 
     def end(self, stream: Hashable) -> None:
         """Note that a stream has ended, whatever it was planned to take still."""
         known = self._streams[stream]
-        first = 0 if known.begun else 1
+        first = 0 if known.used else 1
         self._streams[stream] = replace(
             known, calls=0, slots=0, used=known.used + first, answered=known.answered + first
         )

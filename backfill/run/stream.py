@@ -340,6 +340,8 @@ class Stream:
             self._context, self.work, paging, page
         ):
             return
+        if not self._any_bars:
+            self._context.gauge.doubt(self)
         try:
             self._symbol = await self._context.look_up(self._symbol, paging.trades_since(page))
         except UnknownSymbol:
