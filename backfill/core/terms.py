@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import Final, Self
 
+from backfill.core.timeframe import HOUR_MS, MINUTE_MS
 from backfill.errors import UsageError
 
 _WINDOW = re.compile(r"(\d+)/(\d+(?:\.\d+)?)([smhd])")
@@ -143,6 +144,10 @@ class Settling:
     end_of_day: bool = False
 
 
+UNTOLD: Final = Settling(intraday_ms=2 * MINUTE_MS, daily_ms=HOUR_MS)
+"""When bars are final where a provider doesn't tell."""
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """A provider's plan: its quota, when its bars are final, and how deep it may be read.
@@ -158,6 +163,11 @@ class Terms:
     depth: timedelta | None
     earliest: date
     classes: Mapping[str, "Terms"] = field(default_factory=dict)
+
+    def with_unlimited(self) -> dict[str, Self]:
+        """Return this plan and, as every provider has it, the same without a quota, by name."""
+        unlimited = replace(self, name="unlimited", quota=Quota())
+        return {one.name: one for one in (self, unlimited)}
 
     @classmethod
     def joined(cls, terms: "Terms", classes: Mapping[str, "Terms"]) -> "Terms":

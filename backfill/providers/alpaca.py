@@ -16,7 +16,7 @@ from backfill.core.capabilities import Capabilities
 from backfill.core.instrument import Instrument, Pair, Stock, pair_of, stock_of
 from backfill.core.pages import BarsPerPage, PerMarket, ServerSized
 from backfill.core.series import Symbol
-from backfill.core.terms import Quota, Settling, Terms, Window
+from backfill.core.terms import UNTOLD, Quota, Settling, Terms, Window
 from backfill.core.timeframe import HOUR_MS, MINUTE_MS, Timeframe
 from backfill.core.wire import GroupedDay, Kind, Page, Reference, Request, Response
 from backfill.errors import BadAnswer, NotEntitled, Unauthorised, UnknownSymbol
@@ -31,7 +31,6 @@ from backfill.providers.alpaca_answers import (
 _MOST: Final = 10_000
 # Of pages of hours 126 to 420 bars were seen (ccxt/ccxt#30095).
 _COINS: Final = ServerSized(_MOST, fewest=120, usual=420)
-_SETTLED: Final = Settling(intraday_ms=2 * MINUTE_MS, daily_ms=HOUR_MS)
 _DELAYED: Final = Settling(intraday_ms=(15 + 2) * MINUTE_MS, daily_ms=HOUR_MS)
 _STOCKS_SINCE: Final = date(2016, 1, 1)
 _BASIC: Final = Quota((Window(200, 60.0),))
@@ -73,10 +72,10 @@ class Alpaca:
     terms: Mapping[str, Terms] = {
         "free": replace(
             Terms("free", _BASIC, _DELAYED, None, _STOCKS_SINCE),
-            classes={"crypto": Terms("free", _BASIC, _SETTLED, None, _STOCKS_SINCE)},
+            classes={"crypto": Terms("free", _BASIC, UNTOLD, None, _STOCKS_SINCE)},
         ),
-        "plus": Terms("plus", _PLUS, _SETTLED, None, _STOCKS_SINCE),
-        "unlimited": Terms("unlimited", Quota(), _SETTLED, None, _STOCKS_SINCE),
+        "plus": Terms("plus", _PLUS, UNTOLD, None, _STOCKS_SINCE),
+        "unlimited": Terms("unlimited", Quota(), UNTOLD, None, _STOCKS_SINCE),
     }
     plan_classes: Mapping[str, str] = {}
     most_grouped: int | None = 200  # no bound is known; the address stays short

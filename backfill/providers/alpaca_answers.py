@@ -22,9 +22,10 @@ from backfill.errors import (
     UnknownSymbol,
     UnreadableAnswer,
 )
+from backfill.providers.bodies import UNREADABLE, decoded, decoded_or
 from backfill.providers.refusals import refuse_status
 from backfill.providers.retry_after import retry_after_s
-from backfill.providers.rows import UNREADABLE, Places, read_rows
+from backfill.providers.rows import Places, read_rows
 
 _NULL: Final = msgspec.Raw(b"null")
 _STAMP: Final = re.compile(r"(\d{4,6}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,3})0*)?Z")
@@ -128,10 +129,7 @@ def asset_in(body: bytes) -> Asset:
     UnreadableAnswer
         If the body isn't one.
     """
-    try:
-        return _ASSET.decode(body)
-    except UNREADABLE as error:
-        raise UnreadableAnswer(f"the answer can't be read: {error!s}") from None
+    return decoded(_ASSET, body)
 
 
 def symbol_in(token: str) -> str | None:
@@ -181,10 +179,7 @@ def refuse_errors(response: Response) -> None:
 
 def message_in(response: Response) -> str:
     """Return what a refusal says; nothing of a body that can't be read."""
-    try:
-        return _REFUSAL.decode(response.body).message.strip()
-    except UNREADABLE:
-        return ""
+    return decoded_or(_REFUSAL, response.body, _Refusal()).message.strip()
 
 
 def _wait_s(response: Response) -> float | None:
@@ -240,10 +235,7 @@ def _to_the_ms(text: str) -> str:
 
 def _row_by_row(body: bytes) -> Answer:
     """Read a page in which a value is no number: it costs its own bar alone."""
-    try:
-        page = _LOOSE_PAGE.decode(body)
-    except UNREADABLE as error:
-        raise UnreadableAnswer(f"the answer can't be read: {error!s}") from None
+    page = decoded(_LOOSE_PAGE, body)
     by_symbol = page.bars or {}
     rows = [row for rows in by_symbol.values() for row in rows]
     stamps = _stamps([row.t for row in rows]).tolist()

@@ -74,6 +74,18 @@ class Provider(Protocol):
         ...
 
 
+class Keyless:
+    """What all providers have in common that take no key, and have one plan for everybody."""
+
+    key_variables: tuple[tuple[str, ...], ...] = ()
+    keys_at = ""
+    plan_classes: Mapping[str, str] = {}
+
+    def headers(self, keys: Sequence[str]) -> dict[str, str]:  # noqa: ARG002  # it takes none
+        """Return no header."""
+        return {}
+
+
 def spelled(provider: Provider, instrument: Instrument) -> str:
     """Return how a provider spells what a ticker names.
 

@@ -5,28 +5,28 @@ Protocol: https://developers.binance.com/docs/binance-spot-api-docs/rest-api. ``
 range come first. Days are UTC's, weeks start on Monday, months on the 1st: all as ours.
 """
 
-from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime
+from collections.abc import Mapping
+from datetime import date
 from typing import Final
 
 import numpy as np
 
 from backfill.core.asked import Asked
 from backfill.core.capabilities import ALL, Capabilities
-from backfill.core.checks import EARLIEST_MS, LATEST_MS
 from backfill.core.instrument import Instrument, Pair, Stock, parted
 from backfill.core.pages import BarsPerPage, Order
 from backfill.core.series import Symbol
-from backfill.core.terms import Quota, Settling, Terms, Window
-from backfill.core.timeframe import DAY_MS, HOUR_MS, MINUTE_MS, Timeframe
+from backfill.core.terms import UNTOLD, Quota, Terms, Window
+from backfill.core.timeframe import DAY_MS, Timeframe
 from backfill.core.wire import Kind, Page, Reference, Request, Response
 from backfill.errors import BadAnswer, NotEntitled
+from backfill.providers.base import Keyless
 from backfill.providers.binance_answers import Klines, klines_in, refuse_errors
+from backfill.providers.rows import first_day_in
 
 _PATH: Final = "/api/v3/klines"
 _COST: Final = 2
 _MOST: Final = 1000
-_SETTLED: Final = Settling(intraday_ms=2 * MINUTE_MS, daily_ms=HOUR_MS)
 _EARLIEST: Final = date(2017, 7, 14)
 
 _QUOTES: Final = {
@@ -52,7 +52,7 @@ _LONGEST_MS: Final = {
 }
 
 
-class Binance:
+class Binance(Keyless):
     """The provider ``binance``: public, limited by address, refused from some countries."""
 
     name = "binance"
@@ -68,18 +68,10 @@ class Binance:
         cost=_COST,
         refuses_places=True,
     )
-    key_variables: tuple[tuple[str, ...], ...] = ()
-    keys_at = ""
     example = "BTC/USDT"
-    terms: Mapping[str, Terms] = {
-        "free": Terms("free", Quota((Window(6000, 60.0),)), _SETTLED, None, _EARLIEST),
-        "unlimited": Terms("unlimited", Quota(), _SETTLED, None, _EARLIEST),
-    }
-    plan_classes: Mapping[str, str] = {}
-
-    def headers(self, keys: Sequence[str]) -> dict[str, str]:  # noqa: ARG002  # it takes none
-        """Return no header."""
-        return {}
+    terms: Mapping[str, Terms] = Terms(
+        "free", Quota((Window(6000, 60.0),)), UNTOLD, None, _EARLIEST
+    ).with_unlimited()
 
     def spelling(self, instrument: Instrument) -> str:
         """Return the service's own spelling: ``BTC/USDT`` is ``BTCUSDT`` there."""
@@ -137,13 +129,8 @@ class Binance:
             If what comes can't be its first day.
         """
         refuse_errors(response)
-        first = klines_in(response.body).bars.ts_ms.tolist()
-        if len(first) > 1 or not all(EARLIEST_MS <= at_ms <= LATEST_MS for at_ms in first):
-            raise BadAnswer("what came for a pair's first day can't be one")
-        listed_on = [datetime.fromtimestamp(at_ms / 1000, UTC).date() for at_ms in first]
-        return Reference(
-            self.spelling(symbol.instrument), listed_on[0] if listed_on else None, None, figi=None
-        )
+        listed_on = first_day_in(klines_in(response.body).bars)
+        return Reference(self.spelling(symbol.instrument), listed_on, None, figi=None)
 
     def _request(
         self,

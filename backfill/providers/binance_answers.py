@@ -15,9 +15,10 @@ from backfill.errors import (
     UnknownSymbol,
     UnreadableAnswer,
 )
+from backfill.providers.bodies import UNREADABLE, decoded, decoded_or
 from backfill.providers.refusals import refuse_status, refused_place
 from backfill.providers.retry_after import retry_after_s
-from backfill.providers.rows import UNREADABLE, Places, read_rows, vwap_of, with_paid
+from backfill.providers.rows import Places, read_rows, vwap_of, with_paid
 
 _INVALID_SYMBOL: Final = -1121
 _LEAST_BAN_S: Final = 120.0
@@ -85,7 +86,7 @@ def refuse_errors(response: Response) -> None:
     status = response.status
     if status == 200:
         return
-    refusal = _refusal_in(response)
+    refusal = decoded_or(_REFUSAL, response.body, _Refusal())
     said = refusal.msg.strip()
     if status == 403 and _PLACE.search(response.body):
         raise refused_place(status, said)
@@ -122,18 +123,11 @@ def _columns(rows: list[_Kline]) -> Klines:
 
 def _row_by_row(body: bytes) -> Klines:
     """Read a page in which a value is no number: it costs its own bar alone."""
+    rows = decoded(_ROWS, body)
+    bars, oddities = read_rows(rows, _PLACES, unit_ms=1)
     try:
-        rows = _ROWS.decode(body)
-        bars, oddities = read_rows(rows, _PLACES, unit_ms=1)
         ends = [int(bytes(row[_END])) for row in rows]
-    except (*UNREADABLE, ValueError) as error:
+    except ValueError as error:
         raise UnreadableAnswer(f"the answer can't be read: {error!s}") from None
     lengths = np.array(ends, np.int64) + 1 - bars.ts_ms
     return Klines(with_paid(bars, oddities, rows, _PAID), lengths, oddities)
-
-
-def _refusal_in(response: Response) -> _Refusal:
-    try:
-        return _REFUSAL.decode(response.body)
-    except UNREADABLE:
-        return _Refusal()

@@ -7,9 +7,8 @@ perpetual's. Refusals come with status 200.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from datetime import UTC, date, datetime
+from collections.abc import Mapping
+from datetime import date
 from typing import Final
 
 import msgspec
@@ -17,13 +16,12 @@ import msgspec
 from backfill.core.asked import Asked
 from backfill.core.bars import Bars
 from backfill.core.capabilities import ALL, Capabilities
-from backfill.core.checks import EARLIEST_MS, LATEST_MS
 from backfill.core.instrument import QUOTES, Instrument, Pair, Stock, parted
 from backfill.core.pages import BarsPerPage, Order
 from backfill.core.raw import Oddities
 from backfill.core.series import Symbol
-from backfill.core.terms import Quota, Settling, Terms, Window
-from backfill.core.timeframe import HOUR_MS, MINUTE_MS, Timeframe
+from backfill.core.terms import UNTOLD, Quota, Terms, Window
+from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Kind, Page, Reference, Request, Response
 from backfill.errors import (
     BadAnswer,
@@ -32,18 +30,18 @@ from backfill.errors import (
     ProviderUnavailable,
     RateLimited,
     UnknownSymbol,
-    UnreadableAnswer,
 )
+from backfill.providers.base import Keyless
+from backfill.providers.bodies import decoded
 from backfill.providers.refusals import refuse_status, refused_place
 from backfill.providers.retry_after import retry_after_s
-from backfill.providers.rows import UNREADABLE, Places, read_rows, with_paid
+from backfill.providers.rows import Places, first_day_in, read_rows, with_paid
 
 _MOST: Final = 1000
 _CATEGORY: Final = "spot"
 _PLACES: Final = Places(open=1, high=2, low=3, close=4, volume=5)
 _PAID: Final = 6
-_SETTLED: Final = Settling(intraday_ms=2 * MINUTE_MS, daily_ms=HOUR_MS)
-_FREE: Final = Terms("free", Quota((Window(600, 5.0),)), _SETTLED, None, date(2021, 7, 5))
+_FREE: Final = Terms("free", Quota((Window(600, 5.0),)), UNTOLD, None, date(2021, 7, 5))
 _BAN_S: Final = 600.0
 _INVALID, _TOO_MANY, _BUSY = 10001, 10006, {10000, 10016}
 
@@ -75,7 +73,7 @@ class _Answer(msgspec.Struct):
 _ANSWER: Final = msgspec.json.Decoder(_Answer)
 
 
-class Bybit:
+class Bybit(Keyless):
     """The provider ``bybit``: public, limited by address, refused from some countries."""
 
     name = "bybit"
@@ -88,18 +86,8 @@ class Bybit:
         fills_empty=True,
         refuses_places=True,
     )
-    key_variables: tuple[tuple[str, ...], ...] = ()
-    keys_at = ""
     example = "BTC/USDT"
-    terms: Mapping[str, Terms] = {
-        "free": _FREE,
-        "unlimited": replace(_FREE, name="unlimited", quota=Quota()),
-    }
-    plan_classes: Mapping[str, str] = {}
-
-    def headers(self, keys: Sequence[str]) -> dict[str, str]:  # noqa: ARG002  # it takes none
-        """Return no header."""
-        return {}
+    terms: Mapping[str, Terms] = _FREE.with_unlimited()
 
     def spelling(self, instrument: Instrument) -> str:
         """Return the service's own spelling: ``BTC/USDT`` is ``BTCUSDT`` there."""
@@ -145,11 +133,8 @@ class Bybit:
         BadAnswer
             If what comes can't be its first day; else as `read_bars` does.
         """
-        first = self._read(response, symbol)[0].ts_ms.tolist()
-        if len(first) > 1 or not all(EARLIEST_MS <= at_ms <= LATEST_MS for at_ms in first):
-            raise BadAnswer("what came for a pair's first day can't be one")
-        days = [datetime.fromtimestamp(at_ms / 1000, UTC).date() for at_ms in first]
-        return Reference(self.spelling(symbol.instrument), days[0] if days else None, None, None)
+        listed_on = first_day_in(self._read(response, symbol)[0])
+        return Reference(self.spelling(symbol.instrument), listed_on, None, figi=None)
 
     def _request(
         self,
@@ -164,10 +149,7 @@ class Bybit:
 
     def _read(self, response: Response, symbol: Symbol) -> tuple[Bars, Oddities]:
         _refuse(response)
-        try:
-            answer = _ANSWER.decode(response.body)
-        except UNREADABLE as error:
-            raise UnreadableAnswer(f"the answer can't be read: {error!s}") from None
+        answer = decoded(_ANSWER, response.body)
         _refuse_code(answer, retry_after_s(response.headers))
         of, result = (_CATEGORY, self.spelling(symbol.instrument)), answer.result
         if (result.category, result.symbol) != of or result.rows is None:

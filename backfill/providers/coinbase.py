@@ -5,7 +5,7 @@ Protocol: https://docs.cdp.coinbase.com/api-reference/exchange-api/rest-api/prod
 has bars was answered with none about one time in five in 2018 (danpaquin/coinbasepro-python#338).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Final
 from urllib.parse import quote as quoted
@@ -17,13 +17,14 @@ from backfill.core.bars import Bars
 from backfill.core.capabilities import Capabilities
 from backfill.core.instrument import Instrument, Pair
 from backfill.core.pages import BarsPerPage, Order
-from backfill.core.terms import Quota, Settling, Terms, Window
+from backfill.core.terms import UNTOLD, Quota, Terms, Window
 from backfill.core.timeframe import DAY_MS, HOUR_MS, MINUTE_MS, Timeframe
 from backfill.core.wire import Page, Request, Response
-from backfill.errors import BadAnswer, UnknownSymbol, UnreadableAnswer
-from backfill.providers.base import spelled
+from backfill.errors import BadAnswer, UnknownSymbol
+from backfill.providers.base import Keyless, spelled
+from backfill.providers.bodies import decoded, decoded_or
 from backfill.providers.refusals import refuse_status
-from backfill.providers.rows import UNREADABLE, Places, read_rows
+from backfill.providers.rows import Places, read_rows
 
 _MOST: Final = 300
 _PLACES: Final = Places(open=3, high=2, low=1, close=4, volume=5)
@@ -37,7 +38,6 @@ _STEP_MS: Final = {
 }
 # BTC-USD, the oldest product, trades since then.
 _EARLIEST: Final = date(2015, 7, 20)
-_SETTLED: Final = Settling(intraday_ms=2 * MINUTE_MS, daily_ms=HOUR_MS)
 
 
 class _Refusal(msgspec.Struct):
@@ -47,7 +47,7 @@ class _Refusal(msgspec.Struct):
 _REFUSAL: Final = msgspec.json.Decoder(_Refusal)
 
 
-class Coinbase:
+class Coinbase(Keyless):
     """The provider ``coinbase``: the exchange's public market data, which takes no key."""
 
     name = "coinbase"
@@ -61,18 +61,10 @@ class Coinbase:
         doubts_empty=True,
         refuses_places=True,
     )
-    key_variables: tuple[tuple[str, ...], ...] = ()
-    keys_at = ""
     example = "BTC/USD"
-    terms: Mapping[str, Terms] = {
-        "free": Terms("free", Quota((Window(10, 1.0),)), _SETTLED, None, _EARLIEST),
-        "unlimited": Terms("unlimited", Quota(), _SETTLED, None, _EARLIEST),
-    }
-    plan_classes: Mapping[str, str] = {}
-
-    def headers(self, keys: Sequence[str]) -> dict[str, str]:  # noqa: ARG002  # it takes none
-        """It takes no key."""
-        return {}
+    terms: Mapping[str, Terms] = Terms(
+        "free", Quota((Window(10, 1.0),)), UNTOLD, None, _EARLIEST
+    ).with_unlimited()
 
     def spelling(self, instrument: Instrument) -> str:
         """Return the product: ``BTC/USD`` is ``BTC-USD`` there."""
@@ -116,10 +108,7 @@ class Coinbase:
             If it holds candles of another range.
         """
         _refuse(response)
-        try:
-            rows = _ROWS.decode(response.body)
-        except UNREADABLE as error:
-            raise UnreadableAnswer(f"the answer can't be read: {error!s}") from None
+        rows = decoded(_ROWS, response.body)
         bars, oddities = read_rows(rows, _PLACES)
         return Page(
             bars=_within(bars, asked),
@@ -133,10 +122,7 @@ def _refuse(response: Response) -> None:
     """Raise the outcome that an answer other than 200 names."""
     if response.status == 200:
         return
-    try:
-        said = _REFUSAL.decode(response.body).message.strip()
-    except UNREADABLE:
-        said = ""
+    said = decoded_or(_REFUSAL, response.body, _Refusal()).message.strip()
     if response.status == 404 and said == "NotFound":
         raise UnknownSymbol("the provider has no such product")
     refuse_status(response, said)

@@ -20,9 +20,9 @@ from backfill.core.series import Symbol
 from backfill.core.terms import Quota, Settling, Terms, Window
 from backfill.core.timeframe import DAY_MS, HOUR_MS, MINUTE_MS, Timeframe
 from backfill.core.wire import Kind, Page, Reference, Request, Response
-from backfill.errors import NotEntitled, UnknownSymbol, UnreadableAnswer
+from backfill.errors import NotEntitled, UnknownSymbol
+from backfill.providers.bodies import decoded
 from backfill.providers.finnhub_answers import candles_in, refuse_errors
-from backfill.providers.rows import UNREADABLE
 
 _RESOLUTION: Final = {
     Timeframe.m1: "1",
@@ -148,10 +148,7 @@ class Finnhub:
             If there is no profile, and never were any bars.
         """
         refuse_errors(response)
-        try:
-            profile = _PROFILE.decode(response.body)
-        except UNREADABLE as error:
-            raise UnreadableAnswer(f"the answer can't be read: {error!s}") from None
+        profile = decoded(_PROFILE, response.body)
         if not profile.ticker and not symbol.confirmed:
             raise UnknownSymbol(
                 "the provider has neither candles nor a company's profile of this ticker"

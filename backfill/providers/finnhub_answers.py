@@ -9,9 +9,10 @@ from backfill.core.bars import NO_COUNT, Bars
 from backfill.core.checks import EARLIEST_MS, LATEST_MS
 from backfill.core.raw import Oddities
 from backfill.core.wire import Response
-from backfill.errors import BadAnswer, NotEntitled, ProviderError, Unauthorised, UnreadableAnswer
+from backfill.errors import BadAnswer, NotEntitled, ProviderError, Unauthorised
+from backfill.providers.bodies import UNREADABLE, decoded, decoded_or
 from backfill.providers.refusals import refuse_status
-from backfill.providers.rows import UNREADABLE, Places, read_rows
+from backfill.providers.rows import Places, read_rows
 
 _NOT_ENTITLED: Final = "access to this resource"
 _PLACES: Final = Places(open=1, high=2, low=3, close=4, volume=5)
@@ -103,7 +104,7 @@ def refuse_errors(response: Response) -> None:
     status = response.status
     if status == 200:
         return
-    said = _said(response.body)
+    said = decoded_or(_REFUSAL, response.body, _Refusal()).error.strip().removesuffix(".")
     detail = f": {said}" if said else ""
     if status == 403 or (status == 401 and _NOT_ENTITLED in said):
         raise NotEntitled(
@@ -121,10 +122,7 @@ def refuse_errors(response: Response) -> None:
 
 def _row_by_row(body: bytes) -> tuple[Bars, Oddities]:
     """Read an answer in which a value is no number: it costs its own bar alone."""
-    try:
-        answer = _COLUMNS.decode(body)
-    except UNREADABLE as error:
-        raise UnreadableAnswer(f"the answer can't be read: {error!s}") from None
+    answer = decoded(_COLUMNS, body)
     columns = [getattr(answer, name) or [] for name in _LETTERS if name != "said"]
     _see_whole(answer.said, list(map(len, columns)))
     rows = list(zip(*columns, strict=True))
@@ -136,10 +134,3 @@ def _see_whole(said: str, lengths: list[int]) -> None:
         raise BadAnswer(f"the columns of the answer are of several lengths: {lengths}")
     if said not in {"ok", "no_data"} or (said == "no_data" and lengths[0]):
         raise BadAnswer(f"an answer with {lengths[0]} candles says {said[:40]!r}")
-
-
-def _said(body: bytes) -> str:
-    try:
-        return _REFUSAL.decode(body).error.strip().removesuffix(".")
-    except UNREADABLE:
-        return ""

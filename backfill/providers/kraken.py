@@ -15,7 +15,7 @@ from backfill.core.asked import Asked
 from backfill.core.capabilities import Capabilities
 from backfill.core.instrument import Instrument, Pair, read_instrument
 from backfill.core.pages import NewestOnly
-from backfill.core.terms import Quota, Settling, Terms, Window
+from backfill.core.terms import UNTOLD, Quota, Terms, Window
 from backfill.core.timeframe import DAY_MS, HOUR_MS, MINUTE_MS, Timeframe
 from backfill.core.wire import Page, Request, Response
 from backfill.errors import (
@@ -28,9 +28,10 @@ from backfill.errors import (
     UnreadableAnswer,
     UsageError,
 )
-from backfill.providers.base import spelled
+from backfill.providers.base import Keyless, spelled
+from backfill.providers.bodies import decoded
 from backfill.providers.refusals import refuse_status
-from backfill.providers.rows import UNREADABLE, Places, read_rows
+from backfill.providers.rows import Places, read_rows
 
 _NEWEST: Final = 720
 _CUT: Final = 700
@@ -48,7 +49,6 @@ _STEP_MS: Final = {
     Timeframe.d1: DAY_MS,
 }
 _EARLIEST: Final = date(2013, 10, 6)
-_SETTLED: Final = Settling(intraday_ms=2 * MINUTE_MS, daily_ms=HOUR_MS)
 _CODES: Final = {"BTC": "XBT", "DOGE": "XDG"}
 """What it calls some coins."""
 _REST_S: Final = 30.0
@@ -75,7 +75,7 @@ _ANSWER: Final = msgspec.json.Decoder(_Answer)
 _ROWS: Final = msgspec.json.Decoder(list[list[msgspec.Raw]])
 
 
-class Kraken:
+class Kraken(Keyless):
     """The provider ``kraken``: its public market data, which takes no key."""
 
     name = "kraken"
@@ -88,18 +88,10 @@ class Kraken:
         fills_empty=True,
         refuses_places=True,
     )
-    key_variables: tuple[tuple[str, ...], ...] = ()
-    keys_at = ""
     example = "BTC/USD"
-    terms: Mapping[str, Terms] = {
-        "free": Terms("free", Quota((Window(1, 1.0),)), _SETTLED, None, _EARLIEST),
-        "unlimited": Terms("unlimited", Quota(), _SETTLED, None, _EARLIEST),
-    }
-    plan_classes: Mapping[str, str] = {}
-
-    def headers(self, keys: Sequence[str]) -> dict[str, str]:  # noqa: ARG002  # it takes none
-        """It takes no key."""
-        return {}
+    terms: Mapping[str, Terms] = Terms(
+        "free", Quota((Window(1, 1.0),)), UNTOLD, None, _EARLIEST
+    ).with_unlimited()
 
     def spelling(self, instrument: Instrument) -> str:
         """Return the pair as it may be asked for: ``BTC/USD`` is ``XBTUSD`` there."""
@@ -160,10 +152,10 @@ class Kraken:
     def _rows(self, response: Response, asked: Asked) -> list[list[msgspec.Raw]]:
         """Return the rows of the one pair of an answer, which it calls by a name of its own."""
         try:
-            answer = _ANSWER.decode(response.body)
-        except UNREADABLE as error:
+            answer = decoded(_ANSWER, response.body)
+        except UnreadableAnswer:
             refuse_status(response, "")
-            raise UnreadableAnswer(f"the answer can't be read: {error!s}") from None
+            raise
         _refuse(answer.error)
         refuse_status(response, "")
         found = [name for name in answer.result if name != "last"]
@@ -174,10 +166,7 @@ class Kraken:
         # Of some names no rule reads (BNBUSD may be two pairs): those come back as they were asked.
         if name != self.spelling(wanted) and self.instrument(name) != wanted:
             raise BadAnswer(f"bars of {name!r} came for {asked.symbol.ticker}")
-        try:
-            return _ROWS.decode(answer.result[name])
-        except UNREADABLE as error:
-            raise UnreadableAnswer(f"the answer can't be read: {error!s}") from None
+        return decoded(_ROWS, answer.result[name])
 
 
 def _refuse(said: Sequence[str]) -> None:

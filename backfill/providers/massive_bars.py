@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 from backfill.core.bars import NO_COUNT, Bars
 from backfill.core.raw import VALUES, Oddities, raw_values
 from backfill.errors import UnreadableAnswer
+from backfill.providers.bodies import UNREADABLE
 from backfill.providers.massive_errors import refuse_status
+from backfill.providers.rows import IMPOSSIBLE_COUNT, came
 
 _NULL: Final = msgspec.Raw(b"null")
-_IMPOSSIBLE_COUNT: Final = NO_COUNT - 1
-_LONGEST: Final = 200
-"""Of what came in place of a number so many characters are kept."""
 
 _Read = TypeVar("_Read")
 
@@ -124,7 +123,7 @@ _TICKERS: Final = msgspec.json.Decoder(list[_Ticker])
 _LOOSE_PAGE: Final = msgspec.json.Decoder(_LoosePage)
 _GROUPED_DAY: Final = msgspec.json.Decoder(_GroupedDay)
 _LOOSE_GROUPED_DAY: Final = msgspec.json.Decoder(_LooseGroupedDay)
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OverflowError)
+_UNREADABLE: Final = (*UNREADABLE, OverflowError)
 
 
 def read_page(body: bytes) -> tuple[PageEnvelope, Bars, Oddities]:
@@ -261,22 +260,13 @@ def _loose_columns(rows: Sequence[_LooseBar]) -> tuple[Bars, Oddities]:
     )
     given = [(row.o, row.h, row.l, row.c, row.v, row.vw, row.n) for row in rows]
     oddities = {
-        json.dumps(read): dict(zip(VALUES, map(_came, values), strict=True))
+        json.dumps(read): dict(zip(VALUES, map(came, map(bytes, values)), strict=True))
         for read, values in zip(raw_values(bars), given, strict=True)
         # Spelled out is what became NaN or infinite; a count that can't be one has a mark.
         if any(isinstance(read[name], str) for name in VALUES)
-        or read["trade_count"] == _IMPOSSIBLE_COUNT
+        or read["trade_count"] == IMPOSSIBLE_COUNT
     }
     return bars, oddities
-
-
-def _came(raw: msgspec.Raw) -> float | str | None:
-    """Return a value as it came, or its text where JSON's own values can't hold it."""
-    text = bytes(raw).decode(errors="replace")[:_LONGEST]
-    try:
-        return msgspec.json.decode(text, type=float | int | str | None)
-    except (msgspec.DecodeError, ValueError):
-        return text
 
 
 def _number(raw: msgspec.Raw, otherwise: float = np.nan) -> float:
@@ -290,5 +280,5 @@ def _count(raw: msgspec.Raw) -> int:
     try:
         count = int(bytes(raw))
     except ValueError:
-        return _IMPOSSIBLE_COUNT
-    return count if 0 <= count < 2**63 else _IMPOSSIBLE_COUNT
+        return IMPOSSIBLE_COUNT
+    return count if 0 <= count < 2**63 else IMPOSSIBLE_COUNT

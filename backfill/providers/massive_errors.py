@@ -9,10 +9,11 @@ from backfill.core.wire import Response
 from backfill.errors import (
     NotEntitled,
     ProviderError,
-    ProviderUnavailable,
     RateLimited,
     Unauthorised,
 )
+from backfill.providers.bodies import decoded_or
+from backfill.providers.refusals import refuse_otherwise
 from backfill.providers.retry_after import retry_after_s
 
 
@@ -34,10 +35,7 @@ _KEY: Final = re.compile(r"\bapi.?key\b", re.I)
 
 def refusal_in(response: Response) -> Refusal:
     """Return what an answer that refuses says; of a body that can't be read, nothing."""
-    try:
-        return _REFUSAL.decode(response.body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Refusal()
+    return decoded_or(_REFUSAL, response.body, Refusal())
 
 
 def refuse_errors(response: Response) -> None:
@@ -45,17 +43,13 @@ def refuse_errors(response: Response) -> None:
     status = response.status
     if status == 200:
         return
-    detail = _detail(refusal_in(response))
+    said = _said(refusal_in(response))
+    detail = f": {said}" if said else ""
     if status == 401:
         raise Unauthorised(f"the provider refused the key in MASSIVE_API_KEY (401){detail}")
     if status == 403:
         raise NotEntitled(f"the plan doesn't include this data (403){detail}")
-    wait_s = retry_after_s(response.headers)
-    if status == 429:
-        raise RateLimited(f"the provider asked to slow down (429){detail}", wait_s)
-    if status in {408, 425} or status >= 500:
-        raise ProviderUnavailable(f"the provider answered {status}{detail}", wait_s)
-    raise ProviderError(f"the provider answered {status}{detail}")
+    refuse_otherwise(response, said)
 
 
 def refuse_status(status: str) -> None:
@@ -78,7 +72,8 @@ def refuse_said(response: Response) -> None:
     refusal = refusal_in(response)
     if refusal.status in {*_DATA, ""}:
         return
-    detail = _detail(refusal)
+    said = _said(refusal)
+    detail = f": {said}" if said else ""
     if _SLOW_DOWN.search(detail):
         wait_s = retry_after_s(response.headers)
         raise RateLimited(f"the provider asked to slow down (in a 200){detail}", wait_s)
@@ -89,6 +84,5 @@ def refuse_said(response: Response) -> None:
     raise ProviderError(f"the provider answered with status {refusal.status!r}{detail}")
 
 
-def _detail(refusal: Refusal) -> str:
-    said = (refusal.message or refusal.error).strip()
-    return f": {said}" if said else ""
+def _said(refusal: Refusal) -> str:
+    return (refusal.message or refusal.error).strip()

@@ -7,6 +7,7 @@ import msgspec
 
 from backfill.core.wire import DatedName, Dividend, Names, Owner, Reference, Split
 from backfill.errors import UnreadableAnswer
+from backfill.providers.bodies import decoded
 from backfill.providers.massive_errors import refuse_status
 
 
@@ -103,7 +104,7 @@ _DIVIDENDS: Final = msgspec.json.Decoder(_Dividends)
 
 def reference_in(body: bytes) -> Reference:
     """Return a ticker's details."""
-    ticker = _decoded(_TICKER_DETAILS, body).results
+    ticker = decoded(_TICKER_DETAILS, body).results
     delisted = ticker.delisted_utc
     return Reference(
         ticker=ticker.ticker,
@@ -115,7 +116,7 @@ def reference_in(body: bytes) -> Reference:
 
 def names_in(body: bytes) -> Names:
     """Return the names of a company; an event that is no change of name tells of none."""
-    company = _decoded(_EVENTS, body).results
+    company = decoded(_EVENTS, body).results
     return Names(
         _printable(company.composite_figi),
         tuple(
@@ -128,7 +129,7 @@ def names_in(body: bytes) -> Names:
 
 def owners_in(body: bytes) -> tuple[list[Owner], str | None]:
     """Return a page of the list of tickers, and the address of the next page."""
-    answer = _decoded(_TICKERS, body)
+    answer = decoded(_TICKERS, body)
     rows = _rows(answer.status, answer.count, answer.results)
     owners = [
         Owner(row.ticker, _printable(row.composite_figi))
@@ -143,7 +144,7 @@ def splits_in(body: bytes) -> tuple[list[Split], str | None]:
 
     A ticker that can't be printed is nobody's: no symbol has it, and Postgres holds no NUL.
     """
-    answer = _decoded(_SPLITS, body)
+    answer = decoded(_SPLITS, body)
     splits = [
         Split(row.ticker, row.execution_date, row.split_from, row.split_to)
         for row in _rows(answer.status, answer.count, answer.results)
@@ -154,7 +155,7 @@ def splits_in(body: bytes) -> tuple[list[Split], str | None]:
 
 def dividends_in(body: bytes) -> tuple[list[Dividend], str | None]:
     """Return a page of dividends, as listed, and the address of the next page."""
-    answer = _decoded(_DIVIDENDS, body)
+    answer = decoded(_DIVIDENDS, body)
     dividends = [
         Dividend(
             row.ticker,
@@ -180,13 +181,6 @@ def _rows(status: str, count: int, rows: list[_T] | None) -> list[_T]:
     if count and not rows:
         raise UnreadableAnswer(f"the answer counts {count} rows and holds none")
     return rows or []
-
-
-def _decoded(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
-    try:
-        return decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UnreadableAnswer(f"the answer can't be read: {error!s}") from None
 
 
 def _day(stamp: str) -> date:

@@ -1,5 +1,7 @@
 """Refusals that mean the same wherever they come from: by the HTTP status alone."""
 
+from typing import NoReturn
+
 from backfill.core.wire import Response
 from backfill.errors import (
     GeoBlocked,
@@ -23,15 +25,27 @@ def refuse_status(response: Response, said: str) -> None:
     status = response.status
     if status == 200:
         return
-    detail = f": {said}" if said else ""
-    wait_s = retry_after_s(response.headers)
-    if status == 429:
-        raise RateLimited(f"the provider asked to slow down (429){detail}", wait_s)
     if status == 451:
         raise refused_place(status, said)
     if status in {401, 403}:
         # Told of nobody's plan: a day of silence would be more than it asks for.
+        detail = f": {said}" if said else ""
         raise ProviderError(f"the provider refuses this address ({status}){detail}")
+    refuse_otherwise(response, said)
+
+
+def refuse_otherwise(response: Response, said: str) -> NoReturn:
+    """Raise the outcome of an answer that refuses neither who asks nor from where.
+
+    Raises
+    ------
+    RateLimited, ProviderUnavailable, ProviderError
+        As the status says.
+    """
+    status, wait_s = response.status, retry_after_s(response.headers)
+    detail = f": {said}" if said else ""
+    if status == 429:
+        raise RateLimited(f"the provider asked to slow down (429){detail}", wait_s)
     if status in {408, 425} or status >= 500:
         raise ProviderUnavailable(f"the provider answered {status}{detail}", wait_s)
     raise ProviderError(f"the provider answered {status}{detail}")

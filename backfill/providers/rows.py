@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
 from typing import Final, TypeAlias
 
 import msgspec
@@ -24,11 +25,10 @@ _WHOLE: Final = re.compile(rb"-?[0-9]{1,15}")
 _STAMP: Final = re.compile(rb'"?(-?[0-9]{1,15})"?')
 _NULL: Final = b"null"
 """What stands for a vwap or a count that the provider has none of."""
-_IMPOSSIBLE_COUNT: Final = NO_COUNT - 1
+IMPOSSIBLE_COUNT: Final = NO_COUNT - 1
+"""Stands for a count that came and can't be one, which the checks reject."""
 _LONGEST: Final = 200
 """Of what came in place of a number so many characters are kept."""
-UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What the decoder raises for a body that isn't what it should be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def read_rows(rows: Sequence[Row], places: Places, unit_ms: int = 1000) -> tuple
     if len(bars) and not EARLIEST_MS <= bars.ts_ms.min() <= bars.ts_ms.max() <= LATEST_MS:
         raise BadAnswer("the stamps of the answer are of another unit")
     oddities = {
-        json.dumps(read): dict(zip(VALUES, map(_came, values), strict=True))
+        json.dumps(read): dict(zip(VALUES, map(came, values), strict=True))
         for read, values in zip(raw_values(bars), given, strict=True)
         if not all(value is None or _NUMBER.fullmatch(value) for value in values)
     }
@@ -105,6 +105,21 @@ def with_paid(bars: Bars, oddities: Oddities, rows: Sequence[Row], paid: int) ->
     vwap = vwap_of(np.array([_number(bytes(row[paid])) for row in rows]), bars.volume)
     vwap[[json.dumps(read) in oddities for read in raw_values(bars)]] = np.nan
     return replace(bars, vwap=vwap)
+
+
+def first_day_in(bars: Bars) -> date | None:
+    """Return the day of the first bar there is, by UTC; None where there is none.
+
+    Raises
+    ------
+    BadAnswer
+        If more than one came, or one that can't be.
+    """
+    first = bars.ts_ms.tolist()
+    if len(first) > 1 or not all(EARLIEST_MS <= at_ms <= LATEST_MS for at_ms in first):
+        raise BadAnswer("what came for a pair's first day can't be one")
+    days = [datetime.fromtimestamp(at_ms / 1000, UTC).date() for at_ms in first]
+    return days[0] if days else None
 
 
 def vwap_of(paid: FloatColumn, volume: FloatColumn) -> FloatColumn:
@@ -130,10 +145,10 @@ def _vwap(value: bytes | None) -> float | None:
 def _count(value: bytes | None) -> int | None:
     if value is None or value == _NULL:
         return None
-    return int(value) if _WHOLE.fullmatch(value) and int(value) >= 0 else _IMPOSSIBLE_COUNT
+    return int(value) if _WHOLE.fullmatch(value) and int(value) >= 0 else IMPOSSIBLE_COUNT
 
 
-def _came(value: bytes | None) -> float | str | None:
+def came(value: bytes | None) -> float | str | None:
     """Return a value as it came, or its text where JSON's own values can't hold it."""
     if value is None:
         return None
