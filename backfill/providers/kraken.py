@@ -13,7 +13,7 @@ import msgspec
 
 from backfill.core.asked import Asked
 from backfill.core.capabilities import Capabilities
-from backfill.core.instrument import Instrument, Pair, read_instrument
+from backfill.core.instrument import QUOTES, Instrument, Pair, parted, read_instrument
 from backfill.core.pages import NewestOnly
 from backfill.core.terms import UNTOLD, Quota, Terms, Window
 from backfill.core.timeframe import DAY_MS, HOUR_MS, MINUTE_MS, Timeframe
@@ -101,11 +101,14 @@ class Kraken(Keyless):
         return str(instrument)
 
     def instrument(self, spelling: str) -> Instrument | None:
-        """Return the pair that a name is of, one of old (``XXBTZUSD``) or of today."""
+        """Return the pair that a name is of, one of old (``XXBTZUSD``) or of today.
+
+        Nothing there is priced in the lesser coins for dollars: ``DOTUSD`` is in dollars.
+        """
         try:
             read = read_instrument(spelling)
         except UsageError:
-            return None
+            return parted(spelling, QUOTES)
         return read if isinstance(read, Pair) else None
 
     def bars(self, asked: Asked) -> Request:
@@ -163,7 +166,7 @@ class Kraken(Keyless):
             raise BadAnswer(f"the answer is about {len(found)} pairs")
         [name] = found
         wanted = asked.symbol.instrument
-        # Of some names no rule reads (BNBUSD may be two pairs): those come back as they were asked.
+        # Of some names no rule reads: those come back as they were asked.
         if name != self.spelling(wanted) and self.instrument(name) != wanted:
             raise BadAnswer(f"bars of {name!r} came for {asked.symbol.ticker}")
         return decoded(_ROWS, answer.result[name])

@@ -216,3 +216,13 @@ def test_a_price_that_is_no_number_costs_its_own_bar_and_is_kept_as_it_came() ->
     assert len(page.bars) == 2
     [came] = page.oddities.values()
     assert (came["high"], came["vwap"], came["trade_count"]) == ("1_0", "-", 1.5)
+
+
+def test_a_word_that_two_pairs_could_be_is_the_one_in_dollars_and_the_other_is_refused() -> None:
+    in_dollars, in_coins = (
+        Symbol(3, "DOT/USD", "crypto", "24/7"),
+        Symbol(4, "DO/TUSD", "crypto", "24/7"),
+    )
+    assert KRAKEN.bars(asked(SINCE_MS, 3, in_dollars)).params["pair"] == "DOTUSD"
+    with pytest.raises(NotEntitled, match="DOTUSD is DOT/USD"):
+        KRAKEN.bars(asked(SINCE_MS, 3, in_coins))
