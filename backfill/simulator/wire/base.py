@@ -150,6 +150,22 @@ class Wire(Protocol):
         ...
 
 
+class Public:
+    """What wires have in common that ask for no key, and whose bars don't say whose they are."""
+
+    def key_in(
+        self,
+        headers: Mapping[str, str],  # noqa: ARG002  # no key is asked for
+        query: dict[str, str],  # noqa: ARG002
+    ) -> str | None:
+        """Ask for no key."""
+        return None
+
+    def is_of(self, row: Any, ticker: str) -> bool:  # noqa: ARG002  # they don't say
+        """Bars don't say whose they are."""
+        return False
+
+
 def epoch_ms(instant: datetime) -> int:
     """Return epoch milliseconds; an instant without a zone is UTC."""
     return round((instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp() * 1000)

@@ -1,7 +1,7 @@
 """Binance's wire: spot klines of the pairs in USDT, weights, and refusals by code."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -10,9 +10,9 @@ import numpy as np
 from backfill.core.bars import Bars, IntColumn
 from backfill.core.timeframe import HOUR_MS, MINUTE_MS
 from backfill.simulator.market.market import Market
-from backfill.simulator.market.prices import roll_up
 from backfill.simulator.market.sessions import MONDAY, Grid, sessions_of
-from backfill.simulator.wire.base import Answer, Ask, Lie, Refused, Seen
+from backfill.simulator.wire.base import Answer, Ask, Lie, Public, Refused, Seen
+from backfill.simulator.wire.pairs import limited_bars, pairs_of
 
 _KLINES: Final = "/api/v3/klines"
 _WEIGHTS: Final = {_KLINES: 2, "/api/v3/exchangeInfo": 20}
@@ -51,7 +51,7 @@ _PLACES: Final = {"t": 0, "o": 1, "h": 2, "l": 3, "c": 4, "v": 5, "n": 8}
 _Row = list[Any]
 
 
-class BinanceWire:
+class BinanceWire(Public):
     """The protocol of ``binance``: its words name no symbol, no adjustment and no next page."""
 
     name = "binance"
@@ -59,15 +59,7 @@ class BinanceWire:
 
     def tickers(self, market: Market) -> tuple[str, ...]:
         """Return the pairs in USDT."""
-        return tuple(one for one in market.tickers if one.endswith(_QUOTE))
-
-    def key_in(
-        self,
-        headers: Mapping[str, str],  # noqa: ARG002
-        query: dict[str, str],  # noqa: ARG002
-    ) -> str | None:
-        """Ask for no key."""
-        return None
+        return tuple(ticker for ticker, _, quote in pairs_of(market) if quote == _QUOTE)
 
     def see(self, path: str, query: Mapping[str, str]) -> Seen:
         """Return what a call is: one that asks for a single kline looks up when a pair began."""
@@ -124,10 +116,6 @@ class BinanceWire:
         edited[6] = edited[0] + row[6] - row[0]
         return edited
 
-    def is_of(self, row: Any, ticker: str) -> bool:  # noqa: ARG002  # klines don't say
-        """Klines don't say whose they are."""
-        return False
-
     def with_nan(self, data: bytes) -> bytes:
         """Put a bare NaN where the first close was."""
         return re.sub(rb'^(\[\[\d+,(?:"[^"]*",){3})"[^"]*"', rb"\1NaN", data, count=1)
@@ -139,41 +127,17 @@ def _klines(ask: Ask) -> list[_Row]:
     if ticker not in ask.market.tickers or not ticker.endswith(_QUOTE):
         raise Refused(_refusal(400, -1121))
     limit = min(_number(ask, "limit", _DEFAULT), _MOST)
-    zone, there_ms = grid.zone, ask.there_until_ms(ticker)
-    first = zone.clamp(_number(ask, "startTime", 0))
-    last = min(_number(ask, "endTime", there_ms), there_ms - 1)
-    oldest_first = "startTime" in ask.query
-    # Both bound where bars start: the one that a start lies within began before it.
-    start = int(grid.floor(np.array([first]))[0])
-    if start < first:
-        start = int(grid.ends(np.array([start]))[0])
-    if last < start:
-        return []
-    end = grid.snap(start, last)[1]
-    parts: list[Bars] = []
-    for base in _base(ask, ticker, interval, start, end, newest_first=not oldest_first):
-        parts.append(base if interval == "1m" else roll_up(base, grid.floor(base.ts_ms))[0])
-        if sum(map(len, parts)) > limit:
-            break
-    bars = Bars.concat(parts if oldest_first else parts[::-1])
-    bars = bars.take(slice(limit) if oldest_first else slice(max(len(bars) - limit, 0), None))
-    return _rows(bars, grid.ends(bars.ts_ms))
-
-
-def _base(
-    ask: Ask, ticker: str, interval: str, start_ms: int, end_ms: int, *, newest_first: bool
-) -> Iterator[Bars]:
-    """Yield minutes or days of a pair, and for single minutes also those without a trade."""
-    for base in ask.market.base(
+    bounds_ms = _number(ask, "startTime", 0), _number(ask, "endTime", ask.there_until_ms(ticker))
+    bars = limited_bars(
+        ask,
         ticker,
-        start_ms,
-        end_ms,
-        daily=interval not in _LENGTHS,
-        adjusted=False,
-        now_ms=ask.there_until_ms(ticker),
-        newest_first=newest_first,
-    ):
-        yield ask.served(ticker, _with_silent(base) if interval == "1m" else base)
+        grid,
+        bounds_ms,
+        limit,
+        oldest_first="startTime" in ask.query,
+        made=_with_silent if interval == "1m" else None,
+    )
+    return _rows(bars, grid.ends(bars.ts_ms))
 
 
 def _with_silent(minutes: Bars) -> Bars:

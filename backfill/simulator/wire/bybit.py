@@ -5,14 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-import numpy as np
-
-from backfill.core.bars import Bars
 from backfill.core.timeframe import MINUTE_MS
 from backfill.simulator.market.market import Market
-from backfill.simulator.market.prices import roll_up
 from backfill.simulator.market.sessions import MONDAY, Grid, sessions_of
-from backfill.simulator.wire.base import Answer, Ask, Lie, Seen
+from backfill.simulator.wire.base import Answer, Ask, Lie, Public, Seen
+from backfill.simulator.wire.pairs import limited_bars, pairs_of
 
 _KLINE: Final = "/v5/market/kline"
 _QUOTE: Final = "USDT"
@@ -26,7 +23,7 @@ _UNKNOWN: Final = (10001, "Not supported symbols")
 _INVALID: Final = (10001, "params error: invalid parameter")
 
 
-class BybitWire:
+class BybitWire(Public):
     """The protocol of ``bybit``: its refusals are told in the body alone, but for the network's."""
 
     name = "bybit"
@@ -36,15 +33,7 @@ class BybitWire:
 
     def tickers(self, market: Market) -> tuple[str, ...]:
         """Return the pairs in USDT."""
-        return tuple(one for one in market.tickers if one.endswith(_QUOTE))
-
-    def key_in(
-        self,
-        headers: Mapping[str, str],  # noqa: ARG002  # no key is asked for
-        query: dict[str, str],  # noqa: ARG002
-    ) -> str | None:
-        """Ask for no key."""
-        return None
+        return tuple(ticker for ticker, _, quote in pairs_of(market) if quote == _QUOTE)
 
     def see(self, path: str, query: Mapping[str, str]) -> Seen:
         """Return what a call is: one that asks for a single kline looks up when a pair began."""
@@ -99,42 +88,18 @@ class BybitWire:
                 edited[_PLACES[letter]] = str(value)
         return edited
 
-    def is_of(self, row: Any, ticker: str) -> bool:  # noqa: ARG002  # klines don't say
-        """Klines don't say whose they are; the answer around them does."""
-        return False
-
     def with_nan(self, data: bytes) -> bytes:
         """Put a bare NaN where the first close was."""
         return re.sub(rb'(\[\[(?:"[^"]*",){4})"[^"]*"', rb"\1NaN", data, count=1)
 
 
 def _klines(ask: Ask, symbol: str, interval: str) -> list[list[str]]:
-    grid, ticker = _grid(interval), f"X:{symbol}"
     limit = min(int(ask.query.get("limit", _DEFAULT)), _MOST)
+    ticker = f"X:{symbol}"
     until_ms = ask.there_until_ms(ticker)
+    bounds_ms = int(ask.query.get("start", 0)), int(ask.query.get("end", until_ms))
     forward = "start" in ask.query and "end" not in ask.query
-    first = grid.zone.clamp(int(ask.query.get("start", 0)))
-    start = int(grid.floor(np.array([first]))[0])
-    start = start if start == first else int(grid.ends(np.array([start]))[0])
-    last = min(int(ask.query.get("end", until_ms)), until_ms - 1)
-    if last < start:
-        return []
-    parts: list[Bars] = []
-    for base in ask.market.base(
-        ticker,
-        start,
-        grid.snap(start, last)[1],
-        daily=grid.unit != "intraday",
-        adjusted=False,
-        now_ms=until_ms,
-        newest_first=not forward,
-    ):
-        there = ask.served(ticker, base)
-        parts.append(roll_up(there, grid.floor(there.ts_ms))[0])
-        if sum(map(len, parts)) > limit:
-            break
-    bars = Bars.concat(parts if forward else parts[::-1])
-    bars = bars.take(slice(limit) if forward else slice(max(len(bars) - limit, 0), None))
+    bars = limited_bars(ask, ticker, _grid(interval), bounds_ms, limit, oldest_first=forward)
     columns = (bars.open, bars.high, bars.low, bars.close, bars.volume, bars.vwap * bars.volume)
     rows = zip(
         bars.ts_ms.tolist(),

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from backfill.core.bars import Bars
 from backfill.simulator.market.market import Market
-from backfill.simulator.wire.base import Answer, Ask, Lie, Refused, Seen
+from backfill.simulator.wire.base import Answer, Ask, Lie, Public, Refused, Seen
 from backfill.simulator.wire.pairs import edited_row, pair_bars, pairs_of
 
 _CANDLES: Final = re.compile(r"/products/([^/]+)/candles")
@@ -20,7 +20,7 @@ _PLACES: Final = {"t": 0, "l": 1, "h": 2, "o": 3, "c": 4, "v": 5}
 _SAID: Final = {404: "NotFound", 429: "Public rate limit exceeded"}
 
 
-class CoinbaseWire:
+class CoinbaseWire(Public):
     """The protocol of ``coinbase``: its candles name no product and no adjustment."""
 
     name = "coinbase"
@@ -29,14 +29,6 @@ class CoinbaseWire:
     def tickers(self, market: Market) -> tuple[str, ...]:
         """Return the pairs of the market."""
         return tuple(ticker for ticker, _, _ in pairs_of(market))
-
-    def key_in(
-        self,
-        headers: Mapping[str, str],  # noqa: ARG002  # no key is asked for
-        query: dict[str, str],  # noqa: ARG002
-    ) -> str | None:
-        """Ask for no key."""
-        return None
 
     def see(self, path: str, query: Mapping[str, str]) -> Seen:  # noqa: ARG002  # all is in the path
         """Return what a call is."""
@@ -79,10 +71,6 @@ class CoinbaseWire:
     def edited(self, row: Any, values: Mapping[str, Any]) -> Any:
         """Return a candle with other values; it has no vwap and no count."""
         return edited_row(row, values, _PLACES)
-
-    def is_of(self, row: Any, ticker: str) -> bool:  # noqa: ARG002  # candles don't say
-        """Candles don't say whose they are."""
-        return False
 
     def with_nan(self, data: bytes) -> bytes:
         """Put a bare NaN where the first close was."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 from backfill.core.bars import NO_COUNT, Bars
 from backfill.core.timeframe import DAY_MS, MINUTE_MS
 from backfill.simulator.market.market import Market
-from backfill.simulator.wire.base import Answer, Ask, Lie, Refused, Seen
+from backfill.simulator.wire.base import Answer, Ask, Lie, Public, Refused, Seen
 from backfill.simulator.wire.pairs import edited_row, pair_bars, pairs_of, with_fillers
 
 _OHLC: Final = "/0/public/OHLC"
@@ -26,7 +26,7 @@ _PLACES: Final = {"t": 0, "o": 1, "h": 2, "l": 3, "c": 4, "vw": 5, "v": 6, "n": 
 _SAID: Final = {429: "EGeneral:Too many requests", 404: "EGeneral:Unknown method"}
 
 
-class KrakenWire:
+class KrakenWire(Public):
     """The protocol of ``kraken``: its refusals are told in the body alone."""
 
     name = "kraken"
@@ -37,14 +37,6 @@ class KrakenWire:
     def tickers(self, market: Market) -> tuple[str, ...]:
         """Return the pairs of the market."""
         return tuple(ticker for ticker, _, _ in pairs_of(market))
-
-    def key_in(
-        self,
-        headers: Mapping[str, str],  # noqa: ARG002  # no key is asked for
-        query: dict[str, str],  # noqa: ARG002
-    ) -> str | None:
-        """Ask for no key."""
-        return None
 
     def see(self, path: str, query: Mapping[str, str]) -> Seen:
         """Return what a call is."""
@@ -91,10 +83,6 @@ class KrakenWire:
             for letter, value in values.items()
         }
         return edited_row(row, texts, _PLACES)
-
-    def is_of(self, row: Any, ticker: str) -> bool:  # noqa: ARG002  # rows don't say
-        """Rows don't say whose they are."""
-        return False
 
     def with_nan(self, data: bytes) -> bytes:
         """Put a bare NaN where the first close was."""

@@ -1,6 +1,6 @@
 """The pairs of the simulated market, and their bars as an exchange tells them: by the UTC day."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -44,6 +44,47 @@ def pair_bars(ask: Ask, ticker: str, length_ms: int, start_ms: int, end_ms: int)
     )
     there = Bars.concat([ask.served(ticker, part) for part in base])
     return roll_up(there, grid.floor(there.ts_ms))[0]
+
+
+def limited_bars(
+    ask: Ask,
+    ticker: str,
+    grid: Grid,
+    bounds_ms: tuple[int, int],
+    limit: int,
+    *,
+    oldest_first: bool,
+    made: Callable[[Bars], Bars] | None = None,
+) -> Bars:
+    """Return at most so many of the bars that start between two instants, both included.
+
+    They are the oldest or the newest of them, in order of time. What is there of the market is
+    rolled up to the grid, or ``made`` into bars of it otherwise.
+    """
+    until_ms = ask.there_until_ms(ticker)
+    first_ms, last_ms = grid.zone.clamp(bounds_ms[0]), min(bounds_ms[1], until_ms - 1)
+    # The one that a start lies within began before it.
+    start_ms = int(grid.floor(np.array([first_ms]))[0])
+    if start_ms < first_ms:
+        start_ms = int(grid.ends(np.array([start_ms]))[0])
+    if last_ms < start_ms:
+        return Bars.empty()
+    parts: list[Bars] = []
+    for base in ask.market.base(
+        ticker,
+        start_ms,
+        grid.snap(start_ms, last_ms)[1],
+        daily=grid.unit != "intraday",
+        adjusted=False,
+        now_ms=until_ms,
+        newest_first=not oldest_first,
+    ):
+        there = ask.served(ticker, base)
+        parts.append(made(there) if made else roll_up(there, grid.floor(there.ts_ms))[0])
+        if sum(map(len, parts)) > limit:
+            break
+    bars = Bars.concat(parts if oldest_first else parts[::-1])
+    return bars.take(slice(limit) if oldest_first else slice(max(len(bars) - limit, 0), None))
 
 
 def with_fillers(bars: Bars, length_ms: int, end_ms: int) -> Bars:
