@@ -23,7 +23,7 @@ from backfill.errors import (
 from backfill.fetch.reader import Reader
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Budget, Tally
-from backfill.run.connect import open_client, opened_until, see_keys
+from backfill.run.connect import open_client, opened_until
 from backfill.run.job import EVERYTHING, Job, Scope
 from backfill.settings import Settings
 from backfill.store import progress
@@ -109,8 +109,6 @@ async def gaps(
         As `run` does.
     """
     now, stop = as_of or datetime.now(UTC), stop or StopSignal()
-    if verify_calls is not None:
-        see_keys(settings)
     async with opened_until(settings, stop) as database:
         return await _look(database, settings, now, scope, verify_calls, stop, extended=extended)
 
@@ -134,7 +132,6 @@ async def repair(
     UsageError, DatabaseError
         As `run` does.
     """
-    see_keys(settings)
     now, stop = as_of or datetime.now(UTC), stop or StopSignal()
     async with opened_until(settings, stop) as database:
         found = await _look(database, settings, now, scope, verify_calls, stop, extended=extended)

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import partial
 
 import structlog
 
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span
-from backfill.core.likely import hint
 from backfill.core.pages import reach_ms
 from backfill.core.plan import frontier_ms, wanted_span
 from backfill.core.series import Progress, Series, Symbol, SymbolId
@@ -134,8 +134,7 @@ async def tracked_series(
     watched = {(entry.symbol.id, one) for entry in watchlist for one in entry.timeframes}
     held = {one.symbol.spelling for one in found} if asked is not None else set()
     if strange := sorted(one for one in scope.tickers or () if spelling_of(one) not in held):
-        kept = [one.ticker for one in await database.run(universe.known_symbols)]
-        named = ", ".join(f"{one}{hint(one, kept)}" for one in strange)
+        named = await database.run(partial(universe.hinted, tickers=strange))
         raise UsageError(f"no series of {named} is kept here", mend="backfill status")
     order = list(Timeframe)
     found.sort(key=lambda one: (one.symbol.ticker, order.index(one.timeframe)))

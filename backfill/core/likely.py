@@ -16,7 +16,7 @@ from itertools import groupby
 from typing import Final
 
 from backfill.core.instrument import Stock, read_instrument
-from backfill.core.ticker import spelling_of
+from backfill.core.ticker import Ticker, spelling_of
 from backfill.errors import UsageError
 
 _COINS: Final = {
@@ -37,8 +37,8 @@ _MOST: Final = 2
 
 def is_misspelled(ticker: str) -> bool:
     """Whether a ticker is surely none: that of a share, and without a capital letter."""
-    body = ticker.partition("@")[0]
     try:
+        body = Ticker.read(ticker).body
         return body.islower() and isinstance(read_instrument(body), Stock)
     except UsageError:
         return False

@@ -8,7 +8,7 @@ import numpy as np
 
 from backfill.core.asked import Asked
 from backfill.core.bars import IntColumn
-from backfill.core.calendar import Calendar
+from backfill.core.calendar import ALWAYS_OPEN, Calendar
 from backfill.core.capabilities import Capabilities
 from backfill.core.coverage import Span, Spans
 from backfill.core.empty import FOREVER_MS
@@ -147,6 +147,11 @@ class Work:
     def series(self) -> list[Series]:
         """The series that the work is for."""
         return [target.series for target in self.targets]
+
+    @property
+    def is_of_shares(self) -> bool:
+        """Whether it is of shares: they have splits, dividends and owners, which are listed."""
+        return self.calendar.name != ALWAYS_OPEN
 
     @property
     def wants(self) -> dict[Series, int]:

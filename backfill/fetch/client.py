@@ -104,6 +104,7 @@ class Client:
         patience: Patience = DEFAULT_PATIENCE,
     ) -> None:
         self._base_url = base_url.rstrip("/")
+        self._origin = _origin(URL(self._base_url))
         self._other_url = (other_url or base_url).rstrip("/")
         self._keys = Redactor(value.rpartition(" ")[2] for value in headers.values())
         self._pacer = pacer
@@ -363,7 +364,8 @@ class Client:
         base_url = self._other_url if request.at_other else self._base_url
         try:
             url = URL(base_url + target if target.startswith("/") else target)
-            elsewhere = target.startswith("//") or _origin(url) != _origin(URL(base_url))
+            origin = _origin(URL(base_url)) if request.at_other else self._origin
+            elsewhere = target.startswith("//") or _origin(url) != origin
         except ValueError:
             elsewhere = True
         if elsewhere:

@@ -14,7 +14,6 @@ from backfill.core.splits import usable
 from backfill.core.wire import Dividend, Request, Response, Split
 from backfill.errors import (
     BadAnswer,
-    DatabaseError,
     NotEntitled,
     ProviderError,
     ProviderUnavailable,
@@ -24,6 +23,7 @@ from backfill.errors import (
 )
 from backfill.providers.base import Actions
 from backfill.run.context import Context
+from backfill.run.lists import read_on
 from backfill.store import actions as store
 from backfill.store.bars import Counts
 from backfill.store.pool import Connection
@@ -134,31 +134,20 @@ class ActionsDesk:
 
     async def _list(self, kind: _Kind[_Action], lists: int, *, waits: bool) -> bool:
         """List a kind, if that is due; return whether a stop has left it to another run."""
-        database, provider = self._context.database, self._context.provider.name
         try:
             listing = await self._claim(kind.name, waits=waits)
         except Stopped:
             return True
         if listing is None:
             return False
-        try:
-            read_to_its_end = await self._read(kind, listing, self._pages.share(lists))
-        except Stopped:
-            await database.run(partial(store.give_back, provider=provider, kind=kind.name))
-            return True
-        except DatabaseError:
-            raise
-        except (SeriesError, SharedFault) as error:
+
+        def warn(error: SeriesError | SharedFault) -> None:
             log.warning(
                 "actions.not_listed", kind=kind.name, outcome=error.outcome, message=str(error)
             )
-            read_to_its_end = False
-        if not read_to_its_end:
-            run_id = self._context.run_id
-            await database.run(
-                partial(store.leave, provider=provider, kind=kind.name, run_id=run_id)
-            )
-        return False
+
+        reading = self._read(kind, listing, self._pages.share(lists))
+        return await read_on(self._context, kind.name, reading, warn)
 
     async def _claim(self, kind: str, *, waits: bool) -> store.Listing | None:
         """Take a list on; None if it is read, or is being read by a run that lives."""

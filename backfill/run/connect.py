@@ -8,11 +8,9 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
-from backfill.errors import UsageError
 from backfill.fetch.reader import Reader
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Tally
-from backfill.providers import PROVIDERS
 from backfill.settings import Account, Settings
 from backfill.store.embedded import embedded_postgres
 from backfill.store.migrate import ensure_schema
@@ -131,23 +129,3 @@ async def open_client(
         ) as client,
     ):
         yield client
-
-
-def see_keys(settings: Settings) -> None:
-    """See that there is a provider that can be asked at all.
-
-    Raises
-    ------
-    UsageError
-        If every provider takes a key, and none has it: what is missing of the one that is meant.
-    """
-    if not any(_has_keys(settings.account(name)) for name in PROVIDERS):
-        settings.account().api_keys()
-
-
-def _has_keys(account: Account) -> bool:
-    try:
-        account.api_keys()
-    except UsageError:
-        return False
-    return True

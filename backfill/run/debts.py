@@ -65,7 +65,7 @@ async def left_by_others(
 
 
 def _of_shares(lane: Lane, prepared: Prepared) -> list[Work]:
-    return [work for work, _ in lane.part(prepared.work) if work.calendar.name != ALWAYS_OPEN]
+    return [work for work, _ in lane.part(prepared.work) if work.is_of_shares]
 
 
 async def _calendar(database: Database, settings: Settings, lane: Lane) -> Calendar:

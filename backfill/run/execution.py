@@ -34,7 +34,7 @@ from backfill.fetch.gauge import Gauge
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Budget, Tally
 from backfill.run import debts
-from backfill.run.connect import opened, opened_until, see_keys
+from backfill.run.connect import opened, opened_until
 from backfill.run.job import Job
 from backfill.run.lane import Lane
 from backfill.run.outcomes import Outcomes, Summary
@@ -117,7 +117,6 @@ async def run(
     """
     check(job)
     stop = stop or StopSignal()
-    see_keys(settings)  # a run without any calls nothing, also when nothing is due
     set_deadline(job, stop)
     async with opened_until(settings, stop) as database:
         return await run_in(database, settings, job, stop=stop, on_plan=on_plan)

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import structlog
 
-from backfill.core.calendar import ALWAYS_OPEN, Calendar
+from backfill.core.calendar import Calendar
 from backfill.core.work import Demand, Work
 from backfill.errors import DatabaseError, Stopped, Unauthorised, UsageError
 from backfill.fetch.reader import Reader
@@ -124,7 +124,8 @@ async def _fetch(
             gauge=lane.tally.gauge,
         )
         streams = [Stream(context, work, demand) for work, demand in due]
-        lane.tally.gauge.lists = _LISTS if owed or _listed(due) else 0
+        is_listed = any(work.is_of_shares for work, _ in due)
+        lane.tally.gauge.lists = _LISTS if owed or is_listed else 0
         await Orchestrator(context, shared.stop).run(streams)
         lane.tally.gauge.is_listing = True
         calendar = (_of_what_came(context, due) if lane.tally.calls else None) or owed
@@ -133,15 +134,10 @@ async def _fetch(
         lane.tally.gauge.lists = 0
 
 
-def _listed(due: Due) -> bool:
-    """Whether something is due that is on the lists of everybody's."""
-    return any(work.calendar.name != ALWAYS_OPEN for work, _ in due)
-
-
 def _of_what_came(context: Context, due: Due) -> Calendar | None:
     """Return the calendar of a share that a lane got all of that it asked for, if there is one."""
     for work, _ in due:
-        if work.calendar.name != ALWAYS_OPEN and context.outcomes.complete.issuperset(work.series):
+        if work.is_of_shares and context.outcomes.complete.issuperset(work.series):
             return work.calendar
     return None
 

@@ -8,13 +8,14 @@ from backfill.core.calendar import ALWAYS_OPEN, Calendar
 from backfill.core.plan import final_session
 from backfill.core.series import Symbol
 from backfill.core.wire import Owner
-from backfill.errors import DatabaseError, SeriesError, SharedFault, Stopped
+from backfill.errors import SeriesError, SharedFault
 from backfill.providers.base import Owners
 from backfill.run.allowance import Allowance
 from backfill.run.context import Context
+from backfill.run.lists import read_on
 from backfill.run.reference import ReferenceDesk
-from backfill.store import actions, universe
 from backfill.store import owners as store
+from backfill.store import universe
 from backfill.store.times import to_time
 
 log = structlog.stdlib.get_logger()
@@ -51,33 +52,18 @@ class OwnersDesk:
         lister = self._context.provider
         if not isinstance(lister, Owners):
             return False
-        run_id = self._context.run_id
         sweep = await database.run(
             partial(
                 store.claim_sweep,
                 provider=provider,
                 session=self._session,
                 now=self._now,
-                run_id=run_id,
+                run_id=self._context.run_id,
             )
         )
         if sweep is None:
             return False
-        try:
-            read_to_its_end = await self._read(lister, sweep)
-        except Stopped:
-            await database.run(partial(actions.give_back, provider=provider, kind="tickers"))
-            return True
-        except DatabaseError:
-            raise
-        except (SeriesError, SharedFault) as error:
-            log.warning("owners.not_listed", outcome=error.outcome, message=str(error))
-            read_to_its_end = False
-        if not read_to_its_end:
-            await database.run(
-                partial(actions.leave, provider=provider, kind="tickers", run_id=run_id)
-            )
-        return False
+        return await read_on(self._context, "tickers", self._read(lister, sweep), _warn)
 
     async def _read(self, lister: Owners, sweep: store.Sweep) -> bool:
         """Ask for a page from each kept ticker on that the one before did not come to.
@@ -135,3 +121,7 @@ class OwnersDesk:
         await self._context.database.run(
             partial(store.note_sweep, provider=provider, reached=reached, now=self._now)
         )
+
+
+def _warn(error: SeriesError | SharedFault) -> None:
+    log.warning("owners.not_listed", outcome=error.outcome, message=str(error))

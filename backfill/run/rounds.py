@@ -25,7 +25,7 @@ from backfill.errors import (
     UsageError,
 )
 from backfill.fetch.stop import StopSignal
-from backfill.run.connect import opened_until, see_keys
+from backfill.run.connect import opened_until
 from backfill.run.execution import Running, check, run_in, set_deadline
 from backfill.run.job import Job
 from backfill.run.outcomes import Summary
@@ -107,7 +107,6 @@ async def run_rounds(
     check(job)
     if job.symbols is not None or job.as_of is not None:
         raise UsageError("a watch is of the whole watchlist, by the real clock")
-    see_keys(settings)
     stop = stop or StopSignal()
     set_deadline(job, stop)
     return await _Rounds(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from backfill.core.likely import hint, is_misspelled
+from backfill.core.likely import is_misspelled
 from backfill.errors import UsageError
 from backfill.store import universe
 from backfill.store.pool import Connection
@@ -25,6 +25,5 @@ async def see_spelled(connection: Connection, tickers: Iterable[str], *, but: st
     wrong = [one for one in strange if one not in there]
     if not wrong:
         return
-    known = [one.ticker for one in await universe.known_symbols(connection)]
-    named = ", ".join(f"{one}{hint(one, known)}" for one in wrong)
+    named = await universe.hinted(connection, wrong)
     raise UsageError(f"tickers are written in capitals: {named}; nothing was changed or asked{but}")

@@ -291,9 +291,19 @@ async def known(connection: Connection, ticker: str) -> Symbol:
     """
     found = await by_ticker(connection, [ticker])
     if not found:
-        meant = hint(ticker, [one.ticker for one in await known_symbols(connection)])
+        meant = hint(ticker, await _tickers(connection))
         raise UsageError(f"{ticker} is not known{meant}", mend="backfill symbols list")
     return found[0]
+
+
+async def hinted(connection: Connection, tickers: Iterable[str]) -> str:
+    """Return tickers that aren't there in a line, each with what it may have been meant for."""
+    known = await _tickers(connection)
+    return ", ".join(f"{one}{hint(one, known)}" for one in tickers)
+
+
+async def _tickers(connection: Connection) -> list[str]:
+    return [one.ticker for one in await known_symbols(connection)]
 
 
 async def known_plain(connection: Connection, ticker: str) -> Symbol:
@@ -399,8 +409,7 @@ async def pause(connection: Connection, tickers: list[str], *, paused: bool) -> 
             f"to be rid of it: backfill symbols delete {stored[0]}; to keep it",
             mend=f"backfill watch add {named}",
         )
-    known = [one.ticker for one in await known_symbols(connection)]
-    named = ", ".join(f"{one}{hint(one, known)}" for one in strange)
+    named = await hinted(connection, strange)
     raise UsageError(f"not on the watchlist: {named}", mend="backfill watch list")
 
 

@@ -1,12 +1,8 @@
 """What is said of Coinbase."""
 
-from dataclasses import replace
 from datetime import date
 from typing import Final
 
-import numpy as np
-
-from backfill.core.bars import NO_COUNT, Bars
 from backfill.core.timeframe import Timeframe
 from backfill.errors import (
     GeoBlocked,
@@ -16,14 +12,9 @@ from backfill.errors import (
     UnknownSymbol,
 )
 from backfill.providers.coinbase import Coinbase
-from tests.providers.table import FIXTURES, Entry, Page, Refusal
+from tests.providers.table import FIXTURES, Entry, Page, Refusal, priced_alone
 
 _FOLDER: Final = FIXTURES / "coinbase"
-
-
-def _told(bars: Bars) -> Bars:
-    """Candles have neither a vwap nor a count."""
-    return replace(bars, vwap=np.full(len(bars), np.nan), trade_count=np.full(len(bars), NO_COUNT))
 
 
 ENTRY: Final = Entry(
@@ -81,5 +72,5 @@ ENTRY: Final = Entry(
     ),
     read_elsewhere=frozenset({"empty.json"}),
     quota="12/1s",
-    told=_told,
+    told=priced_alone,
 )

@@ -1,12 +1,8 @@
 """What is said of Finnhub."""
 
-from dataclasses import replace
 from datetime import date
 from typing import Final
 
-import numpy as np
-
-from backfill.core.bars import NO_COUNT, Bars
 from backfill.core.timeframe import Timeframe
 from backfill.errors import (
     NotEntitled,
@@ -16,14 +12,9 @@ from backfill.errors import (
     Unauthorised,
 )
 from backfill.providers.finnhub import Finnhub
-from tests.providers.table import FIXTURES, Entry, Page, Refusal
+from tests.providers.table import FIXTURES, Entry, Page, Refusal, priced_alone
 
 _FOLDER: Final = FIXTURES / "finnhub"
-
-
-def _told(bars: Bars) -> Bars:
-    """Candles have neither a vwap nor a count."""
-    return replace(bars, vwap=np.full(len(bars), np.nan), trade_count=np.full(len(bars), NO_COUNT))
 
 
 ENTRY: Final = Entry(
@@ -98,5 +89,5 @@ ENTRY: Final = Entry(
     ),
     read_elsewhere=frozenset({"candle_no_data.json"}),
     quota="12/1s",
-    told=_told,
+    told=priced_alone,
 )

@@ -5,12 +5,14 @@ is in ``test_conformance.py``.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Final
 
-from backfill.core.bars import Bars
+import numpy as np
+
+from backfill.core.bars import NO_COUNT, Bars
 from backfill.core.timeframe import Timeframe
 from backfill.errors import BackfillError
 from backfill.providers.base import Provider
@@ -49,6 +51,11 @@ class Refusal:
     def data(self) -> bytes:
         """The body's bytes."""
         return self.body.encode() if isinstance(self.body, str) else self.body.read_bytes()
+
+
+def priced_alone(bars: Bars) -> Bars:
+    """Return bars as providers tell them that have neither a vwap nor a count."""
+    return replace(bars, vwap=np.full(len(bars), np.nan), trade_count=np.full(len(bars), NO_COUNT))
 
 
 @dataclass(frozen=True)
