@@ -16,9 +16,10 @@ from aioresponses import CallbackResult, aioresponses
 from yarl import URL
 
 from backfill.core.terms import Quota, Taken
-from backfill.fetch.client import Client, Patience
+from backfill.fetch.client import Client
 from backfill.fetch.quota import Pacer, SlotLedger
 from backfill.fetch.reader import Reader
+from backfill.fetch.retrying import Patience
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Tally
 from tests.ledger import SECOND, Ledger

@@ -6,7 +6,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from email.utils import formatdate
 from functools import partial
 from types import TracebackType
@@ -14,7 +14,6 @@ from typing import Final, Self, TypeVar
 
 import aiohttp
 import structlog
-import tenacity
 from yarl import URL
 
 from backfill.core.plain import one_line
@@ -24,7 +23,6 @@ from backfill.errors import (
     BackfillError,
     BadAnswer,
     GeoBlocked,
-    LimitReached,
     ProviderUnavailable,
     RateLimited,
     SeriesError,
@@ -35,6 +33,7 @@ from backfill.fetch.breaker import Breaker
 from backfill.fetch.clock import check_clock
 from backfill.fetch.quota import GATEWAYS, Pacer, Slot
 from backfill.fetch.reader import Reader
+from backfill.fetch.retrying import DEFAULT_PATIENCE, Patience, retrying
 from backfill.fetch.sending import Late, OneRequest, Sending, aborting_socket, once
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Tally
@@ -43,28 +42,6 @@ _T = TypeVar("_T")
 
 log = structlog.stdlib.get_logger()
 
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long an answer is waited for, and how often it is asked for again.
-
-    All times in seconds. ``rate_limited_s`` is how long one request may be put off by 429s before
-    its series fails; such a wait costs no attempt, and longer than ``longest_pause_s`` nobody is
-    held off, whatever the provider asks for. ``body_limit`` is in bytes, decompressed.
-    """
-
-    connect_s: float = 5.0
-    read_s: float = 20.0
-    total_s: float = 60.0
-    attempts: int = 4
-    backoff_s: float = 0.5
-    backoff_max_s: float = 15.0
-    rate_limited_s: float = 900.0
-    longest_pause_s: float = 86_400.0
-    body_limit: int = 64 * 1024 * 1024
-
-
-DEFAULT_PATIENCE: Final = Patience()
 _CHUNK: Final = 256 * 1024
 _SHORT: Final = 16 * 1024
 """A packed body of fewer bytes is read at once: it grows to some hundred bars."""
@@ -114,9 +91,6 @@ class Client:
         self._stop = stop
         self._breaker = Breaker(stop, symbols, refuses_places=refuses_places)
         self._reader = reader
-        self._jitter = tenacity.wait_exponential_jitter(
-            multiplier=patience.backoff_s, max=patience.backoff_max_s, jitter=patience.backoff_s
-        )
         self._session = aiohttp.ClientSession(
             headers={**headers, "Accept": "application/json", "Accept-Encoding": ACCEPTED},
             auto_decompress=False,  # a page is unpacked where it is read
@@ -170,14 +144,7 @@ class Client:
             If the answer is dated more than a minute before the run's clock.
         """
         url = self._url_of(request)
-        attempts = tenacity.AsyncRetrying(
-            sleep=self._stop.sleep,
-            stop=tenacity.stop_after_attempt(self._patience.attempts),
-            wait=self._backoff_s,
-            retry=tenacity.retry_if_exception(_worth_a_retry),
-            before_sleep=self._note_retry,
-            reraise=True,
-        )
+        attempts = retrying(self._patience, self._stop, self._tally)
         answer: _T = await attempts(self._attempt, request, url, read, asker, queued)
         if once_more(answer):
             self._tally.retries += 1
@@ -233,32 +200,9 @@ class Client:
                 self._breaker.succeeded()
                 return answer
 
-    def _backoff_s(self, state: tenacity.RetryCallState) -> float:
-        """Return the doubled, capped, jittered wait, or what ``Retry-After`` asks for if longer."""
-        error = state.outcome.exception() if state.outcome else None
-        asked_s = error.retry_after_s if isinstance(error, ProviderUnavailable) else None
-        return max(self._jitter(state), min(asked_s or 0.0, self._patience.rate_limited_s))
-
-    def _note_retry(self, state: tenacity.RetryCallState) -> None:
-        self._tally.retries += 1
-        error = state.outcome.exception() if state.outcome else None
-        log.warning(
-            "fetch.retry",
-            attempt=state.attempt_number,
-            wait_s=round(state.upcoming_sleep, 3),
-            outcome=getattr(error, "outcome", None),
-            message=str(error),
-        )
-
     async def _send(self, request: Request, url: URL, queued: Callable[[], None]) -> Response:
         """Send a request, unless the run's calls are used up: then the last of them end first."""
-        budget = self._tally.budget
-        try:
-            budget.reserve()
-        except LimitReached:
-            await self._stop.unless_set(budget.all_answered())
-            raise
-        with budget.under_way():
+        async with self._tally.budget.sending(self._stop):
             queued()
             return await self._exchange(request, url)
 
@@ -378,7 +322,3 @@ class Client:
 def _origin(url: URL) -> tuple[str, str | None, int | None, str | None, str | None]:
     """Return where a request would go; an address that names a user is nobody's origin."""
     return url.scheme, url.host, url.port, url.user, url.password
-
-
-def _worth_a_retry(error: BaseException) -> bool:
-    return isinstance(error, ProviderUnavailable | UnreadableAnswer)

@@ -1,14 +1,15 @@
 """What a run has sent so far, and how much it may send."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Self
 
 from backfill.core.wire import Kind
 from backfill.errors import LimitReached
 from backfill.fetch.gauge import Gauge
+from backfill.fetch.stop import StopSignal
 
 
 @dataclass(slots=True)
@@ -16,42 +17,42 @@ class Budget:
     """How many requests may be sent, over all providers; None for no bound.
 
     ``reserved`` counts those that queue for a slot too, so that the last ones go to who asked
-    first; ``sending`` those that are not answered yet.
+    first; ``under_way`` those that are not answered yet.
     """
 
     limit: int | None = None
     reserved: int = 0
-    sending: int = 0
-    _all_answered: asyncio.Event = field(default_factory=asyncio.Event)
+    under_way: int = 0
+    _none_under_way: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def reserve(self) -> None:
-        """Set a request aside that is about to queue for a slot.
+    @asynccontextmanager
+    async def sending(self, stop: StopSignal) -> AsyncIterator[None]:
+        """Set a request aside, which queues for a slot and is sent meanwhile.
 
         Raises
         ------
         LimitReached
-            If the limit doesn't allow another.
+            If the limit doesn't allow another, once those that are under way have been answered.
+        Stopped
+            If the run is to end before that.
         """
         if self.limit is not None and self.reserved >= self.limit:
+            await stop.unless_set(self._all_answered())
             raise LimitReached(f"--max-calls {self.limit} is used up")
         self.reserved += 1
-
-    @contextmanager
-    def under_way(self) -> Iterator[None]:
-        """Take a request that was set aside as one that is sent meanwhile."""
-        self.sending += 1
+        self.under_way += 1
         try:
             yield
         finally:
-            self.sending -= 1
-            if not self.sending:
-                self._all_answered.set()
+            self.under_way -= 1
+            if not self.under_way:
+                self._none_under_way.set()
 
-    async def all_answered(self) -> None:
+    async def _all_answered(self) -> None:
         """Wait until none is under way, whichever provider it was sent to."""
-        while self.sending:
-            self._all_answered.clear()
-            await self._all_answered.wait()
+        while self.under_way:
+            self._none_under_way.clear()
+            await self._none_under_way.wait()
 
 
 @dataclass(slots=True)

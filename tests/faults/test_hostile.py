@@ -7,7 +7,7 @@ import pytest
 
 from backfill.core.wire import Request, Response
 from backfill.errors import ProviderUnavailable
-from backfill.fetch.client import Patience
+from backfill.fetch.retrying import Patience
 from backfill.simulator import Action, Fault, Market, Simulator
 from tests.faults import tables
 from tests.faults.command import Command

@@ -24,6 +24,7 @@ from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
 from backfill.core.work import Mode
 from backfill.fetch import breaker, client
+from backfill.fetch.retrying import Patience
 from backfill.notify import github
 from backfill.present import show
 from backfill.run.job import Job
@@ -118,7 +119,7 @@ async def seen_run(settings: Settings, job: Job) -> tuple[int, list[str]]:
 
 async def fuzz(url: str, answers: int, seed: int, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Run until so many answers were given, and see how each run ended; return what there was."""
-    patience = client.Patience(attempts=2, backoff_s=0.001, backoff_max_s=0.002, rate_limited_s=0.1)
+    patience = Patience(attempts=2, backoff_s=0.001, backoff_max_s=0.002, rate_limited_s=0.1)
     monkeypatch.setattr("backfill.fetch.client.Client", partial(client.Client, patience=patience))
     monkeypatch.setattr(client, "_UNSAID_PAUSE_S", 0.001)
     monkeypatch.setattr(breaker, "FIRST_WAIT_S", 0.001)

@@ -16,7 +16,7 @@ from backfill.errors import (
     SeriesError,
 )
 from backfill.fetch.breaker import Breaker
-from backfill.fetch.client import Patience
+from backfill.fetch.retrying import Patience
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Tally
 from backfill.providers.massive import Massive

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from backfill.core.wire import Request, Response
 from backfill.errors import BackfillError, BadAnswer, ProviderError
-from backfill.fetch.client import Patience
+from backfill.fetch.retrying import Patience
 from backfill.fetch.tally import Tally
 from backfill.providers.massive import Massive
 from tests.kit import BASE, KEY, Answer, WrittenLedger, WrittenProvider, client, leaping

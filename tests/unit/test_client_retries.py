@@ -22,7 +22,7 @@ from backfill.errors import (
     UnknownSymbol,
     UnreadableAnswer,
 )
-from backfill.fetch.client import Patience
+from backfill.fetch.retrying import Patience
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Budget, Tally
 from backfill.providers.massive import Massive

@@ -27,7 +27,7 @@ from backfill.errors import (
     UnreadableAnswer,
 )
 from backfill.fetch.body import unpacked
-from backfill.fetch.client import Patience
+from backfill.fetch.retrying import Patience
 from backfill.fetch.tally import Tally
 from backfill.providers.massive import Massive
 from tests.kit import KEY, WrittenLedger, client
