@@ -13,7 +13,7 @@ from backfill.run.spelled import see_spelled
 from backfill.run.symbol_events import SymbolEvent, watched_events
 from backfill.run.venues import check_venues
 from backfill.settings import Settings
-from backfill.store import removal, retirement, universe
+from backfill.store import precedence, removal, retirement, universe
 from backfill.store.pool import Connection
 from backfill.store.removal import Removed
 from backfill.store.retirement import Restored, Retired
@@ -71,6 +71,32 @@ async def listed_with_events(settings: Settings) -> tuple[list[Symbol], list[Sym
 
     async with opened(settings) as database:
         return await database.run(load)
+
+
+async def prefer(settings: Settings, tickers: list[str]) -> list[str]:
+    """Put sources of one instrument before its others, for the view `ohlc_bars_composed`.
+
+    Returns the tickers of the plain symbol and its listings, in their order from now on.
+
+    Raises
+    ------
+    UsageError
+        If one isn't known, or they aren't of one instrument.
+    """
+
+    async def work(connection: Connection) -> list[str]:
+        symbols = [await universe.known(connection, one) for one in tickers]
+        plain = [one.id if one.listing_of is None else one.listing_of for one in symbols]
+        for one, of in zip(symbols, plain, strict=True):
+            if of != plain[0]:
+                raise UsageError(
+                    f"{one.ticker} is not of the instrument of {symbols[0].ticker}: name a plain "
+                    "symbol and its listings (BTC/USD BTC/USD@coinbase); nothing was changed"
+                )
+        return await precedence.prefer(connection, symbols)
+
+    async with opened(settings) as database:
+        return await database.run(work)
 
 
 async def retire(settings: Settings, ticker: str, *, sure: bool) -> Retired:

@@ -51,6 +51,22 @@ def symbols_list(*, as_json: AsJson = False) -> None:
     print_result(values, as_json=as_json, text=text)
 
 
+@symbols_app.command("prefer")
+def symbols_prefer(symbols: Tickers, *, as_json: AsJson = False) -> None:
+    """Say whose bars come first of a symbol and its listings (TICKER@provider).
+
+    The view ohlc_bars_composed takes of each slot the bar of the first that has one: those named
+    here, in this order, then the plain symbol, then the others by ticker. To go back to that, name
+    the plain one alone.
+    """
+    settings = read_settings()
+    from backfill.admin.symbols import prefer
+    from backfill.cli import arguments
+
+    order = asyncio.run(prefer(settings, arguments.tickers(symbols, retired=True)))
+    print_result({"sources": order}, as_json=as_json, text=lambda: say(", then ".join(order)))
+
+
 @symbols_app.command("retire")
 def symbols_retire(symbol: _Symbol, *, sure: Sure = False, as_json: AsJson = False) -> None:
     """Set a symbol aside whose ticker belongs to another company now.

@@ -38,7 +38,7 @@ _ALLOWED: Final = {
 _OWN: Final = (
     "calendar", "confirmed_at", "reference_at", "successor_figi", "successor_listed_on",
     "retired_on", "spelling", "set_aside", "adopted_at", "kept_from", "renamed_to", "renamed_on",
-    "gone_on", "unknown_runs", "unwatched_at", "listing_of",
+    "gone_on", "unknown_runs", "unwatched_at", "listing_of", "listing_precedence",
 )  # fmt: skip
 """Columns that the migrations add to ``symbols``: of these names none may be there already."""
 _NAMES: Final = ("timeframe", "asset_type", "provider")
@@ -50,7 +50,7 @@ MADE: Final = (
     "dividends", "action_syncs", "market_sessions", "market_hours", "provider_quota",
     "quota_call", "quota_ticket", "symbol_aliases", "uncounted_writes", "provider_symbols",
     "symbol_names", "watched", "adjustment_factors", "ohlc_bars_regular", "ohlc_bars_adjusted",
-    "symbol_id",
+    "ohlc_bars_composed", "symbol_id",
 )  # fmt: skip
 """Names of relations and types that the migrations make."""
 

@@ -103,6 +103,7 @@ def test_what_a_login_may_not_do_another_does_and_the_job_does_all_the_rest(
     counts = "SELECT count(*) FROM {}"
     [stored] = query(job_url, counts.format("ohlc_bars"))
     assert query(job_url, counts.format("ohlc_bars_adjusted")) == [stored]
+    assert query(job_url, counts.format("ohlc_bars_composed")) == [stored]
     assert 0 < query(job_url, counts.format("ohlc_bars_regular"))[0][0] < stored[0]
     assert query(dashboard.environment["DATABASE_URL"], counts.format("ohlc_bars")) == [stored]
     for statement in ("DELETE FROM ohlc_bars", counts.format("backfill_runs")):
