@@ -19,6 +19,7 @@
     │   ├── UnknownSymbol
     │   ├── NotEntitled
     │   ├── RateLimited            retried until the run's patience ends
+    │   ├── SymbolsUsedUp          the same for weeks: not retried
     │   ├── ProviderError
     │   │   └── ProviderUnavailable  retried: transport, 408, 425, 5xx
     │   ├── BadAnswer
@@ -165,6 +166,15 @@ class RateLimited(SeriesError):
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class SymbolsUsedUp(SeriesError):
+    """The plan's number of different symbols is used up for weeks: a later call is refused, too.
+
+    That is so of this symbol alone: the others are asked for all the same.
+    """
+
+    outcome = "rate_limited"
 
 
 class ProviderError(SeriesError):

@@ -9,7 +9,6 @@ import structlog
 
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span
-from backfill.core.pages import reach_ms
 from backfill.core.plan import frontier_ms, wanted_span
 from backfill.core.series import Progress, Series, Symbol, SymbolId
 from backfill.core.target import life_of
@@ -81,7 +80,7 @@ class Tracked:
         now_ms = to_ms(now)
         source = self.known.source
         base = (source.derived_from if source else None) or timeframe
-        begins = reach_ms(self.account.provider.can.pages, self.calendar, base, now_ms)
+        begins = self.account.provider.can.begins_ms(self.calendar, base, now_ms)
         first, last = scope.first, scope.last
         return wanted_span(
             self.calendar.grid(timeframe),

@@ -259,7 +259,7 @@ class Verifier:
 def _asked_for(account: Account, source: Source, timeframe: Timeframe) -> Source:
     name, can = account.provider.name, account.provider.can
     adjustment = can.adjustment_of(timeframe, account.adjustment)
-    return Source(name, can.feed, adjustment, source.derived_from)
+    return Source(name, can.feed_of(timeframe), adjustment, source.derived_from)
 
 
 def _to_ask_again(grid: Grid, ts_ms: int) -> Span:

@@ -1,10 +1,12 @@
 """What a provider can be asked for, as values that the planner asks."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import date, timedelta
 from typing import Final
 
-from backfill.core.pages import PageLaw
+from backfill.core.calendar import Calendar
+from backfill.core.pages import PageLaw, reach_ms
 from backfill.core.timeframe import Timeframe
 from backfill.errors import NotEntitled
 
@@ -19,6 +21,8 @@ class Capabilities:
     ----------
     feed
         Which of its feeds the bars are of.
+    daily_feed
+        The same of d1 and longer, where these are of another.
     native
         The timeframes that it serves of each asset type, as bars in our sense; another asset type
         it has no bars of. The others are rolled up here.
@@ -41,6 +45,9 @@ class Capabilities:
     refuses_places
         Whether it refuses whoever calls from some countries. Then one call is sent first, and the
         others once it is answered: they would all be refused.
+    reach
+        How far back bars of a native timeframe can be had at all, whatever the plan: so long before
+        now, or from a day on. Of one that isn't named, as far as the plan reads.
     """
 
     feed: str
@@ -53,6 +60,8 @@ class Capabilities:
     refuses_places: bool = False
     daily_adjustments: tuple[str, ...] = ()
     insists: bool = True
+    daily_feed: str = ""
+    reach: Mapping[Timeframe, timedelta | date] = field(default_factory=dict)
 
     @property
     def common_adjustments(self) -> tuple[str, ...]:
@@ -76,13 +85,34 @@ class Capabilities:
             offered = self.daily_adjustments
         return wanted if wanted in offered else offered[0]
 
+    def feed_of(self, timeframe: Timeframe) -> str:
+        """Return which feed the bars of a timeframe are of."""
+        return self.feed if timeframe.is_intraday else self.daily_feed or self.feed
+
     @property
     def derives_for_less(self) -> bool:
         """Whether the finest of several timeframes serves the others too, at no call more.
 
         Where only the newest bars can be had, those of the finest reach back the least.
         """
-        return self.pages.newest_slots is None
+        native = frozenset[Timeframe]().union(*self.native.values())
+        reaches = {self.reach.get(one) for one in native if one.is_intraday}
+        return self.pages.newest_slots is None and len(reaches) < 2
+
+    def begins_ms(self, calendar: Calendar, timeframe: Timeframe, now_ms: int) -> int:
+        """Return the first instant of which bars of a timeframe can be had, in epoch ms.
+
+        So long before now is a window that recedes: it is kept a day's margin from.
+        """
+        begins_ms = reach_ms(self.pages, calendar, timeframe, now_ms)
+        match self.reach.get(timeframe):
+            case timedelta() as depth:
+                first = calendar.day_of(now_ms) - depth + timedelta(days=1)
+            case date() as first:
+                pass
+            case _:
+                return begins_ms
+        return max(begins_ms, calendar.begins(first, timeframe))
 
     def base_of(self, asset_type: str, timeframe: Timeframe) -> Timeframe:
         """Return the timeframe to fetch for one that stands alone: itself, or a finer one.

@@ -8,7 +8,7 @@ from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span, Spans
 from backfill.core.empty import ALONE_AFTER, FOREVER_MS
 from backfill.core.grid import Grid
-from backfill.core.pages import FOREVER_BACK_MS, reach_ms
+from backfill.core.pages import FOREVER_BACK_MS
 from backfill.core.plain import argument
 from backfill.core.plan import (
     Limits,
@@ -61,7 +61,7 @@ def target_of(
     frontier = frontier_ms(calendar, timeframe, terms.settling, rules.now_ms)
     start = _start_ms(calendar, timeframe, demand, known)
     end = demand.last.end_ms(calendar, timeframe) if demand.last else None
-    begins_ms = reach_ms(rules.can.pages, calendar, base, rules.now_ms)
+    begins_ms = rules.can.begins_ms(calendar, base, rules.now_ms)
     limits = life_of(series, calendar, terms, rules.now_ms, begins_ms)
     known_life = symbol.begins_within(calendar.day_of(start))
     asked_limits = limits if known_life else replace(limits, listed_ms=None)
@@ -75,6 +75,9 @@ def target_of(
         is_loaded=is_loaded,
         answered=known.answered,
         newest=rules.can.pages.newest_slots if start < begins_ms else None,
+        begins=calendar.trade_date(begins_ms)
+        if start < begins_ms and base in rules.can.reach
+        else None,
     )
     if (refusal := why_ended(symbol)) is not None:
         return replace(target, refusal=refusal)

@@ -73,7 +73,7 @@ class Rules:
 
     def source_of(self, timeframe: Timeframe) -> Source:
         """Return the source of a timeframe's bars, where they are fetched."""
-        return Source(self.provider, self.can.feed, self.adjustment_of(timeframe))
+        return Source(self.provider, self.can.feed_of(timeframe), self.adjustment_of(timeframe))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -89,7 +89,7 @@ class Target:
     have been late with: it is asked for with what is missing where that costs no call more.
     ``alone`` is the part of it that is worth a call of its own if nothing is missing. ``answered``
     is what an answer of another day found empty. ``newest`` is how many of the newest slots can be
-    had at all, if more was asked for.
+    had at all, if more was asked for; ``begins`` the day from which on they can, then.
     """
 
     series: Series
@@ -105,6 +105,7 @@ class Target:
     stored_ms: IntColumn = field(default_factory=lambda: np.empty(0, np.int64))
     answered: Spans = field(default_factory=Spans)
     newest: int | None = None
+    begins: date | None = None
 
     def cut_sessions(self, calendar: Calendar) -> Spans:
         """The trading days that ``missing`` holds a part of and not the whole."""

@@ -1,6 +1,7 @@
 """What each provider offers, as people and JSON are told."""
 
 from collections.abc import Iterable, Iterator
+from datetime import date, timedelta
 from typing import Any, Final
 
 from backfill.api import Offer
@@ -67,9 +68,15 @@ def _adjustments(one: Offer) -> str:
 def _reach(one: Offer) -> str:
     if one.newest_slots is not None:
         return f"the newest {one.newest_slots} bars"
-    if one.depth is not None:
-        return f"{one.depth.days} days"
-    return f"to {one.earliest}"
+    told = [_reached(one.depth or one.earliest)]
+    for reach in dict.fromkeys(one.reach.values()):
+        timeframes = [at for at in Timeframe if one.reach.get(at) == reach]
+        told.append(f"{' '.join(timeframes)} {_reached(reach)}")
+    return ", ".join(told)
+
+
+def _reached(back: timedelta | date) -> str:
+    return f"{back.days} days" if isinstance(back, timedelta) else f"to {back}"
 
 
 def _quota(one: Offer) -> str:
@@ -92,6 +99,7 @@ def _as_dict(one: Offer) -> dict[str, Any]:
         "default": one.is_default,
         "example": one.example,
         "feed": one.feed,
+        "daily_feed": one.daily_feed,
         "markets": [
             {
                 "asset_type": market.asset_type,
@@ -106,6 +114,7 @@ def _as_dict(one: Offer) -> dict[str, Any]:
         "plans": list(one.plans),
         "depth_days": one.depth.days if one.depth is not None else None,
         "earliest": one.earliest.isoformat(),
+        "reach": {str(at): _reached(reach) for at, reach in one.reach.items()},
         "newest_slots": one.newest_slots,
         "page_bars": one.page_bars,
         "quota": one.quota,

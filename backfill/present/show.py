@@ -107,6 +107,8 @@ def _notes(one: "PlannedSeries") -> "Iterator[str]":
     if one.newest is not None:
         of = f" {one.derived_from}" if one.derived_from else ""
         yield f"the provider has only the newest {one.newest}{of}"
+    if one.begins is not None:
+        yield f"the provider has {one.derived_from or one.timeframe} from {one.begins} on only"
 
 
 def gaps(found: "list[SeriesGaps]") -> None:

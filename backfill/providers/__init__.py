@@ -11,6 +11,7 @@ from backfill.providers.coinbase import Coinbase
 from backfill.providers.finnhub import Finnhub
 from backfill.providers.kraken import Kraken
 from backfill.providers.massive import Massive
+from backfill.providers.tiingo import Tiingo
 
 PROVIDERS: Final[dict[str, Provider]] = {
     one.name: one
@@ -22,6 +23,7 @@ PROVIDERS: Final[dict[str, Provider]] = {
         Kraken(),
         Finnhub(),
         Bybit(),
+        Tiingo(),
     )
 }
 ALIASES: Final = {"polygon": "massive"}

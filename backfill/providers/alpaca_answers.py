@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from backfill.core.bars import NO_COUNT, Bars, FloatColumn, IntColumn
+from backfill.core.bars import NO_COUNT, Bars, FloatColumn
 from backfill.core.http_date import http_date
 from backfill.core.raw import Oddities
 from backfill.core.wire import Response
@@ -20,16 +20,14 @@ from backfill.errors import (
     RateLimited,
     Unauthorised,
     UnknownSymbol,
-    UnreadableAnswer,
 )
 from backfill.providers.bodies import UNREADABLE, decoded, decoded_or
 from backfill.providers.refusals import refuse_status
 from backfill.providers.retry_after import retry_after_s
 from backfill.providers.rows import Places, read_rows
+from backfill.providers.stamps import stamps_ms
 
 _NULL: Final = msgspec.Raw(b"null")
-_STAMP: Final = re.compile(r"(\d{4,6}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,3})0*)?Z")
-_WHOLE_SECOND: Final = len("2021-10-13T04:00:00Z")
 _MOST: Final = 2.0**53
 """Below it a double holds every whole number; one read as this may have been another."""
 
@@ -205,7 +203,7 @@ def _columns(rows: list[_Bar]) -> Bars:
         return np.array(values, np.float64)
 
     return Bars(
-        ts_ms=_stamps([row.t for row in rows]),
+        ts_ms=stamps_ms([row.t for row in rows]),
         open=column([row.o for row in rows]),
         high=column([row.h for row in rows]),
         low=column([row.l for row in rows]),
@@ -216,29 +214,12 @@ def _columns(rows: list[_Bar]) -> Bars:
     )
 
 
-def _stamps(texts: list[str]) -> IntColumn:
-    """Return stamps in epoch ms. One that is finer is refused: it would be put on a slot."""
-    plain = all(len(text) == _WHOLE_SECOND for text in texts)
-    read = [text[:-1] if plain and text[-1] == "Z" else _to_the_ms(text) for text in texts]
-    try:
-        return np.array(read, "M8[ms]").astype(np.int64)
-    except ValueError as error:
-        raise UnreadableAnswer(f"the time stamp of a bar can't be read: {error!s}") from None
-
-
-def _to_the_ms(text: str) -> str:
-    match = _STAMP.fullmatch(text)
-    if match is None:
-        raise UnreadableAnswer(f"the time stamp of a bar can't be read: {text[:40]!r}")
-    return f"{match[1]}.{match[2] or '0':0<3}"
-
-
 def _row_by_row(body: bytes) -> Answer:
     """Read a page in which a value is no number: it costs its own bar alone."""
     page = decoded(_LOOSE_PAGE, body)
     by_symbol = page.bars or {}
     rows = [row for rows in by_symbol.values() for row in rows]
-    stamps = _stamps([row.t for row in rows]).tolist()
+    stamps = stamps_ms([row.t for row in rows]).tolist()
     given = [
         [msgspec.Raw(b"%d" % at_ms), row.o, row.h, row.l, row.c, row.v, row.vw, row.n]
         for at_ms, row in zip(stamps, rows, strict=True)

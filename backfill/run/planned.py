@@ -16,7 +16,8 @@ class PlannedSeries(NamedTuple):
     """What a run would fetch for one series.
 
     A series that is rolled up from another of the run costs no calls of its own. ``newest`` is how
-    many of the newest slots the provider has at all, where more was asked for.
+    many of the newest slots the provider has at all, where more was asked for, ``begins`` the day
+    from which on it has any, then.
     """
 
     symbol: str
@@ -29,6 +30,7 @@ class PlannedSeries(NamedTuple):
     derived_from: str | None
     refusal: str | None
     newest: int | None = None
+    begins: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,7 @@ def _planned(work: Work, target: Target, *, pays: bool, grouped: bool) -> Planne
         derived_from=str(derived) if (derived := target.source.derived_from) else None,
         refusal=target.refusal.outcome if target.refusal else None,
         newest=target.newest,
+        begins=target.begins.isoformat() if target.begins else None,
     )
 
 

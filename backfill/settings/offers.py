@@ -28,17 +28,19 @@ class Offer:
     """A provider as our account has it.
 
     ``depth`` is how far back the plan reads, None for all; ``earliest`` where the provider's own
-    history begins; ``newest_slots`` how many of the newest bars there are, None for all; a page
-    holds ``page_bars`` at most. A request takes ``cost`` from the ``quota``. ``keys`` are the
-    variables of each key, the preferred first; ``missing`` says why it can't be asked, None if it
-    can. ``daily_adjustments`` are those of d1 and longer, the same as the others' where it makes no
-    difference.
+    history begins, ``reach`` how far back bars of some timeframes go at all; ``newest_slots`` how
+    many of the newest bars there are, None for all; a page holds ``page_bars`` at most. A request
+    takes ``cost`` from the ``quota``. ``keys`` are the variables of each key, the preferred first;
+    ``missing`` says why it can't be asked, None if it can. ``daily_adjustments`` are those of d1
+    and longer, the same as the others' where it makes no difference, ``daily_feed`` is theirs
+    likewise.
     """
 
     name: str
     is_default: bool
     example: str
     feed: str
+    daily_feed: str
     markets: tuple[Market, ...]
     adjustments: tuple[str, ...]
     daily_adjustments: tuple[str, ...]
@@ -46,6 +48,7 @@ class Offer:
     plans: tuple[str, ...]
     depth: timedelta | None
     earliest: date
+    reach: Mapping[Timeframe, timedelta | date]
     newest_slots: int | None
     page_bars: int | None
     quota: str
@@ -72,6 +75,7 @@ def _offer(settings: Settings, account: Account) -> Offer:
         is_default=provider.name == settings.provider.name,
         example=provider.example,
         feed=can.feed,
+        daily_feed=can.daily_feed or can.feed,
         markets=tuple(_market(can, asset_type) for asset_type in can.native),
         adjustments=can.adjustments,
         daily_adjustments=can.daily_adjustments or can.adjustments,
@@ -79,6 +83,7 @@ def _offer(settings: Settings, account: Account) -> Offer:
         plans=tuple(provider.terms),
         depth=terms.depth,
         earliest=terms.earliest,
+        reach=can.reach,
         newest_slots=can.pages.newest_slots,
         page_bars=can.pages.most_bars,
         quota=str(account.quota),

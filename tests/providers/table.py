@@ -82,6 +82,8 @@ class Entry:
         A quota in its unit that holds a few calls.
     told
         What its answers tell of the market's bars.
+    is_regular
+        Whether its minutes and hours are of regular sessions only.
     says
         What its answers say of themselves, by the faults that contradict it: such an answer is
         refused. What another provider's answers say can't be told of its own.
@@ -98,6 +100,7 @@ class Entry:
     derived: Mapping[Timeframe, Timeframe] = field(default_factory=dict)
     read_elsewhere: frozenset[str] = frozenset()
     told: Callable[[Bars], Bars] = lambda bars: bars
+    is_regular: bool = False
     says: frozenset[Action] = frozenset()
 
     @property

@@ -16,7 +16,6 @@ from backfill.core.asked import Asked
 from backfill.core.bars import NO_COUNT, Bars
 from backfill.core.capabilities import ALL
 from backfill.core.coverage import Span
-from backfill.core.pages import reach_ms
 from backfill.core.series import unregistered
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
@@ -32,7 +31,7 @@ from backfill.store.universe import WatchChange, watch
 from tests.calendars import calendar
 from tests.conftest import KEY, NOW, query, stored_bars
 from tests.integration.truth import midnight_ms
-from tests.providers import alpaca, binance, bybit, coinbase, finnhub, kraken, massive
+from tests.providers import alpaca, binance, bybit, coinbase, finnhub, kraken, massive, tiingo
 from tests.providers.table import Bar, Entry, Page, Refusal
 
 ENTRIES: Final = (
@@ -43,6 +42,7 @@ ENTRIES: Final = (
     kraken.ENTRY,
     finnhub.ENTRY,
     bybit.ENTRY,
+    tiingo.ENTRY,
 )
 
 EVERY: Final = pytest.mark.parametrize("entry", ENTRIES, ids=str)
@@ -178,14 +178,20 @@ class Place:
         final = self.simulator.now - timedelta(milliseconds=delay_ms)
         ticker = self.entry.market_ticker
         can, asset_type = self.entry.provider.can, unregistered(self.entry.ticker).asset_type
-        reach = reach_ms(
-            can.pages,
+        reach = can.begins_ms(
             calendar(unregistered(self.entry.ticker).calendar),
             can.base_of(asset_type, timeframe),
             _ms(self.simulator.now),
         )
         first = max(midnight_ms(since, ticker), reach)
-        bars = self.market.bars(ticker, timeframe, first, _ms(final), now_ms=_ms(final))
+        bars = self.market.bars(
+            ticker,
+            timeframe,
+            first,
+            _ms(final),
+            regular=self.entry.is_regular,
+            now_ms=_ms(final),
+        )
         return listed(self.entry.told(bars))
 
     def assert_within_quota(self) -> None:

@@ -121,12 +121,14 @@ class Market:
         end_ms: int,
         *,
         adjusted: bool = False,
+        regular: bool = False,
         now_ms: int | None = None,
     ) -> Bars:
         """Return the bars that start in ``[start_ms, end_ms)``, on the canonical grid.
 
         Weeks start on Monday, those of crypto too. With ``now_ms`` these are the bars that have
-        ended by then, adjusted for the splits known by then.
+        ended by then, adjusted for the splits known by then. With ``regular`` minutes and hours are
+        made of what traded in regular sessions.
         """
         now = _FOREVER_MS if now_ms is None else now_ms
         zone = self.sessions(ticker).zone
@@ -144,6 +146,9 @@ class Market:
             adjusted=adjusted,
             now_ms=now,
         )
+        if regular and not daily:
+            sessions = self.sessions(ticker)
+            base = (part.take(sessions.is_regular(part.ts_ms)) for part in base)
         bars = Bars.concat([roll_up(part, grid.floor(part.ts_ms))[0] for part in base])
         starts = bars.ts_ms
         return bars.take((starts >= start_ms) & (starts < end_ms) & (grid.ends(starts) <= now))

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import exchange_calendars
 import numpy as np
+from numpy.typing import NDArray
 
 from backfill.core.bars import IntColumn
 from backfill.core.timeframe import MINUTE_MS
@@ -76,6 +77,13 @@ class Sessions:
         """Return the end of the regular session."""
         minutes = self.first_minute + self.before + int(self.regular[index])
         return int(self.midnight_ms[index]) + minutes * MINUTE_MS
+
+    def is_regular(self, ts_ms: IntColumn) -> NDArray[np.bool_]:
+        """Whether each instant lies in the regular session of its day."""
+        rows = np.searchsorted(self.midnight_ms, ts_ms, side="right") - 1
+        minute = (ts_ms - self.midnight_ms[rows]) // MINUTE_MS - self.first_minute - self.before
+        regular: NDArray[np.bool_] = (rows >= 0) & (minute >= 0) & (minute < self.regular[rows])
+        return regular
 
 
 @dataclass(frozen=True, eq=False, slots=True)

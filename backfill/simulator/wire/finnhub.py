@@ -1,18 +1,18 @@
 """Finnhub's wire: candles as columns, stamped in three ways by their day; company profiles."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 
-from backfill.core.bars import Bars, IntColumn
+from backfill.core.bars import IntColumn
 from backfill.core.timeframe import DAY_MS, HOUR_MS, MINUTE_MS
 from backfill.simulator.market.market import Market
-from backfill.simulator.market.prices import roll_up
 from backfill.simulator.market.sessions import Grid, sessions_of
 from backfill.simulator.wire.base import Answer, Ask, Lie, Refused, Seen
+from backfill.simulator.wire.shares import share_bars, shares_of
 
 _CANDLES: Final = "/stock/candle"
 _PROFILE: Final = "/stock/profile2"
@@ -48,7 +48,7 @@ class FinnhubWire:
 
     def tickers(self, market: Market) -> tuple[str, ...]:
         """Return the stocks of the market."""
-        return tuple(one for one in market.tickers if not one.startswith("X:"))
+        return shares_of(market)
 
     def key_in(self, headers: Mapping[str, str], query: dict[str, str]) -> str | None:
         """Take the key out of a call: it may stand in the query, too."""
@@ -123,11 +123,7 @@ def _candles(ask: Ask) -> dict[str, Any]:
     start_ms, end_ms = grid.snap(
         grid.zone.clamp(first_ms - DAY_MS), grid.zone.clamp(last_ms + DAY_MS)
     )
-    parts = [
-        roll_up(part, grid.floor(part.ts_ms))[0]
-        for part in _base(ask, ticker, grid, start_ms, end_ms)
-    ]
-    bars = Bars.concat(parts)
+    bars = share_bars(ask, ticker, grid, start_ms, end_ms, adjusted=not intraday)
     stamps = bars.ts_ms if intraday else _day_stamps(grid, bars.ts_ms)
     asked_for = (stamps >= first_ms) & (stamps <= last_ms)
     bars, stamps = bars.take(asked_for), stamps[asked_for]
@@ -135,23 +131,6 @@ def _candles(ask: Ask) -> dict[str, Any]:
         return {"s": "no_data"}
     values = (bars.open, bars.high, bars.low, bars.close, bars.volume)
     return _body([(stamps // 1000).tolist(), *(column.tolist() for column in values)])
-
-
-def _base(ask: Ask, ticker: str, grid: Grid, start_ms: int, end_ms: int) -> Iterator[Bars]:
-    """Yield the minutes or days of whoever traded under a ticker, days adjusted for splits."""
-    daily = grid.unit != "intraday"
-    for tenure in ask.market.tenures(ticker):
-        since_ms, until_ms = grid.zone.midnight(tenure.since), grid.zone.midnight(tenure.until)
-        if max(start_ms, since_ms) < min(end_ms, until_ms):
-            for base in ask.market.base(
-                tenure.company,
-                max(start_ms, since_ms),
-                min(end_ms, until_ms),
-                daily=daily,
-                adjusted=daily,
-                now_ms=ask.there_until_ms(ticker),
-            ):
-                yield ask.served(ticker, base)
 
 
 def _day_stamps(grid: Grid, midnights_ms: IntColumn) -> IntColumn:

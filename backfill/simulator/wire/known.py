@@ -10,6 +10,7 @@ from backfill.simulator.wire.coinbase import CoinbaseWire
 from backfill.simulator.wire.finnhub import FinnhubWire
 from backfill.simulator.wire.kraken import KrakenWire
 from backfill.simulator.wire.massive.wire import MassiveWire
+from backfill.simulator.wire.tiingo import TiingoWire
 
 WIRES: Final[dict[str, Wire]] = {
     wire.name: wire
@@ -21,5 +22,6 @@ WIRES: Final[dict[str, Wire]] = {
         KrakenWire(),
         FinnhubWire(),
         BybitWire(),
+        TiingoWire(),
     )
 }
