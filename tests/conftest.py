@@ -81,6 +81,20 @@ async def _execute(url: str, *statements: str) -> None:
         await connection.close()
 
 
+async def _copy(server: str, template: str, name: str) -> None:
+    """Make a database that is like another.
+
+    Copying files takes a quarter of the time that a write-ahead log of each page takes, and is
+    the only way before PostgreSQL 15.
+    """
+    connection = await asyncpg.connect(server)
+    try:
+        by_files = "STRATEGY FILE_COPY" if connection.get_server_version() >= (15,) else ""
+        await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} {by_files}")
+    finally:
+        await connection.close()
+
+
 async def _leave(server: str, name: str) -> None:
     """End the sessions that a pooler still holds in a database that is to be copied."""
     await _execute(
@@ -143,7 +157,7 @@ HBA_FILE = """
 
 def _fresh(server: str, template: str) -> Iterator[str]:
     name = f"test_{uuid4().hex[:12]}"
-    blocking(_execute(server, f"CREATE DATABASE {name} TEMPLATE {template}"))
+    blocking(_copy(server, template, name))
     yield _in_database(server, name)
     blocking(_execute(server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
 
