@@ -21,6 +21,7 @@
     │   ├── RateLimited            retried until the run's patience ends
     │   ├── SymbolsUsedUp          the same for weeks: not retried
     │   ├── ProviderError
+    │   │   ├── FileMissing      an archive lacks the file: something else is asked
     │   │   └── ProviderUnavailable  retried: transport, 408, 425, 5xx
     │   ├── BadAnswer
     │   │   └── UnreadableAnswer   retried: a body that is no JSON of the expected shape
@@ -179,6 +180,10 @@ class SymbolsUsedUp(SeriesError):
 
 class ProviderError(SeriesError):
     """The provider answered with an error that another try won't mend."""
+
+
+class FileMissing(ProviderError):
+    """The archive has no such file (404): shorter ones, or calls, are asked instead."""
 
 
 class ProviderUnavailable(ProviderError):

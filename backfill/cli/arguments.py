@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Final
 
+from backfill.core.archive import Use
 from backfill.core.series import ticker_traits
 from backfill.core.ticker import Ticker, spelling
 from backfill.core.timeframe import Timeframe
@@ -33,6 +34,7 @@ def job(
     as_of: str | None,
     max_calls: int | None,
     deadline_s: float | None,
+    archive: str | None = None,
 ) -> Job:
     """Return the job that the flags of ``run`` describe.
 
@@ -58,6 +60,8 @@ def job(
         raise UsageError("--max-calls is a number of calls, 0 or more")
     if deadline_s is not None and not deadline_s >= 0:
         raise UsageError("--deadline is a number of seconds, 0 or more")
+    if archive is not None and archive not in set(Use):
+        raise UsageError(f"--archive {archive!r} is not one of: {' '.join(Use)}")
     clock = parse_clock(as_of) if as_of is not None else None
     modes = {(True, False): Mode.incremental, (False, True): Mode.reload}
     return Job(
@@ -70,6 +74,7 @@ def job(
         as_of=clock,
         max_calls=max_calls,
         deadline_s=deadline_s,
+        archive=Use(archive) if archive is not None else Use.auto,
     )
 
 

@@ -139,6 +139,14 @@ def run(
     deadline: Annotated[
         float | None, typer.Option("--deadline", metavar="S", min=0, help="Stop after S seconds.")
     ] = None,
+    archive: Annotated[
+        str | None,
+        typer.Option(
+            "--archive",
+            metavar="USE",
+            help="Files instead of calls: auto (where they cost less), always or never.",
+        ),
+    ] = None,
     watch: Annotated[
         bool,
         typer.Option("--watch", help="With --all: stay, and run when a bar is due or it changes."),
@@ -166,6 +174,7 @@ def run(
         as_of=as_of,
         max_calls=max_calls,
         deadline_s=deadline,
+        archive=archive,
     )
     if watch:
         arguments.check_watch(job, dry_run=dry_run)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Final
 
+from backfill.core.archive import Archive
 from backfill.core.calendar import Calendar
 from backfill.core.pages import PageLaw, reach_ms
 from backfill.core.timeframe import Timeframe
@@ -48,6 +49,8 @@ class Capabilities:
     reach
         How far back bars of a native timeframe can be had at all, whatever the plan: so long before
         now, or from a day on. Of one that isn't named, as far as the plan reads.
+    archive
+        The files that it has beside calls; None where it has none.
     """
 
     feed: str
@@ -62,6 +65,7 @@ class Capabilities:
     insists: bool = True
     daily_feed: str = ""
     reach: Mapping[Timeframe, timedelta | date] = field(default_factory=dict)
+    archive: Archive | None = None
 
     @property
     def common_adjustments(self) -> tuple[str, ...]:

@@ -24,7 +24,8 @@ class PlannedRange:
     """One request for bars: it asks for ``span`` and closes ``claims``, the missing part of it.
 
     Both are whole slots. ``slots`` counts those asked for; ``calls`` is how many pages are
-    expected, ``calls_max`` how many it takes when every slot was traded.
+    expected, ``calls_max`` how many it takes when every slot was traded. ``file`` is the period of
+    which a file of the provider's archive is read; None where it is asked by calls.
     """
 
     span: Span
@@ -32,6 +33,7 @@ class PlannedRange:
     slots: int
     calls: int
     calls_max: int
+    file: Timeframe | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Final
 
+from backfill.core.archive import FilesOrCalls
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Spans
 from backfill.core.derive import choose_bases
@@ -93,7 +94,13 @@ def plan_piece(
                 target = replace(target, again=_follow(target, calendar, feeding))
         targets.append(target)
     ranges = requests(
-        symbol, calendar, base, to_fetch(targets), rules.can.pages, asked_again(targets)
+        symbol,
+        calendar,
+        base,
+        to_fetch(targets),
+        rules.can.pages,
+        asked_again(targets),
+        rules.files(demand.mode),
     )
     if not ranges:
         alone = Spans.union(span for target in targets for span in target.alone)
@@ -112,7 +119,7 @@ def plan_piece(
     )
 
 
-def calls_saved(work: Work, rules: Rules) -> int:
+def calls_saved(work: Work, rules: Rules, mode: Mode = Mode.default) -> int:
     """Return how many calls more it would take to fetch every timeframe that can be fetched."""
     alone: dict[Timeframe, list[Target]] = {}
     for target in work.targets:
@@ -130,6 +137,7 @@ def calls_saved(work: Work, rules: Rules) -> int:
             base,
             Spans.union(span for target in targets for span in target.missing),
             rules.can.pages,
+            files=rules.files(mode),
         )
     )
     return calls - sum(planned.calls for planned in work.ranges)
@@ -142,18 +150,26 @@ def requests(
     missing: Spans,
     law: PageLaw,
     again: Spans = NOTHING,
+    files: FilesOrCalls | None = None,
 ) -> tuple[PlannedRange, ...]:
     """Return the requests for what is missing, newest first, none over a change of name.
 
-    They go back over what is to be asked ``again`` where that takes no call more.
+    What ``files`` bring is asked of no call. Calls go back over what is to be asked ``again`` where
+    that takes none more.
     """
     series = Series(symbol, base)
     parts = zip(by_name(series, calendar, missing), by_name(series, calendar, again), strict=True)
-    return tuple(
-        planned
-        for part, late in parts
-        for planned in reach_back(calendar, base, plan_ranges(calendar, base, part, law), late, law)
-    )
+    ranges: list[PlannedRange] = []
+    for part, late in parts:
+        read = files.ranges(calendar, base, part, law) if files else ()
+        rest = part - Spans.union(span for one in read for span in one.claims) if read else part
+        calls = reach_back(calendar, base, plan_ranges(calendar, base, rest, law), late, law)
+        ranges += sorted((*read, *calls), key=_end, reverse=True) if read else calls
+    return tuple(ranges)
+
+
+def _end(planned: PlannedRange) -> int:
+    return planned.span.end_ms
 
 
 def to_fetch(targets: Iterable[Target]) -> Spans:

@@ -24,8 +24,9 @@ class Request:
     """A GET to send: ``target`` is a path below the provider's base URL, or an absolute URL.
 
     It is a path below the provider's other URL where it is ``at_other``. ``cost`` is what it takes
-    from the quota; ``instead`` what to ask where the provider refuses this or doesn't have it. The
-    key is not part of it: the fetcher adds the provider's headers when it sends.
+    from the quota; ``instead`` what to ask where the provider refuses this or doesn't have it.
+    ``head`` asks for the head of the answer alone. The key is not part of it: the fetcher adds the
+    provider's headers when it sends.
     """
 
     target: str
@@ -34,6 +35,7 @@ class Request:
     cost: int = 1
     instead: "Request | None" = None
     at_other: bool = False
+    head: bool = False
 
     @property
     def address(self) -> tuple[str, tuple[tuple[str, str], ...]]:

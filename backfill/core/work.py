@@ -6,6 +6,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from backfill.core.archive import FilesOrCalls, Use
 from backfill.core.asked import Asked
 from backfill.core.bars import IntColumn
 from backfill.core.calendar import ALWAYS_OPEN, Calendar
@@ -56,7 +57,8 @@ class Rules:
     ``can`` is what the provider can be asked for, ``terms`` what its plan allows. ``adjustment`` is
     the wanted one; timeframes that can't be had so are as they are. With ``derive``
     several timeframes of a symbol share a base. ``now_ms`` is the clock of planning and finality;
-    ``precision`` what the table can hold.
+    ``precision`` what the table can hold; ``archive`` says whether files are read where the
+    provider has some.
     """
 
     provider: str
@@ -66,6 +68,17 @@ class Rules:
     now_ms: int
     derive: bool = True
     precision: Precision = EXACT
+    archive: Use = Use.auto
+
+    def files(self, mode: Mode) -> FilesOrCalls | None:
+        """Return what decides between files and calls; None where it is calls in any case.
+
+        A repair asks for what is missing in a file as it may be anywhere.
+        """
+        held = self.can.archive
+        if held is None or held.of_market or mode is Mode.repair:
+            return None
+        return FilesOrCalls(held, self.archive, self.now_ms)
 
     def adjustment_of(self, timeframe: Timeframe) -> str:
         """Return how the bars of a timeframe are adjusted."""

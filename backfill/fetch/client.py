@@ -245,8 +245,11 @@ class Client:
         """Return an answer of which the head has come, and tell the ledger of it."""
         with sending.under_way():
             async with asyncio.timeout(self._pacer.head_s(slot)):
-                answer = await self._session.get(
-                    url, params=dict(request.params) or None, allow_redirects=False
+                answer = await self._session.request(
+                    "HEAD" if request.head else "GET",
+                    url,
+                    params=dict(request.params) or None,
+                    allow_redirects=False,
                 )
         sending.written = True
         if answer.status not in GATEWAYS:

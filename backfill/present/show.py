@@ -90,6 +90,13 @@ def plan(result: "Plan") -> None:
         f"up to {amount(result.bars, 'bar')}; about {duration_text(result.seconds)} at the quota. "
         "Nothing was called."
     )
+    if (archive := result.archive).requests:
+        out.print_wrapped(
+            f"{amount(archive.requests, 'request')} of them for files of an archive, which take "
+            f"nothing from the quota: about {bytes_text(archive.bytes)}. By calls alone "
+            f"(--archive never) it would be {amount(archive.calls_instead, 'call')} and about "
+            f"{bytes_text(archive.bytes_instead)}."
+        )
     if (expected := result.expected) is not None and result.calls:
         runs = f"the last {expected.runs} runs" if expected.runs > 1 else "the last run"
         by_runs = f"by {runs}" if expected.runs else "for all that is known before the first run"

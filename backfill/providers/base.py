@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Protocol, runtime_checkable
 
+from backfill.core.archive import Held
 from backfill.core.asked import Asked
 from backfill.core.capabilities import Capabilities
 from backfill.core.instrument import Instrument
 from backfill.core.series import Symbol
 from backfill.core.terms import Terms
+from backfill.core.timeframe import Timeframe
 from backfill.core.wire import (
     Dividend,
     GroupedDay,
@@ -140,6 +142,54 @@ class OtherHost(Protocol):
     other_url: str
     other_variable: str
     other_meaning: str
+
+
+@runtime_checkable
+class Archives(Protocol):
+    """It has finished periods of bars as whole files (`Capabilities.archive`), at another address.
+
+    ``archive_variable`` is the environment variable by which an account names another one. Requests
+    there carry none of the keys, count as calls and take nothing from the quota.
+    """
+
+    can: Capabilities
+    archive_url: str
+    archive_variable: str
+    archive_meaning: str
+
+    def held_in(self, path: str) -> Held | None:
+        """Return what a file holds, by its path below the address; None for no path of its own."""
+        ...
+
+
+@runtime_checkable
+class SymbolFiles(Archives, Protocol):
+    """Its files hold one symbol's bars of one timeframe each, and have their checksums beside them.
+
+    The ``read_*`` methods raise `FileMissing` for an answer that says that there is no such file.
+    """
+
+    def checksum(self, asked: Asked, period: Timeframe) -> Request:
+        """Ask for the checksum of the file that holds what is asked for, which is of one period."""
+        ...
+
+    def read_checksum(self, response: Response, asked: Asked, period: Timeframe) -> str:
+        """Read an answer to `checksum`, and see that it is that file's."""
+        ...
+
+    def file(self, asked: Asked, period: Timeframe) -> Request:
+        """Ask for the file; its path is the request's target."""
+        ...
+
+    def read_file(self, response: Response, asked: Asked, period: Timeframe, checksum: str) -> Page:
+        """Read the bars that are asked for out of a file.
+
+        Raises
+        ------
+        BadAnswer
+            If its checksum is another, or it isn't a file of just these bars.
+        """
+        ...
 
 
 @runtime_checkable

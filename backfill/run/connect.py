@@ -8,9 +8,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
+from backfill.core.archive import FilesOrCalls
+from backfill.core.terms import Quota
 from backfill.fetch.reader import Reader
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Tally
+from backfill.providers.base import SymbolFiles
+from backfill.run.archived import ArchiveDesk
 from backfill.settings import Account, Settings
 from backfill.store.embedded import embedded_postgres
 from backfill.store.migrate import ensure_schema
@@ -129,3 +133,44 @@ async def open_client(
         ) as client,
     ):
         yield client
+
+
+@asynccontextmanager
+async def open_archive(
+    account: Account,
+    database: Database,
+    tally: Tally,
+    stop: StopSignal,
+    reader: Reader,
+    *,
+    choice: FilesOrCalls | None,
+    symbols: int,
+) -> AsyncIterator[ArchiveDesk | None]:
+    """Open what reads the files of an account's provider; None where that has none, or they aren't.
+
+    Its client carries no key, and takes no slot of the quota: only pauses that the archive asks for
+    hold it off. Whether the provider answers says nothing of its archive, nor the other way round.
+    """
+    provider = account.provider
+    if choice is None or account.archive_url is None or not isinstance(provider, SymbolFiles):
+        yield None
+        return
+    from backfill.fetch.client import Client
+    from backfill.fetch.quota import Pacer
+
+    slots = DatabaseSlots(database, f"{provider.name} archive", "", Quota())
+    async with (
+        Pacer(Quota(), slots) as pacer,
+        Client(
+            account.archive_url,
+            {},
+            pacer,
+            tally,
+            stop,
+            reader,
+            now_ms=choice.now_ms,
+            symbols=symbols,
+            proxy=account.proxy,
+        ) as client,
+    ):
+        yield ArchiveDesk(client, provider, choice)

@@ -14,6 +14,7 @@ from backfill.fetch.reader import Reader
 from backfill.fetch.stop import StopSignal
 from backfill.providers.base import Provider
 from backfill.run.allowance import Allowance
+from backfill.run.archived import ArchiveDesk
 from backfill.run.outcomes import Outcomes
 from backfill.run.room import Room
 from backfill.store.pool import Database
@@ -26,13 +27,13 @@ if TYPE_CHECKING:
 class Context:
     """What all streams of a lane share.
 
-    ``look_up`` asks the provider's reference about a symbol, at most once a run, and returns the
-    symbol as it is known then; it is told since when the ticker is known to trade. ``stop`` ends
-    the lane. The lanes of a run share the ``reader``, which does what takes long with an answer,
-    ``room``, which bounds the pages that are asked for and not written yet, and the ``writers``,
-    who bound how many are written at once. ``lists`` are the pages that everybody's lists may
-    still cost; the ``gauge`` measures the lane. ``listing`` is held while splits are listed before
-    their turn.
+    ``archive`` reads the provider's files, where it has some. ``look_up`` asks the provider's
+    reference about a symbol, at most once a run, and returns the symbol as it is known then; it is
+    told since when the ticker is known to trade. ``stop`` ends the lane. The lanes of a run share
+    the ``reader``, which does what takes long with an answer, ``room``, which bounds the pages that
+    are asked for and not written yet, and the ``writers``, who bound how many are written at once.
+    ``lists`` are the pages that everybody's lists may still cost; the ``gauge`` measures the lane.
+    ``listing`` is held while splits are listed before their turn.
     """
 
     run_id: UUID
@@ -48,4 +49,5 @@ class Context:
     writers: asyncio.Semaphore
     lists: Allowance
     gauge: Gauge
+    archive: ArchiveDesk | None = None
     listing: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -39,7 +39,7 @@ from backfill.run.job import Job
 from backfill.run.lane import Lane
 from backfill.run.outcomes import Outcomes, Summary
 from backfill.run.pace import Progress, expected, progress_of
-from backfill.run.planned import Plan
+from backfill.run.planned import ArchivePlan, Plan
 from backfill.run.prepare import Prepared, grouping, prepare
 from backfill.run.symbol_events import RunSymbols
 from backfill.settings import Settings
@@ -337,10 +337,13 @@ def _parts(prepared: Prepared, lanes: Sequence[Lane]) -> list[Plan]:
     parts = []
     for lane in lanes:
         mine = lane.part(prepared.work)
-        saved = sum(calls_saved(one, lane.rules) for one, _ in mine)
+        saved = sum(calls_saved(one, lane.rules, demand.mode) for one, demand in mine)
         grouped = grouping(lane.account.provider, mine)
         work = [one for one, _ in mine]
-        parts.append(Plan.of(work, lane.account.quota, lane.rules.can.cost, saved, grouped))
+        rules, can = lane.rules, lane.rules.can
+        read = (ArchivePlan.of(one, rules.files(demand.mode), can.pages) for one, demand in mine)
+        archive = sum(read, ArchivePlan())
+        parts.append(Plan.of(work, lane.account.quota, can.cost, saved, grouped, archive))
     return parts
 
 

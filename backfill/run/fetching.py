@@ -10,13 +10,13 @@ from uuid import UUID
 import structlog
 
 from backfill.core.calendar import Calendar
-from backfill.core.work import Demand, Work
+from backfill.core.work import Demand, Mode, Work
 from backfill.errors import DatabaseError, Stopped, Unauthorised, UsageError
 from backfill.fetch.reader import Reader
 from backfill.fetch.stop import StopSignal
 from backfill.run.actions import ActionsDesk
 from backfill.run.allowance import Allowance
-from backfill.run.connect import open_client
+from backfill.run.connect import open_archive, open_client
 from backfill.run.context import Context
 from backfill.run.lane import Lane
 from backfill.run.orchestrator import Orchestrator
@@ -98,22 +98,19 @@ async def _fetch(
     shared: _Shared, lane: Lane, due: Due, owed: Calendar | None, stop: StopSignal
 ) -> None:
     provider = lane.account.provider
-    async with open_client(
-        lane.account,
-        shared.database,
-        lane.tally,
-        stop,
-        shared.reader,
-        now_ms=lane.rules.now_ms,
-        symbols=len({work.symbol.id for work, _ in due}),
-    ) as client:
+    shares = lane.account, shared.database, lane.tally, stop, shared.reader
+    rules, symbols = lane.rules, len({work.symbol.id for work, _ in due})
+    async with (
+        open_client(*shares, now_ms=rules.now_ms, symbols=symbols) as client,
+        open_archive(*shares, choice=rules.files(Mode.default), symbols=symbols) as archive,
+    ):
         reference = ReferenceDesk(shared.run_id, shared.database, client, provider, shared.outcomes)
         context = Context(
             run_id=shared.run_id,
             database=shared.database,
             client=client,
             provider=provider,
-            rules=lane.rules,
+            rules=rules,
             outcomes=shared.outcomes,
             look_up=reference.look_up,
             stop=stop,
@@ -122,6 +119,7 @@ async def _fetch(
             writers=shared.writers,
             lists=Allowance.of(lane.account.quota),
             gauge=lane.tally.gauge,
+            archive=archive,
         )
         streams = [Stream(context, work, demand) for work, demand in due]
         is_listed = any(work.is_of_shares for work, _ in due)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from backfill.core.archive import Use
 from backfill.core.series import Series
 from backfill.core.ticker import spelling_of
 from backfill.core.timeframe import Timeframe
@@ -38,6 +39,8 @@ class Job:
         How many requests may be sent, retries and look-ups included.
     deadline_s
         Seconds after which the run stops.
+    archive
+        Whether files are read where a provider has some.
     """
 
     symbols: tuple[str, ...] | None = None
@@ -50,6 +53,7 @@ class Job:
     as_of: datetime | None = None
     max_calls: int | None = None
     deadline_s: float | None = None
+    archive: Use = Use.auto
 
     @property
     def tickers(self) -> tuple[str, ...] | None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from backfill.core.archive import Use
 from backfill.core.precision import Precision
 from backfill.core.work import Demand, Rules, Work
 from backfill.fetch.tally import Tally
@@ -31,7 +32,13 @@ class Lane:
         return [piece for piece in work if piece[0].provider == self.name]
 
 
-def rules_of(settings: Settings, account: Account, now_ms: int, precision: Precision) -> Rules:
+def rules_of(
+    settings: Settings,
+    account: Account,
+    now_ms: int,
+    precision: Precision,
+    archive: Use = Use.auto,
+) -> Rules:
     """Return what holds for the series that an account's provider is asked for."""
     return Rules(
         provider=account.provider.name,
@@ -41,4 +48,5 @@ def rules_of(settings: Settings, account: Account, now_ms: int, precision: Preci
         now_ms=now_ms,
         derive=settings.derive,
         precision=precision,
+        archive=archive if account.archive_url else Use.never,
     )

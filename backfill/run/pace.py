@@ -77,7 +77,7 @@ async def expected(database: Database, lanes: Sequence[Lane], parts: Sequence[Pl
     seconds = [
         seconds_expected(
             lane.account.quota,
-            part.calls,
+            part.calls - part.archive.requests,
             round(part.bars * FILL),
             past[lane.name],
             lane.rules.can.cost,

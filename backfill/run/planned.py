@@ -1,11 +1,15 @@
 """What a run would fetch, and what it would cost: the plan, as people and JSON are told it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Self
 
+from backfill.core.archive import FilesOrCalls
+from backfill.core.coverage import Spans
 from backfill.core.grouped import Grouping
+from backfill.core.pages import PageLaw
+from backfill.core.plan import plan_ranges
 from backfill.core.series import Series
 from backfill.core.terms import Quota
 from backfill.core.work import Target, Work
@@ -48,12 +52,47 @@ class Expected:
 
 
 @dataclass(frozen=True, slots=True)
+class ArchivePlan:
+    """What of a plan is read out of files, and what all of that would take by calls alone.
+
+    ``requests`` are among the plan's calls. Bytes are as they are sent, about.
+    """
+
+    requests: int = 0
+    bytes: int = 0
+    calls_instead: int = 0
+    bytes_instead: int = 0
+
+    def __add__(self, other: Self) -> Self:
+        """Return both together."""
+        sums = zip(astuple(self), astuple(other), strict=True)
+        return type(self)(*(one + more for one, more in sums))
+
+    @classmethod
+    def of(cls, work: Work, files: FilesOrCalls | None, law: PageLaw) -> Self:
+        """Return what of a piece of work is read out of files."""
+        read = [one for one in work.ranges if one.file is not None]
+        if files is None or not read:
+            return cls()
+        calendar, base = work.calendar, work.base
+        missing = Spans.union(span for one in read for span in one.claims)
+        calls = plan_ranges(calendar, base, missing, law)
+        return cls(
+            sum(one.calls for one in read),
+            sum(files.bytes_of(calendar, base, one) for one in read),
+            sum(one.calls for one in calls),
+            sum(files.bytes_of(calendar, base, one) for one in calls),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What a run would fetch: calls as expected and at most, bars at most, seconds at the quota.
 
     ``calls_saved`` is how many more it would take without rolling up one timeframe from another.
     ``calls_grouped`` of them bring one session each of many series, which have no calls of their
-    own then, unless an answer leaves one out: at most, those count as well.
+    own then, unless an answer leaves one out: at most, those count as well. ``archive`` is what of
+    it is read out of files; a file that is missing costs calls, which count at most.
     """
 
     calls: int
@@ -64,6 +103,7 @@ class Plan:
     seconds: float
     series: list[PlannedSeries]
     expected: Expected | None = None
+    archive: ArchivePlan = ArchivePlan()
 
     @classmethod
     def of(
@@ -73,10 +113,11 @@ class Plan:
         cost: int,
         calls_saved: int,
         grouping: Grouping,
+        archive: ArchivePlan = ArchivePlan(),
     ) -> Self:
         """Sum up pieces of work for one provider, some of which grouped calls close.
 
-        A request takes its ``cost`` from the quota.
+        A request takes its ``cost`` from the quota, one for a file nothing.
         """
         grouped, closed = grouping.calls, set(grouping.work)
         series = [
@@ -91,8 +132,9 @@ class Plan:
             calls_saved=calls_saved,
             calls_grouped=grouped,
             bars=sum(one.bars for one in series),
-            seconds=round(quota.seconds_for(calls, cost), 1),
+            seconds=round(quota.seconds_for(calls - archive.requests, cost), 1),
             series=series,
+            archive=archive,
         )
 
     @classmethod
@@ -108,6 +150,7 @@ class Plan:
             bars=sum(part.bars for part in parts),
             seconds=max((part.seconds for part in parts), default=0.0),
             series=series,
+            archive=sum((part.archive for part in parts), ArchivePlan()),
         )
 
     def totals(self) -> dict[str, Any]:

@@ -118,7 +118,7 @@ async def prepare(
     if job.mode is Mode.repair:
         entries = [part for entry in entries for part in _by_holder(entry, known)]
     rules = {
-        name: rules_of(settings, settings.account(name), to_ms(now), precision)
+        name: rules_of(settings, settings.account(name), to_ms(now), precision, job.archive)
         for name in sorted({entry.provider for entry in entries} or {settings.provider.name})
     }
     calendars: dict[tuple[str, str], Calendar] = {}

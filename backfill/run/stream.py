@@ -12,6 +12,8 @@ from typing import Final
 
 import structlog
 
+from backfill.core.archive import FileRead
+from backfill.core.asked import Asked
 from backfill.core.capabilities import Capabilities
 from backfill.core.coverage import Span, Spans
 from backfill.core.paging import Chunk, Paging
@@ -21,7 +23,7 @@ from backfill.core.series import ListingVerdict, Series, Symbol
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Page, Request
 from backfill.core.work import Demand, Mode, Work
-from backfill.errors import BadAnswer, UnknownSymbol
+from backfill.errors import BadAnswer, FileMissing, UnknownSymbol
 from backfill.run.context import Context
 from backfill.run.listing import jumps_unexplained, settle
 from backfill.run.rolling import roll_up_local
@@ -173,8 +175,11 @@ class Stream:
         left = await roll_up_local(self._context, work, self.demand.mode, self._write)
         if left:
             missing = to_fetch(work.targets) | left
-            law = self._context.rules.can.pages
-            self._ranges = list(requests(work.symbol, work.calendar, work.base, missing, law))
+            rules = self._context.rules
+            law, files = rules.can.pages, rules.files(self.demand.mode)
+            self._ranges = list(
+                requests(work.symbol, work.calendar, work.base, missing, law, files=files)
+            )
         self._stand()
 
     def _stand(self) -> None:
@@ -231,6 +236,8 @@ class Stream:
             if self.fetched:
                 return
         most, slots = context.rules.can.pages.most_bars, self._ranges[0].slots
+        if self._ranges[0].file is not None:
+            most = None
         with context.gauge.idle():
             share = await context.room.take(slots if most is None else min(slots, most))
         try:
@@ -249,13 +256,17 @@ class Stream:
         if self._paging is None or self._request is None:
             self._paging = Paging(work, planned, context.rules.now_ms, self._newer)
             self._request = context.provider.bars(asked)
-        page = await context.client.fetch(
-            self._request,
-            partial(context.provider.read_bars, asked=asked),
-            asker=f"{work.symbol.ticker} {work.base}",
-            queued=queued,
-            once_more=partial(_worth_insisting, context.rules.can),
-        )
+        try:
+            page, file = await self._read(asked, self._request, queued)
+        except FileMissing as error:
+            if context.archive is None:
+                raise
+            log.info("archive.missing", message=str(error))
+            self._ranges[:1] = context.archive.instead(work, planned)
+            self._paging = self._request = None
+            self._stand()
+            share.release()
+            return
         log.info("fetch.page", bars=len(page.bars), last=page.next is None)
         self._any_bars |= len(page.bars) > 0
         await self._look_up(self._paging, page)
@@ -277,11 +288,27 @@ class Stream:
         async def given(_connection: Connection) -> list[Chunk]:
             return chunks
 
-        self._writing = asyncio.create_task(self._write(given))
+        self._writing = asyncio.create_task(self._write(given, file))
         share.until_done(self._writing)
         self._writing.add_done_callback(lambda _: context.gauge.wrote(bars))
         self._follow(page, listed_ms)
         self._stand()
+
+    async def _read(
+        self, asked: Asked, request: Request, queued: Callable[[], None]
+    ) -> tuple[Page, FileRead | None]:
+        """Return the next page of the newest range: out of a file, or the answer to a call."""
+        context, period = self._context, self._ranges[0].file
+        if context.archive is not None and period is not None:
+            return await context.archive.read(asked, period, queued)
+        page = await context.client.fetch(
+            request,
+            partial(context.provider.read_bars, asked=asked),
+            asker=self.name,
+            queued=queued,
+            once_more=partial(_worth_insisting, context.rules.can),
+        )
+        return page, None
 
     async def written(self) -> None:
         """Wait until the last page is written; raises what went wrong with it."""
@@ -385,10 +412,15 @@ class Stream:
         settling = rules.terms.of(self.work.symbol.asset_type).settling
         return frontier_ms(self.work.calendar, self.work.base, settling, now_ms)
 
-    async def _write(self, chunks_of: ChunksOf) -> None:
-        """Write chunks, and note if the symbol is known otherwise by now."""
+    async def _write(self, chunks_of: ChunksOf, file: FileRead | None = None) -> None:
+        """Write chunks, of a file maybe, and note if the symbol is known otherwise by now."""
         written = await write(
-            self._context, [self.work], self.series, chunks_of, confirms=self._any_bars
+            self._context,
+            [self.work],
+            self.series,
+            chunks_of,
+            confirms=self._any_bars,
+            file=file,
         )
         self._written_outdated |= bool(written.outdated)
         for chunk, counts in written.stored:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import structlog
 
+from backfill.core.archive import FileRead
 from backfill.core.paging import Chunk
 from backfill.core.series import Series, SymbolId
 from backfill.core.work import Work
 from backfill.run.context import Context
-from backfill.store import progress, universe
+from backfill.store import archive, progress, universe
 from backfill.store.bars import Counts, write_chunks
 from backfill.store.pool import Connection
 from backfill.store.times import to_time
@@ -41,10 +42,12 @@ async def write(
     chunks_of: ChunksOf,
     *,
     confirms: bool = False,
+    file: FileRead | None = None,
 ) -> Written:
     """Write what there is for some series of pieces of work, all on one calendar, and count it.
 
-    ``confirms`` tells that the provider has had bars of the symbols.
+    ``confirms`` tells that the provider has had bars of the symbols; ``file`` what was read of the
+    provider's archive for the chunks.
 
     Raises
     ------
@@ -70,6 +73,8 @@ async def write(
                     await universe.confirm(connection, key)
         chunks = await chunks_of(connection)
         chunks = [chunk for chunk in chunks if chunk.series.symbol.id not in outdated]
+        if file is not None:
+            await archive.note_read(connection, context.provider.name, file)
         now = to_time(context.rules.now_ms)
         stored = await write_chunks(connection, context.run_id, chunks, calendar, now, day_final_ms)
         return stored, outdated

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from backfill.core.terms import Quota, Terms
 from backfill.errors import NotSet, UsageError
 from backfill.providers import PROVIDERS
-from backfill.providers.base import OtherHost, Provider
+from backfill.providers.base import Archives, OtherHost, Provider
 from backfill.settings.environment import Secret, Variable, said_by
 
 
@@ -22,6 +22,7 @@ class AccountSettings:
 
     url: str | None = None
     other_url: str | None = None
+    archive_url: str | None = None
     plan: str | None = None
     quota: str | None = None
     keys: tuple[Secret | None, ...] = ()
@@ -35,8 +36,9 @@ class Account:
 
     ``adjustment`` is the wanted one; timeframes that can't be had so are as the provider has them.
     ``keys`` are in the order of the provider's ``key_variables``, None for one that isn't set;
-    ``other_url`` is where its other host is, if it has one, ``proxy`` the URL of what all calls go
-    through.
+    ``other_url`` is where its other host is, and ``archive_url`` its archive, if it has one; none
+    is said to be where the service is another than the public one and its archive isn't named.
+    ``proxy`` is the URL of what all calls go through.
     """
 
     provider: Provider
@@ -46,6 +48,7 @@ class Account:
     adjustment: str
     keys: tuple[Secret | None, ...]
     other_url: str | None = None
+    archive_url: str | None = None
     proxy: str | None = None
 
     def api_keys(self) -> tuple[str, ...]:
@@ -74,6 +77,11 @@ def variables_of(provider: Provider) -> dict[str, Variable]:
         if isinstance(provider, OtherHost)
         else {}
     )
+    archive = (
+        {"archive_url": Variable((provider.archive_variable,), provider.archive_meaning, str)}
+        if isinstance(provider, Archives)
+        else {}
+    )
     return {
         "url": Variable((f"{name}_URL",), f"where {where} is; before `BACKFILL_PROVIDER_URL`", str),
         "plan": Variable(
@@ -87,6 +95,7 @@ def variables_of(provider: Provider) -> dict[str, Variable]:
             str,
         ),
         **other,
+        **archive,
     }
 
 
@@ -123,11 +132,14 @@ def account_of(
     if not is_base_url(url):
         name = names["url"] if said.url else common["url"]
         raise UsageError(f"{name} must be a URL like {provider.base_url}")
-    other_url = None
+    other_url = archive_url = None
     if isinstance(provider, OtherHost):
-        other_url = said.other_url or provider.other_url
-        if not is_base_url(other_url):
-            raise UsageError(f"{names['other_url']} must be a URL like {provider.other_url}")
+        other_url = _beside(names["other_url"], said.other_url, provider.other_url)
+    if isinstance(provider, Archives):
+        # Bars of another place and the public files would be mixed.
+        usual = provider.archive_url if url == provider.base_url else None
+        if said.archive_url or usual:
+            archive_url = _beside(names["archive_url"], said.archive_url, provider.archive_url)
     try:
         terms = terms_of(provider, said.plan or default.plan or "free")
     except UsageError as error:
@@ -139,7 +151,15 @@ def account_of(
     except UsageError as error:
         raise UsageError(f"{names['quota'] if said.quota else common['quota']}: {error}") from None
     adjusted = adjustment or provider.can.adjustments[0]
-    return Account(provider, url, terms, held, adjusted, said.keys, other_url)
+    return Account(provider, url, terms, held, adjusted, said.keys, other_url, archive_url)
+
+
+def _beside(name: str, said: str | None, usual: str) -> str:
+    """Return where something that a provider has beside its service is."""
+    url = said or usual
+    if not is_base_url(url):
+        raise UsageError(f"{name} must be a URL like {usual}")
+    return url
 
 
 def terms_of(provider: Provider, plan: str) -> Terms:

@@ -33,6 +33,7 @@ TABLES = {
     "market_sessions",
     "market_hours",
     "provider_quota",
+    "archive_files",
 }
 _TABLES_NOW = """
     SELECT relname FROM pg_class

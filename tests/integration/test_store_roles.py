@@ -57,6 +57,7 @@ ROWS = {
     "market_sessions": "VALUES ('XNYS', '2024-11-11', NULL, NULL, true)",
     "market_hours": "VALUES ('XNYS', 'sip', '2024-11-11', '2024-11-11', '04:00', '20:00')",
     "provider_quota": "VALUES ('massive', 'key')",
+    "archive_files": "VALUES ('binance', 'a.zip', 'x', NULL, 9, now())",
 }
 CHANGES = {
     "symbols": "figi = 'x'",
@@ -73,6 +74,7 @@ CHANGES = {
     "market_sessions": "manual = true",
     "market_hours": "manual = true",
     "provider_quota": "recent = '{now}'",
+    "archive_files": "bytes = 10",
 }
 
 

@@ -120,6 +120,14 @@ CONTRACT: dict[str, dict[str, str]] = {
         "key_id": "text!",
         "next_at": "timestamp with time zone!",
     },
+    "archive_files": {
+        "provider": "text!",
+        "path": "text!",
+        "etag": "text!",
+        "checksum": "text",
+        "bytes": "bigint!",
+        "read_at": "timestamp with time zone!",
+    },
 }
 KEYS = {
     "symbols": ["id"],
@@ -132,6 +140,7 @@ KEYS = {
     "market_sessions": ["calendar", "session"],
     "market_hours": ["calendar", "feed", "first_session", "last_session", "manual"],
     "provider_quota": ["provider", "key_id"],
+    "archive_files": ["provider", "path", "etag"],
 }
 
 

@@ -1,0 +1,62 @@
+"""Reading a file of an archive in place of the calls for its period."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from backfill.core.archive import FileRead, FilesOrCalls
+from backfill.core.asked import Asked
+from backfill.core.plan import PlannedRange
+from backfill.core.timeframe import Timeframe
+from backfill.core.wire import Page, Response
+from backfill.core.work import Work
+from backfill.providers.base import SymbolFiles
+
+if TYPE_CHECKING:
+    from backfill.fetch.client import Client
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveDesk:
+    """Reads a provider's files; ``choice`` is by which it was decided that they are read."""
+
+    client: "Client"
+    provider: SymbolFiles
+    choice: FilesOrCalls
+
+    async def read(
+        self, asked: Asked, period: Timeframe, queued: Callable[[], None]
+    ) -> tuple[Page, FileRead]:
+        """Fetch a file and its checksum, and return what it brings of what is asked for.
+
+        ``queued`` is called when a request is about to be sent.
+
+        Raises
+        ------
+        FileMissing
+            If the archive has no such file, or no checksum of it.
+        BadAnswer
+            If it isn't what its checksum is of, or holds something else; none of it is believed.
+        """
+        provider = self.provider
+        asker = f"{asked.symbol.ticker} {asked.timeframe}"
+        checksum = await self.client.fetch(
+            provider.checksum(asked, period),
+            partial(provider.read_checksum, asked=asked, period=period),
+            asker,
+            queued,
+        )
+        request = provider.file(asked, period)
+
+        def read(response: Response) -> tuple[Page, FileRead]:
+            page = provider.read_file(response, asked, period, checksum)
+            etag = response.headers.get("etag")
+            return page, FileRead(request.target.lstrip("/"), etag, checksum, len(response.body))
+
+        return await self.client.fetch(request, read, asker, queued)
+
+    def instead(self, work: Work, planned: PlannedRange) -> tuple[PlannedRange, ...]:
+        """Return what brings a range whose file is missing, newest first."""
+        law = self.provider.can.pages
+        return self.choice.instead(work.calendar, work.base, planned, law)
