@@ -46,6 +46,8 @@ class Capabilities:
     refuses_places
         Whether it refuses whoever calls from some countries. Then one call is sent first, and the
         others once it is answered: they would all be refused.
+    at_once
+        How many calls it is sent at once at most; None for no bound of its own.
     reach
         How far back bars of a native timeframe can be had at all, whatever the plan: so long before
         now, or from a day on. Of one that isn't named, as far as the plan reads.
@@ -64,6 +66,7 @@ class Capabilities:
     daily_adjustments: tuple[str, ...] = ()
     insists: bool = True
     daily_feed: str = ""
+    at_once: int | None = None
     reach: Mapping[Timeframe, timedelta | date] = field(default_factory=dict)
     archive: Archive | None = None
 

@@ -207,16 +207,22 @@ class Files:
 
 @dataclass(frozen=True, slots=True)
 class ByLength:
-    """Minutes and hours come by one law, days and longer by another."""
+    """Minutes and hours come by one law, days and longer by another.
+
+    Single ``minutes`` come by a third one, where there is one.
+    """
 
     intraday: PageLaw
     daily: PageLaw
+    minutes: PageLaw | None = None
     newest_slots: None = field(default=None, init=False)
     most_bars: None = field(default=None, init=False)
 
     def pages(self, calendar: Calendar, timeframe: Timeframe) -> Pages:
         """Return what counts the pages of one timeframe."""
         law = self.intraday if timeframe.is_intraday else self.daily
+        if timeframe is Timeframe.m1 and self.minutes is not None:
+            law = self.minutes
         return law.pages(calendar, timeframe)
 
 

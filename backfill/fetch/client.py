@@ -83,7 +83,9 @@ class Client:
         self._base_url = base_url.rstrip("/")
         self._origin = _origin(URL(self._base_url))
         self._other_url = (other_url or base_url).rstrip("/")
-        self._keys = Redactor(value.rpartition(" ")[2] for value in headers.values())
+        self._keys = Redactor(
+            value.rpartition(" ")[2] for name, value in headers.items() if name != "User-Agent"
+        )
         self._pacer = pacer
         self._tally = tally
         self._now_ms = now_ms

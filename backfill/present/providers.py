@@ -14,6 +14,8 @@ _COLUMNS: Final = (
     *("plan", "quota", "key"),
 )
 
+_BY_NAME: Final = "off unless named"
+
 
 def listed(offers: Iterable[Offer]) -> None:
     """Print a row for each market of each provider, by our account with it."""
@@ -29,6 +31,7 @@ def page(offers: Iterable[Offer]) -> str:
     lines = markdown.head(*_COLUMNS)
     for one in offers:
         keys = " and ".join(f"`{names[0]}`" for names in one.keys) or "none"
+        keys += "" if one.caution is None else f"; {_BY_NAME}"
         lines += [markdown.row(*row) for row in _rows(one, keys)]
     return "\n".join(lines)
 
@@ -88,7 +91,7 @@ def _quota(one: Offer) -> str:
 def _key(one: Offer) -> str:
     """Whether the keys are set, and what to set where they aren't."""
     if not one.keys:
-        return "none needed"
+        return "none needed" if one.caution is None else f"none needed; {_BY_NAME}"
     names = " and ".join(names[0] for names in one.keys)
     return "set" if one.missing is None else f"not set: {names}"
 
@@ -121,4 +124,5 @@ def _as_dict(one: Offer) -> dict[str, Any]:
         "cost": one.cost,
         "keys": [list(names) for names in one.keys],
         "missing": one.missing,
+        "caution": one.caution,
     }

@@ -12,6 +12,7 @@ from backfill.providers.finnhub import Finnhub
 from backfill.providers.kraken import Kraken
 from backfill.providers.massive import Massive
 from backfill.providers.tiingo import Tiingo
+from backfill.providers.yahoo import Yahoo
 
 PROVIDERS: Final[dict[str, Provider]] = {
     one.name: one
@@ -24,6 +25,7 @@ PROVIDERS: Final[dict[str, Provider]] = {
         Finnhub(),
         Bybit(),
         Tiingo(),
+        Yahoo(),
     )
 }
 ALIASES: Final = {"polygon": "massive"}

@@ -88,6 +88,13 @@ class Keyless:
         return {}
 
 
+@runtime_checkable
+class ByNameOnly(Protocol):
+    """It is asked by who names it, and nobody is led to it: ``caution`` says why."""
+
+    caution: str
+
+
 def spelled(provider: Provider, instrument: Instrument) -> str:
     """Return how a provider spells what a ticker names.
 

@@ -31,7 +31,7 @@ from backfill.errors import (
 from backfill.fetch.stop import StopSignal
 from backfill.run.context import Context
 from backfill.run.grouped import GroupedPart
-from backfill.run.lane import WORKERS
+from backfill.run.lane import workers_of
 from backfill.run.stream import Stream
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class Orchestrator:
         self._run_stop = run_stop
         self._stop = context.stop
         self._gauge = context.gauge
+        self._workers = workers_of(context.rules.can)
         self._queue: asyncio.PriorityQueue[tuple[float, int, Stream | None]] = (
             asyncio.PriorityQueue()
         )
@@ -110,7 +111,7 @@ class Orchestrator:
             self._gauge.plan(stream, stream.name, *stream.left)
         for stream in sorted(streams, key=_precedence, reverse=True):
             self._queue.put_nowait((0, next(self._order), stream))
-        await self._until_stopped([self._work() for _ in range(WORKERS)])
+        await self._until_stopped([self._work() for _ in range(self._workers)])
         # A write that the database keeps waiting is rolled back; the next run asks again.
         with suppress(TimeoutError):
             async with asyncio.timeout(_GRACE_S):
@@ -135,7 +136,7 @@ class Orchestrator:
                 self._queue.put_nowait((turn + 1, order, stream))
                 continue
             if not self._open:
-                for _ in range(WORKERS):
+                for _ in range(self._workers):
                     self._queue.put_nowait((math.inf, next(self._order), None))
 
     async def _let_earlier_turns_queue(self, stream: Stream) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from backfill.core.estimate import FILL, PastRun, seconds_expected, seconds_left
-from backfill.run.lane import WORKERS, Lane
+from backfill.run.lane import Lane
 from backfill.run.outcomes import Outcomes
 from backfill.run.planned import Expected, Plan
 from backfill.store import runs
@@ -41,7 +41,7 @@ class Progress:
 
 def progress_of(lanes: Sequence[Lane], outcomes: Outcomes, bytes_per_bar: float) -> Progress:
     """Return how far lanes are by now."""
-    left = [lane.tally.gauge.left(lane.account.quota, WORKERS) for lane in lanes]
+    left = [lane.tally.gauge.left(lane.account.quota, lane.workers) for lane in lanes]
     calls = sum(lane.tally.calls + lane.tally.lookups for lane in lanes)
     stored = outcomes.bars.inserted + outcomes.bars.updated + outcomes.bars.unchanged
     symbols = {series.symbol.id for series in outcomes.series}

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from backfill.core.terms import Quota, Terms
 from backfill.errors import NotSet, UsageError
 from backfill.providers import PROVIDERS
-from backfill.providers.base import Archives, OtherHost, Provider
+from backfill.providers.base import Archives, ByNameOnly, OtherHost, Provider
 from backfill.settings.environment import Secret, Variable, said_by
 
 
@@ -225,8 +225,12 @@ def _checked(provider: Provider, names: tuple[str, ...], secret: Secret | None) 
 
 
 def keyless() -> list[Provider]:
-    """Return the providers that take no key."""
-    return [one for one in PROVIDERS.values() if not one.key_variables]
+    """Return the providers that take no key, but for those that nobody is led to."""
+    return [
+        one
+        for one in PROVIDERS.values()
+        if not one.key_variables and not isinstance(one, ByNameOnly)
+    ]
 
 
 def _advice(provider: Provider) -> str:

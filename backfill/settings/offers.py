@@ -8,6 +8,7 @@ from backfill.core.capabilities import Capabilities
 from backfill.core.timeframe import Timeframe
 from backfill.errors import NotEntitled, UsageError
 from backfill.providers import PROVIDERS
+from backfill.providers.base import ByNameOnly
 from backfill.settings import Account, Settings
 
 
@@ -31,9 +32,9 @@ class Offer:
     history begins, ``reach`` how far back bars of some timeframes go at all; ``newest_slots`` how
     many of the newest bars there are, None for all; a page holds ``page_bars`` at most. A request
     takes ``cost`` from the ``quota``. ``keys`` are the variables of each key, the preferred first;
-    ``missing`` says why it can't be asked, None if it can. ``daily_adjustments`` are those of d1
-    and longer, the same as the others' where it makes no difference, ``daily_feed`` is theirs
-    likewise.
+    ``missing`` says why it can't be asked, None if it can. ``caution`` says why nobody is led to it
+    who doesn't name it. ``daily_adjustments`` are those of d1 and longer, the same as the others'
+    where it makes no difference, ``daily_feed`` is theirs likewise.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Offer:
     cost: int
     keys: tuple[tuple[str, ...], ...]
     missing: str | None
+    caution: str | None
 
 
 def offers(settings: Settings) -> list[Offer]:
@@ -90,6 +92,7 @@ def _offer(settings: Settings, account: Account) -> Offer:
         cost=can.cost,
         keys=provider.key_variables,
         missing=_missing(account),
+        caution=provider.caution if isinstance(provider, ByNameOnly) else None,
     )
 
 

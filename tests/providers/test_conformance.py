@@ -31,7 +31,17 @@ from backfill.store.universe import WatchChange, watch
 from tests.calendars import calendar
 from tests.conftest import KEY, NOW, query, stored_bars
 from tests.integration.truth import midnight_ms
-from tests.providers import alpaca, binance, bybit, coinbase, finnhub, kraken, massive, tiingo
+from tests.providers import (
+    alpaca,
+    binance,
+    bybit,
+    coinbase,
+    finnhub,
+    kraken,
+    massive,
+    tiingo,
+    yahoo,
+)
 from tests.providers.table import Bar, Entry, Page, Refusal
 
 ENTRIES: Final = (
@@ -43,6 +53,7 @@ ENTRIES: Final = (
     finnhub.ENTRY,
     bybit.ENTRY,
     tiingo.ENTRY,
+    yahoo.ENTRY,
 )
 
 EVERY: Final = pytest.mark.parametrize("entry", ENTRIES, ids=str)
