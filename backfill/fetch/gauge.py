@@ -199,6 +199,16 @@ class Gauge:
         )
 
     @property
+    def idle_turns(self) -> int:
+        """How many turns wait for the quota, or for room."""
+        return sum(turn.idle for turn in self._under_way)
+
+    @property
+    def head_s(self) -> float:
+        """How long calls took lately from their leave to the answer's head, in seconds."""
+        return self._heads.each_s(0.0, 0.1)
+
+    @property
     def slowest(self) -> tuple[str, int, int] | None:
         """The stream that has the most calls before it, how many it has had, and takes in all."""
         longest = max(self._streams.values(), key=lambda one: one.calls, default=None)
@@ -221,7 +231,7 @@ class Gauge:
         fill = self._bars_read / self._slots_answered if self._slots_answered else FILL
         return Pace(
             turn_s=self._turns.each_s(TURN_S, 1),
-            head_s=self._heads.each_s(0.0, 0.1),
+            head_s=self.head_s,
             bar_s=self.writes.bar_s,
             fill=fill,
             sharing=self._sharing,
@@ -236,7 +246,7 @@ class Gauge:
         now_s = self._clock()
         window = max(quota.windows, key=lambda one: one.period_s / one.limit, default=None)
         if window is not None and waited_s > _WAITED_S and len(self._granted) >= window.limit:
-            alone_s = window.held_s + self._heads.each_s(0.0, 0.1)
+            alone_s = window.held_s + self.head_s
             took_s = max(now_s - self._granted[-window.limit], window.held_s)
             seen = took_s / alone_s
             self._sharing += (seen - self._sharing) / min(window.limit, RECENT)

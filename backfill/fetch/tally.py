@@ -8,6 +8,7 @@ from typing import Self
 
 from backfill.core.wire import Kind
 from backfill.errors import LimitReached
+from backfill.fetch.flight import Flight
 from backfill.fetch.gauge import Gauge
 from backfill.fetch.stop import StopSignal
 
@@ -60,11 +61,13 @@ class Tally:
     """What one provider was sent so far: every request counts once, a ``call`` or a ``lookup``.
 
     ``rate_limited_by_others`` are the 429s that came although every run which shares the database
-    kept the quota. The ``gauge`` measures how long it all takes.
+    kept the quota. The ``gauge`` measures how long it all takes, and by that the ``flight`` decides
+    how many turns are taken at once.
     """
 
     budget: Budget = field(default_factory=Budget, compare=False)
     gauge: Gauge = field(default_factory=Gauge, compare=False)
+    flight: Flight = field(default_factory=Flight, compare=False)
     calls: int = 0
     lookups: int = 0
     retries: int = 0

@@ -12,6 +12,7 @@ from backfill.core.work import Rules
 from backfill.fetch.gauge import Gauge
 from backfill.fetch.reader import Reader
 from backfill.fetch.stop import StopSignal
+from backfill.fetch.tally import Tally
 from backfill.providers.base import Provider
 from backfill.run.allowance import Allowance
 from backfill.run.archived import ArchiveDesk
@@ -32,7 +33,8 @@ class Context:
     told since when the ticker is known to trade. ``stop`` ends the lane. The lanes of a run share
     the ``reader``, which does what takes long with an answer, ``room``, which bounds the pages that
     are asked for and not written yet, and the ``writers``, who bound how many are written at once.
-    ``lists`` are the pages that everybody's lists may still cost; the ``gauge`` measures the lane.
+    ``lists`` are the pages that everybody's lists may still cost; the ``tally`` counts and measures
+    what the lane does.
     ``listing`` is held while splits are listed before their turn.
     """
 
@@ -48,6 +50,11 @@ class Context:
     room: Room
     writers: asyncio.Semaphore
     lists: Allowance
-    gauge: Gauge
+    tally: Tally
     archive: ArchiveDesk | None = None
     listing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def gauge(self) -> Gauge:
+        """What measures the lane."""
+        return self.tally.gauge

@@ -30,6 +30,7 @@ from backfill.errors import (
     UsageError,
 )
 from backfill.fetch.busy import Writes
+from backfill.fetch.flight import Flight
 from backfill.fetch.gauge import Gauge
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Budget, Tally
@@ -327,7 +328,7 @@ def _lanes(settings: Settings, prepared: Prepared, budget: Budget) -> list[Lane]
     """Return a lane for every provider that is asked; they share the writers."""
     writes = Writes()
     return [
-        Lane(settings.account(name), rules, Tally(budget, Gauge(writes)))
+        Lane(settings.account(name), rules, Tally(budget, Gauge(writes), Flight(rules.can.at_once)))
         for name, rules in prepared.rules.items()
     ]
 

@@ -118,7 +118,7 @@ async def _fetch(
             room=shared.room,
             writers=shared.writers,
             lists=Allowance.of(lane.account.quota),
-            gauge=lane.tally.gauge,
+            tally=lane.tally,
             archive=archive,
         )
         streams = [Stream(context, work, demand) for work, demand in due]

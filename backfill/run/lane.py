@@ -2,17 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
 
 from backfill.core.archive import Use
-from backfill.core.capabilities import Capabilities
 from backfill.core.precision import Precision
 from backfill.core.work import Demand, Rules, Work
 from backfill.fetch.tally import Tally
 from backfill.settings import Account, Settings
-
-WORKERS: Final = 6
-"""How many streams of a lane have a turn at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +23,9 @@ class Lane:
         """The provider's name."""
         return self.account.provider.name
 
-    @property
-    def workers(self) -> int:
-        """How many streams have a turn at once."""
-        return workers_of(self.rules.can)
-
     def part(self, work: Iterable[tuple[Work, Demand]]) -> list[tuple[Work, Demand]]:
         """Return the pieces of work that are this lane's."""
         return [piece for piece in work if piece[0].provider == self.name]
-
-
-def workers_of(can: Capabilities) -> int:
-    """Return how many streams of a provider have a turn at once: each sends a call at a time."""
-    return WORKERS if can.at_once is None else min(WORKERS, can.at_once)
 
 
 def rules_of(

@@ -1,10 +1,11 @@
 """A lane: streams of pages through one quota into the database, the newest of each series first.
 
 Sessions that are cheaper to ask for once for many series come first (`backfill.run.grouped`). All
-else is fetched by streams, one symbol in one fetched timeframe each. Workers take the stream that
-has had the fewest pages so far, lease its series, fetch one page, have it written in a transaction
-of its own, and put the stream back: every series gets its newest page before any gets a second one,
-no timeframe starves another, and a run that ends at any instant keeps every page it wrote.
+else is fetched by streams, one symbol in one fetched timeframe each. The stream that has had the
+fewest pages so far has the next turn: its series are leased, one page is fetched, and is written in
+a transaction of its own. So every series gets its newest page before any gets a second one, no
+timeframe starves another, and a run that ends at any instant keeps every page it wrote. How many
+turns are taken at once `backfill.fetch.flight` decides.
 """
 
 import asyncio
@@ -31,7 +32,6 @@ from backfill.errors import (
 from backfill.fetch.stop import StopSignal
 from backfill.run.context import Context
 from backfill.run.grouped import GroupedPart
-from backfill.run.lane import workers_of
 from backfill.run.stream import Stream
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Orchestrator:
         self._run_stop = run_stop
         self._stop = context.stop
         self._gauge = context.gauge
-        self._workers = workers_of(context.rules.can)
+        self._flight = context.tally.flight
         self._queue: asyncio.PriorityQueue[tuple[float, int, Stream | None]] = (
             asyncio.PriorityQueue()
         )
@@ -111,7 +111,7 @@ class Orchestrator:
             self._gauge.plan(stream, stream.name, *stream.left)
         for stream in sorted(streams, key=_precedence, reverse=True):
             self._queue.put_nowait((0, next(self._order), stream))
-        await self._until_stopped([self._work() for _ in range(self._workers)])
+        await self._until_stopped([self._take_turns()])
         # A write that the database keeps waiting is rolled back; the next run asks again.
         with suppress(TimeoutError):
             async with asyncio.timeout(_GRACE_S):
@@ -119,25 +119,36 @@ class Orchestrator:
                     *(self._settle(stream, self._stop.reason) for stream in self._open)
                 )
 
-    async def _work(self) -> None:
-        """Give streams their turns, the one with the fewest pages first."""
-        while True:
-            try:
-                turn, order, stream = await self._stop.unless_set(self._queue.get())
-                if stream is None:
-                    return
-            except Stopped:
-                return
-            self._unqueued[stream] = turn, order
+    async def _take_turns(self) -> None:
+        """Give streams their turns, the one with the fewest pages first, until all have ended."""
+        async with asyncio.TaskGroup() as group:
+            with suppress(Stopped):
+                while self._open:
+                    await self._stop.unless_set(self._flight.place())
+                    turn, order, stream = await self._stop.unless_set(self._queue.get())
+                    if stream is None:
+                        continue
+                    self._unqueued[stream] = turn, order
+                    self._flight.begin()
+                    group.create_task(self._take(turn, order, stream))
+
+    async def _take(self, turn: float, order: int, stream: Stream) -> None:
+        """Take a turn of a stream, and put it back for the next one."""
+        try:
             with self._gauge.turn():
                 goes_on = await self._turn(stream)
+        finally:
             self._note_queued(stream)
-            if goes_on:
-                self._queue.put_nowait((turn + 1, order, stream))
-                continue
-            if not self._open:
-                for _ in range(self._workers):
-                    self._queue.put_nowait((math.inf, next(self._order), None))
+            self._flight.end(
+                more=not self._queue.empty(),
+                idle=self._gauge.idle_turns,
+                head_s=self._gauge.head_s,
+                failures=self._context.tally.retries,
+            )
+        if goes_on:
+            self._queue.put_nowait((turn + 1, order, stream))
+        elif not self._open:
+            self._queue.put_nowait((math.inf, next(self._order), None))
 
     async def _let_earlier_turns_queue(self, stream: Stream) -> None:
         """Wait while an earlier turn's request doesn't queue yet: the last calls are its."""

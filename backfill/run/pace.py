@@ -41,7 +41,7 @@ class Progress:
 
 def progress_of(lanes: Sequence[Lane], outcomes: Outcomes, bytes_per_bar: float) -> Progress:
     """Return how far lanes are by now."""
-    left = [lane.tally.gauge.left(lane.account.quota, lane.workers) for lane in lanes]
+    left = [lane.tally.gauge.left(lane.account.quota, lane.tally.flight.limit) for lane in lanes]
     calls = sum(lane.tally.calls + lane.tally.lookups for lane in lanes)
     stored = outcomes.bars.inserted + outcomes.bars.updated + outcomes.bars.unchanged
     symbols = {series.symbol.id for series in outcomes.series}

@@ -16,9 +16,9 @@ from backfill.core.estimate import seconds_left
 from backfill.core.terms import Quota
 from backfill.core.wire import Kind
 from backfill.fetch.busy import Writes
+from backfill.fetch.flight import Flight
 from backfill.fetch.gauge import Gauge
 from backfill.fetch.quota import Pacer
-from backfill.run.lane import WORKERS
 from tests.kit import LeapingLoop, WrittenLedger
 from tests.ledger import Ledger
 
@@ -81,6 +81,7 @@ class Player:
         self.random = random.Random(self.seed)
         self.quota = Quota.parse(self.load.quota)
         self.gauge = Gauge(Writes(loop.time), loop.time)
+        self.flight = Flight(clock=loop.time)
         self.writers = asyncio.Semaphore(WRITERS)
         shared = Ledger()
         began = loop.time()
@@ -99,7 +100,7 @@ class Player:
         loop = asyncio.get_running_loop()
         began = loop.time()
         while True:
-            left = self.gauge.left(self.quota, WORKERS)
+            left = self.gauge.left(self.quota, self.flight.limit)
             self.samples.append((loop.time() - began, seconds_left([left])))
             await asyncio.sleep(0.25)
 
@@ -123,25 +124,36 @@ class Player:
         self.left = {stream: float(pages) for stream, pages in self.planned.items()}
         self.writing: dict[int, asyncio.Task[None]] = {}
         self.going = len(self.left)
-        await asyncio.gather(*(self.work(queue) for _ in range(WORKERS)))
+        turns: set[asyncio.Task[None]] = set()
+        while self.going:
+            await self.flight.place()
+            if queue.empty():
+                await asyncio.sleep(0.01)
+                continue
+            self.flight.begin()
+            turns.add(asyncio.create_task(self.work(queue, *queue.get_nowait())))
+        await asyncio.gather(*turns)
         await asyncio.gather(*self.writing.values())
         for _ in range(load.lists):
             await self.call(Kind.lookup)
             gauge.lists -= 1
 
-    async def work(self, queue: "asyncio.PriorityQueue[tuple[int, int]]") -> None:
-        while self.going:
-            if queue.empty():
-                await asyncio.sleep(0.01)
-                continue
-            turn, stream = queue.get_nowait()
-            with self.gauge.turn():
-                goes_on = await self.turn(stream)
-            if goes_on:
-                queue.put_nowait((turn + 1, stream))
-            else:
-                self.gauge.end(stream)
-                self.going -= 1
+    async def work(
+        self, queue: "asyncio.PriorityQueue[tuple[int, int]]", turn: int, stream: int
+    ) -> None:
+        with self.gauge.turn():
+            goes_on = await self.turn(stream)
+        if goes_on:
+            queue.put_nowait((turn + 1, stream))
+        else:
+            self.gauge.end(stream)
+            self.going -= 1
+        self.flight.end(
+            more=not queue.empty(),
+            idle=self.gauge.idle_turns,
+            head_s=self.gauge.head_s,
+            failures=0,
+        )
 
     async def turn(self, stream: int) -> bool:
         load = self.load
