@@ -190,6 +190,6 @@ async def _reopen(
         slots = grid.around(calendar.canonical(timeframe, lacking.ts_ms))
         spans = await invalidate_covered(connection, one, slots) if slots else Spans()
         if spans:
-            await reopen(connection, one, spans)
+            reopen(connection, one, spans)
             reopened[timeframe] = sum(map(grid.count, spans))
     return reopened, lacking.last

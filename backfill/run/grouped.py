@@ -19,7 +19,7 @@ from backfill.run.context import Context
 from backfill.run.prepare import grouping
 from backfill.run.stream import Stream
 from backfill.run.writing import write
-from backfill.store import progress, universe
+from backfill.store import progress
 from backfill.store.bars import Counts
 from backfill.store.pool import Connection
 
@@ -95,8 +95,9 @@ class GroupedPart:
                 if mine.issuperset(stream.series):
                     wants |= stream.work.wants
             await progress.want_from(connection, wants)
-            known = await progress.load_progress(connection, self.leased, streams[0].reopen_at)
-            symbols = await universe.by_ids(connection, [one.symbol.id for one in self.leased])
+            known, symbols = await progress.load_with_symbols(
+                connection, self.leased, streams[0].reopen_at
+            )
             return [
                 (stream.planned(symbols[stream.work.symbol.id], known), stream)
                 for stream in streams
@@ -132,12 +133,8 @@ class GroupedPart:
 
     async def _write(self, chunks: list[Chunk], work: tuple[Work, ...]) -> None:
         by_series = {one.targets[0].series: one for one in work}
-
-        async def given(_connection: Connection) -> list[Chunk]:
-            return chunks
-
         series = [chunk.series for chunk in chunks]
-        written = await write(self._context, [by_series[one] for one in series], series, given)
+        written = await write(self._context, [by_series[one] for one in series], series, chunks)
         total = Counts()
         for chunk, counts in written.stored:
             if (piece := by_series.get(chunk.series)) is not None:

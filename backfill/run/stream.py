@@ -3,7 +3,7 @@
 # Over 300 lines: one state machine; its table and its transitions are read together.
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -29,7 +29,7 @@ from backfill.run.listing import jumps_unexplained, settle
 from backfill.run.rolling import roll_up_local
 from backfill.run.room import Share, size_of
 from backfill.run.writing import ChunksOf, write
-from backfill.store import progress, universe
+from backfill.store import progress
 from backfill.store.gaps import stored_ms
 from backfill.store.pool import Connection
 from backfill.store.progress import Lease
@@ -192,9 +192,9 @@ class Stream:
 
     async def _plan(self, connection: Connection) -> Work:
         """Plan the series by what is known now of them, and of their symbol."""
-        known = await progress.load_progress(connection, self.series, self.reopen_at)
-        symbol = await universe.by_id(connection, self.work.symbol.id)
-        return await self._with_cut_sessions(connection, self.planned(symbol, known))
+        symbol_id = self.work.symbol.id
+        known, symbols = await progress.load_with_symbols(connection, self.series, self.reopen_at)
+        return await self._with_cut_sessions(connection, self.planned(symbols[symbol_id], known))
 
     def planned(self, symbol: Symbol, known: progress.Known) -> Work:
         """Return the work as it is by what is known now of the symbol and of the series."""
@@ -284,11 +284,7 @@ class Stream:
         share.shrink(size_of(chunks))
         bars = sum(len(one.bars) for one in chunks)
         context.gauge.read(bars)
-
-        async def given(_connection: Connection) -> list[Chunk]:
-            return chunks
-
-        self._writing = asyncio.create_task(self._write(given, file))
+        self._writing = asyncio.create_task(self._write(chunks, file))
         share.until_done(self._writing)
         self._writing.add_done_callback(lambda _: context.gauge.wrote(bars))
         self._follow(page, listed_ms)
@@ -412,15 +408,10 @@ class Stream:
         settling = rules.terms.of(self.work.symbol.asset_type).settling
         return frontier_ms(self.work.calendar, self.work.base, settling, now_ms)
 
-    async def _write(self, chunks_of: ChunksOf, file: FileRead | None = None) -> None:
+    async def _write(self, given: Sequence[Chunk] | ChunksOf, file: FileRead | None = None) -> None:
         """Write chunks, of a file maybe, and note if the symbol is known otherwise by now."""
         written = await write(
-            self._context,
-            [self.work],
-            self.series,
-            chunks_of,
-            confirms=self._any_bars,
-            file=file,
+            self._context, [self.work], self.series, given, confirms=self._any_bars, file=file
         )
         self._written_outdated |= bool(written.outdated)
         for chunk, counts in written.stored:

@@ -11,8 +11,8 @@ from backfill.core.paging import Chunk
 from backfill.core.series import Series, SymbolId
 from backfill.core.work import Work
 from backfill.run.context import Context
-from backfill.store import archive, progress, universe
-from backfill.store.bars import Counts, write_chunks
+from backfill.store import archive, universe
+from backfill.store.bars import Counts, lock, write_chunks
 from backfill.store.pool import Connection
 from backfill.store.times import to_time
 
@@ -39,15 +39,16 @@ async def write(
     context: Context,
     work: Sequence[Work],
     series: list[Series],
-    chunks_of: ChunksOf,
+    given: Sequence[Chunk] | ChunksOf,
     *,
     confirms: bool = False,
     file: FileRead | None = None,
 ) -> Written:
     """Write what there is for some series of pieces of work, all on one calendar, and count it.
 
-    ``confirms`` tells that the provider has had bars of the symbols; ``file`` what was read of the
-    provider's archive for the chunks.
+    What is ``given`` are the chunks, or who makes them once the series are locked. ``confirms``
+    tells that the provider has had bars of the symbols; ``file`` what was read of the provider's
+    archive for the chunks.
 
     Raises
     ------
@@ -62,21 +63,22 @@ async def write(
 
     async def store(connection: Connection) -> tuple[list[tuple[Chunk, Counts]], set[SymbolId]]:
         # What is known of a symbol changes under these locks.
-        await progress.lock_progress(connection, series, context.run_id)
-        known = await universe.by_ids(connection, list({one.symbol.id for one in series}))
+        chunks = None if callable(given) else given
+        locked = await lock(connection, context.run_id, series, chunks)
+        known = locked.symbols
         outdated = {key for key, one in known.items() if one.identity != planned[key].identity}
         if outdated == known.keys():
             return [], outdated
-        if confirms:
-            for key in known.keys() - outdated:
-                if not planned[key].confirmed:
-                    await universe.confirm(connection, key)
-        chunks = await chunks_of(connection)
+        if confirms and (new := {one for one in known if not planned[one].confirmed} - outdated):
+            await universe.confirm(connection, new)
+        chunks = await given(connection) if callable(given) else given
         chunks = [chunk for chunk in chunks if chunk.series.symbol.id not in outdated]
         if file is not None:
             await archive.note_read(connection, context.provider.name, file)
         now = to_time(context.rules.now_ms)
-        stored = await write_chunks(connection, context.run_id, chunks, calendar, now, day_final_ms)
+        stored = await write_chunks(
+            connection, context.run_id, chunks, calendar, now, day_final_ms, locked
+        )
         return stored, outdated
 
     async with context.writers:

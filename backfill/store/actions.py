@@ -180,7 +180,7 @@ _OUTDATED: Final = """
     ) AS effective
     WHERE effective.at <= $2 AND (
         x.dropped
-        OR effective.at > coalesce($1, '-infinity')
+        OR effective.at > coalesce($1::timestamptz, '-infinity')
             AND coalesce(least(p.loaded_at, b.loaded_at), '-infinity') < effective.at
     )
     GROUP BY s.id, s.ticker, p.timeframe

@@ -65,7 +65,7 @@ _REOPEN: Final = """
 async def note_read(connection: Connection, provider: str, file: FileRead) -> None:
     """Note that a file was read, in the transaction that writes what it brought."""
     etag = file.etag or ""
-    await connection.execute(_NOTE, provider, file.path, etag, file.checksum, file.bytes)
+    connection.later(_NOTE, provider, file.path, etag, file.checksum, file.bytes)
 
 
 async def files_read(connection: Connection, provider: str) -> list[FileRead]:

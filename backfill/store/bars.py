@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from backfill.core.bars import Bars, is_among
@@ -16,23 +16,24 @@ from backfill.core.coverage import Spans
 from backfill.core.empty import EmptySlots
 from backfill.core.paging import Chunk
 from backfill.core.raw import spelled
-from backfill.core.series import Progress, Series, SymbolId
+from backfill.core.series import Progress, Series, Symbol, SymbolId
 from backfill.core.timeframe import Timeframe
 from backfill.errors import SourceMismatch
 from backfill.store.changes import Change, note_changes
-from backfill.store.copy import copy_bars
+from backfill.store.copy import copy_bars, may_copy
 from backfill.store.derived import outdated_series, rolled_up_again
-from backfill.store.empty import Answer, note_empty
+from backfill.store.empty import Answer, note_empty, opening_entries
 from backfill.store.merge import merge_bars, withdraw_bars
 from backfill.store.pool import Connection
-from backfill.store.progress import Advance, Known, advance, lock_progress, uncover
+from backfill.store.progress import Advance, Known, advance, locking, read_locked, uncover
 from backfill.store.read import bars_of_each
-from backfill.store.shape import bars_shape
+from backfill.store.shape import COLUMNS, Shape, read_shape
 from backfill.store.source import expel, start_anew
 from backfill.store.suspect import suspect_sessions
 from backfill.store.times import to_time
+from backfill.store.universe import naming, read_named
 
-# Fewer bars are merged in one statement sooner than copied, or compared before, in several.
+# Fewer bars are merged in one statement sooner than copied, or compared before.
 _MANY: Final = 500
 # A bar that was rejected before with the same values stays the one row it is: its page may be
 # fetched again and again. Served by the index on the series.
@@ -72,6 +73,49 @@ class Counts:
         self.ignored += other.ignored
 
 
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """What the tables say of series that are locked, of their symbols and of the table of bars.
+
+    ``opened`` are the entries that the chunks to be written may close, None where those were not
+    known yet.
+    """
+
+    known: Known
+    symbols: dict[SymbolId, Symbol]
+    shape: Shape
+    opened: list[dict[str, Any]] | None
+
+
+async def lock(
+    connection: Connection,
+    run_id: UUID,
+    series: Sequence[Series],
+    chunks: Sequence[Chunk] | None = None,
+) -> Locked:
+    """Lock series that a run has leased, and read all that it takes to write chunks of theirs.
+
+    It is one round trip, with the beginning of the transaction.
+
+    Raises
+    ------
+    LeaseLost
+        If another run has taken one of the series over.
+    """
+    rows, symbols, columns, opened = await connection.ask(
+        locking(connection, series),
+        naming({one.symbol.id: None for one in series}),
+        COLUMNS,
+        opening_entries([_answer(chunk, ()) for chunk in chunks or ()]),
+    )
+    return Locked(
+        read_locked(rows, series, run_id),
+        read_named(symbols),
+        read_shape(columns),
+        None if chunks is None else opened,
+    )
+
+
 async def write_chunks(
     connection: Connection,
     run_id: UUID,
@@ -79,6 +123,7 @@ async def write_chunks(
     calendar: Calendar,
     now: datetime,
     day_final_ms: int,
+    locked: Locked | None = None,
 ) -> list[tuple[Chunk, Counts]]:
     """Write what one page brings, to one series or several; all of it or nothing.
 
@@ -86,7 +131,8 @@ async def write_chunks(
     its bars in the same transaction, asked for or not: it is made again from what is stored then,
     or taken out of the coverage where that can't tell. Returns the chunks with their counts, in
     their order, and after them those of what followed. ``now`` is the clock by which known-empty
-    slots expire, ``day_final_ms`` up to where days are final.
+    slots expire, ``day_final_ms`` up to where days are final. The series are locked here unless
+    they are ``locked`` already.
 
     Raises
     ------
@@ -95,24 +141,26 @@ async def write_chunks(
     SourceMismatch
         If a series holds bars of another source that its chunk does not replace.
     """
-    known = await lock_progress(connection, [chunk.series for chunk in chunks], run_id)
+    locked = locked or await lock(connection, run_id, [one.series for one in chunks], chunks)
     written: list[tuple[Chunk, Counts]] = []
     following: Sequence[Chunk] = chunks
     while following:
-        counts, changes = await _write(connection, run_id, following, known, now)
+        counts, changes = await _write(connection, run_id, following, locked, now)
         written += zip(following, counts, strict=True)
-        outdated = outdated_series(calendar, following, changes, known)
-        known = _advanced(known, following)
+        outdated = outdated_series(calendar, following, changes, locked.known)
+        known = _advanced(locked.known, following)
         following, left = await rolled_up_again(connection, calendar, day_final_ms, outdated, known)
+        locked = replace(locked, known=known, opened=None)
         if left:
             await uncover(connection, left)
     return written
 
 
 async def _write(
-    connection: Connection, run_id: UUID, chunks: Sequence[Chunk], known: Known, now: datetime
+    connection: Connection, run_id: UUID, chunks: Sequence[Chunk], locked: Locked, now: datetime
 ) -> tuple[list[Counts], dict[Series, Change]]:
     """Write chunks of series that are locked; return what became of each, and of which bars."""
+    known, opened = locked.known, locked.opened
     changes = {chunk.series: Change(chunk.series) for chunk in chunks}
     expelled: dict[Series, int] = {}
     for chunk in chunks:
@@ -121,22 +169,26 @@ async def _write(
                 connection, run_id, chunk, known[chunk.series.key]
             )
             known[chunk.series.key] = Progress(invalidated=known[chunk.series.key].invalidated)
-    await _write_bars(connection, run_id, chunks, known, changes)
-    await note_changes(connection, run_id, changes.values())
+            opened = None
+    await _write_bars(connection, run_id, chunks, locked, changes)
+    note_changes(connection, run_id, changes.values())
     for chunk in chunks:
-        await _quarantine(connection, run_id, chunk)
+        _quarantine(connection, run_id, chunk)
     empty = await _empty(connection, chunks, known)
-    answers = [
-        Answer(chunk.series, chunk.claims | chunk.unconfirmed, empty[chunk.series], chunk.joints)
-        for chunk in chunks
-    ]
-    await note_empty(connection, answers, now)
+    answers = [_answer(chunk, empty[chunk.series]) for chunk in chunks]
+    if opened is None:
+        (opened,) = await connection.ask(opening_entries(answers))
+    note_empty(connection, answers, opened, now)
     advances = [_advance(chunk, changes[chunk.series]) for chunk in chunks]
     await advance(connection, run_id, advances, now)
     counts = [
         _counts(chunk, changes[chunk.series], expelled.get(chunk.series, 0)) for chunk in chunks
     ]
     return counts, changes
+
+
+def _answer(chunk: Chunk, empty: Sequence[EmptySlots]) -> Answer:
+    return Answer(chunk.series, chunk.claims | chunk.unconfirmed, empty, chunk.joints)
 
 
 async def _replace_source(
@@ -154,21 +206,21 @@ async def _write_bars(
     connection: Connection,
     run_id: UUID,
     chunks: Sequence[Chunk],
-    known: Known,
+    locked: Locked,
     changes: dict[Series, Change],
 ) -> None:
     """Copy what lies beyond the stored bars of a series; merge what else is not stored as it is.
 
     Rows are written series by series in one order, so that two writers never wait for each other.
     """
-    shape = await bars_shape(connection)
+    known, shape = locked.known, locked.shape
     order = list(Timeframe)
     ordered = sorted(
         chunks, key=lambda one: (str(one.series.symbol.id), order.index(one.series.timeframe))
     )
     parts = {one.series: _beyond(one.bars, known[one.series.key]) for one in ordered}
     compared = _to_compare(ordered, parts, known)
-    stored = await bars_of_each(connection, compared) if compared else {}
+    stored = await bars_of_each(connection, compared)
     for chunk in ordered:
         if (held_bars := stored.get(chunk.series)) is not None:
             beyond, within = parts[chunk.series]
@@ -178,14 +230,16 @@ async def _write_bars(
             parts[chunk.series] = beyond, within.take(~held(within, held_bars, shape.precision))
     fresh = [(series, beyond) for series, (beyond, _) in parts.items()]
     merged = [(series, within) for series, (_, within) in parts.items()]
-    if sum(len(bars) for _, bars in fresh) >= _MANY and await copy_bars(connection, fresh, shape):
-        for series, bars in fresh:
-            changes[series].note(bars.ts_ms, inserted=len(bars))
-    else:
+    copies = may_copy(connection, shape) and sum(len(bars) for _, bars in fresh) >= _MANY
+    if not copies:
         merged = [(series, Bars.concat(list(both))) for series, both in parts.items()]
     provider = chunks[0].source.provider if chunks else ""
     for series, written in (await merge_bars(connection, merged, shape, provider)).items():
         changes[series].note(written.ts_ms, inserted=written.inserted, updated=written.updated)
+    if copies:
+        await copy_bars(connection, fresh, shape)
+        for series, bars in fresh:
+            changes[series].note(bars.ts_ms, inserted=len(bars))
 
 
 def _to_compare(
@@ -251,9 +305,9 @@ async def _withdraw(
         change.note(lacking[goes], withdrawn=len(starts))
 
 
-async def _quarantine(connection: Connection, run_id: UUID, chunk: Chunk) -> None:
+def _quarantine(connection: Connection, run_id: UUID, chunk: Chunk) -> None:
     if len(chunk.rejected):
-        await connection.execute(
+        connection.later(
             _QUARANTINE,
             chunk.series.symbol.id,
             str(chunk.series.timeframe),

@@ -67,11 +67,11 @@ class Change:
             self.first, self.last = min(given), max(given)
 
 
-async def note_changes(connection: Connection, run_id: UUID, changes: Iterable[Change]) -> None:
+def note_changes(connection: Connection, run_id: UUID, changes: Iterable[Change]) -> None:
     """Add to what a run has changed, in the transaction that changes it; each series once."""
     noted = [one for one in changes if one.first is not None]
     if noted:
-        await connection.execute(
+        connection.later(
             _NOTE_CHANGES,
             run_id,
             [one.series.symbol.id for one in noted],

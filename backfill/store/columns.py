@@ -1,13 +1,11 @@
-"""Columns of bars as lists for a statement: what was not given is None, which becomes NULL."""
+"""Columns of bars as the arrays of a statement."""
 
 from backfill.core.bars import NO_COUNT, Bars
+from backfill.store import quote
 
 
-def given_vwaps(bars: Bars) -> list[float | None]:
-    """Return the vwaps."""
-    return [None if value != value else value for value in bars.vwap.tolist()]  # noqa: PLR0124  # NaN
-
-
-def given_counts(bars: Bars) -> list[int | None]:
-    """Return the trade counts."""
-    return [None if value == NO_COUNT else value for value in bars.trade_count.tolist()]
+def columns_of(bars: Bars) -> list[quote.Quoted]:
+    """Return the starts in epoch ms, then a column for each of `shape.VALUES`; NULL for absent."""
+    counts = [None if value == NO_COUNT else value for value in bars.trade_count.tolist()]
+    names = ("ts_ms", "open", "high", "low", "close", "volume", "vwap")
+    return [*(quote.numbers(getattr(bars, name).tolist()) for name in names), quote.numbers(counts)]

@@ -4,13 +4,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-import asyncpg
 import numpy as np
 from numpy.typing import NDArray
 
 from backfill.core.bars import NO_COUNT, Bars
 from backfill.core.series import Series, SymbolId
-from backfill.store.pool import Connection, savepoint
+from backfill.store.pool import Connection
 from backfill.store.shape import Shape, rows_dropped, rows_told
 from backfill.store.times import POSTGRES_EPOCH_MS
 
@@ -20,40 +19,36 @@ _TRAILER: Final = b"\xff\xff"
 _COLUMNS: Final = (
     "symbol_id", "timeframe", "ts", "open", "high", "low", "close", "volume", "vwap", "trade_count",
 )  # fmt: skip
+# Rows of the table as `copy_rows` writes them.
+_COPY: Final = f"COPY ohlc_bars ({', '.join(_COLUMNS)}) FROM STDIN (FORMAT binary)"
 _PRICES: Final = ("open", "high", "low", "close", "volume", "vwap")
 _PIECE: Final = 4096
 
 
+def may_copy(connection: Connection, shape: Shape) -> bool:
+    """Whether bars may go straight into the table.
+
+    They may not if it is of another shape, nor where that was refused to this transaction before:
+    a row was there after all, or the role's rows are bound by policies, which COPY can't honour.
+    """
+    return shape.is_own and connection.may_copy
+
+
 async def copy_bars(
     connection: Connection, parts: Sequence[tuple[Series, Bars]], shape: Shape
-) -> bool:
-    """Copy bars into ``ohlc_bars`` where no row of theirs is yet, all of them or none.
-
-    Returns whether that went well. It did not if one is there after all, if the role's rows are
-    bound by policies, which COPY can't honour, or if the table is of another shape; the transaction
-    then goes on as if nothing had been tried.
+) -> None:
+    """Put a COPY of bars off, of which no row should be there yet.
 
     Raises
     ------
     RowsDropped
-        If the table didn't keep all of them.
+        If the table didn't keep all of them, as one may of which a trigger or a partition decides.
     """
-    if not shape.is_own:
-        return False
-    try:
-        async with savepoint(connection):
-            told = await connection.copy_to_table(
-                "ohlc_bars",
-                source=_stream(parts, shape.id_width),
-                columns=_COLUMNS,
-                format="binary",
-            )
-    except (asyncpg.UniqueViolationError, asyncpg.FeatureNotSupportedError):
-        return False
-    meant = sum(len(bars) for _, bars in parts)
-    if (kept := rows_told(told)) < meant:
-        raise await rows_dropped(connection, meant, kept)
-    return True
+    await connection.copy_later(_COPY, _stream(parts, shape.id_width))
+    if not shape.keeps_all:
+        meant, kept = sum(len(bars) for _, bars in parts), rows_told(await connection.flush())
+        if kept < meant:
+            raise await rows_dropped(connection, meant, kept)
 
 
 async def _stream(parts: Sequence[tuple[Series, Bars]], id_width: int) -> AsyncIterator[bytes]:

@@ -12,29 +12,43 @@ from backfill.core.coverage import Span, Spans
 from backfill.core.empty import ALONE_AFTER, EmptyReason, EmptySlots, Joint
 from backfill.core.series import Series, SymbolId
 from backfill.core.timeframe import Timeframe
-from backfill.store.keys import key_of, keys_of
+from backfill.store.keys import key_of, keys_of, told_key
 from backfill.store.pool import Connection
-from backfill.store.times import from_ranges, to_ms, to_text, to_time
+from backfill.store.quote import bound
+from backfill.store.times import (
+    bounds_of,
+    from_bounds,
+    to_ms,
+    to_text,
+    to_time,
+    told_day,
+    told_time,
+)
 
+# Entries, in JSON's own types.
+_ENTRIES: Final = f"""
+    SELECT k.symbol_id, k.timeframe::text AS timeframe, k.month, k.reason, k.asked_on,
+        {bounds_of("k.slots")} AS slots, k.expires_at, k.confirmed_on
+"""
 # What earlier answers left open of the claims: a second one may confirm it; and of the joints those
 # beyond which nobody traded, as such slots. By the primary key.
-_OPEN: Final = """
-    SELECT k.symbol_id, k.timeframe::text AS timeframe, k.month, k.reason, k.asked_on, k.slots,
-        k.expires_at, k.confirmed_on
+_OPENED: Final = """
+    SELECT k.symbol_id, k.timeframe, k.month, k.reason, k.asked_on, k.slots, k.expires_at,
+        k.confirmed_on
     FROM unnest($1::symbol_id[], $2::text[], $3::text[]) AS c (symbol_id, timeframe, claims)
     JOIN known_empty AS k
         ON k.symbol_id = c.symbol_id AND k.timeframe = c.timeframe::timeframe
     WHERE k.reason IN ('absent', 'unconfirmed') AND k.slots && c.claims::tstzmultirange
     UNION ALL
-    SELECT k.symbol_id, k.timeframe::text, k.month, k.reason, k.asked_on, j.hours::tstzmultirange,
+    SELECT k.symbol_id, k.timeframe, k.month, k.reason, k.asked_on, j.hours::tstzmultirange,
         k.expires_at, k.confirmed_on
     FROM unnest($4::symbol_id[], $5::text[], $6::text[], $7::timestamptz[])
         AS j (symbol_id, timeframe, hours, beyond)
     JOIN known_empty AS k
         ON k.symbol_id = j.symbol_id AND k.timeframe = j.timeframe::timeframe
     WHERE k.reason = 'no_trades' AND k.slots @> j.beyond
-    ORDER BY asked_on
 """
+_OPEN: Final = f"{_ENTRIES} FROM ({_OPENED}) AS k ORDER BY k.asked_on"
 # What the page answers for is known anew: old entries give way to what it says.
 _CLEAR: Final = """
     UPDATE known_empty AS k
@@ -74,13 +88,14 @@ _NOTE: Final = """
         END
 """
 # All that is known to be empty of some series, in one round trip, by the primary key.
-_READ: Final = """
-    SELECT k.symbol_id, k.timeframe::text AS timeframe, k.month, k.reason, k.asked_on, k.slots,
-        k.expires_at, k.confirmed_on
+_READ: Final = (
+    _ENTRIES
+    + """
     FROM known_empty AS k
     JOIN unnest($1::symbol_id[], $2::text[]) AS s (symbol_id, timeframe)
         ON k.symbol_id = s.symbol_id AND k.timeframe = s.timeframe::timeframe
 """
+)
 # What of it may be asked for again: now, or together with what is due; and what two answers agree
 # on outside of the coverage, which the next one closes. By the primary keys.
 _AGAIN: Final = (
@@ -156,34 +171,44 @@ class Answer:
     joints: Sequence[Joint] = ()
 
 
-async def note_empty(connection: Connection, answers: Sequence[Answer], now: datetime) -> None:
-    """Note what answers left empty, in place of what was known of their claims; each series once.
-
-    ``now`` is the clock by which a second answer confirms a first, and slots expire.
-    """
+def opening_entries(answers: Sequence[Answer]) -> str:
+    """Return the query for what earlier answers left open of the claims; `note_empty` reads it."""
     closing = [answer for answer in answers if answer.claims]
-    claims = (
-        *keys_of(answer.series for answer in closing),
-        [to_text(answer.claims) for answer in closing],
-    )
     ends = [(answer.series, joint) for answer in closing for joint in answer.joints]
-    before: dict[tuple[SymbolId, str], list[Entry]] = {}
-    for row in await connection.fetch(
+    return bound(
         _OPEN,
-        *claims,
+        *_claims(closing),
         *keys_of(series for series, _ in ends),
         [to_text(Spans.of(joint.hours)) for _, joint in ends],
         [to_time(joint.beyond_ms) for _, joint in ends],
-    ):
-        before.setdefault((row["symbol_id"], row["timeframe"]), []).append(_entry(row))
-    await _clear(connection, claims)
+    )
+
+
+def note_empty(
+    connection: Connection,
+    answers: Sequence[Answer],
+    opened: Iterable[Mapping[str, Any]],
+    now: datetime,
+) -> None:
+    """Note what answers left empty, in place of what was known of their claims; each series once.
+
+    ``opened`` are the rows of `opening_entries`, ``now`` is the clock by which a second answer
+    confirms a first, and slots expire.
+    """
+    closing = [answer for answer in answers if answer.claims]
+    if not closing:
+        return
+    before: dict[tuple[SymbolId, Timeframe], list[Entry]] = {}
+    for row in opened:
+        before.setdefault(told_key(row), []).append(_entry(row))
+    _clear(connection, _claims(closing))
     noted = [
         (answer.series, entry)
         for answer in closing
-        for entry in _merged(entries(answer.empty, before.get(key_of(answer.series), []), now))
+        for entry in _merged(entries(answer.empty, before.get(answer.series.key, []), now))
     ]
     if noted:
-        await connection.execute(
+        connection.later(
             _NOTE,
             *keys_of(series for series, _ in noted),
             [entry.month for _, entry in noted],
@@ -195,27 +220,30 @@ async def note_empty(connection: Connection, answers: Sequence[Answer], now: dat
         )
 
 
-async def reopen(connection: Connection, series: Series, spans: Spans) -> None:
+def reopen(connection: Connection, series: Series, spans: Spans) -> None:
     """Forget what is known to be empty within spans of a series."""
     symbol_id, timeframe = key_of(series)
-    await _clear(connection, ([symbol_id], [timeframe], [to_text(spans)]))
+    _clear(connection, ([symbol_id], [timeframe], [to_text(spans)]))
 
 
-async def _clear(
-    connection: Connection, claims: tuple[list[SymbolId], list[str], list[str]]
-) -> None:
-    if await connection.execute(_CLEAR, *claims) != "UPDATE 0":
-        await connection.execute(_DROP, *claims[:2])
+def _claims(closing: Sequence[Answer]) -> tuple[list[SymbolId], list[str], list[str]]:
+    series = [answer.series for answer in closing]
+    return *keys_of(series), [to_text(answer.claims) for answer in closing]
+
+
+def _clear(connection: Connection, claims: tuple[list[SymbolId], list[str], list[str]]) -> None:
+    connection.later(_CLEAR, *claims)
+    connection.later(_DROP, *claims[:2])
 
 
 def _entry(row: Mapping[str, Any]) -> Entry:
     return Entry(
-        row["month"],
+        date.fromisoformat(row["month"]),
         EmptyReason(row["reason"]),
-        row["asked_on"],
-        from_ranges(row["slots"]),
-        row["expires_at"],
-        row["confirmed_on"],
+        date.fromisoformat(row["asked_on"]),
+        from_bounds(row["slots"]),
+        told_time(row["expires_at"]),
+        told_day(row["confirmed_on"]),
     )
 
 
@@ -253,25 +281,24 @@ async def known_empty(
     connection: Connection, series: Sequence[Series], now: datetime
 ) -> dict[tuple[SymbolId, Timeframe], KnownEmpty]:
     """Return what is known to be empty of each series; one with nothing is missing."""
-    rows = await connection.fetch(_READ, *keys_of(series))
+    (rows,) = await connection.ask(bound(_READ, *keys_of(series)))
     settled: dict[tuple[SymbolId, Timeframe], list[Spans]] = {}
     held: dict[tuple[SymbolId, Timeframe], dict[EmptyReason, list[Spans]]] = {}
     askable: dict[tuple[SymbolId, Timeframe], list[Spans]] = {}
     overdue: dict[tuple[SymbolId, Timeframe], list[Spans]] = {}
     expiries: dict[tuple[SymbolId, Timeframe], list[tuple[Spans, int]]] = {}
     for row in rows:
-        key = (row["symbol_id"], Timeframe(row["timeframe"]))
-        spans, reason = from_ranges(row["slots"]), EmptyReason(row["reason"])
-        expired = row["expires_at"] is not None and row["expires_at"] <= now
-        if reason is EmptyReason.no_trades or row["confirmed_on"] is not None:
+        key, entry = told_key(row), _entry(row)
+        spans, expires_at, expired = entry.slots, entry.expires_at, entry.is_expired(now)
+        if entry.reason is EmptyReason.no_trades or entry.confirmed_on is not None:
             settled.setdefault(key, []).append(spans)
-        elif reason is EmptyReason.unconfirmed or not expired:
-            held.setdefault(key, {}).setdefault(reason, []).append(spans)
-            if row["expires_at"] is not None:
-                expiries.setdefault(key, []).append((spans, to_ms(row["expires_at"])))
+        elif entry.reason is EmptyReason.unconfirmed or not expired:
+            held.setdefault(key, {}).setdefault(entry.reason, []).append(spans)
+            if expires_at is not None:
+                expiries.setdefault(key, []).append((spans, to_ms(expires_at)))
             if expired:
                 askable.setdefault(key, []).append(spans)
-            if expired and row["expires_at"] + ALONE_AFTER <= now:
+            if expires_at is not None and expires_at + ALONE_AFTER <= now:
                 overdue.setdefault(key, []).append(spans)
     return {
         key: KnownEmpty(
@@ -285,15 +312,19 @@ async def known_empty(
     }
 
 
-async def ask_again(
-    connection: Connection, series: Sequence[Series], now: datetime
+def asking_again(series: Iterable[Series], now: datetime) -> str:
+    """Return the query for the slots of series that may be asked for again; for `read_again`."""
+    return bound(_AGAIN, *keys_of(series), now)
+
+
+def read_again(
+    rows: Iterable[Mapping[str, Any]], now: datetime
 ) -> dict[tuple[SymbolId, Timeframe], AskAgain]:
     """Return the slots of each series that were found empty and may be asked for again."""
     found: dict[tuple[SymbolId, Timeframe], list[Entry]] = {}
-    for row in await connection.fetch(_AGAIN, *keys_of(series), now):
-        key = (row["symbol_id"], Timeframe(row["timeframe"]))
-        found.setdefault(key, []).append(_entry(row))
-    return {key: _again(rows, now) for key, rows in found.items()}
+    for row in rows:
+        found.setdefault(told_key(row), []).append(_entry(row))
+    return {key: _again(mine, now) for key, mine in found.items()}
 
 
 def _again(rows: Sequence[Entry], now: datetime) -> AskAgain:

@@ -1,8 +1,11 @@
 """How statements name a series: the type of its symbol's id is a domain, ``symbol_id``."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
+from uuid import UUID
 
 from backfill.core.series import Series, SymbolId
+from backfill.core.timeframe import Timeframe
 
 
 def key_of(series: Series) -> tuple[SymbolId, str]:
@@ -14,3 +17,13 @@ def keys_of(series: Iterable[Series]) -> tuple[list[SymbolId], list[str]]:
     """Return the keys of several series as the two arrays of a statement."""
     keys = [key_of(one) for one in series]
     return [symbol_id for symbol_id, _ in keys], [timeframe for _, timeframe in keys]
+
+
+def told_id(told: int | str) -> SymbolId:
+    """Return the id of a symbol that a row tells as JSON does."""
+    return UUID(told) if isinstance(told, str) else told
+
+
+def told_key(row: Mapping[str, Any]) -> tuple[SymbolId, Timeframe]:
+    """Return the key of the series that a row tells of as JSON does."""
+    return told_id(row["symbol_id"]), Timeframe(row["timeframe"])

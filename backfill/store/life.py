@@ -152,7 +152,7 @@ async def ask_again(
     again = known.coverage & Spans.of((max(wrong.start_ms, life_ms), wrong.end_ms))
     await uncover(connection, series, wrong)
     await progress.invalidate(connection, series, again)
-    await reopen(connection, series, Spans.of(wrong))
+    reopen(connection, series, Spans.of(wrong))
 
 
 async def derive_weeks(connection: Connection, symbol: Symbol) -> None:

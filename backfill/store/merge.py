@@ -1,5 +1,6 @@
 """Bars into a table that may hold some of them already: what is identical is not touched."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,9 +13,10 @@ import numpy as np
 from backfill.core.bars import Bars, IntColumn
 from backfill.core.checks import Reason
 from backfill.core.series import Series
-from backfill.store.columns import given_counts, given_vwaps
-from backfill.store.keys import key_of, keys_of
+from backfill.store.columns import columns_of
+from backfill.store.keys import key_of, keys_of, told_key
 from backfill.store.pool import Connection
+from backfill.store.quote import numbers
 from backfill.store.shape import VALUES, Shape, rows_dropped, rows_told
 from backfill.store.times import stamps_to_ms
 
@@ -73,14 +75,15 @@ _MERGE: Final = """
         FROM written
         GROUP BY symbol_id, timeframe
     )
-    SELECT
-        m.symbol_id,
-        m.timeframe::text AS timeframe,
-        m.bars,
-        coalesce(k.bars, 0) AS kept,
-        m.inserted,
-        m.updated,
-        k.stamps
+    SELECT coalesce(json_agg(json_build_object(
+        'symbol_id', m.symbol_id,
+        'timeframe', m.timeframe,
+        'bars', m.bars,
+        'kept', coalesce(k.bars, 0),
+        'inserted', m.inserted,
+        'updated', m.updated,
+        'stamps', encode(k.stamps, 'hex')
+    )), '[]')::text
     FROM meant AS m
     LEFT JOIN kept AS k USING (symbol_id, timeframe)
 """
@@ -122,21 +125,19 @@ async def merge_bars(
     bars = Bars.concat([one for _, one in parts])
     if not len(bars):
         return {}
-    rows = await connection.fetch(
+    told = await connection.value(
         _merge(shape),
         *keys_of(series),
-        np.repeat(np.arange(1, len(parts) + 1), [len(one) for _, one in parts]).tolist(),
-        bars.ts_ms.tolist(),
-        *(getattr(bars, name).tolist() for name in ("open", "high", "low", "close", "volume")),
-        given_vwaps(bars),
-        given_counts(bars),
+        numbers(np.repeat(np.arange(1, len(parts) + 1), [len(one) for _, one in parts]).tolist()),
+        *columns_of(bars),
         *([provider] if shape.provider else []),
     )
+    rows = json.loads(told)
     if dropping := [row for row in rows if row["kept"] < row["bars"]]:
         meant, kept = (sum(row[name] for row in dropping) for name in ("bars", "kept"))
         raise await rows_dropped(connection, meant, kept)
-    by_key = {key_of(one): one for one in series}
-    return {by_key[row["symbol_id"], row["timeframe"]]: _written(row) for row in rows}
+    by_key = {one.key: one for one in series}
+    return {by_key[told_key(row)]: _written(row) for row in rows}
 
 
 async def withdraw_bars(
@@ -176,4 +177,4 @@ def _merge(shape: Shape) -> str:
 
 
 def _written(row: Any) -> Written:
-    return Written(row["inserted"], row["updated"], stamps_to_ms(row["stamps"]))
+    return Written(row["inserted"], row["updated"], stamps_to_ms(bytes.fromhex(row["stamps"])))

@@ -21,16 +21,17 @@ from backfill.store.path import look, seen
 from backfill.store.quote import identifier
 from backfill.store.session import (
     Connection,
+    CopyRefused,
     connected,
     keep_as_it_is,
     opening,
-    savepoint,
     see_authorities,
     take_back,
 )
+from backfill.store.trip import Session, copied_out
 from backfill.store.turns import Turns
 
-__all__ = ["CONNECTIONS", "Connection", "Database", "savepoint"]
+__all__ = ["CONNECTIONS", "Connection", "Database"]
 
 _T = TypeVar("_T")
 
@@ -109,16 +110,21 @@ class Database:
     async def run(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
         """Do work in one transaction and return its result.
 
+        Where a COPY is refused, it is done again without.
+
         Raises
         ------
         DatabaseError
             If a fault stays, or isn't a passing one.
         """
 
-        async def again() -> _T:
-            return await self._left_at_once(self._in_transaction(work))
+        async def again(*, may_copy: bool) -> _T:
+            return await self._left_at_once(self._in_transaction(work, may_copy=may_copy))
 
-        return await self._retried(again)
+        try:
+            return await self._retried(partial(again, may_copy=True))
+        except CopyRefused:
+            return await self._retried(partial(again, may_copy=False))
 
     async def run_once(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
         """Do work in one transaction as `run` does, but never again: it isn't safe to repeat.
@@ -129,7 +135,7 @@ class Database:
             If any fault ends it.
         """
         try:
-            return await self._left_at_once(self._in_transaction(work))
+            return await self._left_at_once(self._in_transaction(work, may_copy=False))
         except FAULTS as error:
             raise DatabaseError(f"the database refused: {said(error)}") from error
 
@@ -150,20 +156,24 @@ class Database:
     async def row_at_once(self, query: str) -> list[str]:
         """Run one statement that carries its values and return its only row, as text.
 
-        It takes one round trip, where one with parameters takes two; three where only a transaction
-        can name the isolation. The statement names the schema of all that isn't PostgreSQL's own.
+        It takes one round trip, in a transaction where only that can name the isolation. The
+        statement names the schema of all that isn't PostgreSQL's own.
 
         Raises
         ------
         DatabaseError
             As `run` does.
         """
-        if self._transaction_needed:
-            return (await self.run(partial(_copied, query=query))).split("\t")
 
         async def work() -> str:
-            async with self._lent() as connection:
-                return await _copied(connection, query)
+            async with self._lent() as session:
+                if not self._transaction_needed:
+                    return await _copied(session, query)
+                try:
+                    return await _copied(session, query, opening(session, self._schemas))
+                except BaseException as error:
+                    await take_back(session, error)
+                    raise
 
         async def again() -> str:
             return await self._left_at_once(work())
@@ -180,12 +190,12 @@ class Database:
         """
 
         async def work() -> None:
-            async with self._lent() as connection:
-                begun = opening(connection, self._schemas)
+            async with self._lent() as session:
+                begun = opening(session, self._schemas)
                 try:
-                    await connection.execute(f"{begun}{query};COMMIT")
+                    await session.execute(f"{begun}{query};COMMIT")
                 except BaseException as error:
-                    await take_back(connection, error)
+                    await take_back(session, error)
                     raise
 
         async def again() -> None:
@@ -225,35 +235,37 @@ class Database:
     async def _reach(self) -> None:
         """Open the first connection, and see which schemas to work in."""
         named = self._address.search_path
-        async with self._lent() as connection:
-            found = seen(await _copied(connection, look(named)), named)
+        async with self._lent() as session:
+            found = seen(await _copied(session, look(named)), named)
         self._schemas = found.schemas
         self._transaction_needed = found.isolation != "read committed"
 
-    async def _in_transaction(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
-        async with self._lent() as connection:
+    async def _in_transaction(
+        self, work: Callable[[Connection], Awaitable[_T]], *, may_copy: bool
+    ) -> _T:
+        async with self._lent() as session:
+            connection = Connection(session, opening(session, self._schemas), may_copy=may_copy)
             try:
-                await connection.execute(opening(connection, self._schemas))
                 result = await work(connection)
-                await connection.execute("COMMIT")
+                await connection.commit()
             except BaseException as error:
-                await take_back(connection, error)
+                await take_back(session, error)
                 raise
             return result
 
     @asynccontextmanager
-    async def _lent(self) -> AsyncIterator[Connection]:
+    async def _lent(self) -> AsyncIterator[Session]:
         """Lend a connection for a piece of work, when its turn has come."""
         async with self._turns.taken():
             try:
-                connection = await self._pool.acquire(timeout=_CONNECT_S)
+                session = await self._pool.acquire(timeout=_CONNECT_S)
             except FULL:
                 self._turns.give_one_up()
                 raise
             try:
-                yield connection
+                yield session
             finally:
-                await self._pool.release(connection)
+                await self._pool.release(session)
 
     async def _left_at_once(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Await work; when cancelled, leave it to roll back by itself: a silent server takes long.
@@ -297,18 +309,14 @@ class Database:
         return await attempts(work)
 
 
-async def _copied(connection: Connection, query: str) -> str:
-    """Return the only row of a query as COPY writes it, in one round trip."""
-    parts: list[bytes] = []
-
-    async def collect(part: bytes) -> None:
-        parts.append(part)
-
-    await connection.copy_from_query(query, output=collect)
-    return b"".join(parts).decode().rstrip("\n")
+async def _copied(session: Session, query: str, begins: str = "") -> str:
+    """Return the only row of a query as COPY writes it, in a transaction if that is begun."""
+    ends = ";COMMIT" if begins else ""
+    copied = await copied_out(session, f"{begins}COPY ({query}) TO STDOUT{ends}")
+    return copied.decode().rstrip("\n")
 
 
-async def _stop_listening(connection: Connection, channel: str, hear: Callable[..., None]) -> None:
+async def _stop_listening(connection: Session, channel: str, hear: Callable[..., None]) -> None:
     with suppress(*FAULTS):  # one whose session has ended is out of reach
         try:
             async with asyncio.timeout(_CLOSE_S):

@@ -2,7 +2,7 @@
 
 # Over 300 lines: all that locks progress rows stands here, so that the order of locks can be seen.
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, TypeAlias
@@ -10,21 +10,43 @@ from uuid import UUID
 
 from backfill.core.coverage import Span, Spans
 from backfill.core.empty import FOREVER_MS
-from backfill.core.series import Progress, Series, Source, SymbolId
+from backfill.core.series import Progress, Series, Source, Symbol, SymbolId
 from backfill.core.timeframe import Timeframe
 from backfill.errors import LeaseLost
-from backfill.store.empty import ask_again
-from backfill.store.keys import key_of, keys_of
+from backfill.store.empty import AskAgain, asking_again, read_again
+from backfill.store.keys import key_of, keys_of, told_key
 from backfill.store.pool import Connection, Database
-from backfill.store.times import from_ranges, to_ms, to_range, to_text, to_time
+from backfill.store.quote import bound
+from backfill.store.times import (
+    bounds_of,
+    from_bounds,
+    to_ms,
+    to_range,
+    to_text,
+    to_time,
+    told_time,
+)
+from backfill.store.universe import naming, read_named
 
 LEASE_S: Final = 30
 HEARTBEAT_S: Final = 10
 
-# All series of a run in one round trip, by the primary key.
-_LOAD: Final = """
-    SELECT p.*, p.timeframe::text AS timeframe_name, p.derived_from::text AS derived_from_name,
-        coalesce(b.coverage, '{}') AS base_coverage
+# What the ledger says of series, in JSON's own types.
+_ROWS: Final = f"""
+    SELECT p.symbol_id, p.timeframe::text AS timeframe, p.provider, p.feed, p.adjustment,
+        p.derived_from::text AS derived_from, p.wanted_from, p.oldest_bar, p.newest_bar,
+        {bounds_of("p.coverage")} AS coverage,
+        {bounds_of("p.invalidated")} AS invalidated,
+        {bounds_of("p.provisional")} AS provisional,
+        lower(p.denied_range) AS denied_first, upper(p.denied_range) AS denied_last,
+        p.denied_until, p.claimed_by, p.claimed_until, p.claimed_until > now() AS is_leased
+"""
+_AND_ITS_BASE: Final = f", {bounds_of('b.coverage')} AS base_coverage"
+# All series of a run, each with what its base is covered for, by the primary key.
+_LOAD: Final = (
+    _ROWS
+    + _AND_ITS_BASE
+    + """
     FROM backfill_progress AS p
     JOIN unnest($1::symbol_id[], $2::text[]) AS k (symbol_id, timeframe)
         ON p.symbol_id = k.symbol_id AND p.timeframe = k.timeframe::timeframe
@@ -32,6 +54,7 @@ _LOAD: Final = """
         ON b.symbol_id = p.symbol_id AND b.timeframe = p.derived_from
         AND (b.provider, b.feed, b.adjustment) = (p.provider, p.feed, p.adjustment)
 """
+)
 # Rows for series never seen. One that holds bars already, of another system or put there by hand,
 # is not counted yet.
 _ADD_MISSING: Final = """
@@ -51,18 +74,19 @@ _ADD_MISSING: Final = """
     ORDER BY 1, 2
     ON CONFLICT DO NOTHING
 """
-# Rows are locked in key order, here as in every transaction that writes a page.
-_LOCK: Final = (
-    _LOAD
-    + """
+# Rows are locked in key order, here as in every transaction that writes a page. What is read by
+# statements after this one is what the last writer has left.
+_LOCK: Final = """
+    SELECT
+    FROM backfill_progress AS p
+    JOIN unnest($1::symbol_id[], $2::text[]) AS k (symbol_id, timeframe)
+        ON p.symbol_id = k.symbol_id AND p.timeframe = k.timeframe::timeframe
     ORDER BY p.symbol_id, p.timeframe
     FOR UPDATE OF p
 """
-)
-# With the series all that is rolled up from them, directly or not, in the same order. What is
-# found on the way names its symbol by its place in the array: a recursive query refuses domains.
-# Who holds these locks counts what it writes: that is said for the transaction, at no round trip.
-_LOCK_WITH_DERIVED: Final = """
+# Series with all that is rolled up from them, directly or not. What is found on the way names its
+# symbol by its place in the array: a recursive query refuses domains.
+_FOUND: Final = """
     WITH RECURSIVE found (place, timeframe) AS (
         SELECT place::integer, named::timeframe
         FROM unnest($2::text[]) WITH ORDINALITY AS n (named, place)
@@ -72,29 +96,50 @@ _LOCK_WITH_DERIVED: Final = """
         JOIN backfill_progress AS d
             ON d.symbol_id = ($1::symbol_id[])[f.place] AND d.derived_from = f.timeframe
     )
-    SELECT p.*, p.timeframe::text AS timeframe_name, p.derived_from::text AS derived_from_name,
-        '{}'::tstzmultirange AS base_coverage, set_config('backfill.counted', 'yes', true)
+"""
+_OF_FOUND: Final = """
     FROM backfill_progress AS p
     WHERE (p.symbol_id, p.timeframe) IN (
         SELECT ($1::symbol_id[])[place], timeframe FROM found
     )
-    ORDER BY p.symbol_id, p.timeframe
-    FOR UPDATE OF p
 """
-# The leases of series are a run's from now on; by the primary key.
+# Locks all of those, in the order of keys.
+_LOCK_WITH_DERIVED: Final = (
+    f"{_FOUND} SELECT {_OF_FOUND} ORDER BY p.symbol_id, p.timeframe FOR UPDATE OF p"
+)
+# What the ledger says of all of those.
+_LOAD_WITH_DERIVED: Final = f"{_FOUND} {_ROWS} {_OF_FOUND}"
+# Who holds these locks counts what it writes (the trigger `backfill_uncounted`).
+_COUNTED: Final = "SET LOCAL backfill.counted = 'yes'"
+# The leases of series that are locked are a run's from now on, but for those that others hold:
+# none at all then, where all are asked for. Runs that died are told by their leases. By the primary
+# keys.
 _CLAIM: Final = """
-    UPDATE backfill_progress
-    SET claimed_by = $3, claimed_until = now() + make_interval(secs => $4)
-    WHERE (symbol_id, timeframe) IN (
-        SELECT symbol_id, timeframe::timeframe
-        FROM unnest($1::symbol_id[], $2::text[]) AS k (symbol_id, timeframe)
+    WITH asked AS MATERIALIZED (
+        SELECT
+            p.symbol_id,
+            p.timeframe,
+            p.claimed_by,
+            coalesce(p.claimed_by <> $3 AND p.claimed_until > now(), false) AS is_held
+        FROM backfill_progress AS p
+        JOIN unnest($1::symbol_id[], $2::text[]) AS k (symbol_id, timeframe)
+            ON p.symbol_id = k.symbol_id AND p.timeframe = k.timeframe::timeframe
+    ),
+    free AS MATERIALIZED (
+        SELECT *
+        FROM asked
+        WHERE NOT is_held AND NOT ($5 AND EXISTS (SELECT FROM asked AS a WHERE a.is_held))
+    ),
+    dead AS (
+        UPDATE backfill_runs
+        SET status = 'interrupted', finished_at = now(),
+            error = 'the run died; another took its series'
+        WHERE status = 'running' AND run_id <> $3 AND run_id IN (SELECT claimed_by FROM free)
     )
-"""
-# Runs that died, told by their leases; by the primary key.
-_INTERRUPT: Final = """
-    UPDATE backfill_runs
-    SET status = 'interrupted', finished_at = now(), error = 'the run died; another took its series'
-    WHERE run_id = ANY ($1::uuid[]) AND status = 'running'
+    UPDATE backfill_progress AS p
+    SET claimed_by = $3, claimed_until = now() + make_interval(secs => $4)
+    FROM free AS f
+    WHERE p.symbol_id = f.symbol_id AND p.timeframe = f.timeframe
 """
 # An UPDATE alone locks rows in the order of the heap, and meets a page's write in a deadlock. The
 # run itself lives on for as long, whatever it holds; its row comes after them as where they are
@@ -201,7 +246,7 @@ _UNCOVER: Final = """
 # The plan refuses a range of a series for some time; by the primary key.
 _DENY: Final = """
     UPDATE backfill_progress
-    SET denied_range = $3, denied_until = $4, last_updated = now()
+    SET denied_range = $3::tstzrange, denied_until = $4, last_updated = now()
     WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
 """
 
@@ -227,20 +272,49 @@ async def load_progress(
     nothing is told of what may be asked for again. An absent session after the newest bar counts as
     unconfirmed, too: the provider may be late with it.
     """
-    known = {_key(row): _progress(row) for row in await connection.fetch(_LOAD, *keys_of(series))}
-    if reopen_at is not None:
-        for key, again in (await ask_again(connection, series, reopen_at)).items():
-            if key in known:
-                newest_ms = known[key].newest_bar_ms
-                tail = Spans.of((-FOREVER_MS if newest_ms is None else newest_ms, FOREVER_MS))
-                known[key] = replace(
-                    known[key],
-                    expired=again.expired,
-                    unconfirmed=again.unconfirmed | (again.absent & tail),
-                    askable=again.askable,
-                    held=again.held,
-                    answered=again.answered,
-                )
+    if reopen_at is None:
+        (rows,) = await connection.ask(loading(series))
+        return read_progress(rows)
+    rows, empty = await connection.ask(loading(series), asking_again(series, reopen_at))
+    return read_progress(rows, read_again(empty, reopen_at))
+
+
+async def load_with_symbols(
+    connection: Connection, series: Sequence[Series], reopen_at: datetime | None
+) -> tuple[Known, dict[SymbolId, Symbol]]:
+    """Return what is known of series, as `load_progress` does, and of their symbols."""
+    rows, symbols, empty = await connection.ask(
+        loading(series),
+        naming({one.symbol.id: None for one in series}),
+        asking_again(series if reopen_at else (), reopen_at or to_time(0)),
+    )
+    again = read_again(empty, reopen_at) if reopen_at else {}
+    return read_progress(rows, again), read_named(symbols)
+
+
+def loading(series: Iterable[Series]) -> str:
+    """Return the query for what is known of series; `read_progress` reads its rows."""
+    return bound(_LOAD, *keys_of(series))
+
+
+def read_progress(
+    rows: Iterable[Mapping[str, Any]],
+    again: Mapping[tuple[SymbolId, Timeframe], AskAgain] | None = None,
+) -> Known:
+    """Return what rows of the ledger say, and what may be asked again of their series."""
+    known = {told_key(row): _progress(row) for row in rows}
+    for key, found in (again or {}).items():
+        if key in known:
+            newest_ms = known[key].newest_bar_ms
+            tail = Spans.of((-FOREVER_MS if newest_ms is None else newest_ms, FOREVER_MS))
+            known[key] = replace(
+                known[key],
+                expired=found.expired,
+                unconfirmed=found.unconfirmed | (found.absent & tail),
+                askable=found.askable,
+                held=found.held,
+                answered=found.answered,
+            )
     return known
 
 
@@ -250,44 +324,27 @@ async def claim(connection: Connection, series: list[Series], run_id: UUID) -> L
     Rows that are missing are added. A lease that has expired is taken over, and the run that held
     it is marked as interrupted. Returns the lease that stands in the way, if one does.
     """
-    live, dead = await _others(connection, series, run_id)
-    if live:
-        return next(iter(live.values()))
-    await _take(connection, series, run_id, dead)
-    return None
+    others = await _claim(connection, series, run_id, all_or_none=True)
+    return next(iter(others.values()), None)
 
 
 async def claim_free(connection: Connection, series: list[Series], run_id: UUID) -> list[Series]:
     """Lease those of the series that no other run holds, as `claim` does, and return them."""
-    live, dead = await _others(connection, series, run_id)
-    free = [one for one in series if one.key not in live]
-    await _take(connection, free, run_id, dead)
-    return free
+    others = await _claim(connection, series, run_id, all_or_none=False)
+    return [one for one in series if one.key not in others]
 
 
-async def _others(
-    connection: Connection, series: list[Series], run_id: UUID
-) -> tuple[dict[tuple[SymbolId, Timeframe], Lease], set[UUID]]:
-    """Lock series; return the leases of other runs, and which runs' leases have expired."""
+async def _claim(
+    connection: Connection, series: list[Series], run_id: UUID, *, all_or_none: bool
+) -> dict[tuple[SymbolId, Timeframe], Lease]:
+    """Lease series as far as others don't hold them; return the leases of those."""
     keys = keys_of(series)
-    await connection.execute(_ADD_MISSING, *keys)
-    rows = await connection.fetch(_LOCK, *keys)
-    now = await connection.fetchval("SELECT now()")
-    held = [row for row in rows if row["claimed_by"] not in {None, run_id}]
-    live = {
-        _key(row): Lease(row["claimed_by"], row["claimed_until"])
-        for row in held
-        if row["claimed_until"] > now
-    }
-    return live, {row["claimed_by"] for row in held if row["claimed_until"] <= now}
-
-
-async def _take(
-    connection: Connection, series: list[Series], run_id: UUID, dead: set[UUID]
-) -> None:
-    if dead:
-        await connection.execute(_INTERRUPT, list(dead))
-    await connection.execute(_CLAIM, *keys_of(series), run_id, LEASE_S)
+    connection.later(_ADD_MISSING, *keys)
+    connection.later(_LOCK, *keys)
+    connection.later(_CLAIM, *keys, run_id, LEASE_S, all_or_none)
+    (rows,) = await connection.ask(loading(series))
+    leases = {told_key(row): _lease(row) for row in rows if row["is_leased"]}
+    return {key: one for key, one in leases.items() if one.claimed_by != run_id}
 
 
 async def lock_progress(connection: Connection, series: list[Series], run_id: UUID) -> Known:
@@ -300,18 +357,37 @@ async def lock_progress(connection: Connection, series: list[Series], run_id: UU
     LeaseLost
         If another run has taken one of them over.
     """
-    rows = await connection.fetch(_LOCK_WITH_DERIVED, *keys_of(series))
-    mine = {_key(row) for row in rows if row["claimed_by"] == run_id}
+    (rows,) = await connection.ask(locking(connection, series))
+    return read_locked(rows, series, run_id)
+
+
+def locking(connection: Connection, series: Sequence[Series]) -> str:
+    """Put the locks of `lock_progress` off; return the query whose rows `read_locked` reads."""
+    keys = keys_of(series)
+    connection.later(_COUNTED)
+    connection.later(_LOCK_WITH_DERIVED, *keys)
+    return bound(_LOAD_WITH_DERIVED, *keys)
+
+
+def read_locked(rows: Sequence[Mapping[str, Any]], series: Iterable[Series], run_id: UUID) -> Known:
+    """Return what is known of series that are locked now, and of what is rolled up from them.
+
+    Raises
+    ------
+    LeaseLost
+        If another run has taken one of the series over.
+    """
+    mine = {told_key(row) for row in rows if row["claimed_by"] == str(run_id)}
     if not mine.issuperset(one.key for one in series):
         raise LeaseLost("another run has taken the series over")
-    return {_key(row): _progress(row) for row in rows}
+    return read_progress(rows)
 
 
 async def renew(database: Database, run_id: UUID) -> None:
     """Extend every lease of a run, and the time that it is known to live, by the full term."""
 
     async def work(connection: Connection) -> None:
-        await connection.execute(_RENEW, run_id, LEASE_S)
+        connection.later(_RENEW, run_id, LEASE_S)
 
     await database.run(work)
 
@@ -319,13 +395,13 @@ async def renew(database: Database, run_id: UUID) -> None:
 async def release(connection: Connection, run_id: UUID, series: list[Series] | None = None) -> None:
     """Give up a run's leases: those of some series, or all."""
     keys = keys_of(series) if series is not None else (None, None)
-    await connection.execute(_RELEASE, run_id, *keys)
+    connection.later(_RELEASE, run_id, *keys)
 
 
 async def want_from(connection: Connection, wants: Mapping[Series, int]) -> None:
     """Note since when series are wanted, in epoch ms, where that is deeper than noted before."""
     starts = [to_time(start_ms) for start_ms in wants.values()]
-    await connection.execute(_WANT, *keys_of(wants), starts)
+    connection.later(_WANT, *keys_of(wants), starts)
 
 
 async def invalidate(connection: Connection, series: Series, spans: Spans) -> None:
@@ -333,14 +409,14 @@ async def invalidate(connection: Connection, series: Series, spans: Spans) -> No
 
     They leave the coverage of what is derived from it too, to be rolled up again.
     """
-    await connection.execute(_ADD_MISSING, *keys_of([series]))
-    await connection.execute(_INVALIDATE, *key_of(series), to_text(spans))
+    connection.later(_ADD_MISSING, *keys_of([series]))
+    connection.later(_INVALIDATE, *key_of(series), to_text(spans))
     await uncover_derived(connection, series, spans)
 
 
 async def uncover_derived(connection: Connection, series: Series, spans: Spans) -> None:
     """Take spans out of the coverage of what is rolled up from a series, to be made again."""
-    await connection.execute(_UNCOVER_DERIVED, *key_of(series), to_text(spans))
+    connection.later(_UNCOVER_DERIVED, *key_of(series), to_text(spans))
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,7 +444,7 @@ async def advance(
     ``now`` is the run's clock; a series' first page is noted by it.
     """
     sources = [one.source for one in advances]
-    await connection.execute(
+    connection.later(
         _ADVANCE,
         *keys_of(one.series for one in advances),
         [source.provider for source in sources],
@@ -389,30 +465,31 @@ async def advance(
 async def uncover(connection: Connection, spans: Mapping[Series, Spans]) -> None:
     """Take spans out of the coverage of series that are derived, so that they are made again."""
     texts = [to_text(each) for each in spans.values()]
-    await connection.execute(_UNCOVER, *keys_of(spans), texts)
+    connection.later(_UNCOVER, *keys_of(spans), texts)
 
 
 async def deny(connection: Connection, series: Series, span: Span, until: datetime) -> None:
     """Note a range that the plan refuses, and until when it isn't asked for again."""
-    await connection.execute(_DENY, *key_of(series), to_range(span), until)
+    connection.later(_DENY, *key_of(series), to_range(span), until)
 
 
-def _key(row: Mapping[str, Any]) -> tuple[SymbolId, Timeframe]:
-    return row["symbol_id"], Timeframe(row["timeframe_name"])
+def _lease(row: Mapping[str, Any]) -> Lease:
+    return Lease(UUID(row["claimed_by"]), datetime.fromisoformat(row["claimed_until"]))
 
 
 def _progress(row: Mapping[str, Any]) -> Progress:
-    denied = row["denied_range"]
+    denied_from, denied_to = _ms(row["denied_first"]), _ms(row["denied_last"])
+    denied = None if denied_from is None or denied_to is None else Span(denied_from, denied_to)
     return Progress(
         source=_source(row),
-        coverage=from_ranges(row["coverage"]),
-        invalidated=from_ranges(row["invalidated"]),
-        provisional=from_ranges(row["provisional"]),
-        base_coverage=from_ranges(row["base_coverage"]),
+        coverage=from_bounds(row["coverage"]),
+        invalidated=from_bounds(row["invalidated"]),
+        provisional=from_bounds(row["provisional"]),
+        base_coverage=from_bounds(row.get("base_coverage")),
         wanted_from_ms=_ms(row["wanted_from"]),
         oldest_bar_ms=_ms(row["oldest_bar"]),
         newest_bar_ms=_ms(row["newest_bar"]),
-        denied=Span(to_ms(denied.lower), to_ms(denied.upper)) if denied else None,
+        denied=denied,
         denied_until_ms=_ms(row["denied_until"]),
     )
 
@@ -420,7 +497,7 @@ def _progress(row: Mapping[str, Any]) -> Progress:
 def _source(row: Mapping[str, Any]) -> Source | None:
     if row["provider"] is None:
         return None
-    derived = row["derived_from_name"]
+    derived = row["derived_from"]
     return Source(
         row["provider"],
         row["feed"],
@@ -433,5 +510,6 @@ def _time(ms: int | None) -> datetime | None:
     return None if ms is None else to_time(ms)
 
 
-def _ms(at: datetime | None) -> int | None:
+def _ms(told: str | None) -> int | None:
+    at = told_time(told)
     return None if at is None else to_ms(at)

@@ -1,9 +1,91 @@
 """The one place where a value becomes part of a statement, for queries without parameters (R28).
 
-A statement that carries its values costs one round trip where one with parameters costs two.
+A statement that carries its values costs one round trip where one with parameters costs two, and
+six more where asyncpg has to ask what their types are.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime
+from typing import Final
+from uuid import UUID
+
+_PLACE: Final = re.compile(r"\$(\d+)")
+_MEANS_MORE: Final = re.compile(r'(["\\])')
+_CAST: Final = {datetime: "::timestamptz", date: "::date", float: "::double precision"}
+
+
+class Quoted(str):
+    """A value as a statement takes it."""
+
+    __slots__ = ()
+
+
+def bound(statement: str, *values: object) -> str:
+    r"""Return a statement with its values in the places of ``$1``, ``$2`` and so on.
+
+    A list becomes the text of an array; the statement says of what, as it does of a text that
+    stands for something else.
+
+    >>> print(bound("SELECT $1::uuid[], $2 + $3", ["a", None], 1, -1))
+    SELECT '{"a",NULL}'::uuid[], 1 + (-1)
+
+    Raises
+    ------
+    ValueError
+        As `text` does.
+    TypeError
+        If there is no way to write a value.
+    """
+    if not values:
+        return statement
+    return _PLACE.sub(lambda place: literal(values[int(place[1]) - 1]), statement)
+
+
+def literal(value: object) -> Quoted:
+    """Return a value as a statement takes it.
+
+    Raises
+    ------
+    ValueError
+        As `text` does.
+    TypeError
+        If there is no way to write it.
+    """
+    match value:
+        case Quoted():
+            return value
+        case None:
+            found = "NULL"
+        case list() | tuple():
+            found = text(f"{{{','.join(map(_item, value))}}}")
+        case bool():
+            found = _input(value)
+        case int():
+            found = str(value) if value >= 0 else f"({value})"
+        case _:
+            found = text(_input(value)) + _CAST.get(type(value), "")
+    return Quoted(found)
+
+
+def _input(value: object) -> str:
+    """Return what the server reads a value from."""
+    match value:
+        case str() | bool() | int() | float() | UUID():
+            return str(value)
+        case datetime(tzinfo=None):
+            raise TypeError("a time without its zone")
+        case date():
+            return value.isoformat()
+    raise TypeError(f"no statement takes a {type(value).__name__}")
+
+
+def _item(value: object) -> str:
+    """Return a value as an array's text holds it."""
+    if value is None:
+        return "NULL"
+    told = _input(value)
+    return '"' + _MEANS_MORE.sub(r"\\\1", told) + '"' if isinstance(value, str) else told
 
 
 def text(value: str) -> str:
@@ -17,7 +99,11 @@ def text(value: str) -> str:
     ValueError
         If it holds what no text of Postgres can: NUL, or half of a surrogate pair.
     """
-    if "\0" in value or any("\ud800" <= sign <= "\udfff" for sign in value):
+    try:
+        storable = b"\0" not in value.encode()
+    except UnicodeEncodeError:
+        storable = False
+    if not storable:
         raise ValueError("a text for the database holds what it can't store")
     quoted = value.replace("'", "''").replace("\\", "\\\\")
     return f"E'{quoted}'" if "\\" in value else f"'{quoted}'"
@@ -44,6 +130,17 @@ def integers(values: Iterable[int], kind: str = "bigint") -> str:
     "'{1,-2}'::bigint[]"
     """
     return f"'{{{','.join(str(int(value)) for value in values)}}}'::{kind}[]"
+
+
+def numbers(values: Sequence[float | None]) -> Quoted:
+    """Return many numbers as an array's text, exactly and fast; NaN stands for NULL.
+
+    >>> print(numbers([1, 0.1, float("nan"), None]))
+    '{1,0.1,null,null}'
+    """
+    import msgspec
+
+    return Quoted(f"'{{{msgspec.json.encode(values)[1:-1].decode()}}}'")
 
 
 def interval(seconds: float) -> str:

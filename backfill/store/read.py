@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backfill.core.bars import NO_COUNT, Bars
 from backfill.core.coverage import Spans
@@ -12,15 +13,25 @@ from backfill.store.keys import keys_of
 from backfill.store.pool import Connection
 from backfill.store.times import stamps_to_ms, to_text
 
-# The bars of each series within its spans, by the primary key. Each column comes as one value, and
-# no Python object is made for a bar. An adopted table may hold rows without a price: those are no
-# bars, and would be missing in one column and move it against the others.
+# The bars of each series within its spans, by the primary key: how many they are, and each column
+# behind the other. All comes as one value, and no Python object is made for a bar. An adopted table
+# may hold rows without a price: those are no bars, and would be missing in one column and move it
+# against the others.
 _BARS: Final = """
-    SELECT bars.*
+    SELECT string_agg(
+        coalesce(
+            int8send(bars.count) || ts || open || high || low || close || volume || vwap
+                || trade_count,
+            int8send(0)
+        ),
+        ''::bytea
+        ORDER BY k.number
+    )
     FROM unnest($1::symbol_id[], $2::text[]::timeframe[], $3::text[])
         WITH ORDINALITY AS k (symbol_id, timeframe, spans, number)
     CROSS JOIN LATERAL (
         SELECT
+            count(*) AS count,
             string_agg(timestamptz_send(ts), ''::bytea) AS ts,
             string_agg(float8send(open::double precision), ''::bytea) AS open,
             string_agg(float8send(high::double precision), ''::bytea) AS high,
@@ -39,7 +50,6 @@ _BARS: Final = """
             ORDER BY b.ts
         ) AS ordered
     ) AS bars
-    ORDER BY k.number
 """
 
 
@@ -52,20 +62,27 @@ async def bars_of_each(
     connection: Connection, wanted: Mapping[Series, Spans]
 ) -> dict[Series, Bars]:
     """Return the bars of several series, each within its spans, oldest first."""
-    rows = await connection.fetch(
-        _BARS, *keys_of(wanted), [to_text(spans) for spans in wanted.values()], NO_COUNT
-    )
-    return {series: _bars(row) for series, row in zip(wanted, rows, strict=True)}
+    if not wanted:
+        return {}
+    spans = [to_text(one) for one in wanted.values()]
+    sent = memoryview(await connection.value(_BARS, *keys_of(wanted), spans, NO_COUNT))
+    found = {}
+    for series in wanted:
+        count = int.from_bytes(sent[:8])
+        found[series] = _bars(np.frombuffer(sent[8 : 8 + 64 * count], ">i8").reshape(8, count))
+        sent = sent[8 + 64 * count :]
+    return found
 
 
-def _bars(row: Mapping[str, bytes | None]) -> Bars:
-    columns = {name: value or b"" for name, value in row.items()}
-    prices = {
-        name: np.frombuffer(columns[name], ">f8").astype(np.float64)
-        for name in ("open", "high", "low", "close", "volume", "vwap")
-    }
+def _bars(columns: NDArray[np.int64]) -> Bars:
+    """Return the bars of columns of eight bytes each, as they are sent."""
+    stamps, *prices, counts = columns
+    names = ("open", "high", "low", "close", "volume", "vwap")
     return Bars(
-        ts_ms=stamps_to_ms(columns["ts"]),
-        trade_count=np.frombuffer(columns["trade_count"], ">i8").astype(np.int64),
-        **prices,
+        ts_ms=stamps_to_ms(stamps.tobytes()),
+        trade_count=counts.astype(np.int64),
+        **{
+            name: price.view(">f8").astype(np.float64)
+            for name, price in zip(names, prices, strict=True)
+        },
     )

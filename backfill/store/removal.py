@@ -225,7 +225,7 @@ async def trim_some(
     removed, change = await _removed(connection, symbol, ends, most)
     await connection.execute(_REACH, symbol.id)
     if change is not None and change.series in every:
-        await note_changes(connection, trim_id, [change])
+        note_changes(connection, trim_id, [change])
     removed.is_last = not removed.bars and not removed.quarantined
     return removed
 

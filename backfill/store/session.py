@@ -1,22 +1,23 @@
 """One session with a server: how it is opened, and how a transaction in it begins and ends."""
 
+import json
 import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
 from backfill.errors import UsageError
+from backfill.store import quote
 from backfill.store.address import Address
 from backfill.store.faults import FAULTS, said
 from backfill.store.path import setting
+from backfill.store.trip import Session, copied_in, copied_out, only_value
 
 if TYPE_CHECKING:
     import asyncio
-
-Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy"
 
 _SEND_BUFFER: Final = 2**21
 """In bytes; the system may allow less."""
@@ -64,7 +65,7 @@ async def connected(*address: Any, **options: Any) -> asyncpg.Connection:
     return connection
 
 
-async def keep_as_it_is(_connection: Connection) -> None:
+async def keep_as_it_is(_connection: Session) -> None:
     """Reset nothing when a connection returns to the pool: nothing was set."""
 
 
@@ -90,7 +91,7 @@ async def _first_that_will_do(*address: Any, **options: Any) -> asyncpg.Connecti
     return await asyncpg.connect(*address, **last)
 
 
-def opening(connection: Connection, schemas: Sequence[str]) -> str:
+def opening(connection: Session, schemas: Sequence[str]) -> str:
     """Return the statements that begin a transaction in some schemas, in one round trip."""
     statements = _OPENING + setting(schemas)
     if connection.get_server_version().major >= _HAS_TRANSACTION_TIMEOUT:
@@ -98,19 +99,114 @@ def opening(connection: Connection, schemas: Sequence[str]) -> str:
     return statements
 
 
-@asynccontextmanager
-async def savepoint(connection: Connection) -> AsyncIterator[None]:
-    """Take back what is done within, and nothing else of the transaction, if it fails."""
-    await connection.execute("SAVEPOINT trial")
-    try:
-        yield
-    except asyncpg.PostgresError:
-        await connection.execute("ROLLBACK TO SAVEPOINT trial")
-        raise
-    await connection.execute("RELEASE SAVEPOINT trial")
+# The rows of several queries as one value.
+_ALL: Final = "SELECT json_build_array({rows})::text"
+_ROWS: Final = "(SELECT coalesce(json_agg(q), '[]') FROM ({query}) AS q)"
 
 
-async def take_back(connection: Connection, error: BaseException) -> None:
+class CopyRefused(Exception):
+    """A COPY met a row that was there already, or a role that may not COPY: insert instead."""
+
+
+class Connection:
+    """A transaction in a session, in as few round trips as its statements allow.
+
+    Statements carry their values (`backfill.store.quote`), so the server is never asked what a type
+    is. What begins the transaction goes along with its first statement, and what is put off with
+    the next one or with the end, in the order in which it was given.
+
+    Parameters
+    ----------
+    session
+        A connection of the pool, in no transaction.
+    begins
+        The statements that begin one.
+    may_copy
+        Whether rows may go straight into a table that may hold them.
+    """
+
+    def __init__(self, session: Session, begins: str, *, may_copy: bool) -> None:
+        self._session = session
+        self._begins = begins
+        self._put_off = [begins]
+        self._rows: AsyncIterator[bytes] | None = None
+        self.may_copy = may_copy
+
+    def later(self, statement: str, *values: object) -> None:
+        """Put a statement off; nobody hears what it did but by the state of the tables."""
+        self._put_off.append(quote.bound(statement, *values))
+
+    async def copy_later(self, statement: str, rows: AsyncIterator[bytes]) -> None:
+        """Put a COPY of rows off; the transaction is done again without one where it is refused."""
+        if self._rows is not None:
+            await self.flush()
+        self._put_off.append(statement)
+        self._rows = rows
+
+    async def execute(self, statement: str, *values: object) -> str:
+        """Run a statement in one round trip, and return how the server calls what it did."""
+        self.later(statement, *values)
+        return await self.flush()
+
+    async def ask(self, *queries: str) -> list[list[dict[str, Any]]]:
+        """Return the rows of each of some queries in one round trip, with JSON's own types.
+
+        They see the same state of the tables: that after all that was put off.
+        """
+        rows = ", ".join(_ROWS.format(query=query) for query in queries)
+        found: list[list[dict[str, Any]]] = json.loads(await self.value(_ALL.format(rows=rows)))
+        return found
+
+    async def value(self, query: str, *values: object) -> bytes:
+        """Return the only value of a query's only row, as it is sent, in one round trip."""
+        if self._rows is not None:
+            await self.flush()
+        self.later(f"COPY ({query}) TO STDOUT (FORMAT binary)", *values)
+        return only_value(await copied_out(self._session, self._taken()))
+
+    async def fetch(self, query: str, *values: object) -> list[Any]:
+        """Return the rows of a query, in two round trips."""
+        found: list[Any] = await (await self._ready()).fetch(quote.bound(query, *values))
+        return found
+
+    async def fetchrow(self, query: str, *values: object) -> Any:
+        """Return the first row of a query, None if there is none, in two round trips."""
+        return await (await self._ready()).fetchrow(quote.bound(query, *values))
+
+    async def fetchval(self, query: str, *values: object) -> Any:
+        """Return the first value of a query's first row, in two round trips."""
+        return await (await self._ready()).fetchval(quote.bound(query, *values))
+
+    async def prepare(self, statement: str) -> Any:
+        """Return a statement as asyncpg prepares it."""
+        return await (await self._ready()).prepare(statement)
+
+    async def flush(self) -> str:
+        """Do what was put off in one round trip; return how the server calls the last of it."""
+        rows, self._rows = self._rows, None
+        if rows is None:
+            return str(await self._session.execute(self._taken()))
+        try:
+            return await copied_in(self._session, self._taken(), rows)
+        except (asyncpg.UniqueViolationError, asyncpg.FeatureNotSupportedError) as error:
+            raise CopyRefused from error
+
+    async def commit(self) -> None:
+        """End the transaction, and do what was put off; one without a statement never began."""
+        if self._put_off != [self._begins]:
+            await self.execute("COMMIT")
+
+    async def _ready(self) -> Session:
+        if self._put_off:
+            await self.flush()
+        return self._session
+
+    def _taken(self) -> str:
+        put_off, self._put_off = self._put_off, []
+        return ";\n".join(put_off)
+
+
+async def take_back(connection: Session, error: BaseException) -> None:
     """Roll a transaction back; the session goes where that can't be done, and the work with it."""
     if isinstance(error, asyncpg.InternalClientError):
         # asyncpg 0.31 loses track of a session that the server ends amid a COPY.

@@ -1,7 +1,8 @@
 """The calendar in the database: sessions, filled from exchange_calendars, and feeds' hours."""
 
-from collections.abc import Sequence
-from datetime import date, timedelta
+import json
+from collections.abc import Mapping, Sequence
+from datetime import date, time, timedelta
 from typing import Any, Final
 
 import structlog
@@ -11,7 +12,7 @@ from backfill.core.when import EARLIEST_DAY
 from backfill.errors import NoCalendar
 from backfill.store.exchange import Listing, Row, list_sessions
 from backfill.store.pool import Connection, Database
-from backfill.store.times import to_ms
+from backfill.store.times import day_of, to_ms
 
 log = structlog.stdlib.get_logger()
 
@@ -39,8 +40,8 @@ _KNOWN: Final = """
         min(session) AS first,
         max(session) AS last,
         current_setting('transaction_read_only')::boolean AS read_only,
-        ARRAY(
-            SELECT (h.first_session, h.last_session, h.opens, h.closes, h.night_opens, h.manual)
+        (
+            SELECT coalesce(json_agg(h), '[]')
             FROM market_hours AS h
             WHERE h.calendar = $1 AND h.feed = $2
         ) AS hours
@@ -113,11 +114,23 @@ async def load_calendar(
             name,
             ZONES[name],
             [Session(row[0], to_ms(row[1]), to_ms(row[2])) for row in rows],
-            [Hours(*hours) for hours in known["hours"]],
+            [_hours(row) for row in json.loads(known["hours"])],
             night,
         )
 
     return await database.run(work)
+
+
+def _hours(row: Mapping[str, Any]) -> Hours:
+    at_night = row["night_opens"]
+    return Hours(
+        day_of(row["first_session"]),
+        day_of(row["last_session"]),
+        time.fromisoformat(row["opens"]),
+        time.fromisoformat(row["closes"]),
+        time.fromisoformat(at_night) if at_night else None,
+        row["manual"],
+    )
 
 
 async def _fill(connection: Connection, name: str, listing: Listing) -> None:

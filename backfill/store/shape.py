@@ -1,8 +1,9 @@
 """The table of bars as it is: our own, or one that was there before and was adopted."""
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from backfill.core.precision import Decimals, Precision
 from backfill.errors import RowsDropped
@@ -11,14 +12,21 @@ from backfill.store.pool import Connection
 VALUES: Final = ("open", "high", "low", "close", "volume", "vwap", "trade_count")
 _DOUBLE: Final = "double precision"
 _NUMERIC: Final = re.compile(r"numeric\((\d+),(\d+)\)")
-# The columns of the table of bars, their types, and whether it has partitions.
-_COLUMNS: Final = """
+# The columns of the table of bars, their types, whether it has partitions, and whether anything but
+# our own count and constraints may have a word in what is written.
+COLUMNS: Final = """
     SELECT
         attname AS name,
         CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod)
             ELSE format_type(atttypid, atttypmod) END AS type,
         attlen AS width,
-        (SELECT relkind = 'p' FROM pg_class WHERE oid = 'ohlc_bars'::regclass) AS partitioned
+        (SELECT relkind = 'p' FROM pg_class WHERE oid = 'ohlc_bars'::regclass) AS partitioned,
+        EXISTS (
+            SELECT
+            FROM pg_trigger
+            WHERE tgrelid = 'ohlc_bars'::regclass AND NOT tgisinternal AND tgenabled <> 'D'
+                AND tgname <> 'backfill_uncounted'
+        ) AS triggered
     FROM pg_attribute
     JOIN pg_type AS t ON t.oid = atttypid
     WHERE attrelid = 'ohlc_bars'::regclass AND attnum > 0 AND NOT attisdropped
@@ -37,13 +45,20 @@ class Shape:
     """The SQL types of the columns of ``ohlc_bars``, and how many bytes its ``symbol_id`` has.
 
     ``provider`` is the type of a column that names where a bar is from, if there is one: an adopted
-    table has it. ``partitioned`` says whether its rows lie in partitions.
+    table has it. ``partitioned`` says whether its rows lie in partitions, ``triggered`` whether
+    somebody's trigger may drop rows; one of a partition's own may as well.
     """
 
     types: tuple[str, ...]
     id_width: int
     provider: str | None
     partitioned: bool
+    triggered: bool
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether rows that it takes without an error are all there."""
+        return not (self.partitioned or self.triggered)
 
     @property
     def is_own(self) -> bool:
@@ -66,12 +81,19 @@ class Shape:
 
 async def bars_shape(connection: Connection) -> Shape:
     """Return the shape of the table of bars."""
-    columns = {row["name"]: row for row in await connection.fetch(_COLUMNS)}
+    (rows,) = await connection.ask(COLUMNS)
+    return read_shape(rows)
+
+
+def read_shape(rows: Iterable[Mapping[str, Any]]) -> Shape:
+    """Return the shape of the table that the rows of `COLUMNS` tell of."""
+    columns = {row["name"]: row for row in rows}
     return Shape(
         types=tuple(columns[name]["type"] for name in VALUES),
         id_width=columns["symbol_id"]["width"],
         provider=columns["provider"]["type"] if "provider" in columns else None,
         partitioned=columns["symbol_id"]["partitioned"],
+        triggered=columns["symbol_id"]["triggered"],
     )
 
 

@@ -10,7 +10,7 @@ from backfill.core.series import Series
 from backfill.store.changes import Change, note_changes
 from backfill.store.keys import key_of
 from backfill.store.pool import Connection
-from backfill.store.times import to_ms, to_ranges, to_time
+from backfill.store.times import to_ms, to_text, to_time
 
 EVER: Final = Span(to_ms(datetime.min.replace(tzinfo=UTC)), to_ms(datetime.max.replace(tzinfo=UTC)))
 # In slices, by the primary key: one statement for decades of minutes would run into its timeout.
@@ -88,13 +88,13 @@ async def expel(
         change.reach(row["first"], row["last"])
         if row["bars"] < most:
             break
-    await note_changes(connection, run_id, [change])
+    note_changes(connection, run_id, [change])
     return change.withdrawn
 
 
 async def uncover(connection: Connection, series: Series, span: Span) -> None:
     """Take a span out of a series' coverage, not to be asked for again, after `expel`."""
-    await connection.execute(_UNCOVER, *key_of(series), to_ranges(Spans.of(span)))
+    await connection.execute(_UNCOVER, *key_of(series), to_text(Spans.of(span)))
 
 
 async def start_anew(connection: Connection, series: Series) -> None:

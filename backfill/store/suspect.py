@@ -10,6 +10,7 @@ from backfill.core.series import Series
 from backfill.core.suspect import Doubt
 from backfill.store.keys import keys_of
 from backfill.store.pool import Connection
+from backfill.store.quote import bound
 from backfill.store.times import to_time
 
 # How many bars each session holds, and of those that lost some how much volume, beside that of the
@@ -61,14 +62,16 @@ async def suspect_sessions(
     ]
     if not asked:
         return {}
-    rows = await connection.fetch(
-        _HELD,
-        *keys_of(series for series, *_ in asked),
-        [to_time(span.start_ms) for _, span, _, _ in asked],
-        [to_time(span.end_ms) for _, span, _, _ in asked],
-        [to_time(day.start_ms) for _, _, day, _ in asked],
-        [to_time(day.end_ms) for _, _, day, _ in asked],
-        [emptied for *_, emptied in asked],
+    (rows,) = await connection.ask(
+        bound(
+            _HELD,
+            *keys_of(series for series, *_ in asked),
+            [to_time(span.start_ms) for _, span, _, _ in asked],
+            [to_time(span.end_ms) for _, span, _, _ in asked],
+            [to_time(day.start_ms) for _, _, day, _ in asked],
+            [to_time(day.end_ms) for _, _, day, _ in asked],
+            [emptied for *_, emptied in asked],
+        )
     )
     bars = np.array([row["bars"] for row in rows], np.int64)
     volume, day_volume = (

@@ -1,9 +1,8 @@
-"""Epoch milliseconds and spans, to and from what asyncpg takes for timestamptz and ranges."""
+"""Epoch milliseconds and spans, to and from what statements and their rows hold of them."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from struct import unpack
 from typing import TYPE_CHECKING, Final
-
-import asyncpg
 
 from backfill.core.coverage import Span, Spans
 
@@ -14,8 +13,20 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MS: Final = timedelta(milliseconds=1)
 _MANY: Final = 100
 """From so many spans on numpy spells their bounds, in a tenth of the time."""
-_FIRST: Final = datetime.min.replace(tzinfo=UTC)
-_LAST: Final = datetime.max.replace(tzinfo=UTC)
+_FOREVER_US: Final = 2**63 - 1
+"""What a binary timestamptz holds for infinity; it is negative for -infinity."""
+_FIRST_MS: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MS
+_LAST_MS: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MS
+# Where the ranges of a multirange begin and end, one after the other, whatever the session's style
+# of dates is.
+_BOUNDS: Final = """(
+        SELECT encode(string_agg(
+            timestamptz_send(coalesce(lower(s), '-infinity'))
+                || timestamptz_send(coalesce(upper(s), 'infinity')),
+            ''::bytea
+        ), 'hex')
+        FROM unnest({column}) AS s
+    )"""
 POSTGRES_EPOCH_MS: Final = 946_684_800_000
 """2000-01-01Z in epoch ms: a binary timestamptz counts microseconds from there."""
 
@@ -30,18 +41,13 @@ def to_ms(at: datetime) -> int:
     return (at - _EPOCH) // _MS
 
 
-def to_range(span: Span) -> asyncpg.Range:
-    """Return a span as a half-open tstzrange."""
-    return asyncpg.Range(to_time(span.start_ms), to_time(span.end_ms))
-
-
-def to_ranges(spans: Spans) -> list[asyncpg.Range]:
-    """Return spans as a tstzmultirange."""
-    return [to_range(span) for span in spans]
+def to_range(span: Span) -> str:
+    """Return a span as the text of a half-open tstzrange."""
+    return f"[{to_time(span.start_ms).isoformat()},{to_time(span.end_ms).isoformat()})"
 
 
 def to_text(spans: Spans) -> str:
-    """Return spans as the text of a tstzmultirange, for arrays of them."""
+    """Return spans as the text of a tstzmultirange."""
     if len(spans) > _MANY:
         import numpy as np
 
@@ -49,13 +55,46 @@ def to_text(spans: Spans) -> str:
         bounds = iter(np.datetime_as_string(bounds_ms.astype("datetime64[ms]")).tolist())
         ranges = ",".join([f"[{start}Z,{end}Z)" for start, end in zip(bounds, bounds, strict=True)])
         return f"{{{ranges}}}"
-    several = (f"[{to_time(start).isoformat()},{to_time(end).isoformat()})" for start, end in spans)
-    return f"{{{','.join(several)}}}"
+    return f"{{{','.join(map(to_range, spans))}}}"
 
 
-def from_ranges(ranges: list[asyncpg.Range]) -> Spans:
+def bounds_of(column: str) -> str:
+    """Return the expression for the bounds of a tstzmultirange, as `from_bounds` reads them."""
+    return _BOUNDS.format(column=column)
+
+
+def from_bounds(bounds: str | None) -> Spans:
     """Return the spans of a tstzmultirange; one without a bound reaches as far as time does."""
-    return Spans.union((to_ms(item.lower or _FIRST), to_ms(item.upper or _LAST)) for item in ranges)
+    if not bounds:
+        return Spans()
+    sent = bytes.fromhex(bounds)
+    bounds_ms = [_sent_ms(at_us) for at_us in unpack(f">{len(sent) // 8}q", sent)]
+    return Spans.union(zip(bounds_ms[::2], bounds_ms[1::2], strict=True))
+
+
+def _sent_ms(at_us: int) -> int:
+    if abs(at_us) >= _FOREVER_US:
+        return _LAST_MS if at_us > 0 else _FIRST_MS
+    return at_us // 1000 + POSTGRES_EPOCH_MS
+
+
+def told_time(told: str | None) -> datetime | None:
+    """Return a timestamptz that a row tells as JSON does."""
+    if told is None or not told.endswith("infinity"):
+        return None if told is None else datetime.fromisoformat(told)
+    return to_time(_FIRST_MS if told.startswith("-") else _LAST_MS)
+
+
+def told_day(told: str | None) -> date | None:
+    """Return a date that a row tells as JSON does."""
+    return None if told is None else day_of(told)
+
+
+def day_of(told: str) -> date:
+    """Return a date that a row tells as JSON does, and that is never NULL."""
+    if not told.endswith("infinity"):
+        return date.fromisoformat(told)
+    return date.min if told.startswith("-") else date.max
 
 
 def stamps_to_ms(stamps: bytes) -> "IntColumn":

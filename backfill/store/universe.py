@@ -14,7 +14,10 @@ from backfill.core.timeframe import Timeframe
 from backfill.core.when import parse_since
 from backfill.core.wire import Reference
 from backfill.errors import NotKept, UsageError
+from backfill.store.keys import told_id
 from backfill.store.pool import Connection
+from backfill.store.quote import bound
+from backfill.store.times import day_of, told_day, told_time
 
 WATCHLIST_CHANNEL: Final = "backfill_watchlist"
 """Where the database sends an empty notice when the watchlist changes, by a trigger."""
@@ -36,7 +39,9 @@ _SYMBOLS: Final = """
         coalesce(p.renamed_on, s.renamed_on) AS renamed_since,
         coalesce(p.names_manual, s.names_manual) AS named_by_hand,
         ARRAY(
-            SELECT (a.ticker, a.valid_from, a.valid_until)
+            SELECT json_build_object(
+                'ticker', a.ticker, 'since', a.valid_from, 'until', a.valid_until
+            )
             FROM symbol_aliases AS a
             WHERE a.symbol_id = coalesce(s.listing_of, s.id)
             ORDER BY a.valid_from
@@ -123,11 +128,19 @@ _PAUSE: Final = """
     ON CONFLICT (symbol_id) DO UPDATE SET paused = excluded.paused
     RETURNING symbol_id
 """
-# A provider has known the symbol; by the primary key.
+# A provider has known the symbols; by the primary key, in the order of all that lock them.
 _CONFIRM: Final = """
-    UPDATE symbols
-    SET confirmed_at = coalesce(confirmed_at, now()), unknown_runs = 0
-    WHERE id = $1 AND confirmed_at IS NULL
+    WITH mine AS MATERIALIZED (
+        SELECT id
+        FROM symbols
+        WHERE id = ANY ($1::symbol_id[]) AND confirmed_at IS NULL
+        ORDER BY id
+        FOR UPDATE
+    )
+    UPDATE symbols AS s
+    SET confirmed_at = coalesce(s.confirmed_at, now()), unknown_runs = 0
+    FROM mine
+    WHERE s.id = mine.id
 """
 # Another listing date than before is judged by the bars anew; but who took a ticker over from a
 # symbol that was set aside begins after that, whatever the reference says.
@@ -274,7 +287,7 @@ async def by_ticker(connection: Connection, tickers: list[str]) -> list[Symbol]:
 async def found_by(connection: Connection, tickers: Iterable[str]) -> dict[str, Symbol]:
     """Return the symbols of those tickers that there are, by the tickers as they are given."""
     wanted = list(tickers)
-    rows = await connection.fetch(_BY_TICKER, stored_spellings(*wanted))
+    (rows,) = await connection.ask(bound(_BY_TICKER, stored_spellings(*wanted)))
     symbols = [_symbol(row) for row in reversed(rows)]
     found = {one.spelling: one for one in symbols} | {one.ticker: one for one in symbols}
     pairs = ((one, found.get(one) or found.get(spelling_of(one))) for one in wanted)
@@ -325,17 +338,30 @@ async def by_id(connection: Connection, symbol_id: SymbolId) -> Symbol:
 
 async def by_ids(connection: Connection, symbol_ids: list[SymbolId]) -> dict[SymbolId, Symbol]:
     """Return symbols as they are known by now, by their ids."""
-    return {row["id"]: _symbol(row) for row in await connection.fetch(_BY_ID, symbol_ids)}
+    (rows,) = await connection.ask(naming(symbol_ids))
+    return read_named(rows)
+
+
+def naming(symbol_ids: Iterable[SymbolId]) -> str:
+    """Return the query for symbols as they are known by now; `read_named` reads its rows."""
+    return bound(_BY_ID, list(symbol_ids))
+
+
+def read_named(rows: Iterable[Mapping[str, Any]]) -> dict[SymbolId, Symbol]:
+    """Return the symbols that rows tell of, by their ids."""
+    return {one.id: one for one in map(_symbol, rows)}
 
 
 async def known_symbols(connection: Connection) -> list[Symbol]:
     """Return the symbols that a provider has confirmed or somebody watches, by ticker."""
-    return [_symbol(row) for row in await connection.fetch(_KNOWN)]
+    (rows,) = await connection.ask(_KNOWN)
+    return list(map(_symbol, rows))
 
 
 async def watched(connection: Connection) -> list[WatchEntry]:
     """Return the watchlist, the highest priority first, then by ticker; paused ones included."""
-    return [_entry(row, _symbol(row)) for row in await connection.fetch(_WATCHED)]
+    (rows,) = await connection.ask(_WATCHED)
+    return [_entry(row, _symbol(row)) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,9 +439,9 @@ async def pause(connection: Connection, tickers: list[str], *, paused: bool) -> 
     raise UsageError(f"not on the watchlist: {named}", mend="backfill watch list")
 
 
-async def confirm(connection: Connection, symbol_id: SymbolId) -> None:
-    """Note that the provider has bars of a symbol."""
-    await connection.execute(_CONFIRM, symbol_id)
+async def confirm(connection: Connection, symbol_ids: Iterable[SymbolId]) -> None:
+    """Note that the provider has bars of symbols."""
+    connection.later(_CONFIRM, list(symbol_ids))
 
 
 async def note_reference(connection: Connection, symbol_id: SymbolId, reference: Reference) -> None:
@@ -454,31 +480,34 @@ def _entry(row: Mapping[str, Any], symbol: Symbol) -> WatchEntry:
 
 
 def _symbol(row: Mapping[str, Any]) -> Symbol:
+    aliases = (
+        Alias(one["ticker"], day_of(one["since"]), day_of(one["until"])) for one in row["aliases"]
+    )
     return Symbol(
-        id=row["id"],
+        id=told_id(row["id"]),
         ticker=row["ticker"],
         asset_type=row["asset_type"],
         calendar=row["calendar"],
-        listed_on=row["listed_on"],
-        delisted_on=row["delisted_on"],
+        listed_on=told_day(row["listed_on"]),
+        delisted_on=told_day(row["delisted_on"]),
         confirmed=row["confirmed_at"] is not None,
-        reference_at=row["reference_at"],
+        reference_at=told_time(row["reference_at"]),
         figi=row["figi"],
         successor_figi=row["heir_figi"],
-        retired_on=row["ended_on"],
+        retired_on=told_day(row["ended_on"]),
         set_aside=row["set_aside"],
-        aliases=tuple(Alias(*alias) for alias in row["aliases"]),
+        aliases=tuple(aliases),
         names_manual=row["named_by_hand"],
         listing=ListingVerdict(verdict) if (verdict := row["listing_verdict"]) else None,
-        reference_listed_on=row["reference_listed_on"],
-        bars_asked_since=row["bars_asked_since"],
-        kept_from=row["kept_from"],
-        successor_listed_on=row["heir_listed_on"],
+        reference_listed_on=told_day(row["reference_listed_on"]),
+        bars_asked_since=told_day(row["bars_asked_since"]),
+        kept_from=told_day(row["kept_from"]),
+        successor_listed_on=told_day(row["heir_listed_on"]),
         renamed_to=row["renamed_as"],
-        renamed_on=row["renamed_since"],
-        gone_on=row["gone"],
+        renamed_on=told_day(row["renamed_since"]),
+        gone_on=told_day(row["gone"]),
         unknown_runs=row["unknown_runs"],
         was_watched=row["unwatched_at"] is not None,
-        listing_of=row["listing_of"],
+        listing_of=None if row["listing_of"] is None else told_id(row["listing_of"]),
         spelled_at=tuple(row["spelled_at"]),
     )

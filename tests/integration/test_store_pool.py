@@ -19,7 +19,7 @@ from backfill.errors import DatabaseError, LoginRefused, UsageError
 from backfill.store import pool
 from backfill.store.bars import Counts, write_chunks
 from backfill.store.migrate import migrate
-from backfill.store.pool import CONNECTIONS, Connection, Database, savepoint
+from backfill.store.pool import CONNECTIONS, Connection, Database
 from tests.conftest import HBA_FILE, _leave, blocking
 from tests.faults.proxy import Proxy
 from tests.integration.store_kit import (
@@ -457,9 +457,8 @@ def test_work_that_was_given_up_while_the_server_is_silent_ends_with_the_databas
                 yield b"x" * 60_000 + b"\n"
 
         async def copy(connection: Connection) -> None:
-            await connection.execute("CREATE TEMP TABLE t (x text) ON COMMIT DROP")
-            async with savepoint(connection):
-                await connection.copy_to_table("t", source=rows())
+            connection.later("CREATE TEMP TABLE t (x text) ON COMMIT DROP")
+            await connection.copy_later("COPY t FROM STDIN", rows())
 
         async with Database.connect(proxy.url(database_url)) as database:
             work = asyncio.ensure_future(database.run(copy))

@@ -12,9 +12,9 @@ from backfill.core.ticker import spelling_of
 from backfill.core.timeframe import Timeframe
 from backfill.errors import UsageError
 from backfill.store import actions, life, progress, spelling, universe
-from backfill.store.pool import Database
+from backfill.store.pool import Connection, Database
 from tests.conftest import _fresh
-from tests.integration.store_kit import connection_to, emptied, new_series, rows, value
+from tests.integration.store_kit import emptied, new_series, rows, value
 
 RUN = UUID(int=3)
 BARS = """
@@ -75,17 +75,17 @@ async def with_bars(database: Database, ticker: str) -> Symbol:
 async def test_whoever_adds_one_instrument_at_once_in_two_spellings_adds_one_row(
     database: Database, database_url: str
 ) -> None:
-    async def second() -> list[Symbol]:
-        async with connection_to(database_url) as connection, connection.transaction():
-            return await universe.register(connection, ["BTC-USD"])
+    async with Database.connect(database_url) as other:
+        waiting: list[asyncio.Task[list[Symbol]]] = []
 
-    async with connection_to(database_url) as connection:
-        async with connection.transaction():
+        async def first(connection: Connection) -> list[Symbol]:
             found = await universe.register(connection, ["BTC/USD"])
-            waiting = asyncio.create_task(second())
-            while not waiting.done() and not await value(database, WAITS):
-                await asyncio.wait([waiting], timeout=0.01)
-        assert await waiting == found
+            waiting.append(asyncio.create_task(register(other, "BTC-USD")))
+            while not waiting[0].done() and not await value(database, WAITS):
+                await asyncio.wait(waiting, timeout=0.01)
+            return found
+
+        assert await database.run(first) == await waiting[0]
 
 
 async def test_of_several_spellings_at_once_the_first_is_the_name(database: Database) -> None:

@@ -176,7 +176,7 @@ async def test_unwatching_says_what_was_watched_and_keeps_symbols_and_bars(
 async def test_known_symbols_are_those_confirmed_or_watched_by_ticker(database: Database) -> None:
     zts, aapl, _ = await _register(database, "ZTS", "AAPL", "TYPO")
     for symbol in (zts, aapl):
-        await database.run(partial(universe.confirm, symbol_id=symbol.id))
+        await database.run(partial(universe.confirm, symbol_ids=[symbol.id]))
     await _watch(database, ["MSFT"], Timeframe.d1)
     found = await database.run(universe.known_symbols)
     assert [(one.ticker, one.confirmed) for one in found] == [
@@ -190,7 +190,7 @@ async def test_a_symbol_stays_confirmed_since_the_first_time(database: Database)
     (symbol,) = await _register(database, "AAPL")
 
     async def confirmed_at() -> Any:
-        await database.run(lambda connection: universe.confirm(connection, symbol.id))
+        await database.run(lambda connection: universe.confirm(connection, [symbol.id]))
         return await value(database, "SELECT confirmed_at FROM symbols")
 
     first = await confirmed_at()
@@ -243,7 +243,7 @@ async def test_a_confirmed_symbol_is_never_forgotten(database: Database) -> None
     (without_progress,) = await _register(database, "MSFT")
     both = series.symbol, without_progress
     for symbol in both:
-        await database.run(partial(universe.confirm, symbol_id=symbol.id))
+        await database.run(partial(universe.confirm, symbol_ids=[symbol.id]))
     await _forget(database, *both)
     assert await _tickers(database) == ["AAPL", "MSFT"]
     assert await value(database, "SELECT count(*) FROM backfill_progress") == 1
