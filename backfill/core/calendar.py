@@ -21,8 +21,20 @@ from backfill.core.timeframe import DAY_MS, HOUR_MS, Timeframe
 ALWAYS_OPEN: Final = "24/7"
 """The calendar of crypto: a session a day, from 00:00Z to 00:00Z."""
 
-ZONES: Final = {ALWAYS_OPEN: "UTC", "XNYS": "America/New_York"}
-"""The calendars that are kept, by their name in exchange_calendars, and their time zones."""
+FX: Final = "FX"
+"""The calendar of currencies: five sessions a week, each from 17:00 in New York to the next."""
+
+ZONES: Final = {ALWAYS_OPEN: "UTC", "XNYS": "America/New_York", FX: "America/New_York"}
+"""The calendars that are kept, and their time zones; FX is ours, exchange_calendars has it not."""
+
+ROLLS_MS: Final = {FX: 7 * HOUR_MS}
+"""How long before its zone's midnight a calendar's day begins, where it isn't there.
+
+Currencies roll at 17:00 in New York: their clock is New York's, seven hours ahead, so that their
+midnight is that roll. Sunday evening is Monday; days, weeks, months and bars of four hours begin at
+a roll, and none holds trades of two trade dates. New York never turns its clock between 17:00 and
+midnight, so the seven hours are always as many.
+"""
 
 EVENING_MS: Final = {"XNYS": 4 * HOUR_MS}
 """How long before its midnight a trade date begins, where it isn't at midnight: at 20:00, when the
@@ -75,13 +87,14 @@ class Calendar:
     ``day_start_ms`` and ``day_end_ms`` bound the whole trading day of a feed, extended hours
     included, and its night where that is kept. The night itself lies between ``night_start_ms`` and
     ``night_end_ms``, which are the same for a session without one. ``midnight_ms`` and
-    ``next_midnight_ms`` bound the calendar day in the exchange's zone. ``anchor_ms`` is where
-    intraday slots are counted from: midnight by the clock that shows at the open. Every trade date
-    begins ``evening_ms`` before its midnight.
+    ``next_midnight_ms`` bound the calendar day by the exchange's clock, which is ``roll_ms`` ahead
+    of its zone's. ``anchor_ms`` is where intraday slots are counted from: midnight by the clock
+    that shows at the open. Every trade date begins ``evening_ms`` before its midnight.
     """
 
     name: str
     zone: ZoneInfo
+    roll_ms: int
     evening_ms: int
     night: Night
     day_ordinals: IntColumn
@@ -109,12 +122,12 @@ class Calendar:
         ``hours`` are those of a feed; a session that none of them holds for trades in its regular
         hours only.
         """
-        tz = ZoneInfo(zone)
+        tz, roll_ms = ZoneInfo(zone), ROLLS_MS.get(name, 0)
         ordered = sorted(hours, key=lambda one: one.precedence)
         rows: list[tuple[int, ...]] = []
         for session in sessions:
             day, open_ms, close_ms = session
-            opened = datetime.fromtimestamp(open_ms / 1000, tz)
+            opened = datetime.fromtimestamp((open_ms + roll_ms) / 1000, tz)
             anchor = open_ms - (opened.hour * 60 + opened.minute) * 60_000
             own = next((one for one in ordered if one.first <= day <= one.last), None)
             rows.append(
@@ -123,13 +136,13 @@ class Calendar:
                     open_ms,
                     close_ms,
                     *_trading_day(session, own, tz, night),
-                    _local_ms(day, time(), tz),
-                    _local_ms(day + timedelta(days=1), time(), tz),
+                    _local_ms(day, time(), tz) - roll_ms,
+                    _local_ms(day + timedelta(days=1), time(), tz) - roll_ms,
                     anchor,
                 )
             )
         columns = np.array(rows, np.int64).reshape(len(rows), 10).T
-        return cls(name, tz, EVENING_MS.get(name, 0), night, *columns)
+        return cls(name, tz, roll_ms, EVENING_MS.get(name, 0), night, *columns)
 
     def __len__(self) -> int:
         return len(self.day_ordinals)
@@ -143,8 +156,8 @@ class Calendar:
         return _grid(self, timeframe, regular=True)
 
     def midnight(self, day: date) -> int:
-        """Midnight at the start of a day in the exchange's zone, session or not, in epoch ms."""
-        return _local_ms(day, time(), self.zone)
+        """Midnight at the start of a day by the exchange's clock, session or not, in epoch ms."""
+        return _local_ms(day, time(), self.zone) - self.roll_ms
 
     def begins(self, day: date, timeframe: Timeframe) -> int:
         """Where a day begins for bars of a timeframe, session or not, in epoch ms.
@@ -155,7 +168,7 @@ class Calendar:
 
     def day_of(self, ts_ms: int) -> date:
         """Return the exchange's date at an instant."""
-        return datetime.fromtimestamp(ts_ms / 1000, self.zone).date()
+        return datetime.fromtimestamp((ts_ms + self.roll_ms) / 1000, self.zone).date()
 
     def trade_date(self, ts_ms: int) -> date:
         """Return the trade date of a bar by its start: of one at night, the date that follows."""
@@ -188,12 +201,12 @@ class Calendar:
     def canonical(self, timeframe: Timeframe, ts_ms: IntColumn) -> IntColumn:
         """Put a provider's stamps on the grid; what lies in no slot keeps its own stamp.
 
-        Intraday and crypto stamps stay: they are exact or wrong. Any other d1, w1 or mn1 stamp
-        names a day, by UTC when it is midnight UTC and by exchange time otherwise (midnight, the
-        open and the close of a session all name it), and a week that a provider starts on Sunday
-        is the one of the next Monday.
+        Intraday stamps and those of pairs stay: they are exact, or wrong as a day of another window
+        is. Any other d1, w1 or mn1 stamp names a day, by UTC when it is midnight UTC and by
+        exchange time otherwise (midnight, the open and the close of a session all name it), and a
+        week that a provider starts on Sunday is the one of the next Monday.
         """
-        if timeframe.is_intraday or self.name == ALWAYS_OPEN:
+        if timeframe.is_intraday or self.name in {ALWAYS_OPEN, FX}:
             return ts_ms
         ordinals = np.array([self._named_day(int(stamp)) for stamp in ts_ms], np.int64)
         if timeframe is Timeframe.w1:
@@ -206,8 +219,8 @@ class Calendar:
     def starts_bar(self, timeframe: Timeframe, ts_ms: IntColumn) -> NDArray[np.bool_]:
         """Whether each stamp is one that a provider would give the start of such a bar.
 
-        For d1, w1 and mn1 that is midnight, by UTC or exchange time, of any day, of a Sunday or
-        Monday, or of the 1st.
+        For d1, w1 and mn1 that is midnight, by UTC, the exchange's clock or its zone, of any day,
+        of a Sunday or Monday, or of the 1st.
         """
         if timeframe.is_intraday:
             slots, inside = self.grid(timeframe).floor(ts_ms)
@@ -217,21 +230,25 @@ class Calendar:
 
     def _starts_period(self, timeframe: Timeframe, ts_ms: int) -> bool:
         day = date.fromordinal(self._named_day(ts_ms))
-        if ts_ms % DAY_MS != 0 and ts_ms != self.midnight(day):
+        if ts_ms % DAY_MS != 0 and ts_ms not in {
+            self.midnight(day),
+            _local_ms(day, time(), self.zone),
+        }:
             return False
         if timeframe is Timeframe.w1:
             return day.weekday() in {0, 6}
         return timeframe is Timeframe.d1 or day.day == 1
 
     def _named_day(self, ts_ms: int) -> int:
-        zone = UTC if ts_ms % DAY_MS == 0 else self.zone
-        return datetime.fromtimestamp(ts_ms / 1000, zone).toordinal()
+        if ts_ms % DAY_MS == 0:
+            return datetime.fromtimestamp(ts_ms / 1000, UTC).toordinal()
+        return self.day_of(ts_ms).toordinal()
 
 
 def day_begins(name: str, day: date, timeframe: Timeframe) -> int:
     """Where a day of a calendar begins for bars of a timeframe, as `Calendar.begins` says."""
     midnight_ms = _local_ms(day, time(), ZoneInfo(ZONES.get(name, "UTC")))
-    return _begins(midnight_ms, EVENING_MS.get(name, 0), timeframe)
+    return _begins(midnight_ms - ROLLS_MS.get(name, 0), EVENING_MS.get(name, 0), timeframe)
 
 
 def bar_begins(name: str, day: date, timeframe: Timeframe) -> int:
@@ -246,7 +263,7 @@ def bar_begins(name: str, day: date, timeframe: Timeframe) -> int:
 
 def trade_date(name: str, ts_ms: int) -> date:
     """Return the trade date of a bar of a calendar, as `Calendar.trade_date` does."""
-    at_ms = ts_ms + EVENING_MS.get(name, 0)
+    at_ms = ts_ms + EVENING_MS.get(name, 0) + ROLLS_MS.get(name, 0)
     return datetime.fromtimestamp(at_ms / 1000, ZoneInfo(ZONES.get(name, "UTC"))).date()
 
 

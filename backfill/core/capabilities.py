@@ -12,6 +12,8 @@ from backfill.core.timeframe import Timeframe
 from backfill.errors import NotEntitled
 
 ALL: Final = frozenset(Timeframe)
+_SUMS: Final = frozenset({"crypto", "fx"})
+"""The asset types of which a day is the sum of its minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +81,7 @@ class Capabilities:
     def adjustment_of(self, timeframe: Timeframe, wanted: str) -> str:
         """Return how bars of a timeframe are adjusted: as wanted, or else as they are.
 
-        What is rolled up is adjusted as what it is made of: nothing longer than a day is made of
-        minutes, nor a day.
+        What is rolled up is adjusted as what it is made of.
 
         >>> from backfill.core.pages import NewestOnly
         >>> can = Capabilities("f", {}, ("raw",), NewestOnly(9), daily_adjustments=("split",))
@@ -125,8 +126,9 @@ class Capabilities:
         """Return the timeframe to fetch for one that stands alone: itself, or a finer one.
 
         Minutes and hours are rolled up from the coarsest of these that is native, weeks and months
-        from days. A day is rolled up from nothing: a stock's is not the sum of its minutes, for odd
-        lots and auctions.
+        from days. A stock's day is rolled up from nothing: for odd lots and auctions it is not the
+        sum of its minutes. That of a pair is, so it, its weeks and months are rolled up from the
+        coarsest where no day in our sense is native.
 
         Raises
         ------
@@ -138,9 +140,10 @@ class Capabilities:
             return timeframe
         order = list(Timeframe)
         finer = [one for one in order[: order.index(timeframe)] if one in native]
-        if timeframe.is_intraday and finer:
-            return finer[-1]
         if timeframe in {Timeframe.w1, Timeframe.mn1} and Timeframe.d1 in native:
             return Timeframe.d1
+        made = [one for one in finer if one.is_intraday]
+        if made and (timeframe.is_intraday or asset_type in _SUMS):
+            return made[-1]
         what = f"bars of {timeframe}" if native else "bars"
         raise NotEntitled(f"the provider has no {what} of this asset type ({asset_type})")

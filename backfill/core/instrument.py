@@ -14,12 +14,14 @@ from typing import Final, TypeAlias
 from backfill.errors import UsageError
 
 MONEY: Final = frozenset({
-    "AED", "ARS", "AUD", "BRL", "CAD", "CHF", "CLP", "CNH", "CNY", "COP", "CZK", "DKK", "EUR",
-    "GBP", "HKD", "HUF", "IDR", "ILS", "INR", "JPY", "KRW", "MXN", "MYR", "NGN", "NOK", "NZD",
-    "PHP", "PLN", "RON", "RUB", "SAR", "SEK", "SGD", "THB", "TRY", "TWD", "UAH", "USD", "VND",
-    "ZAR",
+    "AED", "ARS", "AUD", "BGN", "BHD", "BRL", "CAD", "CHF", "CLP", "CNH", "CNY", "COP", "CZK",
+    "DKK", "EGP", "EUR", "GBP", "HKD", "HUF", "IDR", "ILS", "INR", "ISK", "JOD", "JPY", "KES",
+    "KRW", "KWD", "KZT", "MXN", "MYR", "NGN", "NOK", "NZD", "OMR", "PHP", "PKR", "PLN", "QAR",
+    "RON", "RUB", "SAR", "SEK", "SGD", "THB", "TRY", "TWD", "UAH", "USD", "VND", "ZAR",
 })  # fmt: skip
 """Currencies of states; a pair of two of them is of the currency market."""
+_METALS: Final = frozenset({"XAG", "XAU", "XPD", "XPT"})
+"""Metals have codes as money has, and hours of their own."""
 _DOLLAR_COINS: Final = frozenset({"BUSD", "FDUSD", "GUSD", "PYUSD", "RLUSD", "TUSD"})
 _COINS: Final = frozenset({"BNB", "BTC", "DAI", "ETH", "EURC", "EURI", "USDC", "USDP", "USDT"})
 QUOTES: Final = MONEY | _COINS
@@ -171,9 +173,16 @@ def stock_of(text: str) -> Stock:
 def pair_of(base: str, quote: str) -> Pair:
     """Return the pair of two codes, upper case, each for another code of its coin if it is one.
 
+    Raises
+    ------
+    UsageError
+        If one of them is a metal.
+
     >>> str(pair_of("XBT", "USDT"))
     'BTC/USDT'
     """
+    if metals := {base, quote} & _METALS:
+        raise UsageError(f"{base}/{quote}: {min(metals)} is a metal, and metals are not kept")
     return Pair(_ALIASES.get(base, base), _ALIASES.get(quote, quote))
 
 
@@ -206,7 +215,9 @@ def _in_market(text: str, market: str, name: str) -> Pair:
         return pair or Pair(name, "")
     pair = (_separated(name) or _in_one_word(name)) if market in _VENUES else None
     if pair is None:
-        raise UsageError(f"{text!r}: only stocks (AAPL) and crypto (X:BTCUSD) are kept")
+        raise UsageError(
+            f"{text!r}: only stocks (AAPL), crypto (X:BTCUSD) and currencies (EUR/USD) are kept"
+        )
     return pair
 
 

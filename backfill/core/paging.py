@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from backfill.core.bars import Bars, IntColumn, is_among
-from backfill.core.calendar import ALWAYS_OPEN, Calendar
+from backfill.core.calendar import Calendar
 from backfill.core.checks import (
     EARLIEST_MS,
     LATEST_MS,
@@ -165,12 +165,12 @@ class Paging:
         return Closes.of(self._work.calendar, self._work.base, Bars.concat(bars))
 
     def jumps(self, page: Page, newer: Bars) -> list[Jump]:
-        """Where the price of a share jumps in a page; a coin is nobody else's before it."""
+        """Where the price of a share jumps in a page; a pair is nobody else's before it."""
         close = np.concatenate((page.bars.close, self._edge.close, newer.close))
         # What doesn't double in all has no two closes to look at.
         if not len(close) or 0 < close.max() < 2 * close.min():
             return []
-        if self._work.calendar.name == ALWAYS_OPEN:
+        if not self._work.is_of_shares:
             return []
         return self.closes(page, newer).jumps()
 
@@ -488,8 +488,7 @@ class _RollUp:
         self._holds_rejected = work.base not in {one.series.timeframe for one in work.fed}
         # Closed hours hold no bar of the base: a week is whole when its Friday is.
         self._base = work.calendar.grid(work.base)
-        following = self._base.index_from(end_ms)
-        self._upto = self._base.start_of(following) if following < len(self._base) else end_ms
+        self._upto = self._next_start(end_ms)
         self._waiting = Bars.empty()
         self._waiting_bad: IntColumn = np.empty(0, np.int64)
 
@@ -507,7 +506,8 @@ class _RollUp:
         """Roll up the slots that the base is proven for by now, from ``proven_ms`` on."""
         base = Bars.concat([bars, self._waiting])
         bad = np.concatenate((quarantined, self._waiting_bad))
-        upto = min(self._upto, final_ms)
+        # On an end-of-day plan what is final ends with a session, and a week after it.
+        upto = min(self._upto, self._next_start(self._base.widen((final_ms, final_ms)).start_ms))
         before = self._base.index_from(proven_ms)
         start = self._base.end_of(before - 1) if before else proven_ms
         whole = self._grid.narrow((start, upto)) or Span(upto, upto)
@@ -543,3 +543,8 @@ class _RollUp:
                 ignored=checked.ignored,
             )
         return chunk
+
+    def _next_start(self, at_ms: int) -> int:
+        """Return where the first slot of the base begins from an instant on, or the instant."""
+        following = self._base.index_from(at_ms)
+        return self._base.start_of(following) if following < len(self._base) else at_ms

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Final, NamedTuple, Self, TypeAlias
 from uuid import UUID
 
-from backfill.core.calendar import ALWAYS_OPEN, ZONES
+from backfill.core.calendar import ALWAYS_OPEN, FX, ZONES
 from backfill.core.coverage import Span, Spans
 from backfill.core.instrument import Instrument, Pair, Stock, instrument_of, read_instrument
 from backfill.core.plain import argument
@@ -22,7 +22,7 @@ from backfill.errors import UsageError
 SymbolId: TypeAlias = int | UUID
 """The key of a symbol: whatever the table ``symbols`` uses."""
 
-_CALENDARS: Final = {"stock": "XNYS", "crypto": ALWAYS_OPEN}
+_CALENDARS: Final = {"stock": "XNYS", "crypto": ALWAYS_OPEN, "fx": FX}
 _LATE: Final = timedelta(days=7)
 _TIRED: Final = 3
 
@@ -110,6 +110,11 @@ class Symbol:
     def named_as(self) -> tuple[object, ...]:
         """What decides under which tickers its bars are asked for."""
         return self.aliases, self.successor_figi, self.retired_on
+
+    @property
+    def is_share(self) -> bool:
+        """Whether it is of a company: shares have splits, dividends and owners; pairs have none."""
+        return self.asset_type == "stock"
 
     @property
     def instrument(self) -> Instrument:
@@ -386,22 +391,20 @@ def unregistered(ticker: str) -> Symbol:
 def ticker_traits(ticker: str) -> tuple[str, str]:
     """Return the asset type and calendar that a ticker's form implies.
 
-    A pair, however written, is crypto; what is none is a US equity.
+    A pair, however written, is crypto, and fx if both of it are money; what is none is a US equity.
 
     Raises
     ------
     UsageError
-        If it is no ticker, or of a market that isn't kept (options, indices, currencies).
+        If it is no ticker, or of a market that isn't kept (options, indices).
 
     >>> ticker_traits("BRK.B")
     ('stock', 'XNYS')
-    >>> ticker_traits("X:BTCUSD")
-    ('crypto', '24/7')
+    >>> ticker_traits("X:BTCUSD"), ticker_traits("EUR/USD")
+    (('crypto', '24/7'), ('fx', 'FX'))
     """
     read = Ticker.read(ticker)
     if read.retired is not None:
         raise UsageError(f"{ticker!r} names a retired symbol: its bars stay, nothing is fetched")
-    instrument = read_instrument(read.body)
-    if instrument.asset_type not in _CALENDARS:
-        raise UsageError(f"{ticker!r}: only stocks (AAPL) and crypto (X:BTCUSD) are kept")
-    return instrument.asset_type, _CALENDARS[instrument.asset_type]
+    asset_type = read_instrument(read.body).asset_type
+    return asset_type, _CALENDARS[asset_type]

@@ -55,7 +55,7 @@ def target_of(
 ) -> Target:
     """Return a series that is fed from ``base`` with what a demand finds missing of it."""
     symbol, timeframe = series
-    source = replace(rules.source_of(timeframe), derived_from=None if base is timeframe else base)
+    source = replace(rules.source_of(base), derived_from=None if base is timeframe else base)
     grid = calendar.grid(timeframe)
     terms = rules.terms.of(symbol.asset_type)
     frontier = frontier_ms(calendar, timeframe, terms.settling, rules.now_ms)

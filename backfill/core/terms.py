@@ -176,7 +176,8 @@ class Terms:
         Calls can't be told apart before they are planned, so the strictest quota holds for all. As
         a whole it reaches as deep as any of its plans; `of` tells what holds for a symbol.
         """
-        every = [terms, *classes.values()]
+        # Asset types of one class share its plan.
+        every = [terms, *{id(one): one for one in classes.values()}.values()]
         depths = [one.depth for one in every if one.depth is not None]
         return replace(
             terms,

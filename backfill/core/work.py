@@ -9,7 +9,7 @@ import numpy as np
 from backfill.core.archive import FilesOrCalls, Use
 from backfill.core.asked import Asked
 from backfill.core.bars import IntColumn
-from backfill.core.calendar import ALWAYS_OPEN, Calendar
+from backfill.core.calendar import Calendar
 from backfill.core.capabilities import Capabilities
 from backfill.core.coverage import Span, Spans
 from backfill.core.empty import FOREVER_MS
@@ -165,7 +165,7 @@ class Work:
     @property
     def is_of_shares(self) -> bool:
         """Whether it is of shares: they have splits, dividends and owners, which are listed."""
-        return self.calendar.name != ALWAYS_OPEN
+        return self.symbol.is_share
 
     @property
     def wants(self) -> dict[Series, int]:

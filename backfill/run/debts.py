@@ -7,7 +7,7 @@ and look right.
 
 from collections.abc import Sequence
 
-from backfill.core.calendar import ALWAYS_OPEN, Calendar
+from backfill.core.calendar import Calendar
 from backfill.core.work import Work
 from backfill.errors import NoCalendar
 from backfill.providers.base import Actions
@@ -36,9 +36,7 @@ def to_be_listed(lanes: Sequence[Lane], prepared: Prepared) -> list[str]:
 def left_unlisted(lanes: Sequence[Lane], outcomes: Outcomes) -> list[str]:
     """Return the providers of whom bars of shares were stored, and no list was read since."""
     stored = {
-        outcomes.provider_of.get(series)
-        for series in outcomes.stored
-        if series.symbol.calendar != ALWAYS_OPEN
+        outcomes.provider_of.get(series) for series in outcomes.stored if series.symbol.is_share
     }
     return [
         lane.name

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from backfill.core.calendar import ALWAYS_OPEN
 from backfill.core.series import Symbol
 from backfill.errors import BackfillError, UnknownSymbol
 from backfill.fetch.reader import Reader
@@ -94,7 +93,7 @@ async def _listed_beside(
     """Return the tickers that a provider lists with the same first letter, a call a letter."""
     if not isinstance(provider, Owners):
         return []
-    stocks = [one.ticker for one in unknown if one.calendar != ALWAYS_OPEN]
+    stocks = [one.ticker for one in unknown if one.is_share]
     listed: list[str] = []
     for letter in sorted({ticker[0].upper() for ticker in stocks})[:_LETTERS]:
         owners, _ = await client.fetch(

@@ -4,7 +4,7 @@ from functools import partial
 
 import structlog
 
-from backfill.core.calendar import ALWAYS_OPEN, Calendar
+from backfill.core.calendar import Calendar
 from backfill.core.plan import final_session
 from backfill.core.series import Symbol
 from backfill.core.wire import Owner
@@ -74,7 +74,7 @@ class OwnersDesk:
         kept = {
             symbol.listed_as: symbol
             for symbol in await context.database.run(universe.known_symbols)
-            if symbol.calendar != ALWAYS_OPEN
+            if symbol.is_share
             and symbol.listing_of is None
             and symbol.retired_on is None
             and symbol.successor_figi is None

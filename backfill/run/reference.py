@@ -8,7 +8,6 @@ from uuid import UUID
 
 import structlog
 
-from backfill.core.calendar import ALWAYS_OPEN
 from backfill.core.checks import LATEST_MS
 from backfill.core.series import Alias, Symbol, SymbolId, aliases_of, dated_back, renamed
 from backfill.core.wire import DatedName, Reference
@@ -117,7 +116,7 @@ class ReferenceDesk:
     async def _renamed(self, symbol: Symbol) -> DatedName | None:
         """Ask what the company behind the stored bars is called, if the ticker isn't its own."""
         provider = self._provider
-        if not isinstance(provider, Companies) or symbol.calendar == ALWAYS_OPEN:
+        if not isinstance(provider, Companies) or not symbol.is_share:
             return None
         try:
             figi = symbol.figi or await self._figi_then(provider, symbol)
@@ -149,7 +148,7 @@ class ReferenceDesk:
     async def _aliases(self, symbol: Symbol, reference: Reference) -> tuple[Alias, ...]:
         """Ask for the former names of a symbol; none where nothing is known of it."""
         provider = self._provider
-        if symbol.calendar == ALWAYS_OPEN or _differ(symbol.figi, reference.figi):
+        if not symbol.is_share or _differ(symbol.figi, reference.figi):
             return ()
         if not isinstance(provider, FormerNames):
             return ()

@@ -21,7 +21,8 @@ from backfill.store.pool import Connection
 from backfill.store.times import to_time
 
 _AT_ONCE: Final = BaseAggregates(50_000)
-"""How much of a stored base is rolled up in one transaction."""
+_DAYS_AT_ONCE: Final = BaseAggregates(50_000 // 1440)
+"""How much of a stored base is rolled up in one transaction; days, where it is made of minutes."""
 
 
 async def roll_up_local(
@@ -45,7 +46,9 @@ async def roll_up_local(
 
     for target in work.fed:
         timeframe = target.series.timeframe
-        for span in one_page_spans(work.calendar, timeframe, target.local, _AT_ONCE):
+        of_minutes = work.base.is_intraday and not timeframe.is_intraday
+        law = _DAYS_AT_ONCE if of_minutes else _AT_ONCE
+        for span in one_page_spans(work.calendar, timeframe, target.local, law):
             await write(partial(roll_up, target=target, span=span))
     return Spans.union(span for spans in left.values() for span in spans)
 

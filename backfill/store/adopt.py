@@ -85,7 +85,9 @@ _COLUMNS_OF_BARS: Final = """
 _NOTE_SYMBOLS: Final = """
     UPDATE symbols
     SET adopted_at = now(),
-        calendar = CASE WHEN asset_type::text = 'crypto' THEN '24/7' ELSE 'XNYS' END
+        calendar = CASE asset_type::text
+            WHEN 'crypto' THEN '24/7' WHEN 'fx' THEN 'FX' ELSE 'XNYS'
+        END
     WHERE adopted_at IS NULL
     RETURNING id, ticker::text AS ticker, asset_type::text AS asset_type
 """

@@ -1,4 +1,4 @@
-"""What exchange_calendars says of an exchange: its sessions, how far they go, and what they lack.
+"""The sessions of a calendar: what exchange_calendars says of an exchange, and our own of FX.
 
 The library can't build some calendars at all, or not for every year, and with pandas 3.1 it loses
 the special Saturdays that it lists itself. None of that may end a run, or take from the table what
@@ -10,6 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any, Final, TypeAlias
+
+from backfill.core.calendar import FX
+from backfill.core.fx import fx_sessions
+from backfill.store.times import to_time
 
 Row: TypeAlias = tuple[date, datetime, datetime]
 """A session: its day, and when it opens and closes."""
@@ -35,6 +39,12 @@ class Listing:
 
 def list_sessions(name: str, first: date, last: date) -> Listing:
     """Return an exchange's sessions from one day to another, or as far as the library reaches."""
+    if name == FX:
+        sessions = fx_sessions(first, last)
+        return Listing(
+            (first, last),
+            [(day, to_time(opens), to_time(closes)) for day, opens, closes in sessions],
+        )
     problems: list[str] = []
     for start, end in _ranges(name, first, last):
         built = _built(name, start, end)

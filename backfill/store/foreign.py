@@ -12,7 +12,7 @@ import msgspec
 from backfill.core.timeframe import Timeframe
 from backfill.store.pool import Connection
 
-TRADED: Final = ("stock", "crypto")
+TRADED: Final = ("stock", "crypto", "fx")
 
 _SYMBOLS, _BARS, _LISTS = "symbols", "ohlc_bars", "watchlist_items"
 _TEXT: Final = {"text", "character varying", "citext"}

@@ -9,6 +9,7 @@ from backfill.store.foreign import TRADED
 from backfill.store.pool import Connection
 
 _TOLD: Final = 5
+_PAIRS: Final = {"crypto": "X:BTCUSD or BTC/USD", "fx": "C:EURUSD or EUR/USD"}
 
 # Every ticker of the other system; a scan of all symbols.
 _TICKERS_SQL: Final = """
@@ -36,13 +37,13 @@ async def collision(connection: Connection) -> str | None:
 def set_aside_for(ticker: str, asset_type: str) -> str | None:
     """Return why nothing is fetched for a symbol of the other system; None if it is."""
     if asset_type not in TRADED:
-        return f"{asset_type}s are not fetched: only stocks and crypto pairs are"
+        return f"{asset_type}s are not fetched: only stocks, crypto pairs and fx are"
     try:
         read = read_instrument(ticker)
     except UsageError:
         read = None
-    if asset_type == "crypto" and (read is None or read.asset_type == "stock"):
-        return "not spelled as a pair: X:BTCUSD or BTC/USD"
+    if asset_type in _PAIRS and (read is None or read.asset_type == "stock"):
+        return f"not spelled as a pair: {_PAIRS[asset_type]}"
     if read is None:
         return "not spelled as a ticker: AAPL or BRK.B"
     if read.asset_type != asset_type:

@@ -1,4 +1,4 @@
-"""The calendar in the database: sessions, filled from exchange_calendars, and feeds' hours."""
+"""The calendar in the database: sessions, filled from what is listed of them, and feeds' hours."""
 
 import json
 from collections.abc import Mapping, Sequence

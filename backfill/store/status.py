@@ -38,7 +38,7 @@ _JUMPS: Final = """
         WHERE b.timeframe = 'd1'
         WINDOW w AS (PARTITION BY b.symbol_id ORDER BY b.ts)
     ) AS d
-    JOIN symbols AS s ON s.id = d.symbol_id AND s.asset_type <> 'crypto'
+    JOIN symbols AS s ON s.id = d.symbol_id AND s.asset_type = 'stock'
     WHERE (d.close >= d.before * 1.35 OR d.before >= d.close * 1.35)
         AND d.ts < d.before_ts + interval '14 days'
         AND NOT EXISTS (

@@ -86,7 +86,7 @@ def test_the_regular_view_holds_each_bar_that_touches_the_regular_hours_and_no_o
 
 def test_the_zones_that_the_sql_spells_out_are_those_of_the_calendars() -> None:
     # Another calendar has to be told to the view, in a new migration, and to docs/validation.md.
-    assert ZONES == {"24/7": "UTC", "XNYS": "America/New_York"}
+    assert ZONES == {"24/7": "UTC", "XNYS": "America/New_York", "FX": "America/New_York"}
 
 
 def test_all_of_a_crypto_day_is_regular_and_a_day_closed_by_hand_is_not(

@@ -14,7 +14,7 @@ from backfill.core.calendar import Calendar, Session
 from backfill.core.coverage import Span, Spans
 from backfill.core.grid import Grid
 from backfill.core.timeframe import Timeframe
-from tests.calendars import NIGHT, ZONES, calendar, sessions
+from tests.calendars import MIDNIGHT_MIN, NIGHT, ZONES, calendar, sessions
 
 MARKETS: Final = tuple(ZONES)
 SEASONS: Final = {
@@ -81,8 +81,9 @@ def enumerate_slots(case: Case) -> tuple[Slot, ...]:
         return tuple(slot for session in open_days for slot in _intraday(case, session))
     first_days = sorted({_period(case.timeframe, session.day)[0] for session in open_days})
     periods = [_period(case.timeframe, day) for day in first_days]
+    off = MIDNIGHT_MIN.get(case.market, 0)
     return tuple(
-        Slot(wall_ms(zone, first), wall_ms(zone, after), regular=True, session=first)
+        Slot(wall_ms(zone, first, off), wall_ms(zone, after, off), regular=True, session=first)
         for first, after in periods
     )
 
@@ -93,7 +94,8 @@ def _intraday(case: Case, session: Session) -> list[Slot]:
     if case.market in TRADING_DAY_MIN:
         opens, closes = (wall_ms(zone, session.day, at) for at in TRADING_DAY_MIN[case.market])
     found = []
-    for minute in range(-4 * 60, 24 * 60, length):
+    off = MIDNIGHT_MIN.get(case.market, 0)
+    for minute in range(off - 4 * 60, off + 24 * 60, length):
         start, end = (wall_ms(zone, session.day, at) for at in (minute, minute + length))
         if start < closes and end > opens:
             regular = start < session.close_ms and end > session.open_ms

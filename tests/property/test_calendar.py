@@ -77,9 +77,9 @@ def test_every_stamp_of_a_session_becomes_the_first_of_its_month(
 
 
 @given(st.data())
-def test_intraday_and_crypto_stamps_are_left_as_they_came(data: st.DataObject) -> None:
+def test_intraday_stamps_and_those_of_pairs_are_left_as_they_came(data: st.DataObject) -> None:
     case = data.draw(cases())
-    if case.market != "24/7" and not case.timeframe.is_intraday:
+    if case.market not in {"24/7", "FX"} and not case.timeframe.is_intraday:
         case = case._replace(market="24/7")
     stamps = data.draw(st.lists(instants(case), min_size=1, max_size=8))
     assert canonical(case.market, case.timeframe, *stamps) == stamps

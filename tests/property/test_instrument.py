@@ -198,8 +198,10 @@ def test_the_asset_type_follows_the_instrument_and_a_row_that_says_otherwise_is_
     doubted = Symbol(1, "BTC-USD", "stock", "XNYS")
     assert doubted.doubt == "its ticker names BTC/USD (crypto), and it is a stock"
     assert Symbol(1, "BTC-USD", "crypto", "24/7").doubt is None
-    with pytest.raises(UsageError, match="only stocks"):
-        ticker_traits("EUR/USD")
+    assert [ticker_traits(one) for one in ("EUR/USD", "C:EURUSD", "eurusd", "EURUSD=X")] == [
+        ("fx", "FX")
+    ] * 4
+    assert Symbol(1, "EUR/USD", "fx", "FX").doubt is None
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def stored(read_pages: list[list[Chunk]]) -> Held:
 
 def stamps_of(case: Case, slot: Slot) -> list[int]:
     """Every stamp that a provider may give the bar of a slot."""
-    if case.timeframe.is_intraday or case.market == "24/7":
+    if case.timeframe.is_intraday or case.market in {"24/7", "FX"}:
         return [slot.start]
     days = [slot.session]
     if case.timeframe is Timeframe.w1:

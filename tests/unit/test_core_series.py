@@ -49,7 +49,7 @@ def test_what_is_no_ticker_is_refused(ticker: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "ticker", ["O:SPY251219C00650000", "I:SPX", "C:EURUSD", "x:BTCUSD", "XX:BTC", "NYSE:AAPL"]
+    "ticker", ["O:SPY251219C00650000", "I:SPX", "x:BTCUSD", "XX:BTC", "NYSE:AAPL"]
 )
 def test_a_market_that_is_not_kept_is_refused(ticker: str) -> None:
     with pytest.raises(UsageError, match="only stocks"):
