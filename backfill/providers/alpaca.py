@@ -77,7 +77,7 @@ class Alpaca:
         "plus": Terms("plus", _PLUS, UNTOLD, None, _STOCKS_SINCE),
         "unlimited": Terms("unlimited", Quota(), UNTOLD, None, _STOCKS_SINCE),
     }
-    plan_classes: Mapping[str, str] = {}
+    plan_classes: Mapping[str, tuple[str, ...]] = {}
     most_grouped: int | None = 200  # no bound is known; the address stays short
 
     def headers(self, keys: Sequence[str]) -> dict[str, str]:

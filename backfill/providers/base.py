@@ -43,8 +43,8 @@ class Provider(Protocol):
     can: Capabilities
     terms: Mapping[str, Terms]
     """Its plans by name; every provider has ``free`` and ``unlimited``."""
-    plan_classes: Mapping[str, str]
-    """The classes that have plans of their own, and the asset type that each is; none: one plan."""
+    plan_classes: Mapping[str, tuple[str, ...]]
+    """The classes that have plans of their own, and the asset types of each; none: one plan."""
     key_variables: tuple[tuple[str, ...], ...]
     """For each key that it takes, the environment variables that may hold it, the preferred first.
 
@@ -81,7 +81,7 @@ class Keyless:
 
     key_variables: tuple[tuple[str, ...], ...] = ()
     keys_at = ""
-    plan_classes: Mapping[str, str] = {}
+    plan_classes: Mapping[str, tuple[str, ...]] = {}
 
     def headers(self, keys: Sequence[str]) -> dict[str, str]:  # noqa: ARG002  # it takes none
         """Return no header."""

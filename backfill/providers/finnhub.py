@@ -72,7 +72,7 @@ class Finnhub:
         "free": Terms("free", Quota((Window(60, 60.0), _AT_ONCE)), _SETTLED, _YEAR, _EARLIEST),
         "unlimited": Terms("unlimited", Quota(), _SETTLED, None, _EARLIEST),
     }
-    plan_classes: Mapping[str, str] = {}
+    plan_classes: Mapping[str, tuple[str, ...]] = {}
 
     def headers(self, keys: Sequence[str]) -> dict[str, str]:
         """Return the ``X-Finnhub-Token`` header: the key never travels in a URL."""

@@ -50,7 +50,10 @@ _SETTLED: Final = Settling(intraday_ms=MINUTE_MS, daily_ms=HOUR_MS)
 _DELAY_MS: Final = 15 * MINUTE_MS
 _DELAYED: Final = Settling(intraday_ms=_DELAY_MS + MINUTE_MS, daily_ms=HOUR_MS)
 _END_OF_DAY: Final = Settling(intraday_ms=MINUTE_MS, daily_ms=HOUR_MS, end_of_day=True)
+# The end of its days of currencies is midnight UTC, two or three hours after the roll.
+_END_OF_UTC_DAY: Final = Settling(intraday_ms=MINUTE_MS, daily_ms=4 * HOUR_MS, end_of_day=True)
 _FAIR_USE: Final = Quota((Window(100, 1.0),))
+_BASIC: Final = Quota((Window(5, 60.0),))
 
 _Value = TypeVar("_Value")
 
@@ -73,12 +76,14 @@ class Massive:
     name = "massive"
     base_url = "https://api.massive.com"
     # Where the service anchors h4 in winter isn't known from a recorded answer, and its crypto week
-    # runs from Sunday to Saturday.
+    # runs from Sunday to Saturday. Its days of currencies are counted by UTC, Sundays among them,
+    # and no recorded answer shows one: days are made of hours, from roll to roll.
     can = Capabilities(
         feed="sip",
         native={
             "stock": ALL - {Timeframe.h4},
             "crypto": ALL - {Timeframe.h4, Timeframe.w1},
+            "fx": ALL - {Timeframe.h4, Timeframe.d1, Timeframe.w1, Timeframe.mn1},
         },
         adjustments=("raw", "split"),
         pages=BaseAggregates(_PAGE_SIZE),
@@ -87,13 +92,23 @@ class Massive:
     example = "AAPL"
     keys_at = "https://massive.com/dashboard/keys"
     terms: Mapping[str, Terms] = {
-        "free": Terms("free", Quota((Window(5, 60.0),)), _END_OF_DAY, 2 * _YEAR, _EARLIEST),
+        "free": Terms(
+            "free",
+            _BASIC,
+            _END_OF_DAY,
+            2 * _YEAR,
+            _EARLIEST,
+            classes={"fx": Terms("free", _BASIC, _END_OF_UTC_DAY, 2 * _YEAR, _EARLIEST)},
+        ),
         "starter": Terms("starter", _FAIR_USE, _DELAYED, 5 * _YEAR, _EARLIEST),
         "developer": Terms("developer", _FAIR_USE, _DELAYED, 10 * _YEAR, _EARLIEST),
         "advanced": Terms("advanced", _FAIR_USE, _SETTLED, None, _EARLIEST),
         "unlimited": Terms("unlimited", Quota(), _SETTLED, None, _EARLIEST),
     }
-    plan_classes: Mapping[str, str] = {"stocks": "stock", "currencies": "crypto"}
+    plan_classes: Mapping[str, tuple[str, ...]] = {
+        "stocks": ("stock",),
+        "currencies": ("crypto", "fx"),
+    }
     most_grouped: int | None = None
 
     def headers(self, keys: Sequence[str]) -> dict[str, str]:
@@ -102,7 +117,7 @@ class Massive:
         return {"Authorization": f"Bearer {key}"}
 
     def spelling(self, instrument: Instrument) -> str:
-        """Return the service's own spelling: ``BTC/USD`` is ``X:BTCUSD`` there."""
+        """Return the service's own spelling: ``X:BTCUSD`` for BTC/USD, ``C:EURUSD`` for EUR/USD."""
         match instrument:
             case Stock():
                 return str(instrument)
@@ -114,7 +129,8 @@ class Massive:
         market, colon, word = spelling.partition(":")
         if not colon:
             return stock_of(spelling)
-        return parted(word, QUOTES) if market in {"X", "C"} else None
+        pair = parted(word, QUOTES) if market in {"X", "C"} else None
+        return pair if pair and (pair.asset_type == "fx") == (market == "C") else None
 
     def bars(self, asked: Asked) -> Request:
         """Ask for the bars of a span of whole slots, newest first."""

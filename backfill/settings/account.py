@@ -185,7 +185,11 @@ def terms_of(provider: Provider, plan: str) -> Terms:
     first, *others = chosen
     return Terms.joined(
         _plan_named(provider, chosen[first]),
-        {provider.plan_classes[name]: _plan_named(provider, chosen[name]) for name in others},
+        {
+            asset_type: _plan_named(provider, chosen[name]).of(asset_type)
+            for name in others
+            for asset_type in provider.plan_classes[name]
+        },
     )
 
 

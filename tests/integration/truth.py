@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -19,7 +19,10 @@ NEW_YORK = ZoneInfo("America/New_York")
 def midnight_ms(day: date, ticker: str) -> int:
     """Return the start of a day where a ticker trades."""
     zone = ZoneInfo("UTC") if ticker.startswith("X:") else NEW_YORK
-    return round(datetime.combine(day, time(), zone).timestamp() * 1000)
+    moment = datetime.combine(day, time())
+    if ticker.startswith("C:"):
+        moment -= timedelta(hours=7)
+    return round(moment.replace(tzinfo=zone).timestamp() * 1000)
 
 
 def true_bars(

@@ -39,7 +39,7 @@ class Tiny:
     keys_at = ""
     example = "ETH/USD"
     terms: Mapping[str, Terms] = {"free": _TERMS, "unlimited": _TERMS}
-    plan_classes: Mapping[str, str] = {}
+    plan_classes: Mapping[str, tuple[str, ...]] = {}
 
     def __init__(self, law: PageLaw | None = None, *, fills_empty: bool = False) -> None:
         self.can = Capabilities(

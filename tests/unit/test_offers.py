@@ -22,9 +22,11 @@ def test_every_provider_is_listed_with_all_that_it_has() -> None:
     found = offered()
     assert list(found) == list(PROVIDERS)
     massive, binance = found["massive"], found["binance"]
-    stock, crypto = massive.markets
+    stock, crypto, fx = massive.markets
     assert (stock.asset_type, stock.derived) == ("stock", {Timeframe.h4: Timeframe.h1})
     assert crypto.derived == {Timeframe.h4: Timeframe.h1, Timeframe.w1: Timeframe.d1}
+    longer = (Timeframe.h4, Timeframe.d1, Timeframe.w1, Timeframe.mn1)
+    assert (fx.asset_type, fx.derived) == ("fx", dict.fromkeys(longer, Timeframe.h1))
     assert massive.is_default
     assert [one.native for one in binance.markets] == [tuple(Timeframe)]
     assert (binance.quota, binance.cost, binance.keys, binance.missing) == ("6000/60s", 2, (), None)

@@ -22,7 +22,7 @@ class Listing:
     list_date: date
     price: float
     volume: float
-    market: Literal["stocks", "crypto"] = "stocks"
+    market: Literal["stocks", "crypto", "fx"] = "stocks"
     type: str = "CS"
     exchange: str = "XNAS"
     traded: float = 1.0
@@ -31,6 +31,11 @@ class Listing:
     jump: tuple[date, float] | None = None
     told_list_date: date | None = None
     always_counted: bool = False
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether it is a pair: its day is the sum of its minutes, and it has no extended hours."""
+        return self.market != "stocks"
 
     @property
     def figi(self) -> str:
@@ -156,6 +161,13 @@ _NAMED: Final = (
     Listing(
         "X:SOLUSDT", "Solana - Tether", date(2024, 8, 11), 3.0, 900_000.0, market="crypto",
         traded=0.9, halted=frozenset({date(2024, 9, 14)}), always_counted=True,
+    ),
+    Listing(
+        "C:EURUSD", "Euro - United States Dollar", date(2009, 9, 25), 1.4, 90_000.0, market="fx",
+    ),
+    Listing(
+        "C:USDJPY", "United States Dollar - Japanese Yen", date(2009, 9, 25), 110.0, 120_000.0,
+        market="fx", traded=0.98,
     ),
 )  # fmt: skip
 

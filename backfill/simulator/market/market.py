@@ -63,7 +63,7 @@ class Market:
         self._nights_from = (nights_from or date.max).toordinal()
         self._paths = Cache[Path](PATH_BYTES, lambda path: path.nbytes)
         self._months = Cache[Bars](MONTH_BYTES, _nbytes)
-        self._crypto_days = Cache[Bars](DAY_BYTES, _nbytes)
+        self._pair_days = Cache[Bars](DAY_BYTES, _nbytes)
 
     @property
     def tickers(self) -> tuple[str, ...]:
@@ -174,7 +174,7 @@ class Market:
             yield self._days(ticker, start_ms, end_ms, now_ms, adjusted=adjusted)
             return
         sessions, life = self.sessions(ticker), self._life(ticker)
-        evening_ms = 0 if LISTINGS[ticker].market == "crypto" else EVENING_MS
+        evening_ms = 0 if LISTINGS[ticker].is_pair else EVENING_MS
         months = _months(sessions, life, start_ms + evening_ms, end_ms + evening_ms)
         for year_month, rows in reversed(months) if newest_first else months:
             minutes = self._minutes(ticker, year_month, rows)
@@ -206,16 +206,16 @@ class Market:
         return Bars.concat([days, roll_up(today, np.full(len(today), midnights[-1]))[0]])
 
     def _whole_days(self, ticker: str, rows: slice) -> Bars:
-        """Return the raw bars of some sessions: a crypto day is the sum of its minutes."""
+        """Return the raw bars of some sessions: a day of a pair is the sum of its minutes."""
         listing, sessions, life = LISTINGS[ticker], self.sessions(ticker), self._life(ticker)
         midnights = sessions.midnight_ms[rows]
         if not len(midnights):
             return Bars.empty()
-        if listing.market == "crypto":
+        if listing.is_pair:
             end_ms = int(midnights[-1]) + 1
             days = Bars.concat(
                 [
-                    self._crypto_month(ticker, year_month, month)
+                    self._pair_month(ticker, year_month, month)
                     for year_month, month in _months(sessions, life, int(midnights[0]), end_ms)
                 ]
             )
@@ -225,13 +225,13 @@ class Market:
         halted = [day.toordinal() for day in listing.halted]
         return days.take(~np.isin(sessions.ordinals[rows], halted))
 
-    def _crypto_month(self, ticker: str, year_month: tuple[int, int], rows: slice) -> Bars:
+    def _pair_month(self, ticker: str, year_month: tuple[int, int], rows: slice) -> Bars:
         def rolled() -> Bars:
             minutes = self._minutes(ticker, year_month, rows)
             day = Grid(self.sessions(ticker).zone, "day")
             return roll_up(minutes, day.floor(minutes.ts_ms))[0]
 
-        return self._crypto_days.get((ticker, year_month), rolled)
+        return self._pair_days.get((ticker, year_month), rolled)
 
     def _minutes(self, ticker: str, year_month: tuple[int, int], rows: slice) -> Bars:
         """Return the raw minutes of a month; ``rows`` are its sessions in the ticker's life."""
@@ -243,7 +243,7 @@ class Market:
             factor = self._raw_factor(ticker, sessions.midnight_ms[rows])
             seed = [self.seed, crc32(ticker.encode()), *year_month]
             days = minute_bars(np.random.default_rng(seed), listing, path, factor, sessions, rows)
-            if listing.market == "crypto" or sessions.ordinals[rows.stop - 1] < self._nights_from:
+            if listing.is_pair or sessions.ordinals[rows.stop - 1] < self._nights_from:
                 return days
             first = int(np.searchsorted(sessions.ordinals[rows], self._nights_from))
             nights = night_bars(

@@ -18,13 +18,13 @@ VOLUME_UNIT: Final = 2.0**-10
 """Every volume is a multiple of it, so that sums are exact in doubles whatever their order."""
 
 _TICK: Final = 0.0001
-_DAILY_MOVE: Final = {"stocks": 0.008, "crypto": 0.012}
-_OVERNIGHT_MOVE: Final = {"stocks": 0.003, "crypto": 0.0}
+_DAILY_MOVE: Final = {"stocks": 0.008, "crypto": 0.012, "fx": 0.003}
+_OVERNIGHT_MOVE: Final = {"stocks": 0.003, "crypto": 0.0, "fx": 0.0005}
 _MINUTE_MOVE: Final = 0.0004
 _WICK: Final = 0.0002
 _EXTENDED_SHARE: Final = 0.3
-_SHARES_A_TRADE: Final = {"stocks": 80.0, "crypto": 0.05}
-_MISSING_SHARE: Final = {"stocks": 5e-4, "crypto": 2e-5}
+_SHARES_A_TRADE: Final = {"stocks": 80.0, "crypto": 0.05, "fx": 1.0}
+_MISSING_SHARE: Final = {"stocks": 5e-4, "crypto": 2e-5, "fx": 2e-5}
 _FRACTIONAL_SHARE: Final = 0.03
 _IN_MINUTES: Final = 0.85
 """The share of a day's volume that its minutes account for; the rest is auctions and odd lots."""
@@ -212,7 +212,7 @@ def _traded(
 
 def _volumes(listing: Listing, wanted: FloatColumn, oddity: FloatTable) -> FloatColumn:
     """Round volumes to whole shares and a few fractional ones, or to fractions of a coin."""
-    if listing.market == "crypto":
+    if listing.is_pair:
         return np.maximum(1.0, np.floor(wanted / VOLUME_UNIT)) * VOLUME_UNIT
     odd = np.maximum(0.0, (oddity.astype(np.float64) - 1.0) / _FRACTIONAL_SHARE + 1.0)
     return np.maximum(1.0, np.floor(wanted)) + np.floor(odd / VOLUME_UNIT) * VOLUME_UNIT

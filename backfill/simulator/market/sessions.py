@@ -20,16 +20,23 @@ FIRST_DAY: Final = date(2003, 9, 10)
 MONDAY: Final = 0
 SUNDAY: Final = 6
 
+_FRIDAY: Final = 5
+_FX_AHEAD: Final = timedelta(hours=7)
+_FX_CLOSED: Final = frozenset({"12-25", "01-01"})
 _EPOCH: Final = date(1970, 1, 1).toordinal()
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Zone:
-    """Midnights of a time zone: element ``i`` is that of day ``first_ordinal + i``, in epoch ms."""
+    """Midnights of a clock: element ``i`` is that of day ``first_ordinal + i``, in epoch ms.
+
+    The clock is ``ahead_ms`` ahead of that of its time zone.
+    """
 
     tz: ZoneInfo
     first_ordinal: int
     midnight_ms: IntColumn
+    ahead_ms: int = 0
 
     def ordinals(self, ts_ms: IntColumn) -> IntColumn:
         """Return the proleptic ordinal of the local day of each instant."""
@@ -42,7 +49,7 @@ class Zone:
 
     def midnight(self, day: date) -> int:
         """Return the local midnight that begins any day, also one outside of the table."""
-        return round(datetime.combine(day, time(), self.tz).timestamp() * 1000)
+        return round(datetime.combine(day, time(), self.tz).timestamp() * 1000) - self.ahead_ms
 
     def next_midnight(self, ts_ms: int) -> int:
         """Return the first local midnight after an instant."""
@@ -50,7 +57,7 @@ class Zone:
 
     def day_of(self, ts_ms: int) -> date:
         """Return the local date at an instant."""
-        return datetime.fromtimestamp(ts_ms / 1000, self.tz).date()
+        return datetime.fromtimestamp((ts_ms + self.ahead_ms) / 1000, self.tz).date()
 
     def clamp(self, ts_ms: int) -> int:
         """Bring an instant into the years that the market knows, a month off either edge."""
@@ -134,11 +141,19 @@ class Grid:
 
 @cache
 def sessions_of(market: str) -> Sessions:
-    """Return the trading days of ``stocks`` or ``crypto``, to the end of the year after next."""
+    """Return the trading days of a market, to the end of the year after next.
+
+    It is one of ``stocks``, ``crypto`` and ``fx``. Days of ``fx`` begin at 17:00 in New York, on
+    the evening before.
+    """
     last_day = date(datetime.now(UTC).year + 2, 12, 31)
-    if market == "crypto":
+    if market in {"crypto", "fx"}:
         zone = _zone("UTC", last_day)
         ordinals = np.arange(FIRST_DAY.toordinal(), last_day.toordinal() + 1)
+        if market == "fx":
+            zone = _zone("America/New_York", last_day, _FX_AHEAD)
+            dates = (date.fromordinal(int(ordinal)) for ordinal in ordinals)
+            ordinals = ordinals[[_trades_fx(one) for one in dates]]
         return Sessions(
             zone, ordinals, zone.midnights(ordinals), np.full(len(ordinals), 1440), 0, 0, 0
         )
@@ -158,11 +173,16 @@ def sessions_of(market: str) -> Sessions:
     )
 
 
-def _zone(name: str, last_day: date) -> Zone:
+def _trades_fx(day: date) -> bool:
+    return day.isoweekday() <= _FRIDAY and f"{day:%m-%d}" not in _FX_CLOSED
+
+
+def _zone(name: str, last_day: date, ahead: timedelta = timedelta()) -> Zone:
     tz = ZoneInfo(name)
     first, last = FIRST_DAY - timedelta(days=62), last_day + timedelta(days=62)
     midnights = [
-        round(datetime.combine(date.fromordinal(day), time(), tz).timestamp() * 1000)
+        round((datetime.combine(date.fromordinal(day), time(), tz) - ahead).timestamp() * 1000)
         for day in range(first.toordinal(), last.toordinal() + 1)
     ]
-    return Zone(tz, first.toordinal(), np.array(midnights, np.int64))
+    ahead_ms = ahead // timedelta(milliseconds=1)
+    return Zone(tz, first.toordinal(), np.array(midnights, np.int64), ahead_ms)

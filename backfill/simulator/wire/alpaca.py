@@ -48,7 +48,7 @@ class AlpacaWire:
 
     def tickers(self, market: Market) -> tuple[str, ...]:
         """Return the stocks, and the coins in dollars and in Tether."""
-        return market.tickers
+        return tuple(one for one in market.tickers if not one.startswith("C:"))
 
     def key_in(self, headers: Mapping[str, str], query: dict[str, str]) -> str | None:  # noqa: ARG002
         """Take the key out of a call; its id and its secret are one text here."""

@@ -9,7 +9,7 @@ from backfill.simulator.wire.base import Ask
 
 def shares_of(market: Market) -> tuple[str, ...]:
     """Return the tickers of the shares of a market."""
-    return tuple(one for one in market.tickers if not one.startswith("X:"))
+    return tuple(one for one in market.tickers if ":" not in one)
 
 
 def share_bars(

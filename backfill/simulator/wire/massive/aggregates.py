@@ -163,7 +163,8 @@ def _page(ask: Ask, wanted: _Range) -> tuple[Bars, int, bool]:
 def _base(ask: Ask, wanted: _Range) -> Iterator[Bars]:
     """Yield the base aggregates of a ticker, minutes in the order asked for.
 
-    Days come in one part: a week in which the ticker passed on is one bar of both companies.
+    Days and longer come in one part: a week in which the ticker passed on is one bar of both
+    companies.
     """
     parts = _base_of_owners(ask, wanted)
     if wanted.grid.unit == "intraday":
@@ -185,7 +186,8 @@ def _base_of_owners(ask: Ask, wanted: _Range) -> Iterator[Bars]:
                 tenure.company,
                 max(start_ms, since_ms),
                 min(end_ms, until_ms),
-                daily=wanted.grid.unit != "intraday",
+                # A UTC day is another window than the market's own of currencies.
+                daily=wanted.grid.unit != "intraday" and not wanted.ticker.startswith("C:"),
                 adjusted=wanted.adjusted,
                 now_ms=ask.served_until_ms(zone, wanted.ticker),
                 newest_first=wanted.newest_first,

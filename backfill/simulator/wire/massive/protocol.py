@@ -96,8 +96,8 @@ def day_in(ask: Ask, text: str) -> date:
 
 
 def zone_of(ticker: str) -> Zone:
-    """Return the time zone of a ticker's days, of an unknown one too."""
-    return sessions_of("crypto" if ticker.startswith("X:") else "stocks").zone
+    """Return the time zone of a ticker's days, of an unknown one too; those of pairs are by UTC."""
+    return sessions_of("crypto" if ticker.startswith(("X:", "C:")) else "stocks").zone
 
 
 def _years_before(day: date, years: int) -> date:

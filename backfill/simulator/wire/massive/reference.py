@@ -196,13 +196,13 @@ def _ticker(ask: Ask, ticker: str, listing: Listing) -> Row:
         "active": _is_active(ask, listing),
         "last_updated_utc": f"{_today(ask)}T00:00:00Z",
     }
-    if listing.market == "crypto":
+    if listing.is_pair:
         base, quote = listing.name.split(" - ")
-        symbol = "USDT" if listing.ticker.endswith("USDT") else "USD"
+        symbol = "USDT" if listing.ticker.endswith("USDT") else listing.ticker[-3:]
         return row | {
             "currency_symbol": symbol,
             "currency_name": quote,
-            "base_currency_symbol": listing.ticker.removeprefix("X:").removesuffix(symbol),
+            "base_currency_symbol": listing.ticker[2:].removesuffix(symbol),
             "base_currency_name": base,
         }
     row |= {
