@@ -258,8 +258,9 @@ class Verifier:
 
 def _asked_for(account: Account, source: Source, timeframe: Timeframe) -> Source:
     name, can = account.provider.name, account.provider.can
-    adjustment = can.adjustment_of(timeframe, account.adjustment)
-    return Source(name, can.feed_of(timeframe), adjustment, source.derived_from)
+    base = source.derived_from or timeframe
+    adjustment = can.adjustment_of(base, account.adjustment)
+    return Source(name, can.feed_of(base), adjustment, source.derived_from)
 
 
 def _to_ask_again(grid: Grid, ts_ms: int) -> Span:

@@ -68,7 +68,7 @@ class Tiingo:
     terms: Mapping[str, Terms] = Terms(
         "free", Quota((Window(50, 3600.0), Window(1000, 86_400.0))), UNTOLD, None, _EARLIEST
     ).with_unlimited()
-    plan_classes: Mapping[str, str] = {}
+    plan_classes: Mapping[str, tuple[str, ...]] = {}
 
     def headers(self, keys: Sequence[str]) -> dict[str, str]:
         """Return the ``Authorization`` header: the key never travels in a URL."""
