@@ -80,8 +80,9 @@ def directions(simulator: Simulator, quota: str) -> Iterator[str]:
     yield "\nIn another terminal:\n"
     yield f"  export BACKFILL_PROVIDER={provider.name}"
     yield f"  export BACKFILL_PROVIDER_URL={simulator.url}"
-    if (other := variables_of(provider).get("other_url")) is not None:
-        yield f"  export {other.names[0]}={simulator.url}"
+    for beside in ("other_url", "archive_url"):
+        if (variable := variables_of(provider).get(beside)) is not None:
+            yield f"  export {variable.names[0]}={simulator.url}"
     for variables in provider.key_variables:
         yield f"  export {variables[0]}={shlex.quote(simulator.key)}"
     yield f"  export BACKFILL_PLAN={simulator.plan}"

@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from backfill.core.archive import Held
 from backfill.core.asked import Asked
 from backfill.core.capabilities import ALL, Capabilities
 from backfill.core.instrument import Instrument, Pair, Stock, parted
@@ -21,7 +22,8 @@ from backfill.core.timeframe import DAY_MS, Timeframe
 from backfill.core.wire import Kind, Page, Reference, Request, Response
 from backfill.errors import BadAnswer, NotEntitled
 from backfill.providers.base import Keyless
-from backfill.providers.binance_answers import Klines, klines_in, refuse_errors
+from backfill.providers.binance_answers import INTERVAL, Klines, klines_in, refuse_errors
+from backfill.providers.binance_files import ARCHIVE, checksum_in, held_in, klines_of, path_of
 from backfill.providers.rows import first_day_in
 
 _PATH: Final = "/api/v3/klines"
@@ -34,17 +36,6 @@ _QUOTES: Final = {
     *("ARS", "COP", "CZK", "MXN", "PLN", "RON", "UAH", "ZAR"),
 }
 
-_INTERVAL: Final = {
-    Timeframe.m1: "1m",
-    Timeframe.m5: "5m",
-    Timeframe.m15: "15m",
-    Timeframe.m30: "30m",
-    Timeframe.h1: "1h",
-    Timeframe.h4: "4h",
-    Timeframe.d1: "1d",
-    Timeframe.w1: "1w",
-    Timeframe.mn1: "1M",
-}
 _LONGEST_MS: Final = {
     Timeframe.d1: DAY_MS,
     Timeframe.w1: 7 * DAY_MS,
@@ -67,7 +58,11 @@ class Binance(Keyless):
         fills_empty=True,
         cost=_COST,
         refuses_places=True,
+        archive=ARCHIVE,
     )
+    archive_url = "https://data.binance.vision"
+    archive_variable = "BINANCE_ARCHIVE_URL"
+    archive_meaning = "where Binance's archive is: the files of whole months and days"
     example = "BTC/USDT"
     terms: Mapping[str, Terms] = Terms(
         "free", Quota((Window(6000, 60.0),)), UNTOLD, None, _EARLIEST
@@ -108,9 +103,44 @@ class Binance(Keyless):
             If they are longer than asked for.
         """
         refuse_errors(response)
-        klines = klines_in(response.body)
-        _refuse_longer(klines, asked.timeframe)
-        return Page(bars=klines.bars, next=None, oddities=klines.oddities)
+        return _page_of(klines_in(response.body), asked.timeframe)
+
+    def checksum(self, asked: Asked, period: Timeframe) -> Request:
+        """Ask for the checksum of a file."""
+        return Request(f"{self.file(asked, period).target}.CHECKSUM", cost=0)
+
+    def read_checksum(self, response: Response, asked: Asked, period: Timeframe) -> str:
+        """Read the SHA-256 of a file, and see that it is that file's.
+
+        Raises
+        ------
+        FileMissing, GeoBlocked, RateLimited, ProviderError
+            As the answer says.
+        BadAnswer
+            If it is something else.
+        """
+        return checksum_in(response, self._path(asked, period))
+
+    def file(self, asked: Asked, period: Timeframe) -> Request:
+        """Ask for the file of a day or a month."""
+        return Request(f"/{self._path(asked, period)}", cost=0)
+
+    def read_file(self, response: Response, asked: Asked, period: Timeframe, checksum: str) -> Page:
+        """Read a file, if its checksum is the one that was published.
+
+        Raises
+        ------
+        FileMissing, GeoBlocked, RateLimited, ProviderError
+            As the answer says.
+        BadAnswer
+            If it isn't what its checksum is of, or holds something else.
+        """
+        path = self._path(asked, period)
+        return _page_of(klines_of(response, path, checksum, asked, period), asked.timeframe)
+
+    def held_in(self, path: str) -> Held | None:
+        """Return what a file of the archive holds, by its path."""
+        return held_in(path)
 
     def reference(self, symbol: Symbol) -> Request:
         """Ask for the first day that the service has of a pair: that is when it was listed."""
@@ -132,6 +162,9 @@ class Binance(Keyless):
         listed_on = first_day_in(klines_in(response.body).bars)
         return Reference(self.spelling(symbol.instrument), listed_on, None, figi=None)
 
+    def _path(self, asked: Asked, period: Timeframe) -> str:
+        return path_of(self.spelling(asked.symbol.instrument), asked, period)
+
     def _request(
         self,
         symbol: Symbol,
@@ -139,8 +172,13 @@ class Binance(Keyless):
         bounds: Mapping[str, str],
         kind: Kind = Kind.bars,
     ) -> Request:
-        pair = {"symbol": self.spelling(symbol.instrument), "interval": _INTERVAL[timeframe]}
+        pair = {"symbol": self.spelling(symbol.instrument), "interval": INTERVAL[timeframe]}
         return Request(_PATH, pair | dict(bounds), kind, _COST)
+
+
+def _page_of(klines: Klines, timeframe: Timeframe) -> Page:
+    _refuse_longer(klines, timeframe)
+    return Page(bars=klines.bars, next=None, oddities=klines.oddities)
 
 
 def _refuse_longer(klines: Klines, timeframe: Timeframe) -> None:

@@ -18,7 +18,7 @@ from backfill.core.checks import EARLIEST_MS, LATEST_MS
 from backfill.core.raw import VALUES, Oddities, raw_values
 from backfill.errors import BadAnswer, UnreadableAnswer
 
-Row: TypeAlias = Sequence[msgspec.Raw]
+Row: TypeAlias = Sequence[msgspec.Raw] | Sequence[bytes]
 
 _NUMBER: Final = re.compile(rb'"?(-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)"?')
 _WHOLE: Final = re.compile(rb"-?[0-9]{1,15}")

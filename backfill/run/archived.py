@@ -5,25 +5,34 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from backfill.core.archive import FileRead, FilesOrCalls
+import structlog
+
+from backfill.core.archive import FileRead, FilesOrCalls, Use
 from backfill.core.asked import Asked
-from backfill.core.plan import PlannedRange
+from backfill.core.plan import PlannedRange, plan_ranges
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Page, Response
 from backfill.core.work import Work
+from backfill.errors import FileMissing, GeoBlocked, ProviderDown, ProviderError, RateLimited
 from backfill.providers.base import SymbolFiles
 
 if TYPE_CHECKING:
     from backfill.fetch.client import Client
 
+log = structlog.stdlib.get_logger()
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class ArchiveDesk:
-    """Reads a provider's files; ``choice`` is by which it was decided that they are read."""
+    """Reads a provider's files; ``choice`` is by which it was decided that they are read.
+
+    An archive that can't be had (``is_down``) is left alone: calls bring the same.
+    """
 
     client: "Client"
     provider: SymbolFiles
     choice: FilesOrCalls
+    is_down: bool = False
 
     async def read(
         self, asked: Asked, period: Timeframe, queued: Callable[[], None]
@@ -35,10 +44,28 @@ class ArchiveDesk:
         Raises
         ------
         FileMissing
-            If the archive has no such file, or no checksum of it.
+            If the archive has no such file, or no checksum of it, or can't be had.
         BadAnswer
             If it isn't what its checksum is of, or holds something else; none of it is believed.
+        SeriesError, SharedFault
+            Whatever else became of a request, where it was said that files are always read.
         """
+        if self.is_down:
+            raise FileMissing("the archive can't be had")
+        try:
+            return await self._read(asked, period, queued)
+        except FileMissing:
+            raise
+        except (ProviderError, RateLimited, ProviderDown, GeoBlocked) as error:
+            if self.choice.use is Use.always:
+                raise
+            self.is_down = True
+            log.warning("archive.unreachable", outcome=error.outcome, message=str(error))
+            raise FileMissing(f"the archive can't be had: {error}") from None
+
+    async def _read(
+        self, asked: Asked, period: Timeframe, queued: Callable[[], None]
+    ) -> tuple[Page, FileRead]:
         provider = self.provider
         asker = f"{asked.symbol.ticker} {asked.timeframe}"
         checksum = await self.client.fetch(
@@ -59,4 +86,6 @@ class ArchiveDesk:
     def instead(self, work: Work, planned: PlannedRange) -> tuple[PlannedRange, ...]:
         """Return what brings a range whose file is missing, newest first."""
         law = self.provider.can.pages
+        if self.is_down:
+            return plan_ranges(work.calendar, work.base, planned.claims, law)
         return self.choice.instead(work.calendar, work.base, planned, law)

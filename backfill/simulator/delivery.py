@@ -18,6 +18,8 @@ from backfill.simulator.faults import Fault
 _GZIP_FROM: Final = 1_000
 _THREAD_FROM: Final = 100_000
 _BLOCK: Final = 2**20
+_AS_IT_IS: Final = {"application/zip", "application/gzip"}
+"""What is packed already."""
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 
@@ -35,6 +37,7 @@ async def compressed(request: web.Request, payload: Payload) -> Payload:
     if (
         len(payload.data) < _GZIP_FROM
         or "Content-Encoding" in payload.headers
+        or payload.headers.get("Content-Type") in _AS_IT_IS
         or "gzip" not in request.headers.get("Accept-Encoding", "")
     ):
         return payload

@@ -1,6 +1,7 @@
 """The simulator as a server on loopback: key, quota, clock and faults around any wire."""
 
 import asyncio
+import hashlib
 import math
 import threading
 import time
@@ -22,7 +23,7 @@ from backfill.simulator.faults import Fault, Faults, Way
 from backfill.simulator.mangle import mangle_bytes, mangled
 from backfill.simulator.market.market import Market
 from backfill.simulator.quota import SlidingWindows
-from backfill.simulator.wire.base import Answer, Ask, Plan, Wire, epoch_ms
+from backfill.simulator.wire.base import Answer, Ask, Blob, Plan, Wire, epoch_ms
 from backfill.simulator.wire.known import WIRES
 
 
@@ -284,5 +285,10 @@ def run_in_thread(simulator: Simulator) -> Iterator[Simulator]:
 
 
 def _payload(reply: Answer) -> Payload:
+    if isinstance(reply.body, Blob):
+        data = reply.body.data
+        version = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        told = {"Content-Type": reply.body.content_type, "ETag": f'"{version}"'}
+        return Payload(reply.status, told | dict(reply.headers), data)
     headers = {"Content-Type": "application/json"} | dict(reply.headers)
     return Payload(reply.status, headers, msgspec.json.encode(reply.body))

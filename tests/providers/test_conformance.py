@@ -238,6 +238,7 @@ def _place(
     account = AccountSettings(
         url=simulator.url,
         other_url=simulator.url,
+        archive_url=simulator.url,
         plan="unlimited",
         quota=entry.quota,
         keys=keys,

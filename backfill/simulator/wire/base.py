@@ -4,10 +4,11 @@ A wire says what a call is about, what it costs, whether a key is asked for, and
 When calls are admitted, what goes wrong with them and how answers travel is common to all wires.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import Any, ClassVar, Final, Literal, Protocol, TypeAlias
 
 from backfill.core.bars import Bars
 from backfill.simulator.market.market import Market
@@ -65,11 +66,22 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What goes back: a status and a body to encode as JSON."""
+    """What goes back: a status and a body, a `Blob` or one to encode as JSON."""
 
     status: int
     body: Any
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Blob(ABC):
+    """A body that is sent as it is, and not as JSON."""
+
+    content_type: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def data(self) -> bytes:
+        """Its bytes."""
 
 
 class Refused(Exception):

@@ -4,7 +4,7 @@ from typing import Final
 
 from backfill.simulator.wire.alpaca import AlpacaWire
 from backfill.simulator.wire.base import Wire
-from backfill.simulator.wire.binance import BinanceWire
+from backfill.simulator.wire.binance.wire import BinanceWire
 from backfill.simulator.wire.bybit import BybitWire
 from backfill.simulator.wire.coinbase import CoinbaseWire
 from backfill.simulator.wire.finnhub import FinnhubWire

@@ -5,36 +5,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-import numpy as np
-
-from backfill.core.bars import Bars, IntColumn
-from backfill.core.timeframe import HOUR_MS, MINUTE_MS
 from backfill.simulator.market.market import Market
-from backfill.simulator.market.sessions import MONDAY, Grid, sessions_of
 from backfill.simulator.wire.base import Answer, Ask, Lie, Public, Refused, Seen
-from backfill.simulator.wire.pairs import limited_bars, pairs_of
+from backfill.simulator.wire.binance.files import (
+    FOLDER,
+    Archived,
+    Checksum,
+    about,
+    archived,
+    interval_of,
+)
+from backfill.simulator.wire.binance.klines import (
+    INTERVALS,
+    LENGTHS,
+    QUOTE,
+    Row,
+    klines,
+    text_of,
+)
+from backfill.simulator.wire.pairs import pairs_of
 
 _KLINES: Final = "/api/v3/klines"
 _WEIGHTS: Final = {_KLINES: 2, "/api/v3/exchangeInfo": 20}
 _MOST: Final = 1000
 _DEFAULT: Final = 500
-_QUOTE: Final = "USDT"
-_AT_MOST_SILENT: Final = 60
-"""A silence of more minutes than this is the exchange's own, and no row tells of it."""
-
-_LENGTHS: Final = {
-    "1m": MINUTE_MS,
-    "3m": 3 * MINUTE_MS,
-    "5m": 5 * MINUTE_MS,
-    "15m": 15 * MINUTE_MS,
-    "30m": 30 * MINUTE_MS,
-    "1h": HOUR_MS,
-    "2h": 2 * HOUR_MS,
-    "4h": 4 * HOUR_MS,
-    "6h": 6 * HOUR_MS,
-    "8h": 8 * HOUR_MS,
-    "12h": 12 * HOUR_MS,
-}
 _SAID: Final = {
     -1003: "Too much request weight used; current limit is 6000 request weight per 1 MINUTE. "
     "Please use WebSocket Streams for live updates to avoid polling the API.",
@@ -46,9 +40,9 @@ _SAID: Final = {
     "https://www.binance.com/en/terms. Please contact customer service if you believe you "
     "received this message in error.",
 }
+_NO_FILE: Final = {"Code": "NoSuchKey", "Message": "The specified key does not exist."}
 _CODES: Final = {429: -1003, 418: -1003, 451: 0}
 _PLACES: Final = {"t": 0, "o": 1, "h": 2, "l": 3, "c": 4, "v": 5, "n": 8}
-_Row = list[Any]
 
 
 class BinanceWire(Public):
@@ -59,16 +53,21 @@ class BinanceWire(Public):
 
     def tickers(self, market: Market) -> tuple[str, ...]:
         """Return the pairs in USDT."""
-        return tuple(ticker for ticker, _, quote in pairs_of(market) if quote == _QUOTE)
+        return tuple(ticker for ticker, _, quote in pairs_of(market) if quote == QUOTE)
 
     def see(self, path: str, query: Mapping[str, str]) -> Seen:
         """Return what a call is: one that asks for a single kline looks up when a pair began."""
+        if path.startswith(FOLDER):
+            return Seen("bars", about(path), cost=0)
         is_bars = path == _KLINES and query.get("limit") != "1"
-        about = (f"X:{query['symbol']}",) if "symbol" in query else ()
-        return Seen("bars" if is_bars else "lookup", about, _WEIGHTS.get(path, 1))
+        asked = (f"X:{query['symbol']}",) if "symbol" in query else ()
+        return Seen("bars" if is_bars else "lookup", asked, _WEIGHTS.get(path, 1))
 
     def answer(self, method: str, ask: Ask) -> Answer:
         """Answer a call whose turn it is."""
+        if ask.path.startswith(FOLDER):
+            file = archived(ask)
+            return Answer(404, _NO_FILE) if file is None else Answer(200, file)
         used = {"X-MBX-USED-WEIGHT": str(ask.used), "X-MBX-USED-WEIGHT-1M": str(ask.used)}
         try:
             if method != "GET" or ask.path != _KLINES:
@@ -84,16 +83,19 @@ class BinanceWire(Public):
 
     def coarser(self, ask: Ask) -> Ask:
         """Return what asks for months for days or weeks, and days for anything shorter."""
-        longer = "1d" if ask.query.get("interval") in _LENGTHS else "1M"
+        interval = ask.query.get("interval") or interval_of(ask.path)
+        longer = "1d" if interval in LENGTHS else "1M"
         return replace(ask, query={**ask.query, "interval": longer})
 
     def rows(self, ask: Ask, body: Any) -> Sequence[Any]:  # noqa: ARG002  # lists are klines
-        """Return the klines of a body."""
+        """Return the klines of a body, or of a file."""
+        if isinstance(body, Archived | Checksum):
+            return body.rows
         return body if isinstance(body, list) else []
 
-    def with_rows(self, body: Any, rows: list[Any]) -> Any:  # noqa: ARG002  # rows are all of it
+    def with_rows(self, body: Any, rows: list[Any]) -> Any:
         """Return a body with other klines."""
-        return rows
+        return body.with_rows(rows) if isinstance(body, Archived | Checksum) else rows
 
     def stamp_ms(self, row: Any) -> int:
         """Return the start of a kline."""
@@ -108,11 +110,11 @@ class BinanceWire(Public):
         edited = list(row)
         for letter, value in values.items():
             if letter == "vw":
-                edited[7] = _text(value * float(edited[5]))
+                edited[7] = text_of(value * float(edited[5]))
             elif letter in "tn":
                 edited[_PLACES[letter]] = value
             else:
-                edited[_PLACES[letter]] = _text(value) if isinstance(value, float) else value
+                edited[_PLACES[letter]] = text_of(value) if isinstance(value, float) else value
         edited[6] = edited[0] + row[6] - row[0]
         return edited
 
@@ -121,86 +123,16 @@ class BinanceWire(Public):
         return re.sub(rb'^(\[\[\d+,(?:"[^"]*",){3})"[^"]*"', rb"\1NaN", data, count=1)
 
 
-def _klines(ask: Ask) -> list[_Row]:
+def _klines(ask: Ask) -> list[Row]:
     ticker, interval = f"X:{_sent(ask, 'symbol')}", _sent(ask, "interval")
-    grid = _grid(interval)
-    if ticker not in ask.market.tickers or not ticker.endswith(_QUOTE):
+    if interval not in INTERVALS:
+        raise Refused(_refusal(400, -1120))
+    if ticker not in ask.market.tickers or not ticker.endswith(QUOTE):
         raise Refused(_refusal(400, -1121))
     limit = min(_number(ask, "limit", _DEFAULT), _MOST)
     bounds_ms = _number(ask, "startTime", 0), _number(ask, "endTime", ask.there_until_ms(ticker))
-    bars = limited_bars(
-        ask,
-        ticker,
-        grid,
-        bounds_ms,
-        limit,
-        oldest_first="startTime" in ask.query,
-        made=_with_silent if interval == "1m" else None,
-    )
-    return _rows(bars, grid.ends(bars.ts_ms))
-
-
-def _with_silent(minutes: Bars) -> Bars:
-    """Put a bar without volume, at the last close, where nobody traded between two minutes."""
-    missing = np.diff(minutes.ts_ms) // MINUTE_MS - 1
-    short = np.where(missing <= _AT_MOST_SILENT, missing, 0)
-    after = np.repeat(np.arange(len(short)), short)
-    nth = np.arange(len(after)) - np.repeat(np.cumsum(short) - short, short) + 1
-    close, nothing = minutes.close[after], np.zeros(len(after))
-    silent = Bars(
-        ts_ms=minutes.ts_ms[after] + nth * MINUTE_MS,
-        open=close,
-        high=close,
-        low=close,
-        close=close,
-        volume=nothing,
-        vwap=nothing,
-        trade_count=nothing.astype(np.int64),
-    )
-    both = Bars.concat([minutes, silent])
-    return both.take(np.argsort(both.ts_ms, kind="stable"))
-
-
-def _rows(bars: Bars, ends_ms: IntColumn) -> list[_Row]:
-    prices = (bars.open, bars.high, bars.low, bars.close, bars.volume)
-    return [
-        [
-            at_ms,
-            *map(_text, values),
-            end_ms - 1,
-            _text(quote := vwap * values[4]),
-            count,
-            _text(values[4] / 2),
-            _text(quote / 2),
-            "0",
-        ]
-        for at_ms, values, end_ms, vwap, count in zip(
-            bars.ts_ms.tolist(),
-            zip(*(column.tolist() for column in prices), strict=True),
-            ends_ms.tolist(),
-            bars.vwap.tolist(),
-            bars.trade_count.tolist(),
-            strict=True,
-        )
-    ]
-
-
-def _text(value: float) -> str:
-    return f"{value:.8f}"
-
-
-def _grid(interval: str) -> Grid:
-    zone = sessions_of("crypto").zone
-    if interval in _LENGTHS:
-        return Grid(zone, "intraday", _LENGTHS[interval])
-    match interval:
-        case "1d":
-            return Grid(zone, "day")
-        case "1w":
-            return Grid(zone, "week", week_starts=MONDAY)
-        case "1M":
-            return Grid(zone, "month")
-    raise Refused(_refusal(400, -1120))
+    oldest_first = "startTime" in ask.query
+    return klines(ask, ticker, interval, bounds_ms, limit, oldest_first=oldest_first)
 
 
 def _sent(ask: Ask, name: str) -> str:

@@ -1,0 +1,243 @@
+"""Runs that read Binance's files: the same bars as by calls, whatever is wrong with a file."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from typing import Any, Final
+
+import pytest
+
+from backfill import api
+from backfill.core.archive import Use
+from backfill.core.timeframe import Timeframe
+from backfill.core.when import Bound
+from backfill.core.work import Mode
+from backfill.run.outcomes import Summary
+from backfill.settings import AccountSettings
+from backfill.settings.environment import Secret
+from backfill.simulator import Action, Fault, Market, Simulator
+from tests.conftest import NOW, query, stored_bars
+from tests.integration.truth import midnight_ms
+
+PAIR: Final = "BTC/USDT"
+FIRST: Final = date(2024, 8, 1)
+AUGUST, SEPTEMBER, OCTOBER = "-2024-08\\.zip", "-2024-09\\.zip", "-2024-10\\.zip"
+FILES: Final = "SELECT path, etag, checksum, bytes FROM archive_files ORDER BY path"
+EMPTIED: Final = """
+    WITH bars AS (DELETE FROM ohlc_bars), empty AS (DELETE FROM known_empty)
+    DELETE FROM backfill_progress RETURNING symbol_id
+"""
+KNOWN_EMPTY: Final = "SELECT reason::text, slots::text FROM known_empty ORDER BY month, 1, 2"
+
+
+@pytest.fixture
+def binance(simulate: Callable[..., Simulator]) -> Simulator:
+    """The provider, and its archive at the same address."""
+    return simulate(provider="binance", quota="400/1s")
+
+
+@pytest.fixture
+def settings(binance: Simulator, database_url: str) -> api.Settings:
+    """Settings of who has only Binance."""
+    account = AccountSettings(url=binance.url, archive_url=binance.url, quota="400/1s")
+    return api.Settings(
+        database_url=Secret(database_url), provider_name="binance", accounts={"binance": account}
+    )
+
+
+def job(*timeframes: Timeframe, **options: Any) -> api.Job:
+    given: dict[str, Any] = {"symbols": (PAIR,), "first": Bound(FIRST), "as_of": NOW} | options
+    return api.Job(timeframes=timeframes or (Timeframe.m15,), **given)
+
+
+def months(simulator: Simulator) -> list[str]:
+    """The files and checksums that were asked for, by their last words, in order."""
+    asked = [call.path.rpartition("/")[2] for call in simulator.calls if "/data/" in call.path]
+    return [name.removeprefix("BTCUSDT-15m-") for name in asked]
+
+
+async def stored(url: str, timeframe: Timeframe = Timeframe.m15) -> list[Any]:
+    return await asyncio.to_thread(stored_bars, url, PAIR, timeframe)
+
+
+async def told(url: str, statement: str) -> list[tuple[Any, ...]]:
+    return [tuple(row) for row in await asyncio.to_thread(query, url, statement)]
+
+
+def stamps(market: Market, first: date = FIRST, until: datetime = NOW) -> list[int]:
+    """When the true bars start that are final by then."""
+    until_ms = round(until.timestamp() * 1000) - 120_000
+    bars = market.bars(
+        "X:BTCUSDT", Timeframe.m15, midnight_ms(first, "X:"), until_ms, now_ms=until_ms
+    )
+    return bars.ts_ms.tolist()  # type: ignore[no-any-return]
+
+
+async def ran(settings: api.Settings, simulator: Simulator, given: api.Job) -> Summary:
+    """Run a job within its plan, and see that the summary counts what the provider saw."""
+    before = len(simulator.calls)
+    planned = await api.plan(settings, given)
+    done = await api.run(settings, given)
+    assert done.calls + done.lookups == len(simulator.calls) - before
+    assert planned.calls - done.lookups <= done.calls <= planned.calls_max + done.retries
+    assert [call for call in simulator.calls if call.over_quota] == []
+    return done
+
+
+async def test_files_bring_the_rows_that_calls_bring_and_take_fewer_requests(
+    settings: api.Settings, binance: Simulator, market: Market, database_url: str
+) -> None:
+    by_calls = await ran(settings, binance, job(archive=Use.never))
+    rows, empty = await stored(database_url), await told(database_url, KNOWN_EMPTY)
+    assert (by_calls.exit_code, months(binance)) == (0, [])
+    assert [row[0] for row in rows] == stamps(market)
+
+    await told(database_url, EMPTIED)
+    planned = await api.plan(settings, job())
+    by_files = await ran(settings, binance, job())
+    # Three months by files, November so far by calls.
+    assert (by_files.exit_code, by_files.calls) == (0, planned.calls)
+    assert (planned.archive.requests, planned.calls) == (6, 8)
+    assert months(binance) == [
+        f"2024-{month}.zip{end}" for month in ("10", "09", "08") for end in (".CHECKSUM", "")
+    ]
+    assert await stored(database_url) == rows
+    assert await told(database_url, KNOWN_EMPTY) == empty
+    assert planned.archive.calls_instead > planned.archive.requests
+    assert planned.archive.bytes_instead > planned.archive.bytes > 0
+    files = await told(database_url, FILES)
+    assert [path.rpartition("/")[2] for path, *_ in files] == [
+        f"BTCUSDT-15m-2024-{month}.zip" for month in ("08", "09", "10")
+    ]
+    assert all(etag and len(checksum) == 64 and size > 0 for _, etag, checksum, size in files)
+
+    again = await ran(settings, binance, job())
+    assert (again.calls, again.bars.inserted) == (0, 0)
+    reload = await ran(settings, binance, job(mode=Mode.reload, archive=Use.always))
+    assert (reload.exit_code, reload.bars.updated, reload.bars.withdrawn) == (0, 0, 0)
+    assert reload.bars.unchanged == len(rows)
+    assert await stored(database_url) == rows
+
+
+async def test_a_missing_month_falls_back_to_its_days_and_a_missing_day_to_calls(
+    settings: api.Settings, binance: Simulator, market: Market, database_url: str
+) -> None:
+    for missing in (SEPTEMBER, "-2024-09-10\\.zip"):
+        binance.inject(Fault(action=Action.STATUS, status=404, path=missing))
+    done = await ran(settings, binance, job())
+    assert (done.exit_code, done.series.complete) == (0, 1)
+    assert [row[0] for row in await stored(database_url)] == stamps(market)
+    asked = months(binance)
+    assert asked.count("2024-09.zip.CHECKSUM") == 1
+    assert "2024-09.zip" not in asked
+    assert sum("2024-09-" in name for name in asked) == 2 * 29 + 1
+    assert len(await told(database_url, FILES)) == 2 + 29
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(action=Action.EDIT_BARS, path=f"{SEPTEMBER}\\?", bar={"c": 1.0}),
+        Fault(action=Action.RANDOM_BYTES, path=f"{SEPTEMBER}\\?"),
+        Fault(action=Action.HTML, path=f"{SEPTEMBER}\\.CHECKSUM"),
+        Fault(action=Action.SECONDS, path=SEPTEMBER),
+        Fault(action=Action.WRONG_GRANULARITY, path=SEPTEMBER),
+    ],
+    ids=lambda fault: fault.action.value,
+)
+async def test_of_a_file_that_is_not_what_it_should_be_nothing_is_stored_and_no_call_is_made_for_it(
+    settings: api.Settings, binance: Simulator, market: Market, database_url: str, fault: Fault
+) -> None:
+    binance.inject(fault)
+    done = await api.run(settings, job())
+    assert [one.outcome for one in done.failures] == ["bad_answer"]
+    assert done.exit_code == 1
+    october = midnight_ms(date(2024, 10, 1), "X:")
+    kept = [row[0] for row in await stored(database_url)]
+    assert kept == [at_ms for at_ms in stamps(market) if at_ms >= october]
+    assert len(await told(database_url, FILES)) == 1
+    assert not any("2024-09-" in name for name in months(binance))
+
+    binance.clear_faults()
+    healed = await ran(settings, binance, job())
+    assert healed.exit_code == 0
+    assert [row[0] for row in await stored(database_url)] == stamps(market)
+
+
+async def test_a_file_that_is_cut_doubled_or_out_of_order_is_healed_and_a_bad_bar_stands_alone(
+    settings: api.Settings, binance: Simulator, market: Market, database_url: str
+) -> None:
+    bad = midnight_ms(date(2024, 9, 12), "X:")
+    lost = midnight_ms(date(2024, 8, 12), "X:")
+    for fault in (
+        Fault(action=Action.TRUNCATE, path=f"{OCTOBER}\\?", times=1),
+        Fault(action=Action.DUPLICATES, path=OCTOBER),
+        Fault(action=Action.EDIT_BARS, path=SEPTEMBER, bar={"c": "nan"}, span_ms=(bad, bad + 1)),
+        Fault(action=Action.SHUFFLED, path=AUGUST),
+        Fault(action=Action.LATE, in_s=(0.1, 0.1), back_s=(0.1, 0.1)),
+    ):
+        binance.inject(fault)
+    done = await api.run(settings, job())
+    assert (done.exit_code, done.bars.rejected, done.retries) == (1, 1, 1)
+    kept = [row[0] for row in await stored(database_url)]
+    assert kept == [at_ms for at_ms in stamps(market) if at_ms != bad]
+    assert lost in kept
+    [[raw]] = await told(database_url, "SELECT raw->>'close' FROM quarantined_bars")
+    assert raw == "nan"
+
+
+async def test_stamps_are_read_in_the_unit_of_the_file(
+    settings: api.Settings, simulate: Callable[..., Simulator], market: Market, database_url: str
+) -> None:
+    now = datetime(2025, 2, 20, 12, tzinfo=UTC)
+    later = simulate(provider="binance", now=now)
+    accounts = {"binance": AccountSettings(url=later.url, archive_url=later.url)}
+    first = date(2024, 12, 1)
+    given = job(first=Bound(first), as_of=now)
+    done = await ran(replace(settings, accounts=accounts), later, given)
+    assert (done.exit_code, len(await told(database_url, FILES))) == (0, 2)
+    assert [row[0] for row in await stored(database_url)] == stamps(market, first, now)
+
+
+async def test_longer_bars_are_rolled_up_from_files_as_from_calls(
+    settings: api.Settings, binance: Simulator, market: Market, database_url: str
+) -> None:
+    done = await ran(settings, binance, job(Timeframe.m15, Timeframe.h1, Timeframe.h4))
+    assert (done.exit_code, done.series.complete, len(months(binance))) == (0, 3, 6)
+    until_ms = round(NOW.timestamp() * 1000)
+    for timeframe in (Timeframe.h1, Timeframe.h4):
+        true = market.bars(
+            "X:BTCUSDT", timeframe, midnight_ms(FIRST, "X:"), until_ms, now_ms=until_ms - 120_000
+        )
+        rows = await stored(database_url, timeframe)
+        assert [row[:5] for row in rows] == list(
+            zip(
+                *(getattr(true, name).tolist() for name in ("ts_ms", "open", "high", "low")),
+                true.close.tolist(),
+                strict=True,
+            )
+        )
+
+
+async def test_an_archive_that_is_down_is_left_alone_and_calls_bring_the_rest(
+    settings: api.Settings, binance: Simulator, market: Market, database_url: str
+) -> None:
+    binance.inject(Fault(action=Action.STATUS, status=403, path="/data/"))
+    done = await ran(settings, binance, job())
+    assert (done.exit_code, len(months(binance))) == (0, 1)
+    assert [row[0] for row in await stored(database_url)] == stamps(market)
+
+    insisted = await api.run(settings, job(mode=Mode.reload, archive=Use.always))
+    assert [one.outcome for one in insisted.failures] == ["provider_error"]
+
+
+async def test_before_a_pair_began_few_files_are_asked_for(
+    settings: api.Settings, binance: Simulator
+) -> None:
+    given = replace(job(first=Bound(date(2022, 1, 1))), symbols=("SOL/USDT",))
+    done = await api.run(settings, given)
+    assert (done.exit_code, done.series.complete, done.lookups) == (0, 1, 1)
+    # Of August, in which it began, the file is there.
+    names = [call.path.rpartition("/")[2] for call in binance.calls if "/data/" in call.path]
+    assert names[-1] == "SOLUSDT-15m-2024-08.zip"
