@@ -166,11 +166,22 @@ async def _look(
         found = await _with_extended(database, settings, now, scope, found)
     if verify_calls is None:
         return Findings(found, None)
+    from backfill.audit.archives import check_files
     from backfill.audit.verify import Verification, samples
 
-    chosen, failures = samples(tracked, now, verify_calls)
-    result = Verification(Tally(Budget(verify_calls)), failures=failures)
-    await _verify(database, now, _by_account(chosen), result, stop)
+    result = Verification(Tally(Budget(verify_calls)))
+    with Reader() as reader:
+        try:
+            # Half of the calls are left for pages, however many files were read.
+            result.files = await check_files(
+                database, now, tracked, result.tally, stop, reader, most=verify_calls // 2
+            )
+        except (DatabaseError, Stopped) as error:
+            result.error = error
+            return Findings(found, result)
+        chosen, failures = samples(tracked, now, verify_calls - result.tally.calls)
+        result.failures += failures
+        await _verify(database, now, _by_account(chosen), result, stop, reader)
     return Findings(found, result)
 
 
@@ -180,6 +191,7 @@ async def _verify(
     parts: "Sequence[tuple[Account, list[Sample]]]",
     result: "Verification",
     stop: StopSignal,
+    reader: Reader,
 ) -> None:
     """Verify the samples of each account; one that can't go on fails its series and no other's."""
     from backfill.audit.verify import Verifier
@@ -187,28 +199,27 @@ async def _verify(
     if len(parts) == 1:
         parts[0][0].api_keys()
     faults: list[SharedFault] = []
-    with Reader() as reader:
-        for account, part in parts:
-            try:
-                async with open_client(
-                    account,
-                    database,
-                    result.tally,
-                    stop,
-                    reader,
-                    now_ms=to_ms(now),
-                    symbols=len({sample.tracked.series.symbol.id for sample in part}),
-                ) as client:
-                    await Verifier(database, client, now, result).verify(part)
-            except QuotaUsedUp as error:
-                result.error = error
-            except (DatabaseError, Stopped) as error:
-                result.error = error
-                return
-            except (SharedFault, UsageError) as error:
-                faults.append(error if isinstance(error, SharedFault) else Unauthorised(str(error)))
-                if len(parts) > 1:
-                    result.fail(part, faults[-1])
+    for account, part in parts:
+        try:
+            async with open_client(
+                account,
+                database,
+                result.tally,
+                stop,
+                reader,
+                now_ms=to_ms(now),
+                symbols=len({sample.tracked.series.symbol.id for sample in part}),
+            ) as client:
+                await Verifier(database, client, now, result).verify(part)
+        except QuotaUsedUp as error:
+            result.error = error
+        except (DatabaseError, Stopped) as error:
+            result.error = error
+            return
+        except (SharedFault, UsageError) as error:
+            faults.append(error if isinstance(error, SharedFault) else Unauthorised(str(error)))
+            if len(parts) > 1:
+                result.fail(part, faults[-1])
     if faults and len(faults) == len(parts):
         result.error = faults[0]
 
@@ -228,6 +239,9 @@ async def _invalidated(
     """Take gaps and what differs out of the coverage, with what is wrong for it; return both."""
     asked = {one.series: one.askable for one in found.gaps if one.askable}
     differing = found.verification.differing if found.verification else {}
+    reopened = found.verification.files.reopened if found.verification else {}
+    for series, spans in reopened.items():
+        asked[series] = asked.get(series, Spans()) | spans
     for series, spans in differing.items():
         asked[series] = asked.get(series, Spans()) | spans
     if not asked:

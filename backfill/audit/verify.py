@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import structlog
 
+from backfill.audit.archives import FileCheck
 from backfill.audit.tracked import Tracked, base_of
 from backfill.core.bars import IntColumn
 from backfill.core.compare import Difference, compare
@@ -51,11 +52,13 @@ class Sample:
 class Verification:
     """What a sample told: how many bars were compared, which of them differ, and what failed.
 
-    ``differing`` are the slots of the differences; ``error`` is what ended it before its end, if
+    ``files`` are those of archives that were asked about first. ``differing`` are the slots of the
+    differences; ``error`` is what ended it before its end, if
     something did.
     """
 
     tally: Tally
+    files: FileCheck = field(default_factory=FileCheck)
     compared: dict[Series, int] = field(default_factory=dict)
     differences: dict[Series, list[Difference]] = field(default_factory=dict)
     differing: dict[Series, Spans] = field(default_factory=dict)
@@ -69,12 +72,15 @@ class Verification:
 
     @property
     def exit_code(self) -> int:
-        """4 if a bar differs; a fault or a failure comes first. A used-up budget is no fault."""
+        """4 if a bar differs, or a file was replaced; a fault or a failure comes first.
+
+        A used-up budget is no fault.
+        """
         if self.error is not None and self.error.exit_code != 5:
             return self.error.exit_code
         if self.failures:
             return 1
-        return 4 if self.differences else 0
+        return 4 if self.differences or self.files.replaced else 0
 
     def fail(self, part: Sequence[Sample], error: BackfillError) -> None:
         """Note what kept the samples of an account, or the rest of them, from being compared."""
@@ -88,6 +94,11 @@ class Verification:
             "calls": self.tally.calls,
             "bars": self.bars,
             "series": len(self.compared),
+            "files": self.files.files,
+            "replaced": [
+                {"provider": one.provider, "path": one.path, "series": one.series}
+                for one in self.files.replaced
+            ],
             "differences": [
                 {
                     "symbol": series.symbol.ticker,

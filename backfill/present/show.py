@@ -193,6 +193,11 @@ def _verification(result: "Verification") -> None:
         out.print(table)
         if len(found) > _SHOWN:
             out.print(f"… and {len(found) - _SHOWN:,} more; --json lists them all")
+    for file in result.files.replaced:
+        out.print_wrapped(
+            f"replaced since it was read: {one_line(file.path)}; what it covers of "
+            f"{file.series} series is asked for again by the next run"
+        )
     for failure in result.failures:
         out.print(
             f"not verified: {failure.symbol} {failure.timeframe}: {one_line(failure.message)}"

@@ -152,14 +152,13 @@ class OtherHost(Protocol):
 
 
 @runtime_checkable
-class Archives(Protocol):
+class Archives(Provider, Protocol):
     """It has finished periods of bars as whole files (`Capabilities.archive`), at another address.
 
     ``archive_variable`` is the environment variable by which an account names another one. Requests
     there carry none of the keys, count as calls and take nothing from the quota.
     """
 
-    can: Capabilities
     archive_url: str
     archive_variable: str
     archive_meaning: str

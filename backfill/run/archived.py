@@ -11,10 +11,11 @@ from backfill.core.archive import FileRead, FilesOrCalls, Use
 from backfill.core.asked import Asked
 from backfill.core.plan import PlannedRange, plan_ranges
 from backfill.core.timeframe import Timeframe
-from backfill.core.wire import Page, Response
+from backfill.core.wire import Page, Request, Response
 from backfill.core.work import Work
 from backfill.errors import FileMissing, GeoBlocked, ProviderDown, ProviderError, RateLimited
 from backfill.providers.base import SymbolFiles
+from backfill.providers.refusals import refuse_status
 
 if TYPE_CHECKING:
     from backfill.fetch.client import Client
@@ -83,9 +84,26 @@ class ArchiveDesk:
 
         return await self.client.fetch(request, read, asker, queued)
 
+    async def version(self, path: str) -> str | None:
+        """Ask which version of a file the archive has; None where it has none, or names none.
+
+        Raises
+        ------
+        SeriesError, SharedFault
+            What became of the request.
+        """
+        return await self.client.fetch(Request(f"/{path}", cost=0, head=True), _etag, path)
+
     def instead(self, work: Work, planned: PlannedRange) -> tuple[PlannedRange, ...]:
         """Return what brings a range whose file is missing, newest first."""
         law = self.provider.can.pages
         if self.is_down:
             return plan_ranges(work.calendar, work.base, planned.claims, law)
         return self.choice.instead(work.calendar, work.base, planned, law)
+
+
+def _etag(response: Response) -> str | None:
+    if response.status == 404:
+        return None
+    refuse_status(response, "")
+    return response.headers.get("etag")

@@ -14,12 +14,17 @@ _NOTE: Final = """
     ON CONFLICT (provider, path, etag) DO UPDATE
     SET checksum = excluded.checksum, bytes = excluded.bytes, read_at = excluded.read_at
 """
-# Which files of a provider were read, those first that were read last; by the primary key.
+# Which files of a provider were read, those first that nobody has looked at for longest; by the
+# primary key.
 _READ: Final = """
     SELECT path, etag, checksum, bytes
     FROM archive_files
     WHERE provider = $1
-    ORDER BY read_at DESC, path, etag
+    ORDER BY greatest(checked_at, read_at), path, etag
+"""
+# A version is still the one that the archive has; by the primary key.
+_CHECKED: Final = """
+    UPDATE archive_files SET checked_at = now() WHERE provider = $1 AND path = $2 AND etag = $3
 """
 # A version is nobody's any more; by the primary key.
 _FORGET: Final = "DELETE FROM archive_files WHERE provider = $1 AND path = $2 AND etag = $3"
@@ -69,11 +74,16 @@ async def note_read(connection: Connection, provider: str, file: FileRead) -> No
 
 
 async def files_read(connection: Connection, provider: str) -> list[FileRead]:
-    """Return every version of a provider's files that was read, those first that were read last."""
+    """Return every version of a provider's files that was read, longest unchecked first."""
     rows = await connection.fetch(_READ, provider)
     return [
         FileRead(row["path"], row["etag"] or None, row["checksum"], row["bytes"]) for row in rows
     ]
+
+
+async def note_checked(connection: Connection, provider: str, file: FileRead) -> None:
+    """Note that a version of a file is the one that the archive has."""
+    await connection.execute(_CHECKED, provider, file.path, file.etag or "")
 
 
 async def reopen(connection: Connection, provider: str, file: FileRead, held: Held) -> int:

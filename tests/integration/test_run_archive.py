@@ -241,3 +241,36 @@ async def test_before_a_pair_began_few_files_are_asked_for(
     # Of August, in which it began, the file is there.
     names = [call.path.rpartition("/")[2] for call in binance.calls if "/data/" in call.path]
     assert names[-1] == "SOLUSDT-15m-2024-08.zip"
+
+
+async def test_a_file_that_was_replaced_later_is_seen_and_what_it_covers_is_read_again(
+    settings: api.Settings, binance: Simulator, market: Market, database_url: str
+) -> None:
+    async def looked() -> tuple[int, list[str], int]:
+        found = await api.gaps(settings, NOW, verify_calls=6)
+        assert found.verification is not None
+        files = found.verification.files
+        return files.files, [one.path[-11:-4] for one in files.replaced], found.exit_code
+
+    await ran(settings, binance, job(Timeframe.m15, Timeframe.h1))
+    assert await looked() == (3, [], 0)
+    at_ms = midnight_ms(date(2024, 9, 12), "X:")
+    binance.inject(Fault(action=Action.EDIT_BARS, bar={"v": 9.5}, span_ms=(at_ms, at_ms + 1)))
+    assert await looked() == (3, ["2024-09"], 4)
+
+    binance.calls.clear()
+    again = await ran(settings, binance, job(Timeframe.m15, Timeframe.h1))
+    assert months(binance) == ["2024-09.zip.CHECKSUM", "2024-09.zip"]
+    # The quarter of an hour, and the hour that it is a part of.
+    assert (again.calls, again.bars.updated, again.bars.inserted) == (2, 2, 0)
+    assert (9.5 in {row[5] for row in await stored(database_url)}, await looked()) == (
+        True,
+        (3, [], 0),
+    )
+
+    binance.clear_faults()
+    mended = await api.repair(settings, NOW, verify_calls=6)
+    assert mended.summary is not None
+    assert (mended.exit_code, mended.summary.bars.updated) == (0, 2)
+    assert [row[0] for row in await stored(database_url)] == stamps(market)
+    assert 9.5 not in {row[5] for row in await stored(database_url)}
