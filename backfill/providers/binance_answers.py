@@ -1,8 +1,8 @@
 """The bodies of Binance's answers: klines, and the refusals by their statuses and codes."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -10,12 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backfill.core.bars import Bars, FloatColumn, IntColumn
-from backfill.core.checks import EARLIEST_MS, LATEST_MS
 from backfill.core.raw import Oddities
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Response
 from backfill.errors import (
-    BadAnswer,
     RateLimited,
     UnknownSymbol,
     UnreadableAnswer,
@@ -57,15 +55,31 @@ class Klines:
 class _Kline(msgspec.Struct, array_like=True, gc=False):
     """What follows (volumes of takers, an unused field) is left unread."""
 
-    open_ms: int
+    start: float
     open: float
     high: float
     low: float
     close: float
     volume: float
-    close_ms: int
+    end: float
     quote: float
-    trades: int
+    trades: float
+
+
+FIELDS: Final = _Kline.__struct_fields__
+"""What a row holds, in order."""
+# As MessagePack a row of doubles is an array whose size is always the same: one byte begins it, and
+# one comes before each double (https://github.com/msgpack/msgpack/blob/master/spec.md).
+_PACKED: Final = np.dtype(
+    {
+        "names": list(FIELDS),
+        "formats": [">f8"] * len(FIELDS),
+        "offsets": [2 + 9 * nth for nth in range(len(FIELDS))],
+        "itemsize": 1 + 9 * len(FIELDS),
+    }
+)
+_MOST: Final = 2.0**53
+"""Below it a double holds every whole number; one read as this may have been another."""
 
 
 class _Refusal(msgspec.Struct):
@@ -73,10 +87,11 @@ class _Refusal(msgspec.Struct):
     msg: str = ""
 
 
+_ENCODER: Final = msgspec.msgpack.Encoder()
 _KLINES: Final = msgspec.json.Decoder(list[_Kline], strict=False)
 _ROWS: Final = msgspec.json.Decoder(list[list[msgspec.Raw]])
 _PLACES: Final = Places(open=1, high=2, low=3, close=4, volume=5, trade_count=8)
-_END: Final = 6
+END: Final = FIELDS.index("end")
 _PAID: Final = 7
 _REFUSAL: Final = msgspec.json.Decoder(_Refusal)
 
@@ -89,38 +104,75 @@ def klines_in(body: bytes) -> Klines:
     UnreadableAnswer
         If the body isn't JSON of this shape, or a bar has no time stamps.
     """
-    klines = _plain(body)
+    try:
+        klines = klines_of(rows_in(body))
+    except UNREADABLE:
+        klines = None
     if klines is not None:
         return klines
     rows: list[Row] = [*decoded(_ROWS, body)]
-    return _row_by_row(rows)
+    return row_by_row(rows)
 
 
-def klines_in_file(text: bytes) -> Klines:
-    """Return the klines of a CSV file, which are stamped in ms or in µs.
+def rows_in(body: bytes) -> NDArray[np.void]:
+    """Return the rows of a JSON array as records of doubles.
+
+    Raises
+    ------
+    MsgspecError
+        If it isn't such an array, or holds a value that is no number.
+    """
+    rows = _KLINES.decode(body)
+    # The records lie in the packed array as numpy has them: read one by one, the values take twice
+    # as long.
+    packed = _ENCODER.encode(rows)
+    return np.frombuffer(packed, _PACKED, offset=len(packed) - len(rows) * _PACKED.itemsize)
+
+
+def klines_of(values: NDArray[np.void] | Mapping[str, FloatColumn]) -> Klines | None:
+    """Return the columns of rows, by field, as klines; None where one can't be what it should be.
+
+    That is a stamp or a count that is no whole number, or a negative count, which would stand for
+    one that wasn't given.
+    """
+    columns = {name: values[name].astype(np.float64) for name in FIELDS}
+    start, end, trades = (columns[name] for name in ("start", "end", "trades"))
+    for whole in (start, end, trades):
+        if not ((whole == np.trunc(whole)) & (np.abs(whole) < _MOST)).all():
+            return None
+    if (trades < 0).any():
+        return None
+    volume = columns["volume"]
+    bars = Bars(
+        ts_ms=start.astype(np.int64),
+        open=columns["open"],
+        high=columns["high"],
+        low=columns["low"],
+        close=columns["close"],
+        volume=volume,
+        vwap=vwap_of(columns["quote"], volume),
+        trade_count=trades.astype(np.int64),
+    )
+    return Klines(bars, (end + 1 - start).astype(np.int64))
+
+
+def row_by_row(rows: Sequence[Row]) -> Klines:
+    """Read a page in which a value is no number: it costs its own bar alone.
 
     Raises
     ------
     UnreadableAnswer
         If a row is too short, or has no time stamps.
     BadAnswer
-        If the stamps are in neither unit, or some in one and some in the other.
+        If it is stamped in another unit.
     """
-    lines = text.split()
-    klines = _plain(b"[[" + b"],[".join(lines) + b"]]" if lines else b"[]")
-    if klines is not None:
-        unit = _per_ms(klines.bars.ts_ms)
-        bars = replace(klines.bars, ts_ms=klines.bars.ts_ms // unit)
-        return Klines(bars, klines.lengths_ms // unit)
-    rows = [line.split(b",") for line in lines]
+    bars, oddities = read_rows(rows, _PLACES, unit_ms=1)
     try:
-        stamps = np.array([(int(row[0]), int(row[_END])) for row in rows], np.int64)
-    except (ValueError, IndexError, OverflowError) as error:
-        raise UnreadableAnswer(f"the file can't be read: {error!s}") from None
-    unit = _per_ms(stamps[:, 0])
-    for row, (start, end) in zip(rows, (stamps // unit).tolist(), strict=True):
-        row[0], row[_END] = b"%d" % start, b"%d" % end
-    return _row_by_row(rows)
+        ends = [int(bytes(row[END])) for row in rows]
+    except ValueError as error:
+        raise UnreadableAnswer(f"the answer can't be read: {error!s}") from None
+    lengths = np.array(ends, np.int64) + 1 - bars.ts_ms
+    return Klines(with_paid(bars, oddities, rows, _PAID), lengths, oddities)
 
 
 def refuse_errors(response: Response) -> None:
@@ -145,58 +197,3 @@ def refuse_errors(response: Response) -> None:
             _LEAST_BAN_S if wait_s is None else wait_s,
         )
     refuse_status(response, said)
-
-
-def _plain(body: bytes) -> Klines | None:
-    """Return the klines of a page, or None where a value of it is no number."""
-    try:
-        rows = _KLINES.decode(body)
-    except UNREADABLE:
-        return None
-    # A negative count would stand for one that wasn't given.
-    return None if any(row.trades < 0 for row in rows) else _columns(rows)
-
-
-def _per_ms(stamps: IntColumn) -> int:
-    """Return how many of the units that starts are told in make a millisecond: 1, or 1000."""
-    if not len(stamps) or _are_ms(stamps):
-        return 1
-    whole_ms, rest_us = np.divmod(stamps, 1000)
-    if not _are_ms(whole_ms) or rest_us.any():
-        raise BadAnswer("the stamps of the file are neither all in ms nor all in µs")
-    return 1000
-
-
-def _are_ms(stamps: IntColumn) -> bool:
-    return bool(stamps.min() >= EARLIEST_MS and stamps.max() <= LATEST_MS)
-
-
-def _columns(rows: list[_Kline]) -> Klines:
-    def column(values: list[float]) -> FloatColumn:
-        return np.array(values, np.float64)
-
-    start = np.array([row.open_ms for row in rows], np.int64)
-    end = np.array([row.close_ms for row in rows], np.int64)
-    volume, quote = column([row.volume for row in rows]), column([row.quote for row in rows])
-    bars = Bars(
-        ts_ms=start,
-        open=column([row.open for row in rows]),
-        high=column([row.high for row in rows]),
-        low=column([row.low for row in rows]),
-        close=column([row.close for row in rows]),
-        volume=volume,
-        vwap=vwap_of(quote, volume),
-        trade_count=np.array([row.trades for row in rows], np.int64),
-    )
-    return Klines(bars, end + 1 - start)
-
-
-def _row_by_row(rows: Sequence[Row]) -> Klines:
-    """Read a page in which a value is no number: it costs its own bar alone."""
-    bars, oddities = read_rows(rows, _PLACES, unit_ms=1)
-    try:
-        ends = [int(bytes(row[_END])) for row in rows]
-    except ValueError as error:
-        raise UnreadableAnswer(f"the answer can't be read: {error!s}") from None
-    lengths = np.array(ends, np.int64) + 1 - bars.ts_ms
-    return Klines(with_paid(bars, oddities, rows, _PAID), lengths, oddities)

@@ -18,7 +18,8 @@ from backfill.core.coverage import Span
 from backfill.core.timeframe import DAY_MS, Timeframe
 from backfill.core.wire import Response
 from backfill.errors import BadAnswer, FileMissing, UnreadableAnswer
-from backfill.providers.binance_answers import INTERVAL, Klines, klines_in_file
+from backfill.providers.binance_answers import INTERVAL, Klines
+from backfill.providers.binance_csv import klines_in_file
 from backfill.providers.refusals import refuse_status
 from backfill.providers.zipped import member_of
 

@@ -49,7 +49,7 @@ OWN_LIBRARIES: Final = {
     "typer": {"cli"},
     "rich": {"present", "cli"},
 }
-PURE: Final = {"numpy", "msgspec", "isal", "pyarrow"}
+PURE: Final = {"numpy", "msgspec", "isal"}
 
 
 def part_of(module: str) -> str:
