@@ -7,6 +7,7 @@ are imported by the commands that use them: ``backfill --help`` needs none.
 # Over 300 lines: the flags of `run`, `gaps` and `status`, which are contracts, are most of it.
 
 import asyncio
+import gc
 import io
 import os
 import sys
@@ -33,6 +34,7 @@ from backfill.cli.watch import watch_app
 
 if TYPE_CHECKING:
     from backfill.run.outcomes import Summary
+    from backfill.run.planned import Plan
 
 app = App(
     name="backfill",
@@ -45,6 +47,8 @@ app.add_typer(watch_app, name="watch")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(actions_app, name="actions")
 
+_OBJECTS_BETWEEN = 20_000
+"""How many objects more there are before Python looks for circles; 700 by default."""
 _NO_ANSWER = "the provider gave no answer at all; is it reachable?"
 
 AsOf = Annotated[
@@ -55,6 +59,8 @@ AsOf = Annotated[
 
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
+    # What is loaded stays: looking through it for what nothing refers to any more frees nothing.
+    gc.set_threshold(_OBJECTS_BETWEEN)
     # numpy's linear algebra, of which nothing is used, would start a thread for each core.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     settle_colours(os.environ, terminal=sys.stdout.isatty())
@@ -180,9 +186,10 @@ def run(
         arguments.check_watch(job, dry_run=dry_run)
     settings = _settings(provider)
     from backfill.cli import foreground
-    from backfill.present import rounds, show
 
     if watch:
+        from backfill.present import rounds
+
         ending = foreground.run_rounds(
             settings,
             job,
@@ -194,11 +201,23 @@ def run(
         from backfill.run import execution
 
         plan = asyncio.run(execution.plan(settings, job))
-        _print(plan.as_dict(), as_json=as_json, text=lambda: show.plan(plan))
+        _print(plan.as_dict(), as_json=as_json, text=partial(_show_plan, plan))
         return
     summary = foreground.run(settings, job)
-    _print(summary.as_dict(), as_json=as_json, text=lambda: show.summary(summary))
+    _print(summary.as_dict(), as_json=as_json, text=partial(_show_summary, summary))
     _exit(summary.exit_code, summary.error, shown=not as_json)
+
+
+def _show_plan(plan: "Plan") -> None:
+    from backfill.present import show
+
+    show.plan(plan)
+
+
+def _show_summary(done: "Summary") -> None:
+    from backfill.present import show
+
+    show.summary(done)
 
 
 def _show_round(done: "Summary") -> None:
@@ -444,7 +463,7 @@ def _exit_code() -> int:
     from backfill.errors import BackfillError, NotSet
 
     try:
-        code = app(standalone_mode=False)
+        code = app.narrowed(sys.argv[1:])(standalone_mode=False)
     except typer.Abort:
         return 130
     except typer.TyperException as error:

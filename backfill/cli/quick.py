@@ -1,14 +1,17 @@
 """Typer's app, quicker to start: a value that needs no conversion gets none.
 
 Typer 0.29 builds a pydantic adapter for each option and argument of a command, given or not: most
-of its start.
+of its start. It builds every command, too, whichever is asked for.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any, Final, TypeVar
 
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
+from typer.main import get_command_name
+from typer.models import CommandInfo, TyperInfo
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -65,3 +68,26 @@ class App(typer.Typer):
     def command(self, name: str | None = None, **options: Any) -> Callable[[_F], _F]:
         """Add a command, as ``typer.Typer.command`` does."""
         return super().command(name, cls=_Command, **options)
+
+    def narrowed(self, words: Sequence[str]) -> "App":
+        """Return the app with the command alone that a line begins with; the app itself if none."""
+        first = words[0] if words else None
+        commands = [one for one in self.registered_commands if _name_of(one) == first]
+        groups = [one for one in self.registered_groups if one.name == first]
+        if not commands and not groups:
+            return self
+        narrow = copy(self)
+        narrow.registered_commands = commands
+        narrow.registered_groups = [_narrowed(one, words[1:]) for one in groups]
+        return narrow
+
+
+def _name_of(command: CommandInfo) -> str:
+    return command.name or get_command_name(command.callback.__name__ if command.callback else "")
+
+
+def _narrowed(group: TyperInfo, words: Sequence[str]) -> TyperInfo:
+    narrow = copy(group)
+    if isinstance(group.typer_instance, App):
+        narrow.typer_instance = group.typer_instance.narrowed(words)
+    return narrow

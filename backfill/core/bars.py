@@ -11,6 +11,7 @@ IntColumn = NDArray[np.int64]
 
 NO_COUNT: Final = -1
 """Stands in ``trade_count`` for a provider that gave none; NULL in the table."""
+NO_STAMPS: Final[IntColumn] = np.empty(0, np.int64)
 
 
 def is_among(values: IntColumn, others: IntColumn) -> NDArray[np.bool_]:

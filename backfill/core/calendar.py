@@ -3,20 +3,26 @@
 # Over 300 lines: sessions, trade dates and hours are one subject, and each of its parts needs the
 # others.
 
-from collections.abc import Iterable, Sequence
+from __future__ import annotations
+
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from functools import lru_cache
-from typing import Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 from zoneinfo import ZoneInfo
 
-import numpy as np
-from numpy.typing import NDArray
-
-from backfill.core.bars import IntColumn
+from backfill.core.column import column
 from backfill.core.grid import Grid
-from backfill.core.timeframe import DAY_MS, HOUR_MS, Timeframe
+from backfill.core.timeframe import DAY_MS, HOUR_MS, MINUTE_MS, Timeframe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from backfill.core.bars import IntColumn
 
 ALWAYS_OPEN: Final = "24/7"
 """The calendar of crypto: a session a day, from 00:00Z to 00:00Z."""
@@ -40,6 +46,10 @@ EVENING_MS: Final = {"XNYS": 4 * HOUR_MS}
 """How long before its midnight a trade date begins, where it isn't at midnight: at 20:00, when the
 day's last trades are done. A night belongs to the trade date that follows it.
 """
+
+
+_A_DAY: Final = timedelta(days=1)
+_MIDNIGHT: Final = time()
 
 
 class Session(NamedTuple):
@@ -80,7 +90,22 @@ class Hours(NamedTuple):
         return not self.manual, -self.first.toordinal(), self.last
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+class Days(NamedTuple):
+    """The columns of a calendar as lists: an element per session, all instants in epoch ms."""
+
+    day_ordinals: list[int]
+    open_ms: list[int]
+    close_ms: list[int]
+    night_start_ms: list[int]
+    night_end_ms: list[int]
+    day_start_ms: list[int]
+    day_end_ms: list[int]
+    midnight_ms: list[int]
+    next_midnight_ms: list[int]
+    anchor_ms: list[int]
+
+
+@dataclass(frozen=True, eq=False)
 class Calendar:
     """The sessions of an exchange, one array element per session, all instants in epoch ms.
 
@@ -97,16 +122,18 @@ class Calendar:
     roll_ms: int
     evening_ms: int
     night: Night
-    day_ordinals: IntColumn
-    open_ms: IntColumn
-    close_ms: IntColumn
-    night_start_ms: IntColumn
-    night_end_ms: IntColumn
-    day_start_ms: IntColumn
-    day_end_ms: IntColumn
-    midnight_ms: IntColumn
-    next_midnight_ms: IntColumn
-    anchor_ms: IntColumn
+    lists: Days
+
+    day_ordinals = column("day_ordinals")
+    open_ms = column("open_ms")
+    close_ms = column("close_ms")
+    night_start_ms = column("night_start_ms")
+    night_end_ms = column("night_end_ms")
+    day_start_ms = column("day_start_ms")
+    day_end_ms = column("day_end_ms")
+    midnight_ms = column("midnight_ms")
+    next_midnight_ms = column("next_midnight_ms")
+    anchor_ms = column("anchor_ms")
 
     @classmethod
     def of(
@@ -125,27 +152,32 @@ class Calendar:
         tz, roll_ms = ZoneInfo(zone), ROLLS_MS.get(name, 0)
         ordered = sorted(hours, key=lambda one: one.precedence)
         rows: list[tuple[int, ...]] = []
+        following = 0
         for session in sessions:
             day, open_ms, close_ms = session
-            opened = datetime.fromtimestamp((open_ms + roll_ms) / 1000, tz)
-            anchor = open_ms - (opened.hour * 60 + opened.minute) * 60_000
+            ordinal = day.toordinal()
+            midnight = following if rows and rows[-1][0] == ordinal - 1 else _midnight(day, tz)
+            following = _midnight(day + _A_DAY, tz)
+            clock = _Clock(day, midnight, tz, is_even=following - midnight == DAY_MS)
             own = next((one for one in ordered if one.first <= day <= one.last), None)
+            trading = _trading_day(session, own, clock, night)
+            anchor = clock.midnight_by(open_ms + roll_ms) - roll_ms
             rows.append(
                 (
-                    day.toordinal(),
+                    ordinal,
                     open_ms,
                     close_ms,
-                    *_trading_day(session, own, tz, night),
-                    _local_ms(day, time(), tz) - roll_ms,
-                    _local_ms(day + timedelta(days=1), time(), tz) - roll_ms,
+                    *trading,
+                    midnight - roll_ms,
+                    following - roll_ms,
                     anchor,
                 )
             )
-        columns = np.array(rows, np.int64).reshape(len(rows), 10).T
-        return cls(name, tz, roll_ms, EVENING_MS.get(name, 0), night, *columns)
+        columns = map(list, zip(*rows, strict=True)) if rows else ([] for _ in Days._fields)
+        return cls(name, tz, roll_ms, EVENING_MS.get(name, 0), night, Days(*columns))
 
     def __len__(self) -> int:
-        return len(self.day_ordinals)
+        return len(self.lists.day_ordinals)
 
     def grid(self, timeframe: Timeframe) -> Grid:
         """All slots of the timeframe, extended hours included."""
@@ -157,7 +189,7 @@ class Calendar:
 
     def midnight(self, day: date) -> int:
         """Midnight at the start of a day by the exchange's clock, session or not, in epoch ms."""
-        return _local_ms(day, time(), self.zone) - self.roll_ms
+        return _midnight(day, self.zone) - self.roll_ms
 
     def begins(self, day: date, timeframe: Timeframe) -> int:
         """Where a day begins for bars of a timeframe, session or not, in epoch ms.
@@ -176,10 +208,14 @@ class Calendar:
 
     def session_of(self, ts_ms: IntColumn) -> IntColumn:
         """Index of the last session whose trade date has begun at each instant; -1 for none."""
+        import numpy as np
+
         return np.searchsorted(self.midnight_ms, ts_ms + self.evening_ms, side="right") - 1
 
     def at_night(self, timeframe: Timeframe, ts_ms: IntColumn) -> NDArray[np.bool_]:
         """Whether each stamp of an intraday bar is one of the night, and of no slot of the day."""
+        import numpy as np
+
         if not len(self):
             return np.zeros(len(ts_ms), bool)
         step, anchor = timeframe.length_ms, self.anchor_ms
@@ -194,6 +230,8 @@ class Calendar:
 
     def drops(self, timeframe: Timeframe, ts_ms: IntColumn) -> NDArray[np.bool_]:
         """Whether each stamp is of a bar that nobody keeps: one of a night that is dropped."""
+        import numpy as np
+
         if self.night is Night.keep or not timeframe.is_intraday:
             return np.zeros(len(ts_ms), bool)
         return self.at_night(timeframe, ts_ms)
@@ -206,6 +244,8 @@ class Calendar:
         exchange time otherwise (midnight, the open and the close of a session all name it), and a
         week that a provider starts on Sunday is the one of the next Monday.
         """
+        import numpy as np
+
         if timeframe.is_intraday or self.name in {ALWAYS_OPEN, FX}:
             return ts_ms
         ordinals = np.array([self._named_day(int(stamp)) for stamp in ts_ms], np.int64)
@@ -222,6 +262,8 @@ class Calendar:
         For d1, w1 and mn1 that is midnight, by UTC, the exchange's clock or its zone, of any day,
         of a Sunday or Monday, or of the 1st.
         """
+        import numpy as np
+
         if timeframe.is_intraday:
             slots, inside = self.grid(timeframe).floor(ts_ms)
             exact: NDArray[np.bool_] = inside & (slots == ts_ms)
@@ -247,7 +289,7 @@ class Calendar:
 
 def day_begins(name: str, day: date, timeframe: Timeframe) -> int:
     """Where a day of a calendar begins for bars of a timeframe, as `Calendar.begins` says."""
-    midnight_ms = _local_ms(day, time(), ZoneInfo(ZONES.get(name, "UTC")))
+    midnight_ms = _midnight(day, ZoneInfo(ZONES.get(name, "UTC")))
     return _begins(midnight_ms - ROLLS_MS.get(name, 0), EVENING_MS.get(name, 0), timeframe)
 
 
@@ -271,20 +313,49 @@ def _begins(midnight_ms: int, evening_ms: int, timeframe: Timeframe) -> int:
     return midnight_ms - evening_ms if timeframe.is_intraday else midnight_ms
 
 
+class _Clock(NamedTuple):
+    """The exchange's clock on one day: it ``is_even`` unless it is set forward or back."""
+
+    day: date
+    midnight_ms: int
+    zone: ZoneInfo
+    is_even: bool
+
+    def at(self, hour: time) -> int:
+        """Return when it shows a time, in epoch ms."""
+        if self.is_even:
+            return self.midnight_ms + _clock_ms(hour)
+        return _local_ms(self.day, hour, self.zone)
+
+    def midnight_by(self, ts_ms: int) -> int:
+        """Return when midnight was by what it shows at an instant of the day, in epoch ms."""
+        if self.is_even and 0 <= ts_ms - self.midnight_ms < DAY_MS:
+            return self.midnight_ms
+        shown = datetime.fromtimestamp(ts_ms / 1000, self.zone)
+        return ts_ms - (shown.hour * 60 + shown.minute) * MINUTE_MS
+
+
+def _clock_ms(hour: time) -> int:
+    return ((hour.hour * 60 + hour.minute) * 60 + hour.second) * 1000
+
+
 def _trading_day(
-    session: Session, hours: Hours | None, zone: ZoneInfo, night: Night
+    session: Session, hours: Hours | None, clock: _Clock, night: Night
 ) -> tuple[int, int, int, int]:
     """Where the night of a session starts and ends, then its trading day."""
     if hours is None:
         return session.open_ms, session.open_ms, session.open_ms, session.close_ms
-    opens, closes = (_local_ms(session.day, at, zone) for at in (hours.opens, hours.closes))
+    opens, closes = clock.at(hours.opens), clock.at(hours.closes)
     if hours.night_opens is None:
         return opens, opens, opens, closes
-    falls = _local_ms(session.day - timedelta(days=1), hours.night_opens, zone)
+    falls = _local_ms(session.day - _A_DAY, hours.night_opens, clock.zone)
     return falls, opens, falls if night is Night.keep else opens, closes
 
 
-@lru_cache(maxsize=4096)
+def _midnight(day: date, zone: ZoneInfo) -> int:
+    return _local_ms(day, _MIDNIGHT, zone)
+
+
 def _local_ms(day: date, at: time, zone: ZoneInfo) -> int:
     return int(datetime.combine(day, at, zone).timestamp() * 1000)
 
@@ -292,35 +363,36 @@ def _local_ms(day: date, at: time, zone: ZoneInfo) -> int:
 @lru_cache(maxsize=64)
 def _grid(calendar: Calendar, timeframe: Timeframe, *, regular: bool) -> Grid:
     if timeframe.is_intraday:
-        step = timeframe.length_ms
-        start, end = calendar.day_start_ms, calendar.day_end_ms
-        begins = np.minimum(calendar.night_start_ms, start)
-        if regular:
-            start = np.maximum(start, calendar.open_ms)
-            end = np.minimum(end, calendar.close_ms)
-            begins = start
-        traded = start < end
-        start, end, begins = start[traded], end[traded], begins[traded]
-        anchor = calendar.anchor_ms[traded]
-        first, last = (start - anchor) // step, -((anchor - end) // step)
-        lead = first - (begins - anchor) // step
-        return Grid.of_blocks(
-            anchor + first * step, np.full(len(anchor), step), last - first, lead * step
-        )
+        return _intraday_grid(calendar.lists, timeframe.length_ms, regular=regular)
     if timeframe is Timeframe.d1:
-        starts, ends = calendar.midnight_ms, calendar.next_midnight_ms
+        starts, ends = calendar.lists.midnight_ms, calendar.lists.next_midnight_ms
     else:
-        bounds = [
-            (calendar.midnight(first), calendar.midnight(end))
-            for first, end in _periods(calendar, timeframe)
-        ]
-        starts, ends = np.array(bounds, np.int64).reshape(len(bounds), 2).T
-    return Grid.of_blocks(starts, ends - starts, np.ones(len(starts), np.int64))
+        periods = _periods(calendar, timeframe)
+        starts = [calendar.midnight(first) for first, _ in periods]
+        ends = [calendar.midnight(end) for _, end in periods]
+    steps = [end - start for start, end in zip(starts, ends, strict=True)]
+    return Grid.of_blocks(starts, steps, [1] * len(starts))
+
+
+def _intraday_grid(days: Days, step: int, *, regular: bool) -> Grid:
+    starts, counts, leads = [], [], []
+    for _, opened, closed, night, _, start, end, _, _, anchor in zip(*days, strict=True):
+        begins = min(night, start)
+        if regular:
+            begins = start = max(start, opened)  # noqa: PLW2901  # the session's, not the day's
+            end = min(end, closed)  # noqa: PLW2901
+        if start >= end:
+            continue
+        first, last = (start - anchor) // step, -((anchor - end) // step)
+        starts.append(anchor + first * step)
+        counts.append(last - first)
+        leads.append((first - (begins - anchor) // step) * step)
+    return Grid.of_blocks(starts, [step] * len(starts), counts, leads)
 
 
 def _periods(calendar: Calendar, timeframe: Timeframe) -> list[tuple[date, date]]:
     """First day and the day after the last of every week or month with a session in it."""
-    days = [date.fromordinal(int(ordinal)) for ordinal in calendar.day_ordinals]
+    days = list(map(date.fromordinal, calendar.lists.day_ordinals))
     if timeframe is Timeframe.w1:
         mondays = sorted({day - timedelta(days=day.weekday()) for day in days})
         return [(monday, monday + timedelta(days=7)) for monday in mondays]

@@ -1,21 +1,22 @@
 """Known-empty slots: what an answer covered, or said nothing of, and had no bar for."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
-from backfill.core.bars import IntColumn, is_among
-from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span, Spans
-from backfill.core.grid import Grid
 from backfill.core.timeframe import Timeframe
+
+if TYPE_CHECKING:
+    from backfill.core.bars import IntColumn
+    from backfill.core.calendar import Calendar
+    from backfill.core.grid import Grid
 
 FOREVER_MS: Final = 2**62
 NEVER: Final = Spans()
-NO_STAMPS: Final = np.empty(0, np.int64)
 
 ALONE_AFTER: Final = timedelta(days=4)
 """How long nothing must have become due for unconfirmed slots to be worth a call of their own."""
@@ -99,7 +100,7 @@ def empty_slots(
     late: Spans = NEVER,
     day_final_ms: int = FOREVER_MS,
     parts: bool = False,
-    filler_ms: IntColumn = NO_STAMPS,
+    filler_ms: IntColumn | None = None,
 ) -> list[EmptySlots]:
     """Return the slots of the regular session that an answer for ``claims`` left empty.
 
@@ -110,10 +111,15 @@ def empty_slots(
     is in it, by which the provider says that nobody traded in a slot. Slots that follow one another
     are merged, over closed hours too.
     """
+    import numpy as np
+
+    from backfill.core.bars import is_among
+
     grid = calendar.regular_grid(timeframe)
     filled = np.concatenate((present_ms, quarantined_ms))
+    heard = filled if filler_ms is None else np.concatenate((filled, filler_ms))
     traded_in = np.zeros(len(calendar) + 1, bool)
-    traded_in[calendar.session_of(np.concatenate((filled, filler_ms)))] = True
+    traded_in[calendar.session_of(heard)] = True
     found: list[EmptySlots] = []
     for claim in claims:
         offset = grid.index_from(claim.start_ms)
@@ -153,6 +159,8 @@ def unproven_slots(calendar: Calendar, timeframe: Timeframe, spans: Spans) -> li
 
     Those of extended hours are among them: nothing else says that they were asked for.
     """
+    import numpy as np
+
     grid = calendar.grid(timeframe)
     indices = [np.arange(grid.index_from(start), grid.index_from(end)) for start, end in spans]
     every = np.concatenate([np.empty(0, np.int64), *indices])
@@ -168,6 +176,8 @@ def _by_month(
     is_final: bool,
 ) -> list[EmptySlots]:
     """Merge runs of a grid's slots into spans, cut at the months' ends."""
+    import numpy as np
+
     months: dict[date, list[Span]] = {}
     cuts = np.flatnonzero(np.diff(indices) != 1)
     firsts = indices[np.concatenate(([0], cuts + 1))] if len(indices) else indices

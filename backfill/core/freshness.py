@@ -6,6 +6,7 @@ silent from its newest bar to the last slot that is due; only slots of the regul
 may be silent for as long as it usually is, and for any length that was confirmed.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -101,11 +102,11 @@ def looked_back_from(grid: Grid, timeframe: Timeframe, newest_ms: int) -> int:
 
     That is 20 sessions before the one of that bar; of d1, w1 and mn1 60 bars.
     """
-    blocks = grid.starts
-    if not len(blocks):
+    blocks = grid.lists.starts
+    if not blocks:
         return newest_ms
     back = _SESSIONS if timeframe.is_intraday else _SLOTS
-    return int(blocks[max(0, int(blocks.searchsorted(newest_ms, side="right")) - 1 - back)])
+    return blocks[max(0, bisect_right(blocks, newest_ms) - 1 - back)]
 
 
 def state_of(*, bars: int, behind: int, silence: Silence) -> State:

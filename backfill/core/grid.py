@@ -1,14 +1,20 @@
 """The grid of a timeframe: where its slots start and end, and which of them a span holds."""
 
+from __future__ import annotations
+
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from itertools import accumulate, chain
+from typing import TYPE_CHECKING, NamedTuple, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
-from backfill.core.bars import IntColumn
+from backfill.core.column import column
 from backfill.core.coverage import Span, Spans
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from backfill.core.bars import IntColumn
 
 
 class _Blocks(NamedTuple):
@@ -21,7 +27,7 @@ class _Blocks(NamedTuple):
     leads: list[int]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False)
 class Grid:
     """The slots of one timeframe on one calendar, in order.
 
@@ -31,29 +37,31 @@ class Grid:
     night that nobody keeps.
     """
 
-    starts: IntColumn
-    steps: IntColumn
-    counts: IntColumn
-    first_index: IntColumn
-    leads: IntColumn
-    _blocks: _Blocks
+    lists: _Blocks
+
+    starts = column("starts")
+    steps = column("steps")
+    counts = column("counts")
+    first_index = column("first_index")
 
     @classmethod
     def of_blocks(
-        cls, starts: IntColumn, steps: IntColumn, counts: IntColumn, leads: IntColumn | None = None
+        cls,
+        starts: list[int],
+        steps: list[int],
+        counts: list[int],
+        leads: list[int] | None = None,
     ) -> Self:
         """Build a grid from its blocks, which must be sorted and must not overlap."""
-        if leads is None:
-            leads = np.zeros(len(starts), np.int64)
-        columns = starts, steps, counts, np.concatenate(([0], np.cumsum(counts)))[:-1], leads
-        return cls(*columns, _Blocks(*(column.tolist() for column in columns)))
+        first_index = list(accumulate(chain([0], counts)))[:-1]
+        return cls(_Blocks(starts, steps, counts, first_index, leads or [0] * len(starts)))
 
     def __len__(self) -> int:
-        return int(self.counts.sum())
+        return self.lists.first_index[-1] + self.lists.counts[-1] if self.lists.counts else 0
 
     def index_from(self, ts_ms: int) -> int:
         """Index of the first slot that starts at ``ts_ms`` or later; ``len`` if there is none."""
-        starts, steps, counts, first_index, _ = self._blocks
+        starts, steps, counts, first_index, _ = self.lists
         block = bisect_right(starts, ts_ms) - 1
         if block < 0:
             return 0
@@ -62,13 +70,13 @@ class Grid:
 
     def start_of(self, index: int) -> int:
         """Start of the slot with this index, in epoch ms."""
-        starts, steps, _, first_index, _ = self._blocks
+        starts, steps, _, first_index, _ = self.lists
         block = bisect_right(first_index, index) - 1
         return starts[block] + (index - first_index[block]) * steps[block]
 
     def end_of(self, index: int) -> int:
         """End of the slot with this index, in epoch ms."""
-        starts, steps, _, first_index, _ = self._blocks
+        starts, steps, _, first_index, _ = self.lists
         block = bisect_right(first_index, index) - 1
         return starts[block] + (index + 1 - first_index[block]) * steps[block]
 
@@ -78,22 +86,28 @@ class Grid:
 
     def starts_of(self, indices: IntColumn) -> IntColumn:
         """Starts of the slots with these indices, in epoch ms."""
+        import numpy as np
+
         blocks = np.searchsorted(self.first_index, indices, side="right") - 1
         return self.starts[blocks] + (indices - self.first_index[blocks]) * self.steps[blocks]
 
     def ends_of(self, indices: IntColumn) -> IntColumn:
         """Ends of the slots with these indices, in epoch ms."""
+        import numpy as np
+
         blocks = np.searchsorted(self.first_index, indices, side="right") - 1
         return self.starts[blocks] + (indices + 1 - self.first_index[blocks]) * self.steps[blocks]
 
     def slots(self, span: tuple[int, int]) -> IntColumn:
         """Starts of the slots that start within the span, in epoch ms."""
+        import numpy as np
+
         first, last = self.index_from(span[0]), self.index_from(span[1])
         return self.starts_of(np.arange(first, max(first, last), dtype=np.int64))
 
     def blocks(self, span: tuple[int, int]) -> list[tuple[Span, int]]:
         """The blocks that touch the span, with the number of slots of each."""
-        starts, steps, counts, _, _ = self._blocks
+        starts, steps, counts, _, _ = self.lists
         first = max(bisect_right(starts, span[0]) - 1, 0)
         if starts and starts[first] + steps[first] * counts[first] <= span[0]:
             first += 1
@@ -104,6 +118,8 @@ class Grid:
 
     def floor(self, ts_ms: IntColumn) -> tuple[IntColumn, NDArray[np.bool_]]:
         """Start of the slot that each instant lies in, and whether it lies in one at all."""
+        import numpy as np
+
         blocks = np.searchsorted(self.starts, ts_ms, side="right") - 1
         safe = np.maximum(blocks, 0)
         into = (ts_ms - self.starts[safe]) // self.steps[safe]
@@ -112,6 +128,8 @@ class Grid:
 
     def around(self, ts_ms: IntColumn) -> Spans:
         """Return the whole slots that instants lie in; what lies in none is passed over."""
+        import numpy as np
+
         starts, inside = self.floor(ts_ms)
         starts = np.unique(starts[inside])
         if not len(starts):
@@ -142,7 +160,7 @@ class Grid:
         return Span(max(span[0], self._start_with_lead(first)), self.end_of(last))
 
     def _start_with_lead(self, index: int) -> int:
-        starts, steps, _, first_index, leads = self._blocks
+        starts, steps, _, first_index, leads = self.lists
         block = bisect_right(first_index, index) - 1
         into = index - first_index[block]
         return starts[block] + into * steps[block] - (0 if into else leads[block])

@@ -5,15 +5,17 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
-from typing import Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
-from backfill.core.bars import IntColumn
 from backfill.core.calendar import ALWAYS_OPEN, Calendar
 from backfill.core.coverage import Span
 from backfill.core.grid import Grid
 from backfill.core.timeframe import Timeframe
 
-_Count = TypeVar("_Count", int, IntColumn)
+if TYPE_CHECKING:
+    from backfill.core.bars import IntColumn
+
+_Count = TypeVar("_Count", int, "IntColumn")
 
 FOREVER_BACK_MS: Final = -(2**62)
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from backfill.core.bars import Bars, IntColumn, is_among
+from backfill.core.bars import NO_STAMPS, Bars, IntColumn, is_among
 from backfill.core.calendar import Calendar
 from backfill.core.checks import (
     EARLIEST_MS,
@@ -23,7 +23,6 @@ from backfill.core.checks import (
 from backfill.core.coverage import Span, Spans
 from backfill.core.empty import (
     FOREVER_MS,
-    NO_STAMPS,
     EmptyReason,
     EmptySlots,
     Joint,
@@ -367,7 +366,7 @@ class Paging:
     ) -> Chunk:
         claims = Spans.of(claim) & target.missing
         # The bar that waits at the edge says that its session traded.
-        present = np.concatenate((bars.ts_ms, self._edge.ts_ms, target.stored_ms))
+        present = np.concatenate((bars.ts_ms, self._edge.ts_ms, target.known_ms))
         chunk = Chunk(
             series=target.series,
             source=target.source,
@@ -465,11 +464,11 @@ def with_empty(
 def _late(target: Target, work: Work, late_ms: int) -> Spans:
     """Return what an answer is too old for, but what comes before a stored bar of its session."""
     late = Spans.of((late_ms, FOREVER_MS))
-    if late_ms == FOREVER_MS or not len(target.stored_ms):
+    if late_ms == FOREVER_MS or not len(target.known_ms):
         return late
-    sessions = work.calendar.session_of(target.stored_ms)
+    sessions = work.calendar.session_of(target.known_ms)
     began = work.calendar.midnight_ms[sessions]
-    return late - Spans.union(zip(began.tolist(), (target.stored_ms + 1).tolist(), strict=True))
+    return late - Spans.union(zip(began.tolist(), (target.known_ms + 1).tolist(), strict=True))
 
 
 def _kept(target: Target, bars: Bars, final_ms: int) -> Bars:
@@ -525,7 +524,7 @@ class _RollUp:
         claims = Spans.of(whole) & self._target.missing
         # What waits here, and the bar at the edge, say that their session traded.
         waiting = (self._waiting.ts_ms, edge.ts_ms)
-        present = np.concatenate((rolled.ts_ms, *waiting, self._target.stored_ms))
+        present = np.concatenate((rolled.ts_ms, *waiting, self._target.known_ms))
         chunk = Chunk(
             series=self._target.series,
             source=self._target.source,

@@ -6,8 +6,6 @@ from datetime import date
 from functools import lru_cache
 from typing import Final
 
-import numpy as np
-
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span, Spans
 from backfill.core.grid import Grid
@@ -60,10 +58,10 @@ def frontier_ms(calendar: Calendar, timeframe: Timeframe, settling: Settling, no
         return daily
     if not settling.end_of_day:
         return now_ms - settling.intraday_ms
-    days = calendar.next_midnight_ms
+    days = calendar.lists.next_midnight_ms
     done = bisect_right(days, daily)
-    ended = days[done - 1] if done else calendar.midnight_ms[0]
-    return int(ended) - calendar.evening_ms
+    ended = days[done - 1] if done else calendar.lists.midnight_ms[0]
+    return ended - calendar.evening_ms
 
 
 def next_final_ms(
@@ -75,9 +73,9 @@ def next_final_ms(
     """
     frontier = frontier_ms(calendar, timeframe, settling, after_ms)
     if timeframe.is_intraday and settling.end_of_day:
-        days = calendar.next_midnight_ms
+        days = calendar.lists.next_midnight_ms
         nth = bisect_right(days, after_ms - settling.daily_ms)
-        return int(days[nth]) + settling.daily_ms if nth < len(days) else None
+        return days[nth] + settling.daily_ms if nth < len(days) else None
     grid = calendar.grid(timeframe)
     nth = grid.index_from(frontier)
     if nth and grid.end_of(nth - 1) > frontier:
@@ -90,17 +88,17 @@ def next_final_ms(
 
 def final_days_end(calendar: Calendar, day_final_ms: int) -> int:
     """Return where the trading day after the last final one begins, night included, in epoch ms."""
-    following = bisect_right(calendar.next_midnight_ms, day_final_ms)
-    days = calendar.midnight_ms
-    ends = days[following] if following < len(days) else calendar.next_midnight_ms[-1]
-    return int(ends) - calendar.evening_ms
+    following = bisect_right(calendar.lists.next_midnight_ms, day_final_ms)
+    days = calendar.lists.midnight_ms
+    ends = days[following] if following < len(days) else calendar.lists.next_midnight_ms[-1]
+    return ends - calendar.evening_ms
 
 
 def final_session(calendar: Calendar, settling: Settling, now_ms: int) -> date:
     """Return the newest session whose d1 is final."""
     frontier = frontier_ms(calendar, Timeframe.d1, settling, now_ms)
     return date.fromordinal(
-        int(calendar.day_ordinals[bisect_right(calendar.next_midnight_ms, frontier) - 1])
+        calendar.lists.day_ordinals[bisect_right(calendar.lists.next_midnight_ms, frontier) - 1]
     )
 
 
@@ -154,6 +152,8 @@ def _joined(pages: Pages, holes: tuple[Span, ...]) -> list[tuple[Span, ...]]:
     """Return the holes that share a request, for every request, newest first."""
     if len(holes) < 2:
         return [holes] if holes else []
+    import numpy as np
+
     # calls[n] and slots[n] are the least that close the first n holes; starts[n] is where the last
     # of those requests begins. For each n every beginning is tried at once, as a column.
     calls, slots, starts = np.zeros((3, len(holes) + 1), np.int64)

@@ -1,12 +1,15 @@
 """What decimal columns can hold: a table that was adopted may have them."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-from backfill.core.bars import Bars
+    from backfill.core.bars import Bars
 
 _MILLIONTH: Final = 1e-6
 
@@ -30,6 +33,8 @@ class Precision:
 
         A volume is only rounded: the column was chosen for that.
         """
+        import numpy as np
+
         lost = np.zeros(len(bars), bool)
         with np.errstate(invalid="ignore"):  # infinite prices fail another check
             for name, before, after in self.columns:

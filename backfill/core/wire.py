@@ -6,10 +6,9 @@ from datetime import date
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from backfill.core.raw import Oddities
-
 if TYPE_CHECKING:
     from backfill.core.bars import Bars
+    from backfill.core.raw import Oddities
 
 
 class Kind(StrEnum):
@@ -74,7 +73,7 @@ class Page:
     next: Request | None
     delayed_ms: int = 0
     base_count: int | None = None
-    oddities: Oddities = field(default_factory=dict)
+    oddities: "Oddities" = field(default_factory=dict)
     silent_before_ms: int | None = None
     silent_from_ms: int | None = None
     unconfirmed: bool = False
@@ -90,7 +89,7 @@ class GroupedDay:
     tickers: Sequence[str]
     bars: "Bars"
     delayed_ms: int = 0
-    oddities: Oddities = field(default_factory=dict)
+    oddities: "Oddities" = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,10 @@
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from backfill.core.archive import FilesOrCalls, Use
 from backfill.core.asked import Asked
-from backfill.core.bars import IntColumn
 from backfill.core.calendar import Calendar
 from backfill.core.capabilities import Capabilities
 from backfill.core.coverage import Span, Spans
@@ -20,6 +18,9 @@ from backfill.core.terms import Terms
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
 from backfill.errors import SeriesError, SourceMismatch
+
+if TYPE_CHECKING:
+    from backfill.core.bars import IntColumn
 
 
 class Mode(StrEnum):
@@ -95,7 +96,8 @@ class Target:
 
     ``refusal`` is set where the series can't have all of that: it holds another source's bars, or
     the plan has refused a part. ``stored_ms`` are the starts of stored bars in the sessions that
-    ``missing`` cuts: they tell a slot that nobody traded from a session that isn't there. ``local``
+    ``missing`` cuts, once these were looked up: they tell a slot that nobody traded from a session
+    that isn't there. ``local``
     is the part of ``missing`` that stored bars of the base answer for.
     ``replaces`` is the other source whose bars all leave with the first page, if they do;
     ``is_loaded`` tells that bars of its own source are stored. ``again`` is what the provider may
@@ -115,10 +117,17 @@ class Target:
     again: Spans = field(default_factory=Spans)
     alone: Spans = field(default_factory=Spans)
     local: Spans = field(default_factory=Spans)
-    stored_ms: IntColumn = field(default_factory=lambda: np.empty(0, np.int64))
+    stored_ms: "IntColumn | None" = None
     answered: Spans = field(default_factory=Spans)
     newest: int | None = None
     begins: date | None = None
+
+    @property
+    def known_ms(self) -> "IntColumn":
+        """The starts of stored bars, as far as they were looked up."""
+        from backfill.core.bars import NO_STAMPS
+
+        return NO_STAMPS if self.stored_ms is None else self.stored_ms
 
     def cut_sessions(self, calendar: Calendar) -> Spans:
         """The trading days that ``missing`` holds a part of and not the whole."""

@@ -3,20 +3,23 @@
 Only the command does this. None of it changes how a run ends.
 """
 
+from __future__ import annotations
+
 import asyncio
-from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Final
 
 from backfill.core.plain import json_text
 from backfill.errors import BackfillError
 from backfill.log import told
 from backfill.notify import github
-from backfill.run.outcomes import Summary
-from backfill.run.rounds import Ending
-from backfill.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from backfill.audit.repair import Repair
+    from backfill.run.outcomes import Summary
+    from backfill.run.rounds import Ending
+    from backfill.settings import Settings
 
 _MOST_CHARACTERS: Final = 100_000
 
@@ -64,13 +67,13 @@ async def watch_reported(settings: Settings, watching: Awaitable[Ending]) -> End
             from backfill.notify.ping import ping
 
             url = settings.ping_url.reveal()
-            ended = Ending(3, error) if ending is None else ending
-            body = json_text({"watch": "ended", "exit_code": ended.exit_code, "error": ended.error})
-            good = ended.exit_code in {0, 5}
+            code, why = (3, error) if ending is None else (ending.exit_code, ending.error)
+            body = json_text({"watch": "ended", "exit_code": code, "error": why})
+            good = code in {0, 5}
             await ping(url, "success" if good else "fail", body, proxy=settings.proxy_of(url))
 
 
-async def repair_reported(running: "Awaitable[Repair]") -> "Repair":
+async def repair_reported(running: Awaitable[Repair]) -> Repair:
     """Await a repair, and tell GitHub of its run, if there was something to ask for."""
     done = await running
     if done.summary is not None:

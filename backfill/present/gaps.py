@@ -6,8 +6,6 @@ Of many gaps a Python object for each time would be most of what a look at a tab
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from backfill.core.plain import json_text
 from backfill.store.times import to_time
 
@@ -62,6 +60,8 @@ def _each(gaps: "Sequence[Gap]") -> Iterator[str]:
 
 def _iso(ts_ms: Sequence[int]) -> list[str]:
     """Return instants, of whole seconds as the bounds of slots are, in UTC as ISO 8601 has them."""
+    import numpy as np
+
     seconds = np.array(ts_ms, np.int64) // 1000
     texts: list[str] = np.datetime_as_string(seconds.astype("datetime64[s]")).tolist()
     return [f"{text}+00:00" for text in texts]

@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING, Any, Final
 
-from backfill.core.gaps import Gap
 from backfill.core.plain import one_line
 from backfill.present.columns import print_table
 from backfill.present.failures import blocks
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from backfill.audit.gaps import SeriesGaps
     from backfill.audit.verify import Verification
     from backfill.core.compare import Difference
+    from backfill.core.gaps import Gap
     from backfill.run.outcomes import Summary
     from backfill.run.planned import Plan, PlannedSeries
 
@@ -148,7 +148,7 @@ def gaps(found: "list[SeriesGaps]") -> None:
     )
 
 
-def _why(gap: Gap) -> str:
+def _why(gap: "Gap") -> str:
     """Say why a gap is not asked for now, and when it is."""
     if gap.again_ms is not None:
         return f"{gap.reason}: asked for again from {time_text(to_time(gap.again_ms))} on"

@@ -5,29 +5,34 @@ looks whether the provider fulfils it. What lists of everybody's name (splits, o
 they name as `Instrument` does: ``BRK.B``, whatever the provider writes.
 """
 
-from collections.abc import Mapping, Sequence
-from datetime import date
-from typing import Protocol, runtime_checkable
+from __future__ import annotations
 
-from backfill.core.archive import Held
-from backfill.core.asked import Asked
-from backfill.core.capabilities import Capabilities
-from backfill.core.instrument import Instrument
-from backfill.core.series import Symbol
-from backfill.core.terms import Terms
-from backfill.core.timeframe import Timeframe
-from backfill.core.wire import (
-    Dividend,
-    GroupedDay,
-    Names,
-    Owner,
-    Page,
-    Reference,
-    Request,
-    Response,
-    Split,
-)
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
 from backfill.errors import NotEntitled
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import date
+
+    from backfill.core.archive import Held
+    from backfill.core.asked import Asked
+    from backfill.core.capabilities import Capabilities
+    from backfill.core.instrument import Instrument
+    from backfill.core.series import Symbol
+    from backfill.core.terms import Terms
+    from backfill.core.timeframe import Timeframe
+    from backfill.core.wire import (
+        Dividend,
+        GroupedDay,
+        Names,
+        Owner,
+        Page,
+        Reference,
+        Request,
+        Response,
+        Split,
+    )
 
 
 class Provider(Protocol):

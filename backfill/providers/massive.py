@@ -5,11 +5,12 @@ milliseconds, snapped outward by the service; ``limit`` counts base aggregates (
 and a page carries whole bars only (https://massive.com/blog/aggs-api-updates).
 """
 
-# Over 300 lines: every endpoint has its request beside its reader; what reads a body stands apart.
+# Over 300 lines: every endpoint has its request beside its reader; what reads a body stands apart,
+# and is loaded with the first answer.
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import quote as quoted
 
 from backfill.core.asked import Asked
@@ -33,15 +34,9 @@ from backfill.core.wire import (
     Split,
 )
 from backfill.errors import BadAnswer, ProviderError, UnknownSymbol, UnreadableAnswer
-from backfill.providers.massive_bars import Envelope, read_grouped_day, read_page
-from backfill.providers.massive_errors import refusal_in, refuse_errors, refuse_said
-from backfill.providers.massive_lists import (
-    dividends_in,
-    names_in,
-    owners_in,
-    reference_in,
-    splits_in,
-)
+
+if TYPE_CHECKING:
+    from backfill.providers.massive_bars import Envelope
 
 _PAGE_SIZE: Final = 50_000
 _EARLIEST: Final = date(2003, 9, 10)
@@ -161,7 +156,8 @@ class Massive:
         BadAnswer
             If it holds another ticker's bars, or bars of another adjustment.
         """
-        refuse_errors(response)
+        from backfill.providers.massive_bars import read_page
+
         answer, bars, oddities = _read(response, read_page)
         if answer.ticker != self.spelling(asked.symbol.instrument):
             raise BadAnswer(f"bars of {answer.ticker!r} came for {asked.symbol.ticker}")
@@ -196,7 +192,8 @@ class Massive:
         BadAnswer
             If it holds bars of another adjustment.
         """
-        refuse_errors(response)
+        from backfill.providers.massive_bars import read_grouped_day
+
         answer, tickers, bars, oddities = _read(response, read_grouped_day)
         _refuse_other_adjustment(answer, adjustment)
         return GroupedDay(tickers, bars, _delayed_ms(answer), oddities)
@@ -215,9 +212,11 @@ class Massive:
         BadAnswer
             If the details are another ticker's.
         """
+        from backfill.providers.massive_errors import refusal_in
+        from backfill.providers.massive_lists import reference_in
+
         if response.status == 404 and refusal_in(response).status == "NOT_FOUND":
             raise UnknownSymbol("the provider doesn't know this ticker (they are case-sensitive)")
-        refuse_errors(response)
         reference = _read(response, reference_in)
         if reference.ticker != self.spelling(symbol.instrument):
             raise BadAnswer(f"the reference of {reference.ticker!r} came for {symbol.ticker}")
@@ -257,7 +256,8 @@ class Massive:
         """
         if response.status == 404:
             raise UnknownSymbol("the provider tells of no former names of this ticker")
-        refuse_errors(response)
+        from backfill.providers.massive_lists import names_in
+
         return _read(response, names_in)
 
     def owners(self, first: str, last: str) -> Request:
@@ -278,7 +278,8 @@ class Massive:
 
     def read_owners(self, response: Response) -> tuple[list[Owner], Request | None]:
         """Read a page of tickers with their FIGIs, and the request for the next page."""
-        refuse_errors(response)
+        from backfill.providers.massive_lists import owners_in
+
         owners, following = _read(response, owners_in)
         return owners, Request(following, kind=Kind.lookup) if following else None
 
@@ -288,7 +289,8 @@ class Massive:
 
     def read_splits(self, response: Response) -> tuple[list[Split], Request | None]:
         """Read a page of splits, as listed, and the request for the next page."""
-        refuse_errors(response)
+        from backfill.providers.massive_lists import splits_in
+
         splits, following = _read(response, splits_in)
         return splits, Request(following, kind=Kind.lookup) if following else None
 
@@ -298,7 +300,8 @@ class Massive:
 
     def read_dividends(self, response: Response) -> tuple[list[Dividend], Request | None]:
         """Read a page of dividends, as listed, and the request for the next page."""
-        refuse_errors(response)
+        from backfill.providers.massive_lists import dividends_in
+
         dividends, following = _read(response, dividends_in)
         return dividends, Request(following, kind=Kind.lookup) if following else None
 
@@ -307,7 +310,10 @@ class Massive:
 
 
 def _read(response: Response, read: Callable[[bytes], _Value]) -> _Value:
-    """Read a body, unless it says that it is an error for all its status of 200."""
+    """Read a body, unless the answer refuses: by its status, or for all its status of 200."""
+    from backfill.providers.massive_errors import refuse_errors, refuse_said
+
+    refuse_errors(response)
     try:
         return read(response.body)
     except (ProviderError, UnreadableAnswer):
@@ -338,13 +344,13 @@ def _adjusted(adjustment: str) -> str:
     return "true" if adjustment == "split" else "false"
 
 
-def _refuse_other_adjustment(answer: Envelope, adjustment: str) -> None:
+def _refuse_other_adjustment(answer: "Envelope", adjustment: str) -> None:
     if answer.adjusted != (adjustment == "split"):
         came = "split-adjusted" if answer.adjusted else "raw"
         raise BadAnswer(f"{came} bars came for {adjustment} ones")
 
 
-def _delayed_ms(answer: Envelope) -> int:
+def _delayed_ms(answer: "Envelope") -> int:
     return _DELAY_MS if answer.status == "DELAYED" else 0
 
 

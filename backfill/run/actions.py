@@ -25,7 +25,7 @@ from backfill.providers.base import Actions
 from backfill.run.context import Context
 from backfill.run.lists import read_on
 from backfill.store import actions as store
-from backfill.store.bars import Counts
+from backfill.store.counts import Counts
 from backfill.store.pool import Connection
 from backfill.store.times import to_time
 

@@ -4,25 +4,24 @@ The client is imported where one is opened: its library takes long to load, and 
 nothing to fetch needs none.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from __future__ import annotations
+
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
-from backfill.core.archive import FilesOrCalls
-from backfill.core.terms import Quota
-from backfill.fetch.reader import Reader
-from backfill.fetch.stop import StopSignal
-from backfill.fetch.tally import Tally
-from backfill.providers.base import SymbolFiles
-from backfill.run.archived import ArchiveDesk
-from backfill.settings import Account, Settings
-from backfill.store.embedded import embedded_postgres
 from backfill.store.migrate import ensure_schema
 from backfill.store.pool import Database
-from backfill.store.quota import DatabaseSlots
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from backfill.core.archive import FilesOrCalls
     from backfill.fetch.client import Client
+    from backfill.fetch.reader import Reader
+    from backfill.fetch.stop import StopSignal
+    from backfill.fetch.tally import Tally
+    from backfill.run.archived import ArchiveDesk
+    from backfill.settings import Account, Settings
 
 
 @contextmanager
@@ -38,6 +37,8 @@ def database_url(settings: Settings) -> Iterator[str]:
     if url is not None:
         yield url
         return
+    from backfill.store.embedded import embedded_postgres
+
     with embedded_postgres(settings.embedded_dir()) as url:
         yield url
 
@@ -99,7 +100,7 @@ async def open_client(
     *,
     now_ms: int,
     symbols: int,
-) -> AsyncIterator["Client"]:
+) -> AsyncIterator[Client]:
     """Open a client whose calls share the quota with everybody who uses the key and the database.
 
     ``now_ms`` is what the run takes for now, ``symbols`` how many it will ask for.
@@ -113,6 +114,7 @@ async def open_client(
     """
     from backfill.fetch.client import Client
     from backfill.fetch.quota import Pacer
+    from backfill.store.quota import DatabaseSlots
 
     provider, keys, quota = account.provider, account.api_keys(), account.quota
     slots = DatabaseSlots(database, provider.name, ":".join(keys), quota)
@@ -151,12 +153,17 @@ async def open_archive(
     Its client carries no key, and takes no slot of the quota: only pauses that the archive asks for
     hold it off. Whether the provider answers says nothing of its archive, nor the other way round.
     """
+    from backfill.providers.base import SymbolFiles
+
     provider = account.provider
     if choice is None or account.archive_url is None or not isinstance(provider, SymbolFiles):
         yield None
         return
+    from backfill.core.terms import Quota
     from backfill.fetch.client import Client
     from backfill.fetch.quota import Pacer
+    from backfill.run.archived import ArchiveDesk
+    from backfill.store.quota import DatabaseSlots
 
     slots = DatabaseSlots(database, f"{provider.name} archive", "", Quota())
     async with (

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 import structlog
@@ -39,7 +40,6 @@ from backfill.run.connect import opened, opened_until
 from backfill.run.job import Job
 from backfill.run.lane import Lane
 from backfill.run.outcomes import Outcomes, Summary
-from backfill.run.pace import Progress, expected, progress_of
 from backfill.run.planned import ArchivePlan, Plan
 from backfill.run.prepare import Prepared, grouping, prepare
 from backfill.run.symbol_events import RunSymbols
@@ -49,6 +49,9 @@ from backfill.store.partitions import see_partitions
 from backfill.store.pool import Connection, Database
 from backfill.store.shape import Shape, bars_shape
 from backfill.store.size import TableSize, table_size
+
+if TYPE_CHECKING:
+    from backfill.run.pace import Progress
 
 _FINISH_S = 3.0
 _LONGEST_S = 1e8  # three years; a timer can't be set to much more
@@ -70,8 +73,10 @@ class Running:
         """What all providers were sent so far."""
         return Tally.of(lane.tally for lane in self.lanes)
 
-    def progress(self) -> Progress:
+    def progress(self) -> "Progress":
         """Return how far the run is by now, and how long it still takes by what it measured."""
+        from backfill.run.pace import progress_of
+
         return progress_of(self.lanes, self.outcomes, self.table.bytes_per_bar)
 
 
@@ -83,6 +88,8 @@ async def plan(settings: Settings, job: Job) -> Plan:
     UsageError, DatabaseError
         As `run` does.
     """
+    from backfill.run.pace import expected
+
     check(job)
     async with opened(settings) as database:
         shape = await database.run(bars_shape)

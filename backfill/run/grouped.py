@@ -6,7 +6,8 @@ from itertools import product
 import structlog
 
 from backfill.core.coverage import Span, Spans
-from backfill.core.grouped import group, is_closed, read_day
+from backfill.core.grouped import group, is_closed
+from backfill.core.grouped_day import read_day
 from backfill.core.paging import Chunk
 from backfill.core.plan import frontier_ms
 from backfill.core.series import Series
@@ -20,7 +21,7 @@ from backfill.run.prepare import grouping
 from backfill.run.stream import Stream
 from backfill.run.writing import write
 from backfill.store import progress
-from backfill.store.bars import Counts
+from backfill.store.counts import Counts
 from backfill.store.pool import Connection
 
 log = structlog.stdlib.get_logger()

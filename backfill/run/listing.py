@@ -17,7 +17,8 @@ from backfill.run.actions import ActionsDesk
 from backfill.run.context import Context
 from backfill.store import life, progress, universe
 from backfill.store import listing as store
-from backfill.store.bars import Counts, write_chunks
+from backfill.store.bars import write_chunks
+from backfill.store.counts import Counts
 from backfill.store.pool import Connection
 from backfill.store.times import to_time
 

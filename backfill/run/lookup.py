@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from backfill.core.series import Symbol
 from backfill.errors import BackfillError, UnknownSymbol
-from backfill.fetch.reader import Reader
 from backfill.fetch.stop import StopSignal
-from backfill.fetch.tally import Tally
 from backfill.providers.base import Owners, Provider, References
 from backfill.run.connect import open_client
 from backfill.settings import Account
@@ -49,6 +47,9 @@ async def looked_up(database: Database, account: Account, symbols: Sequence[Symb
     provider = account.provider
     if not isinstance(provider, References):
         return Looked(unasked=f"{provider.name} has no reference")
+    from backfill.fetch.reader import Reader
+    from backfill.fetch.tally import Tally
+
     known: list[str] = []
     unknown: list[str] = []
     listed: list[str] = []

@@ -13,7 +13,7 @@ from backfill.core.wire import Split
 from backfill.errors import BackfillError, SharedFault, Stopped
 from backfill.fetch.tally import Tally
 from backfill.run.symbol_events import RunSymbols, SymbolEvent
-from backfill.store.bars import Counts
+from backfill.store.counts import Counts
 from backfill.store.runs import RunEnd
 
 

@@ -15,7 +15,7 @@ from backfill.errors import NotEntitled, UnknownSymbol
 from backfill.providers.base import Companies, FormerNames, Provider, References
 from backfill.run.outcomes import Outcomes
 from backfill.store import life, universe
-from backfill.store.bars import Counts
+from backfill.store.counts import Counts
 from backfill.store.pool import Connection, Database
 
 if TYPE_CHECKING:

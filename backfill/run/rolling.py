@@ -71,7 +71,7 @@ async def _rolled_up(
         slots,
         stored,
         work.day_final_ms,
-        target.stored_ms,
+        target.known_ms,
         every_hour=mode is Mode.repair,
     )
     return replace(chunk, replaces=target.replaces), left

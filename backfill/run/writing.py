@@ -12,7 +12,8 @@ from backfill.core.series import Series, SymbolId
 from backfill.core.work import Work
 from backfill.run.context import Context
 from backfill.store import archive, universe
-from backfill.store.bars import Counts, lock, write_chunks
+from backfill.store.bars import lock, write_chunks
+from backfill.store.counts import Counts
 from backfill.store.pool import Connection
 from backfill.store.times import to_time
 

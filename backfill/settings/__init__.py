@@ -14,7 +14,7 @@ from backfill.core.calendar import Night
 from backfill.core.terms import Terms
 from backfill.core.when import parse_since
 from backfill.errors import NotSet, UsageError
-from backfill.providers import PROVIDERS, canonical, provider_named
+from backfill.providers import PROVIDERS, canonical, provider_named, spoken_of
 from backfill.providers.base import Provider
 from backfill.settings.account import (
     Account,
@@ -135,7 +135,7 @@ class Settings:
         UsageError
             If a variable holds what it can't; the message names it and not its value.
         """
-        accounts = {one.name: read_account(one) for one in PROVIDERS.values()}
+        accounts = {one.name: read_account(one) for one in spoken_of(os.environ)}
         return cls(**read_environment(cls), accounts=accounts, provider_asked=provider_name)
 
     def __post_init__(self) -> None:
@@ -147,7 +147,7 @@ class Settings:
                 f"BACKFILL_ADJUSTMENT {self.adjustment_override!r} is not offered by "
                 f"{self.provider.name} for every timeframe: {instead}"
             )
-        for name in PROVIDERS:
+        for name in dict.fromkeys((self.provider.name, *self.accounts)):
             self.account(name)
         if self.ping_url is not None and not is_web_url(self.ping_url.reveal()):
             raise UsageError("BACKFILL_PING_URL must be a URL like https://hc-ping.com/<uuid>")
@@ -236,7 +236,7 @@ def secrets_in(environment: Mapping[str, str]) -> list[str]:
     """
     common = map(variable_of, fields(Settings))
     secret = [one for one in common if one is not None and one.is_secret]
-    secret += [one for provider in PROVIDERS.values() for one in keys_of(provider)]
+    secret += [one for provider in spoken_of(environment) for one in keys_of(provider)]
     ours = [name for one in secret for name in one.names]
     said = [environment[name].strip() for name in ours if name in environment]
     proxies = [url for name, url in environment.items() if name.lower().endswith("_proxy")]

@@ -21,6 +21,7 @@ from backfill.core.timeframe import Timeframe
 from backfill.errors import SourceMismatch
 from backfill.store.changes import Change, note_changes
 from backfill.store.copy import copy_bars, may_copy
+from backfill.store.counts import Counts
 from backfill.store.derived import outdated_series, rolled_up_again
 from backfill.store.empty import Answer, note_empty, opening_entries
 from backfill.store.merge import merge_bars, withdraw_bars
@@ -50,27 +51,6 @@ _QUARANTINE: Final = """
             AND (q.ts, q.reason, q.raw) = (n.ts, n.reason, n.raw)
     )
 """
-
-
-@dataclass(slots=True)
-class Counts:
-    """What became of bars: new, corrected, there already, quarantined, withdrawn, ignored."""
-
-    inserted: int = 0
-    updated: int = 0
-    unchanged: int = 0
-    rejected: int = 0
-    withdrawn: int = 0
-    ignored: int = 0
-
-    def add(self, other: "Counts") -> None:
-        """Add another's counts to these."""
-        self.inserted += other.inserted
-        self.updated += other.updated
-        self.unchanged += other.unchanged
-        self.rejected += other.rejected
-        self.withdrawn += other.withdrawn
-        self.ignored += other.ignored
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,16 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from backfill.core.bars import IntColumn
 from backfill.core.coverage import Span, Spans
 from backfill.core.series import Series
 from backfill.store.keys import keys_of
 from backfill.store.pool import Connection
 from backfill.store.times import stamps_to_ms, to_time
+
+if TYPE_CHECKING:
+    from backfill.core.bars import IntColumn
 
 # One range of the primary key per series and span, index-only; another for those that differ, and
 # whose slots come to no more than one answer is to hold. The stamps of a span come as one value: no
@@ -53,7 +55,7 @@ class Question:
     series: list[Series]
 
 
-Incomplete: TypeAlias = dict[Series, tuple[Spans, IntColumn]]
+Incomplete: TypeAlias = "dict[Series, tuple[Spans, IntColumn]]"
 """Of each series the spans that hold another number of bars, and the starts of those, in epoch ms.
 """
 
@@ -130,7 +132,7 @@ async def _ask(
 
 async def stored_ms(
     connection: Connection, wanted: Mapping[Series, Spans]
-) -> dict[Series, IntColumn]:
+) -> "dict[Series, IntColumn]":
     """Return the starts of each series' bars within its spans, in epoch ms and in no order."""
     questions = [
         Question([(span, _ANY_NUMBER) for span in spans], [one]) for one, spans in wanted.items()

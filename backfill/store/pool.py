@@ -12,7 +12,6 @@ from uuid import uuid4
 
 import asyncpg
 import structlog
-import tenacity
 
 from backfill.errors import DatabaseError
 from backfill.store.address import Address, read_url
@@ -41,8 +40,6 @@ CONNECTIONS: Final = 6
 _CONNECT_S: Final = 10.0
 _STATEMENT_S: Final = 60.0
 _CLOSE_S: Final = 1.0
-_ATTEMPTS: Final = 6
-_WAIT: Final = tenacity.wait_exponential_jitter(multiplier=0.25, max=5.0, jitter=0.25)
 _PROBE_S: Final = 2.0
 
 
@@ -299,14 +296,14 @@ class Database:
 
     async def _again(self, work: Callable[[], Awaitable[_T]]) -> _T:
         """Do work, again if a passing fault ends it; the fault that stays is raised as it is."""
-        attempts = tenacity.AsyncRetrying(
-            stop=tenacity.stop_after_attempt(_ATTEMPTS),
-            wait=_WAIT,
-            retry=tenacity.retry_if_exception(passes),
-            before_sleep=_note_retry,
-            reraise=True,
-        )
-        return await attempts(work)
+        try:
+            return await work()
+        except FAULTS as error:
+            if not passes(error):
+                raise
+            from backfill.store.again import again_after
+
+            return await again_after(error, work)
 
 
 async def _copied(session: Session, query: str, begins: str = "") -> str:
@@ -323,8 +320,3 @@ async def _stop_listening(connection: Session, channel: str, hear: Callable[...,
                 await connection.remove_listener(channel, hear)
         except TimeoutError:
             connection.terminate()
-
-
-def _note_retry(state: tenacity.RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    log.warning("database.retry", attempt=state.attempt_number, message=said(error))

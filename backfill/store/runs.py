@@ -3,14 +3,16 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from backfill.core.estimate import PastRun
 from backfill.core.plain import json_text, storable
-from backfill.store.bars import Counts
+from backfill.store.counts import Counts
 from backfill.store.pool import Connection, Database
 from backfill.store.progress import LEASE_S
+
+if TYPE_CHECKING:
+    from backfill.core.estimate import PastRun
 
 KEPT_DAYS: Final = 90
 """How long the ledger keeps a run, and what it changed."""
@@ -280,6 +282,8 @@ async def last_run(connection: Connection) -> LastRun | None:
     return LastRun(**row) if row is not None else None
 
 
-async def past_runs(connection: Connection, provider: str) -> list[PastRun]:
+async def past_runs(connection: Connection, provider: str) -> "list[PastRun]":
     """Return how long the last runs of a provider took, the newest first."""
+    from backfill.core.estimate import PastRun
+
     return [PastRun(**row) for row in await connection.fetch(_PAST, provider)]

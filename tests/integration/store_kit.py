@@ -21,7 +21,8 @@ from backfill.core.paging import Chunk
 from backfill.core.series import Progress, Series, Source, Symbol
 from backfill.core.timeframe import HOUR_MS, MINUTE_MS, Timeframe
 from backfill.store import progress
-from backfill.store.bars import Counts, write_chunks
+from backfill.store.bars import write_chunks
+from backfill.store.counts import Counts
 from backfill.store.pool import Database
 from backfill.store.universe import register
 from tests.calendars import calendar

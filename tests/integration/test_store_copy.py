@@ -8,7 +8,7 @@ import pytest
 
 from backfill.core.bars import Bars
 from backfill.core.timeframe import MINUTE_MS
-from backfill.store.bars import Counts
+from backfill.store.counts import Counts
 from backfill.store.migrate import apply_pending
 from backfill.store.pool import Connection, Database
 from tests.integration.store_kit import (

@@ -13,7 +13,7 @@ from backfill.core.coverage import Span, Spans
 from backfill.core.series import Series
 from backfill.core.timeframe import Timeframe
 from backfill.store import progress
-from backfill.store.bars import Counts
+from backfill.store.counts import Counts
 from backfill.store.pool import Database
 from backfill.store.progress import LEASE_S, Lease
 from backfill.store.runs import RunEnd, finish_run, start_run

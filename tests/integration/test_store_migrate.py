@@ -8,8 +8,8 @@ import asyncpg
 import pytest
 
 from backfill.errors import DatabaseError, SchemaMismatch
+from backfill.store import again
 from backfill.store import migrate as migrating
-from backfill.store import pool
 from backfill.store.foreign import MADE
 from backfill.store.migrate import Migration, apply_pending, ensure_schema, migrate, migrations
 from backfill.store.pool import Database
@@ -147,7 +147,7 @@ async def test_a_first_migration_that_ends_half_way_leaves_the_next_an_empty_dat
     async with Database.connect(empty_url) as database:
         with monkeypatch.context() as patched:
             patched.setattr(migrating, "migrations", lambda: [first, lost, *rest])
-            patched.setattr(pool, "_ATTEMPTS", 1)
+            patched.setattr(again, "_ATTEMPTS", 1)
             with pytest.raises(DatabaseError):
                 await ensure_schema(database)
         assert await _tables(empty_url) == set()

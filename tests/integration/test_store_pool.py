@@ -16,8 +16,9 @@ from structlog.testing import capture_logs
 from backfill.core.coverage import Spans
 from backfill.core.empty import FOREVER_MS
 from backfill.errors import DatabaseError, LoginRefused, UsageError
-from backfill.store import pool
-from backfill.store.bars import Counts, write_chunks
+from backfill.store import again
+from backfill.store.bars import write_chunks
+from backfill.store.counts import Counts
 from backfill.store.migrate import migrate
 from backfill.store.pool import CONNECTIONS, Connection, Database
 from tests.conftest import HBA_FILE, _leave, blocking
@@ -74,7 +75,7 @@ def guarded_url(server: str, database_url: str) -> Iterator[str]:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have what is done again be done so without a wait between."""
-    monkeypatch.setattr(pool, "_WAIT", tenacity.wait_none())
+    monkeypatch.setattr(again, "_WAIT", tenacity.wait_none())
 
 
 async def _one(url: str) -> Any:

@@ -13,7 +13,7 @@ from backfill.core.empty import EmptyReason
 from backfill.core.terms import Quota
 from backfill.errors import SchemaMismatch
 from backfill.store import migrate as migrating
-from backfill.store.bars import Counts
+from backfill.store.counts import Counts
 from backfill.store.migrate import Migration, ensure_schema, migrate, migrations
 from backfill.store.pool import Database
 from backfill.store.progress import release

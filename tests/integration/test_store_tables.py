@@ -9,7 +9,7 @@ import pytest
 from backfill.core.bars import Bars
 from backfill.core.coverage import Spans
 from backfill.errors import RowsDropped
-from backfill.store.bars import Counts
+from backfill.store.counts import Counts
 from backfill.store.pool import Connection, Database
 from backfill.store.progress import invalidate
 from tests.integration.store_kit import (

@@ -19,7 +19,7 @@ from backfill.core.series import Progress, Series, Source
 from backfill.core.timeframe import MINUTE_MS, Timeframe
 from backfill.errors import DatabaseError, LeaseLost, SourceMismatch
 from backfill.store import progress
-from backfill.store.bars import Counts
+from backfill.store.counts import Counts
 from backfill.store.pool import Database
 from backfill.store.source import EVER, expel
 from backfill.store.times import to_time

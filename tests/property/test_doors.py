@@ -43,8 +43,8 @@ from backfill.present import status as standing
 from backfill.run.outcomes import Failure, SeriesCounts, Summary, TimeframeCounts
 from backfill.run.planned import Plan, PlannedSeries
 from backfill.store.adopt import Adoption
-from backfill.store.bars import Counts
 from backfill.store.by_hand import SplitRow
+from backfill.store.counts import Counts
 from backfill.store.quarantine import Held, QuarantinedBar
 from backfill.store.universe import WatchEntry
 from tests.property.test_plain import HOSTILE, obeyed

@@ -13,7 +13,8 @@ from backfill.core.bars import Bars
 from backfill.core.checks import Reason
 from backfill.core.coverage import Span, Spans
 from backfill.core.empty import EmptyReason
-from backfill.core.grouped import group, is_closed, read_day
+from backfill.core.grouped import group, is_closed
+from backfill.core.grouped_day import read_day
 from backfill.core.pages import BaseAggregates
 from backfill.core.planning import requests
 from backfill.core.series import Alias, Series, Source, Symbol

@@ -21,7 +21,7 @@ from backfill.present import show, status
 from backfill.present.columns import print_table
 from backfill.run.outcomes import Failure, SeriesCounts, Summary
 from backfill.run.planned import Plan, PlannedSeries
-from backfill.store.bars import Counts
+from backfill.store.counts import Counts
 
 WIDTHS = (60, 80, 100, 160)
 AT = datetime(2024, 11, 15, 5, tzinfo=UTC)

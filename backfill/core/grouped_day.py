@@ -1,0 +1,63 @@
+"""The answer to a grouped call: what one session brings to each of the series that miss it."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from backfill.core.bars import Bars
+from backfill.core.checks import EARLIEST_MS, LATEST_MS, check_page
+from backfill.core.coverage import Span, Spans
+from backfill.core.empty import empty_slots
+from backfill.core.paging import Chunk
+from backfill.core.timeframe import Timeframe
+from backfill.core.wire import GroupedDay
+from backfill.core.work import Work
+
+
+def read_day(
+    work: Sequence[Work], session: Span, day: GroupedDay, now_ms: int, final_ms: int
+) -> list[Chunk]:
+    """Return what a session's answer brings to the d1 series that miss it.
+
+    A series gets nothing where its ticker isn't in the answer, or is stamped on another day: what
+    that means is for its own request to find out. ``final_ms`` is up to where the answer is final.
+    """
+    rows: dict[str, list[int]] = defaultdict(list)
+    for row, ticker in enumerate(day.tickers):
+        rows[ticker].append(row)
+    chunks = []
+    for one in work:
+        mine = rows.get(one.symbol.listed_as)
+        if mine and one.targets[0].missing.covers(*session):
+            bars = day.bars.take(np.array(mine))
+            if _is_of(one, session, bars):
+                chunk = _chunk(one, session, bars, now_ms, final_ms)
+                chunks.append(replace(chunk, oddities=day.oddities))
+    return chunks
+
+
+def _is_of(work: Work, session: Span, bars: Bars) -> bool:
+    stamps = bars.ts_ms
+    if stamps.min() < EARLIEST_MS or stamps.max() > LATEST_MS:
+        return False
+    return bool((work.calendar.canonical(Timeframe.d1, stamps) == session.start_ms).all())
+
+
+def _chunk(work: Work, session: Span, bars: Bars, now_ms: int, final_ms: int) -> Chunk:
+    target = work.targets[0]
+    checked = check_page(work.calendar, Timeframe.d1, bars, session, now_ms, work.precision)
+    claims = Spans.of(session) if session.end_ms <= final_ms else Spans()
+    held = np.array([session.start_ms])
+    return Chunk(
+        series=target.series,
+        source=target.source,
+        bars=checked.bars,
+        claims=claims,
+        empty=[]
+        if len(checked.bars)
+        else empty_slots(work.calendar, Timeframe.d1, claims, checked.bars.ts_ms, held),
+        rejected=checked.rejected,
+        reasons=checked.reasons,
+    )
