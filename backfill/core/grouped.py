@@ -80,7 +80,7 @@ def _may_join(work: Work) -> bool:
         or not (symbol.confirmed and days.is_loaded)
         or hull is None
         or days.wanted is None
-        or any(target.refusal or target.replaces for target in work.targets)
+        or any(target.refusal or target.replaces or target.beside for target in work.targets)
     ):
         return False
     if symbol.on(work.calendar.day_of(hull.start_ms)).ticker != symbol.ticker:

@@ -474,7 +474,8 @@ def _late(target: Target, work: Work, late_ms: int) -> Spans:
 def _kept(target: Target, bars: Bars, final_ms: int) -> Bars:
     """Return the bars that a series should hold; the base may be asked for more, for another."""
     wanted = Spans.of(target.wanted) if target.wanted else Spans()
-    return bars.take((wanted | target.missing).holds(bars.ts_ms) | (bars.ts_ms >= final_ms))
+    held = wanted | target.missing | target.beside
+    return bars.take(held.holds(bars.ts_ms) | (bars.ts_ms >= final_ms))
 
 
 class _RollUp:

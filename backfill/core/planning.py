@@ -92,6 +92,8 @@ def plan_piece(
             target = replace(target, local=_local(target, calendar, base, stored))
             if feeding is not None:
                 target = replace(target, again=_follow(target, calendar, feeding))
+            if feeding is not None or not target.missing - target.local:
+                target = replace(target, beside=NOTHING)
         targets.append(target)
     ranges = requests(
         symbol,
@@ -173,8 +175,10 @@ def _end(planned: PlannedRange) -> int:
 
 
 def to_fetch(targets: Iterable[Target]) -> Spans:
-    """Return what no stored bar answers for."""
-    return Spans.union(span for target in targets for span in target.missing - target.local)
+    """Return what no stored bar answers for, and what is beside it."""
+    kept = list(targets)
+    left = Spans.union(span for target in kept for span in target.missing - target.local)
+    return left | Spans.union(span for target in kept for span in target.beside) if left else left
 
 
 def asked_again(targets: Iterable[Target]) -> Spans:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
+from backfill.core.basis import RAW, beside
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span, Spans
 from backfill.core.empty import ALONE_AFTER, FOREVER_MS
@@ -43,6 +44,14 @@ def life_of(
         else None,
         window_ms=max(calendar.midnight(window), begins_ms),
     )
+
+
+def readable_from_ms(series: Series, base: Timeframe, calendar: Calendar, rules: Rules) -> int:
+    """Return the first instant of which a series can be read, in epoch ms: by plan and provider."""
+    terms = rules.terms.of(series.symbol.asset_type)
+    begins_ms = rules.can.begins_ms(calendar, base, rules.now_ms)
+    window_ms = life_of(series, calendar, terms, rules.now_ms, begins_ms).window_ms
+    return 0 if window_ms is None else window_ms
 
 
 def target_of(
@@ -111,13 +120,26 @@ def target_of(
     if allowed != missing:
         message = "the plan refused this range before; it is asked again after a day"
         target = replace(target, refusal=NotEntitled(message))
-    target = replace(target, missing=allowed)
+    life = wanted_span(grid, 0, None, frontier, limits)
+    kept = known.coverage & (Spans.of(life) if life else Spans())
+    target = _with_beside(replace(target, missing=allowed), grid, rules, kept)
     if demand.mode not in {Mode.default, Mode.incremental} or target.replaces or not wanted:
         return target
-    life = wanted_span(grid, 0, None, frontier, limits)
     has_ended = life is not None and life.end_ms + ALONE_AFTER_MS <= frontier
     reach = Spans.of(wanted) - denied
     return _with_late(target, calendar, rules, known, reach, has_ended=has_ended)
+
+
+def _with_beside(target: Target, grid: Grid, rules: Rules, covered: Spans) -> Target:
+    """Tell a target what is ``covered`` beside what it misses, if that tells of its share basis.
+
+    Raw bars have one for ever. Whose provider lists splits is told by these, for less: a session of
+    many series at once has no bar of another.
+    """
+    if not target.is_loaded or target.source.adjustment == RAW or rules.lists_splits:
+        return target
+    found = beside(grid, target.series.timeframe, target.missing, covered)
+    return replace(target, beside=found)
 
 
 def _with_late(

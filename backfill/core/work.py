@@ -56,8 +56,9 @@ class Rules:
     """What holds for every series of a run that one provider is asked for.
 
     ``can`` is what the provider can be asked for, ``terms`` what its plan allows. ``adjustment`` is
-    the wanted one; timeframes that can't be had so are as they are. With ``derive``
-    several timeframes of a symbol share a base. ``now_ms`` is the clock of planning and finality;
+    the wanted one; timeframes that can't be had so are as they are. With ``derive`` several
+    timeframes of a symbol share a base. Of a provider that ``lists_splits`` these tell which
+    adjusted bars are on an old basis. ``now_ms`` is the clock of planning and finality;
     ``precision`` what the table can hold; ``archive`` says whether files are read where the
     provider has some.
     """
@@ -68,6 +69,7 @@ class Rules:
     terms: Terms
     now_ms: int
     derive: bool = True
+    lists_splits: bool = False
     precision: Precision = EXACT
     archive: Use = Use.auto
 
@@ -104,7 +106,9 @@ class Target:
     have been late with: it is asked for with what is missing where that costs no call more.
     ``alone`` is the part of it that is worth a call of its own if nothing is missing. ``answered``
     is what an answer of another day found empty. ``newest`` is how many of the newest slots can be
-    had at all, if more was asked for; ``begins`` the day from which on they can, then.
+    had at all, if more was asked for; ``begins`` the day from which on they can, then. ``beside``
+    is what is stored right beside what is missing, and asked for with that: it shows whether both
+    are on one share basis.
     """
 
     series: Series
@@ -121,6 +125,7 @@ class Target:
     answered: Spans = field(default_factory=Spans)
     newest: int | None = None
     begins: date | None = None
+    beside: Spans = field(default_factory=Spans)
 
     @property
     def known_ms(self) -> "IntColumn":

@@ -256,6 +256,7 @@ class ActionsDesk:
             self._now,
             self._calendar.midnight(self._since),
             dropped,
+            context.provider.name,
         )
         for one in outdated:
             context.outcomes.count(one.series, Counts(withdrawn=one.expelled))

@@ -7,6 +7,7 @@ from backfill.core.archive import Use
 from backfill.core.precision import Precision
 from backfill.core.work import Demand, Rules, Work
 from backfill.fetch.tally import Tally
+from backfill.providers.base import Actions
 from backfill.settings import Account, Settings
 
 
@@ -43,6 +44,7 @@ def rules_of(
         terms=account.terms,
         now_ms=now_ms,
         derive=settings.derive,
+        lists_splits=isinstance(account.provider, Actions),
         precision=precision,
         archive=archive if account.archive_url else Use.never,
     )

@@ -4,7 +4,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from backfill.core.series import Series
@@ -15,6 +15,8 @@ from backfill.fetch.tally import Tally
 from backfill.run.symbol_events import RunSymbols, SymbolEvent
 from backfill.store.counts import Counts
 from backfill.store.runs import RunEnd
+
+_SHOWN: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +67,46 @@ class TimeframeCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class Rebased:
+    """A series whose provider has put all prices on another share basis than it was stored on.
+
+    The stored prices were ``factor`` times as high; all of it is asked for again, but for the
+    ``expelled`` bars, which the plan can't read again: they left for quarantine.
+    """
+
+    series: Series
+    factor: float
+    expelled: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON's own types."""
+        symbol, timeframe = self.series
+        return {
+            "symbol": symbol.ticker,
+            "timeframe": str(timeframe),
+            "factor": self.factor,
+            "expelled": self.expelled,
+        }
+
+    def __str__(self) -> str:
+        symbol, timeframe = self.series
+        left = f"; {self.expelled} that can't be read again left for quarantine"
+        return (
+            f"{symbol.ticker} {timeframe} was stored {self.factor:g} times as high as its provider "
+            f"has it now, as after a split: all of it is asked for again"
+            f"{left if self.expelled else ''}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """What a run did: the last event of its log, the ``--json`` object and its ledger row.
 
     ``provider`` is ``mixed`` where there were several; ``providers`` tells them apart.
     ``error`` is the cause that ended the whole run, if one did, ``timeframes`` the same counts by
     timeframe: people are told of both. ``rate_limited_by_others`` of the 429s came although every
-    run that uses the database kept the quota. ``symbol_events`` tell what became of its symbols.
+    run that uses the database kept the quota. ``symbol_events`` tell what became of its symbols,
+    ``rebased`` which series were on an old share basis.
     """
 
     run_id: str
@@ -92,12 +127,20 @@ class Summary:
     error: str | None = None
     rate_limited_by_others: int = 0
     symbol_events: list[SymbolEvent] = field(default_factory=list)
+    rebased: list[Rebased] = field(default_factory=list)
 
     @property
     def notice(self) -> str | None:
         """What else the user should know of the run."""
-        if not self.rate_limited_by_others:
-            return None
+        told = [str(one) for one in self.rebased[:_SHOWN]]
+        if len(self.rebased) > _SHOWN:
+            told.append(f"and {len(self.rebased) - _SHOWN:,} more series likewise")
+        if self.rate_limited_by_others:
+            told.append(self._by_others)
+        return "; ".join(told) or None
+
+    @property
+    def _by_others(self) -> str:
         return (
             f"{self.rate_limited_by_others} call(s) were answered 429 although every run that uses "
             "this database kept the quota: somebody else uses the key, or its plan allows less "
@@ -105,10 +148,12 @@ class Summary:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what the contract names, as JSON's own types."""
+        """Return what the contract names, as JSON's own types; ``rebased`` where there is one."""
         values = asdict(self)
-        del values["error"], values["timeframes"]
-        return values | {"symbol_events": [one.as_dict() for one in self.symbol_events]}
+        del values["error"], values["timeframes"], values["rebased"]
+        values["symbol_events"] = [one.as_dict() for one in self.symbol_events]
+        rebased = [one.as_dict() for one in self.rebased]
+        return values | ({"rebased": rebased} if rebased else {})
 
     def as_run_end(self, symbols: int) -> RunEnd:
         """Return what the run ledger keeps of it."""
@@ -132,9 +177,10 @@ class Outcomes:
 
     ``failed`` holds each series' first failure; ``stored`` the series that a bar was stored of;
     ``rejected`` counts the quarantined bars of a series; ``set_aside`` are the splits that the
-    stored prices contradict, told of once. ``provider_of`` names whom each series is asked of, and
-    ``listed`` those whose lists were read. ``fault`` ended the run, one of ``faults`` its lane.
-    ``symbols`` is what is known of the run's symbols, and becomes known.
+    stored prices contradict, told of once, ``rebased`` series that were on an old share basis.
+    ``provider_of`` names whom each series is asked of, and ``listed`` those whose lists were read.
+    ``fault`` ended the run, one of ``faults`` its lane. ``symbols`` is what is known of the run's
+    symbols, and becomes known.
     """
 
     series: Sequence[Series]
@@ -152,6 +198,7 @@ class Outcomes:
     fault: SharedFault | None = None
     faults: dict[str, SharedFault] = field(default_factory=dict)
     stopped: Stopped | None = None
+    rebased: list[Rebased] = field(default_factory=list)
 
     def unfinished(self, of: Iterable[Series]) -> list[Series]:
         """Return which of some series the run has left before their end."""
@@ -170,6 +217,12 @@ class Outcomes:
             self.stored.add(series)
         if counts.rejected:
             self.rejected[series] = self.rejected.get(series, 0) + counts.rejected
+
+    def rebase(self, one: Rebased) -> None:
+        """Note a series that was on an old share basis, and count what of it left."""
+        self.rebased.append(one)
+        if one.expelled:
+            self.count(one.series, Counts(withdrawn=one.expelled))
 
     def expel(self, series: Series, bars: int) -> None:
         """Count stored bars that were found to be another company's: they went to quarantine."""
@@ -214,6 +267,7 @@ class Outcomes:
             error=told(str(error)) if error else None,
             rate_limited_by_others=tally.rate_limited_by_others,
             symbol_events=self.symbols.events(one.symbol for one in self.series),
+            rebased=list(self.rebased),
         )
 
     def _failures(self, told: Callable[[str], str]) -> list[Failure]:

@@ -1,7 +1,7 @@
 """Writing what an answer brings: the chunks of some symbols, in one transaction, and the count."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -9,12 +9,17 @@ import structlog
 from backfill.core.archive import FileRead
 from backfill.core.paging import Chunk
 from backfill.core.series import Series, SymbolId
+from backfill.core.target import readable_from_ms
+from backfill.core.timeframe import Timeframe
 from backfill.core.work import Work
 from backfill.run.context import Context
+from backfill.run.outcomes import Rebased
 from backfill.store import archive, universe
 from backfill.store.bars import lock, write_chunks
+from backfill.store.basis import load_again, noticed
 from backfill.store.counts import Counts
 from backfill.store.pool import Connection
+from backfill.store.progress import Known
 from backfill.store.times import to_time
 
 log = structlog.stdlib.get_logger()
@@ -28,7 +33,8 @@ class Written:
     """What was stored of each chunk, how long it took, and whose plan is outdated.
 
     Of a symbol in ``outdated`` nothing was written: it has other names, or another owner, than the
-    plan knew, so the answer may be of another company.
+    plan knew, so the answer may be of another company. Or what is stored of it is on another share
+    basis than the answer.
     """
 
     stored: list[tuple[Chunk, Counts]]
@@ -62,7 +68,10 @@ async def write(
     calendar, day_final_ms = work[0].calendar, work[0].day_final_ms
     began = asyncio.get_running_loop().time()
 
+    rebased: list[Rebased] = []
+
     async def store(connection: Connection) -> tuple[list[tuple[Chunk, Counts]], set[SymbolId]]:
+        rebased.clear()
         # What is known of a symbol changes under these locks.
         chunks = None if callable(given) else given
         locked = await lock(connection, context.run_id, series, chunks)
@@ -77,6 +86,12 @@ async def write(
         if file is not None:
             await archive.note_read(connection, context.provider.name, file)
         now = to_time(context.rules.now_ms)
+        rebased.extend(await _load_again(connection, context, work, chunks, locked.known))
+        old = {one.series.symbol.id for one in rebased}
+        outdated |= old
+        chunks = [chunk for chunk in chunks if chunk.series.symbol.id not in old]
+        if not chunks:
+            return [], outdated
         stored = await write_chunks(
             connection, context.run_id, chunks, calendar, now, day_final_ms, locked
         )
@@ -85,6 +100,15 @@ async def write(
     async with context.writers:
         with context.gauge.writes.under_way():
             stored, outdated = await context.database.run(store)
+    for one in rebased:
+        context.outcomes.rebase(one)
+        log.warning(
+            "series.rebased",
+            symbol=one.series.symbol.ticker,
+            timeframe=str(one.series.timeframe),
+            factor=one.factor,
+            expelled=one.expelled,
+        )
     context.gauge.writes.count(sum(len(chunk.bars) for chunk, _ in stored))
     for chunk, counts in stored:
         context.outcomes.count(chunk.series, counts)
@@ -98,3 +122,42 @@ async def write(
             )
     seconds = round(asyncio.get_running_loop().time() - began, 4)
     return Written(stored, seconds, frozenset(outdated))
+
+
+async def _load_again(
+    connection: Connection,
+    context: Context,
+    work: Sequence[Work],
+    chunks: Sequence[Chunk],
+    known: Known,
+) -> list[Rebased]:
+    """Have series loaded again of which the stored bars are on an old share basis.
+
+    So is all that a piece of work feeds, and what is rolled up from it: one tells of the others.
+    Where the provider lists splits, these tell (`backfill.run.actions`).
+    """
+    rules = context.rules
+    if rules.lists_splits:
+        return []
+    found = await noticed(connection, chunks, known)
+    rebased = []
+    for one in work:
+        factors = [found[series] for series in one.series if series in found]
+        if not factors:
+            continue
+        windows = {
+            series: readable_from_ms(series, base, one.calendar, rules)
+            for series, base in _of_one_origin(one, known)
+        }
+        now = to_time(rules.now_ms)
+        expelled = await load_again(connection, context.run_id, windows, known, now)
+        rebased += [Rebased(series, factors[0], bars) for series, bars in expelled.items()]
+    return rebased
+
+
+def _of_one_origin(work: Work, known: Known) -> Iterator[tuple[Series, Timeframe]]:
+    """Yield the series of a piece of work, and what is rolled up from them, with their base."""
+    origin = work.targets[0].source.origin
+    for (symbol_id, timeframe), held in known.items():
+        if symbol_id == work.symbol.id and held.source and held.source.origin == origin:
+            yield Series(work.symbol, timeframe), held.source.derived_from or timeframe

@@ -17,8 +17,8 @@ from backfill.core.splits import NEW, Claim, Listed, Status, Verdict, basis_ends
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Dividend, Split
 from backfill.store import progress, universe
+from backfill.store.basis import outdate
 from backfill.store.pool import Connection
-from backfill.store.source import expel, uncover
 
 # The first to come takes the session, and whoever comes after it has died. A run at the same time
 # is told until when the one that reads is known to live; nothing where the list has been read.
@@ -154,8 +154,8 @@ _DECIDE: Final = """
     SET status = $3, tested = $4, symbol_id = $5
     WHERE ticker = $1 AND execution_date = $2
 """
-# Split-adjusted series that were begun before a split took effect at the provider, for each split
-# that did so between two listings. One that was not in the listing before took effect by now; one
+# A provider's adjusted series that were begun before a split took effect there, for each split that
+# did so between two listings. One that was not in the listing before took effect by now; one
 # that was dropped had taken effect if its day was past. One that is listed under a name of another
 # day may be the series', which costs a reload at most.
 _OUTDATED: Final = """
@@ -170,7 +170,8 @@ _OUTDATED: Final = """
     JOIN symbols AS s
         ON s.id = n.symbol_id AND s.retired_on IS NULL
         AND x.execution_date >= coalesce(s.listed_on, '-infinity')
-    JOIN backfill_progress AS p ON p.symbol_id = s.id AND p.adjustment = 'split'
+    JOIN backfill_progress AS p
+        ON p.symbol_id = s.id AND p.adjustment = 'split' AND p.provider = $5
     LEFT JOIN backfill_progress AS b ON b.symbol_id = p.symbol_id AND b.timeframe = p.derived_from
     CROSS JOIN LATERAL (
         SELECT greatest(
@@ -347,24 +348,25 @@ async def invalidate_outdated(
     now: datetime,
     window_ms: int,
     dropped: Collection[ActionKey],
+    provider: str,
 ) -> list[Outdated]:
     """Take what newly effective or dropped splits outdate out of the coverage of adjusted series.
+
+    They are those of the ``provider`` whose list it is: on which basis another's bars are, and
+    since when, its own answers show (`backfill.core.basis`).
 
     ``known_at`` is when splits were last listed to the end, None for never. Bars before
     ``window_ms``, which the plan can't read again, leave for quarantine as ``source_changed``.
     """
     outdated = []
-    for row in await connection.fetch(_OUTDATED, known_at, now, *_columns(dropped)):
+    for row in await connection.fetch(_OUTDATED, known_at, now, *_columns(dropped), provider):
         [symbol] = await universe.by_ticker(connection, [row["ticker"]])
         series = Series(symbol, Timeframe(row["timeframe"]))
         known = (await progress.load_progress(connection, [series]))[series.key]
         ends_ms = basis_ends(series.timeframe, row["execution_date"], symbol.calendar)
         old = known.coverage & Spans.of((0, ends_ms))
         lost = Span(0, min(ends_ms, window_ms))
-        await progress.invalidate(connection, series, old - Spans.of(lost))
-        expelled = await expel(connection, run_id, series, lost)
-        if expelled:
-            await uncover(connection, series, lost)
+        expelled = await outdate(connection, run_id, series, old, lost)
         outdated.append(Outdated(series, expelled))
     return outdated
 

@@ -1,0 +1,85 @@
+"""Whether a provider's bars are on another share basis than the same bars were stored on.
+
+Who adjusts prices for splits changes all that is older than a split on the day it takes effect.
+Bars that were stored before it then look right and are wrong. Two answers of one bar tell: all its
+prices differ by one factor.
+"""
+
+from collections.abc import Iterable
+from math import exp, log
+from typing import Final
+
+import numpy as np
+
+from backfill.core.bars import Bars, FloatColumn, is_among
+from backfill.core.coverage import Span, Spans
+from backfill.core.grid import Grid
+from backfill.core.timeframe import DAY_MS, Timeframe
+
+RAW: Final = "raw"
+"""The adjustment of bars whose basis no split changes."""
+_PRICES: Final = ("open", "high", "low", "close")
+_LEAST: Final = log(1.004)
+"""No split changes less; corrections do."""
+_EXACT: Final = 1e-4
+_CENT: Final = 0.0051
+"""Half of a cent, to which adjusted prices may have been rounded."""
+
+
+def rebased(stored: Bars, came: Bars) -> float | None:
+    """Return by which factor the oldest of bars that came again were higher when they were stored.
+
+    None unless all prices of a bar are that one factor apart, and not all of them are the same
+    price: that may be a correction. Newer bars may have been stored on the new basis.
+
+    >>> was = Bars.of([(0, 100.0, 130.0, 90.0, 120.0, 5.0, None, None)])
+    >>> now = Bars.of([(0, 10.0, 13.0, 9.0, 12.0, 50.0, None, None)])
+    >>> rebased(was, now), rebased(now, now)
+    (10.0, None)
+    """
+    was = _prices(stored.take(is_among(stored.ts_ms, came.ts_ms)))
+    now = _prices(came.take(is_among(came.ts_ms, stored.ts_ms)))
+    if not was.size or not ((was > 0) & (now > 0)).all():
+        return None
+    sizes = np.log(was / now)
+    slack = _EXACT + _CENT / np.minimum(was, now)
+    # A bar whose prices are not one factor apart was corrected: it tells nothing.
+    own = np.median(sizes, axis=0)
+    told = np.all(np.abs(sizes - own) <= slack, axis=0)
+    was, sizes, slack = was[:, told], sizes[:, told], slack[:, told]
+    if not sizes.size:
+        return None
+    size = float(np.median(sizes[:, 0]))
+    alike = np.all(np.abs(sizes - size) <= slack, axis=0)
+    first = len(alike) if alike.all() else int(np.argmin(alike))
+    most_slack = 2 * float(slack[:, :first].max())
+    spread = float(np.log(was[:, :first].max() / was[:, :first].min()))
+    if abs(size) < max(_LEAST, most_slack) or spread <= most_slack:
+        return None
+    return float(f"{exp(size):.4g}")
+
+
+def beside(grid: Grid, timeframe: Timeframe, missing: Spans, covered: Spans) -> Spans:
+    """Return the covered slots right before and after what is missing: of a week of days, or a day.
+
+    What is asked for with them shows whether it is on the basis of what is stored there.
+    """
+    reach_ms = DAY_MS if timeframe.is_intraday else 7 * DAY_MS
+    return Spans.union(_edges(grid, reach_ms, missing, covered))
+
+
+def _edges(grid: Grid, reach_ms: int, missing: Spans, covered: Spans) -> Iterable[Span]:
+    for start_ms, end_ms in missing:
+        before, after = grid.index_from(start_ms) - 1, grid.index_from(end_ms)
+        if before >= 0:
+            last_ms = grid.end_of(before)
+            first = min(grid.index_from(last_ms - reach_ms), before)
+            yield from Spans.of((grid.start_of(first), last_ms)) & covered
+        if after < len(grid):
+            first_ms = grid.start_of(after)
+            last = max(grid.index_from(first_ms + reach_ms) - 1, after)
+            yield from Spans.of((first_ms, grid.end_of(last))) & covered
+
+
+def _prices(bars: Bars) -> FloatColumn:
+    return np.stack([getattr(bars, name) for name in _PRICES])

@@ -1,0 +1,115 @@
+"""Two answers of the same bars: one factor apart is a split, anything else a correction."""
+
+from dataclasses import replace
+from datetime import date
+from typing import Final
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backfill.core.bars import Bars
+from backfill.core.basis import beside, rebased
+from backfill.core.coverage import Span, Spans
+from backfill.core.timeframe import DAY_MS, Timeframe
+from tests.calendars import calendar
+
+XNYS: Final = calendar("XNYS")
+FACTORS: Final = st.sampled_from([1.05, 1.5, 2.0, 3.0, 4.0, 10.0, 50.0, 0.5, 0.1, 0.05])
+PRICES: Final = ("open", "high", "low", "close")
+
+
+@st.composite
+def series(draw: st.DrawFn) -> Bars:
+    """Some bars at prices of five dollars or more, none of them at one price only."""
+    closes = draw(st.lists(st.floats(100.0, 900.0), min_size=1, max_size=7))
+    return Bars.of(
+        [
+            (day * DAY_MS, close * 0.99, close * 1.03, close * 0.97, close, 1e6, None, None)
+            for day, close in enumerate(closes)
+        ]
+    )
+
+
+def times(bars: Bars, factor: float, digits: int = 12) -> Bars:
+    """Bars on another basis, rounded as a provider may round what it adjusts."""
+    return replace(
+        bars, **{name: np.round(getattr(bars, name) * factor, digits) for name in PRICES}
+    )
+
+
+@given(series(), FACTORS, st.sampled_from([2, 4, 12]))
+def test_all_prices_one_factor_apart_are_another_basis_however_they_are_rounded(
+    was: Bars, factor: float, digits: int
+) -> None:
+    now = times(was, 1 / factor, digits)
+    found = rebased(was, now)
+    assert found is not None
+    assert abs(found / factor - 1) < 0.01
+    assert rebased(now, now) is None
+
+
+@given(series(), FACTORS, st.data())
+def test_newer_bars_may_be_on_the_new_basis_already(
+    was: Bars, factor: float, data: st.DataObject
+) -> None:
+    at = data.draw(st.integers(1, len(was)))
+    older, newer = was.take(slice(0, at)), was.take(slice(at, None))
+    now = Bars.concat([times(older, 1 / factor), newer])
+    found = rebased(was, now)
+    assert found is not None
+    assert abs(found / factor - 1) < 0.01
+
+
+@given(series(), FACTORS, st.sampled_from(PRICES), st.data())
+def test_a_bar_that_was_corrected_is_no_other_basis_and_hides_none(
+    was: Bars, factor: float, name: str, data: st.DataObject
+) -> None:
+    at = data.draw(st.integers(0, len(was) - 1))
+    prices = getattr(was, name).copy()
+    prices[at] *= 1.02
+    corrected = replace(was, **{name: prices})
+    assert rebased(was, corrected) is None
+    if len(was) > 1:
+        assert rebased(was, times(corrected, 1 / factor)) is not None
+
+
+@given(st.integers(1, 7), FACTORS)
+def test_one_price_in_all_bars_may_have_been_corrected(bars: int, factor: float) -> None:
+    flat = Bars.of([(day * DAY_MS, *[20.0] * 4, 1.0, None, None) for day in range(bars)])
+    assert rebased(flat, times(flat, 1 / factor)) is None
+
+
+@given(series(), FACTORS)
+def test_bars_that_share_no_slot_tell_nothing(was: Bars, factor: float) -> None:
+    other = replace(times(was, factor), ts_ms=was.ts_ms + 100 * DAY_MS)
+    assert rebased(was, other) is None
+
+
+@given(
+    st.sampled_from([Timeframe.m15, Timeframe.h1, Timeframe.d1, Timeframe.w1, Timeframe.mn1]),
+    st.lists(st.tuples(st.integers(0, 400), st.integers(1, 60)), min_size=1, max_size=5),
+)
+def test_beside_what_is_missing_lie_whole_covered_slots_and_no_more_than_a_week_of_days(
+    timeframe: Timeframe, holes: list[tuple[int, int]]
+) -> None:
+    grid, begun = XNYS.grid(timeframe), XNYS.midnight(date(2023, 1, 2))
+    everything = Spans.of(grid.widen((begun, begun + 460 * DAY_MS)))
+    missing = Spans.union(
+        grid.widen((begun + day * DAY_MS, begun + (day + days) * DAY_MS)) for day, days in holes
+    )
+    missing &= everything
+    covered = everything - missing
+    found = beside(grid, timeframe, missing, covered)
+    assert not found - covered
+    for span in missing:
+        if not grid.count(span):
+            continue
+        before = Spans.of((span.start_ms - 1, span.start_ms)) & covered
+        if before and span.start_ms in {grid.start_of(grid.index_from(span.start_ms))}:
+            last = grid.index_from(span.start_ms) - 1
+            assert found.covers(grid.start_of(last), min(grid.end_of(last), span.start_ms))
+    sessions = XNYS.grid(Timeframe.d1)
+    longest = {Timeframe.w1: 5, Timeframe.mn1: 23}.get(timeframe, 0)
+    for one in found:
+        assert sessions.count(Span(one.start_ms, one.end_ms)) <= 2 * max(7, longest) + 1
