@@ -7,14 +7,14 @@ prices differ by one factor.
 
 from collections.abc import Iterable
 from math import exp, log
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
-from backfill.core.bars import Bars, FloatColumn, is_among
 from backfill.core.coverage import Span, Spans
 from backfill.core.grid import Grid
 from backfill.core.timeframe import DAY_MS, Timeframe
+
+if TYPE_CHECKING:
+    from backfill.core.bars import Bars, FloatColumn
 
 RAW: Final = "raw"
 """The adjustment of bars whose basis no split changes."""
@@ -26,17 +26,22 @@ _CENT: Final = 0.0051
 """Half of a cent, to which adjusted prices may have been rounded."""
 
 
-def rebased(stored: Bars, came: Bars) -> float | None:
+def rebased(stored: "Bars", came: "Bars") -> float | None:
     """Return by which factor the oldest of bars that came again were higher when they were stored.
 
     None unless all prices of a bar are that one factor apart, and not all of them are the same
     price: that may be a correction. Newer bars may have been stored on the new basis.
 
+    >>> from backfill.core.bars import Bars
     >>> was = Bars.of([(0, 100.0, 130.0, 90.0, 120.0, 5.0, None, None)])
     >>> now = Bars.of([(0, 10.0, 13.0, 9.0, 12.0, 50.0, None, None)])
     >>> rebased(was, now), rebased(now, now)
     (10.0, None)
     """
+    import numpy as np
+
+    from backfill.core.bars import is_among
+
     was = _prices(stored.take(is_among(stored.ts_ms, came.ts_ms)))
     now = _prices(came.take(is_among(came.ts_ms, stored.ts_ms)))
     if not was.size or not ((was > 0) & (now > 0)).all():
@@ -81,5 +86,7 @@ def _edges(grid: Grid, reach_ms: int, missing: Spans, covered: Spans) -> Iterabl
             yield from Spans.of((first_ms, grid.end_of(last))) & covered
 
 
-def _prices(bars: Bars) -> FloatColumn:
+def _prices(bars: "Bars") -> "FloatColumn":
+    import numpy as np
+
     return np.stack([getattr(bars, name) for name in _PRICES])

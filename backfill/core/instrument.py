@@ -44,6 +44,8 @@ _VENUES: Final = frozenset({"BINANCE", "COINBASE", "KRAKEN"})
 _TICKER: Final = re.compile(r"[A-Za-z0-9]+([.:/_-][A-Za-z0-9]+)*(=X)?")
 _WORD: Final = re.compile(r"[A-Z0-9]{6,}|[a-z0-9]{6,}")
 _PARTED: Final = re.compile(r"([A-Z0-9]{1,10})[/-]([A-Z]{3,5})|([a-z0-9]{1,10})[/-]([a-z]{3,5})")
+_PREFERRED: Final = re.compile(r"PR[A-Z]")
+"""What some write behind a slash for preferred shares of a series; no coin is paid in it."""
 _LONGEST: Final = 32
 
 
@@ -228,10 +230,21 @@ def _money(text: str, pair: Pair | None) -> Pair:
 
 
 def _separated(text: str) -> Pair | None:
-    """Read ``BTC/USD``, and ``BTC-USD`` where the quote is known: a dash stands in stocks, too."""
+    """Read ``BTC/USD``, and ``BTC-USD`` where the quote is known: a dash stands in stocks, too.
+
+    Raises
+    ------
+    UsageError
+        If it is a preferred share, written with a slash.
+    """
     if (match := _PARTED.fullmatch(text)) is None:
         return None
     base, quote = (part.upper() for part in match.groups() if part is not None)
+    if "/" in text and _PREFERRED.fullmatch(quote):
+        raise UsageError(
+            f"{text!r} is no pair: {quote} marks preferred shares, which each provider spells in a "
+            "way of its own; write it as yours does"
+        )
     pair = pair_of(base, quote)
     return pair if "/" in text or pair.quote in QUOTES | _DOLLAR_COINS else None
 

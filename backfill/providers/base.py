@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from backfill.core.instrument import Stock
 from backfill.errors import NotEntitled
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Mapping, Sequence
     from datetime import date
 
@@ -100,16 +102,44 @@ class ByNameOnly(Protocol):
     caution: str
 
 
+@runtime_checkable
+class Proven(Protocol):
+    """It is asked only for what is ``proven`` to be spelled so there: `instrument` reads no other.
+
+    Preferred shares are spelled in another way by each, and a wrong guess may be another share.
+    """
+
+    proven: re.Pattern[str]
+
+
+def dashed(name: str, instrument: Instrument) -> str:
+    """Return how a provider spells a share that has dashes where ours have dots: ``BRK-B``.
+
+    Raises
+    ------
+    NotEntitled
+        If it is no share.
+    """
+    if not isinstance(instrument, Stock):
+        raise NotEntitled(f"{name} is asked for shares only: {instrument}")
+    return str(instrument).replace(".", "-")
+
+
 def spelled(provider: Provider, instrument: Instrument) -> str:
     """Return how a provider spells what a ticker names.
 
     Raises
     ------
     NotEntitled
-        If that names something else there, so that another's bars would come.
+        If that names something else there, so that another's bars would come, or may.
     """
     spelling = provider.spelling(instrument)
     meant = provider.instrument(spelling)
+    if isinstance(provider, Proven) and not provider.proven.fullmatch(spelling):
+        raise NotEntitled(
+            f"how {provider.name} spells {instrument} is not proven, and not guessed: a class of "
+            "shares is one letter, as in BRK.B"
+        )
     if meant is not None and meant != instrument:
         raise NotEntitled(f"{provider.name} can't be asked for {instrument}: {spelling} is {meant}")
     return spelling

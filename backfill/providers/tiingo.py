@@ -6,6 +6,7 @@ beside those that are adjusted for splits and dividends: only the raw ones are r
 stamped with its last day, and the last one of an answer is cut short: weeks are made of days here.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Final
@@ -17,14 +18,14 @@ from numpy.typing import NDArray
 from backfill.core.asked import Asked
 from backfill.core.bars import Bars, IntColumn
 from backfill.core.capabilities import Capabilities
-from backfill.core.instrument import Instrument, Pair, Stock, stock_of
+from backfill.core.instrument import Instrument, stock_of
 from backfill.core.pages import BarsPerPage, ByLength, Order
 from backfill.core.series import Symbol
 from backfill.core.terms import UNTOLD, Quota, Terms, Window
 from backfill.core.timeframe import DAY_MS, Timeframe
 from backfill.core.wire import Kind, Page, Reference, Request, Response
-from backfill.errors import BadAnswer, NotEntitled, UnknownSymbol
-from backfill.providers.base import spelled
+from backfill.errors import BadAnswer, UnknownSymbol
+from backfill.providers.base import dashed, spelled
 from backfill.providers.tiingo_answers import bars_in, metadata_in, refuse_errors
 
 _RESAMPLED: Final = {
@@ -63,6 +64,8 @@ class Tiingo:
     )
     key_variables: tuple[tuple[str, ...], ...] = (("TIINGO_API_KEY",),)
     keys_at = "https://www.tiingo.com/account/api/token"
+    proven: re.Pattern[str] = re.compile(r"[A-Z0-9]+(-[A-Z]|-P-[A-Z])?")
+    """A share, one of a class, and a preferred one of a series, as its documentation has them."""
     example = "AAPL"
     # Days come from 17:30 in New York on, and are corrected until 20:00: before they are final.
     terms: Mapping[str, Terms] = Terms(
@@ -77,15 +80,11 @@ class Tiingo:
 
     def spelling(self, instrument: Instrument) -> str:
         """Return the service's own spelling: ``BRK.B`` is ``BRK-B`` there."""
-        match instrument:
-            case Stock(root, share_class):
-                return f"{root}-{share_class.replace('.', '-')}" if share_class else root
-            case Pair():
-                raise NotEntitled(f"tiingo is asked for shares only: {instrument}")
+        return dashed(self.name, instrument)
 
     def instrument(self, spelling: str) -> Instrument | None:
-        """Return the share that a spelling of the service names."""
-        return stock_of(spelling)
+        """Return the share that a spelling of the service is proven to name."""
+        return stock_of(spelling) if self.proven.fullmatch(spelling) else None
 
     def bars(self, asked: Asked) -> Request:
         """Ask for the bars of the days that a span touches."""

@@ -5,6 +5,7 @@ No documentation: what is known of ``/v8/finance/chart`` is what clients have se
 that forms with its last trade. Bars of before the open and after the close come unasked.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
@@ -15,14 +16,14 @@ import numpy as np
 from backfill.core.asked import Asked
 from backfill.core.bars import Bars
 from backfill.core.capabilities import Capabilities
-from backfill.core.instrument import Instrument, Pair, Stock, stock_of
+from backfill.core.instrument import Instrument, stock_of
 from backfill.core.pages import BarsPerPage, ByLength, Order
 from backfill.core.series import Symbol
 from backfill.core.terms import UNTOLD, Quota, Terms, Window
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Kind, Page, Reference, Request, Response
-from backfill.errors import BadAnswer, NotEntitled, UnknownSymbol
-from backfill.providers.base import Keyless, spelled
+from backfill.errors import BadAnswer, UnknownSymbol
+from backfill.providers.base import Keyless, dashed, spelled
 from backfill.providers.yahoo_answers import Meta, bars_in, chart_in
 
 _INTERVAL: Final = {
@@ -66,6 +67,8 @@ class Yahoo(Keyless):
         reach=_REACH,
         at_once=1,
     )
+    proven: re.Pattern[str] = re.compile(r"[A-Z0-9]+(-[A-Z])?")
+    """A share, and one of a class."""
     example = "AAPL"
     terms: Mapping[str, Terms] = Terms(
         "free", Quota((Window(1, 2.0),)), UNTOLD, None, _EARLIEST
@@ -77,15 +80,11 @@ class Yahoo(Keyless):
 
     def spelling(self, instrument: Instrument) -> str:
         """Return the service's own spelling: ``BRK.B`` is ``BRK-B`` there."""
-        match instrument:
-            case Stock(root, share_class):
-                return f"{root}-{share_class.replace('.', '-')}" if share_class else root
-            case Pair():
-                raise NotEntitled(f"yahoo is asked for shares only: {instrument}")
+        return dashed(self.name, instrument)
 
     def instrument(self, spelling: str) -> Instrument | None:
-        """Return the share that a spelling of the service names."""
-        return stock_of(spelling)
+        """Return the share that a spelling of the service is proven to name."""
+        return stock_of(spelling) if self.proven.fullmatch(spelling) else None
 
     def bars(self, asked: Asked) -> Request:
         """Ask for the bars from a span's first slot on; closed hours before it are none."""

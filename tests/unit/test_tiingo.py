@@ -14,7 +14,15 @@ from backfill.core.coverage import Span
 from backfill.core.series import Symbol, unregistered
 from backfill.core.timeframe import MINUTE_MS, Timeframe
 from backfill.core.wire import Page, Response
-from backfill.errors import BadAnswer, RateLimited, UnknownSymbol, UnreadableAnswer
+from backfill.errors import (
+    BadAnswer,
+    NotEntitled,
+    RateLimited,
+    UnknownSymbol,
+    UnreadableAnswer,
+    UsageError,
+)
+from backfill.providers.base import spelled
 from backfill.providers.tiingo import Tiingo
 from tests.calendars import ZONES, sessions
 
@@ -162,3 +170,14 @@ def test_days_are_of_all_exchanges_and_minutes_of_iex_alone_which_is_no_older_th
     assert begins == date(2016, 8, 18)  # its evening
     assert can.begins_ms(REGULAR, Timeframe.d1, LATER_MS) < REGULAR.midnight(date(1900, 1, 1))
     assert can.derives_for_less
+
+
+def test_a_class_whose_spelling_is_not_proven_is_refused_and_not_guessed() -> None:
+    proven = {"BRK.B": "BRK-B", "BF-A": "BF-A", "SPG-P-J": "SPG-P-J", "AAPL": "AAPL"}
+    for written, spelling in proven.items():
+        assert spelled(TIINGO, unregistered(written).instrument) == spelling
+    for written in ("BAC.PRE", "BAC-PE", "BACpE", "BAC.PR.E", "SPG-P-JJ", "X.WS"):
+        with pytest.raises(NotEntitled, match="not proven"):
+            spelled(TIINGO, unregistered(written).instrument)
+    with pytest.raises(UsageError, match="preferred"):
+        unregistered("BAC/PRE")

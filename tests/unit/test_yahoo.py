@@ -14,8 +14,16 @@ from backfill.core.coverage import Span
 from backfill.core.series import Symbol, unregistered
 from backfill.core.timeframe import DAY_MS, HOUR_MS, MINUTE_MS, Timeframe
 from backfill.core.wire import Page, Response
-from backfill.errors import BadAnswer, RateLimited, UnknownSymbol, UnreadableAnswer
+from backfill.errors import (
+    BadAnswer,
+    NotEntitled,
+    RateLimited,
+    UnknownSymbol,
+    UnreadableAnswer,
+    UsageError,
+)
 from backfill.providers import PROVIDERS
+from backfill.providers.base import spelled
 from backfill.providers.yahoo import Yahoo
 from backfill.settings import Settings
 from backfill.settings.account import keyless
@@ -209,3 +217,14 @@ def test_nobody_is_led_to_it_who_does_not_name_it() -> None:
     assert "yahoo" in PROVIDERS
     assert [one.name for one in keyless()] == ["binance", "coinbase", "kraken", "bybit"]
     assert Settings().provider.name == "massive"
+
+
+def test_a_class_whose_spelling_is_not_proven_is_refused_and_not_guessed() -> None:
+    proven = {"BRK.B": "BRK-B", "BF-A": "BF-A", "AAPL": "AAPL"}
+    for written, spelling in proven.items():
+        assert spelled(YAHOO, unregistered(written).instrument) == spelling
+    for written in ("BAC.PRE", "BAC-PE", "BACpE", "BAC.PR.E", "SPG-P-JJ", "X.WS"):
+        with pytest.raises(NotEntitled, match="not proven"):
+            spelled(YAHOO, unregistered(written).instrument)
+    with pytest.raises(UsageError, match="preferred"):
+        unregistered("BAC/PRE")
