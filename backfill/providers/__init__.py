@@ -50,6 +50,7 @@ PROVIDERS: Final = _Registry(
         "finnhub": "finnhub:Finnhub",
         "bybit": "bybit:Bybit",
         "tiingo": "tiingo:Tiingo",
+        "twelvedata": "twelvedata:TwelveData",
         "yahoo": "yahoo:Yahoo",
     }
 )

@@ -40,6 +40,7 @@ from tests.providers import (
     kraken,
     massive,
     tiingo,
+    twelvedata,
     yahoo,
 )
 from tests.providers.table import Bar, Entry, Page, Refusal
@@ -53,6 +54,7 @@ ENTRIES: Final = (
     finnhub.ENTRY,
     bybit.ENTRY,
     tiingo.ENTRY,
+    twelvedata.ENTRY,
     yahoo.ENTRY,
 )
 

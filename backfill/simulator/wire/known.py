@@ -11,6 +11,7 @@ from backfill.simulator.wire.finnhub import FinnhubWire
 from backfill.simulator.wire.kraken import KrakenWire
 from backfill.simulator.wire.massive.wire import MassiveWire
 from backfill.simulator.wire.tiingo import TiingoWire
+from backfill.simulator.wire.twelvedata import TwelveDataWire
 from backfill.simulator.wire.yahoo import YahooWire
 
 WIRES: Final[dict[str, Wire]] = {
@@ -24,6 +25,7 @@ WIRES: Final[dict[str, Wire]] = {
         FinnhubWire(),
         BybitWire(),
         TiingoWire(),
+        TwelveDataWire(),
         YahooWire(),
     )
 }

@@ -31,6 +31,8 @@ def pair_bars(ask: Ask, ticker: str, length_ms: int, start_ms: int, end_ms: int)
     """
     zone = sessions_of("crypto").zone
     daily = length_ms >= DAY_MS
+    # Days of currencies are the market's own, and not by UTC.
+    base_is_daily = daily and not ticker.startswith("C:")
     grid = Grid(zone, "intraday", length_ms) if not daily else Grid(zone, "day")
     if length_ms > DAY_MS:
         grid = Grid(zone, "month")
@@ -38,7 +40,7 @@ def pair_bars(ask: Ask, ticker: str, length_ms: int, start_ms: int, end_ms: int)
         ticker,
         zone.clamp(start_ms),
         zone.clamp(end_ms),
-        daily=daily,
+        daily=base_is_daily,
         adjusted=False,
         now_ms=ask.there_until_ms(ticker),
     )
