@@ -1,8 +1,9 @@
 """A page keeps its good bars, whatever stands beside them, and says why it lost the others."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import fields
-from datetime import date
+from datetime import date, timedelta
 
 import pytest
 from hypothesis import assume, given, settings
@@ -209,6 +210,26 @@ def test_a_daily_bar_of_a_day_without_a_session_is_off_grid(day: date) -> None:
     assert checked.reasons == (Reason.off_grid,)
 
 
+@pytest.mark.parametrize(
+    "begins",
+    [
+        pytest.param(lambda day: wall_ms(calendar("24/7").zone, day), id="UTC"),
+        pytest.param(lambda day: wall_ms(calendar("FX").zone, day), id="New York"),
+    ],
+)
+def test_a_day_of_currencies_by_another_clock_than_the_roll_is_never_taken_for_ours(
+    begins: Callable[[date], int],
+) -> None:
+    case = Case("FX", "spring DST, US then EU", Timeframe.d1)
+    # By UTC they have a short day on Sunday, too.
+    rows = [row_at(begins(date(2024, 3, 10) + timedelta(days=at))) for at in range(12)]
+    checked = check(case, rows, case.slots)
+    assert (len(checked.bars), set(checked.reasons)) == (0, {Reason.off_grid})
+    hours = Case("FX", "spring DST, US then EU", Timeframe.h1)
+    with pytest.raises(BadAnswer, match="bars of d1 came for h1"):
+        check(hours, rows, hours.slots)
+
+
 @given(st.data())
 def test_order_and_duplicates_never_change_the_verdict(data: st.DataObject) -> None:
     case, slots = data.draw(runs())
@@ -265,7 +286,7 @@ def test_stamps_in_seconds_micro_or_nanoseconds_refuse_the_page(case: Case, unit
 FULL_YEAR = Span(wall_ms(calendar("XNYS").zone, date(2023, 1, 1)), LONG_AFTER)
 COARSER = [
     (market, asked, came)
-    for market in ("XNYS", "24/7")
+    for market in ("XNYS", "24/7", "FX")
     for asked, came in (
         ("m1", "m5"),
         ("m1", "h1"),

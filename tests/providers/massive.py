@@ -1,5 +1,6 @@
 """What is said of Massive."""
 
+from dataclasses import replace
 from datetime import date
 from typing import Final
 
@@ -68,3 +69,13 @@ ENTRY: Final = Entry(
     quota="12/1s",
     says=frozenset({Action.WRONG_TICKER, Action.WRONG_ADJUSTED}),
 )
+
+CURRENCIES: Final = replace(
+    ENTRY,
+    ticker="EUR/USD",
+    market_ticker="C:EURUSD",
+    unknown="EUR/ZAR",
+    spellings={"EUR/USD": "C:EURUSD", "USDJPY=X": "C:USDJPY"},
+    derived=dict.fromkeys((Timeframe.h4, Timeframe.d1, Timeframe.w1, Timeframe.mn1), Timeframe.h1),
+)
+"""The same of its currencies."""

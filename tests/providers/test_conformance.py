@@ -58,7 +58,11 @@ ENTRIES: Final = (
     yahoo.ENTRY,
 )
 
+CURRENCIES: Final = pytest.param(
+    massive.CURRENCIES, marks=pytest.mark.soak, id="massive's currencies"
+)
 EVERY: Final = pytest.mark.parametrize("entry", ENTRIES, ids=str)
+AND_CURRENCIES: Final = pytest.mark.parametrize("entry", [*ENTRIES, CURRENCIES], ids=str)
 PAGES: Final = pytest.mark.parametrize(
     ("entry", "page"),
     [(one, page) for one in ENTRIES for page in one.pages],
@@ -262,7 +266,7 @@ def place(
     return _place(entry, simulate, market, database_url)
 
 
-@EVERY
+@AND_CURRENCIES
 async def test_a_first_load_an_increment_a_reload_and_a_run_without_a_call(place: Place) -> None:
     recent, older = date(2024, 11, 7), SINCE
     loads = [
@@ -309,7 +313,7 @@ CONTRADICTED: Final = {Action.WRONG_TICKER, Action.WRONG_ADJUSTED}
 REFUSED: Final = {Action.WRONG_GRANULARITY, Action.SECONDS, Action.MICROSECONDS}
 
 
-@EVERY
+@AND_CURRENCIES
 async def test_a_wrong_answer_is_refused_and_what_can_be_healed_is(place: Place) -> None:
     since = SINCE
     assert place.entry.says == place.simulator.wire.lies.keys() & CONTRADICTED
