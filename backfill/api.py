@@ -10,10 +10,12 @@ from backfill.admin import actions, names, symbols, watchlist
 from backfill.admin.query import answer
 from backfill.admin.schema import adopt, migrate
 from backfill.audit import quarantine
+from backfill.audit.against import Against, verify
 from backfill.audit.bars import Question, looked_up
 from backfill.audit.health import Health, health
 from backfill.audit.repair import Findings, Repair, gaps, repair
 from backfill.audit.status import SeriesStatus, status
+from backfill.core.tolerance import Tolerances
 from backfill.core.when import Bound
 from backfill.core.work import Mode
 from backfill.run.connect import open_database
@@ -28,6 +30,7 @@ from backfill.settings.offers import Offer, offers
 
 __all__ = [
     "AccountSettings",
+    "Against",
     "Bound",
     "Ending",
     "Findings",
@@ -45,6 +48,7 @@ __all__ = [
     "SeriesStatus",
     "Settings",
     "Summary",
+    "Tolerances",
     "Waiting",
     "actions",
     "adopt",
@@ -64,5 +68,6 @@ __all__ = [
     "run_rounds",
     "status",
     "symbols",
+    "verify",
     "watchlist",
 ]

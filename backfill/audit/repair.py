@@ -12,31 +12,22 @@ from backfill.audit.tracked import tracked_series
 from backfill.core.coverage import Spans
 from backfill.core.series import Series
 from backfill.core.work import Mode
-from backfill.errors import (
-    DatabaseError,
-    QuotaUsedUp,
-    SharedFault,
-    Stopped,
-    Unauthorised,
-    UsageError,
-)
+from backfill.errors import DatabaseError, Stopped
 from backfill.fetch.reader import Reader
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Budget, Tally
-from backfill.run.connect import open_client, opened_until
+from backfill.run.connect import opened_until
 from backfill.run.job import EVERYTHING, Job, Scope
 from backfill.settings import Settings
 from backfill.store import progress
 from backfill.store.pool import Connection, Database
-from backfill.store.times import to_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from backfill.audit.verify import Sample, Verification
+    from backfill.audit.verify import Verification
     from backfill.run.execution import Running
     from backfill.run.outcomes import Summary
-    from backfill.settings import Account
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +158,7 @@ async def _look(
     if verify_calls is None:
         return Findings(found, None)
     from backfill.audit.archives import check_files
+    from backfill.audit.sampling import ask
     from backfill.audit.verify import Verification, samples
 
     result = Verification(Tally(Budget(verify_calls)))
@@ -181,56 +173,8 @@ async def _look(
             return Findings(found, result)
         chosen, failures = samples(tracked, now, verify_calls - result.tally.calls)
         result.failures += failures
-        await _verify(database, now, _by_account(chosen), result, stop, reader)
+        await ask(database, now, chosen, result, stop, reader)
     return Findings(found, result)
-
-
-async def _verify(
-    database: Database,
-    now: datetime,
-    parts: "Sequence[tuple[Account, list[Sample]]]",
-    result: "Verification",
-    stop: StopSignal,
-    reader: Reader,
-) -> None:
-    """Verify the samples of each account; one that can't go on fails its series and no other's."""
-    from backfill.audit.verify import Verifier
-
-    if len(parts) == 1:
-        parts[0][0].api_keys()
-    faults: list[SharedFault] = []
-    for account, part in parts:
-        try:
-            async with open_client(
-                account,
-                database,
-                result.tally,
-                stop,
-                reader,
-                now_ms=to_ms(now),
-                symbols=len({sample.tracked.series.symbol.id for sample in part}),
-            ) as client:
-                await Verifier(database, client, now, result).verify(part)
-        except QuotaUsedUp as error:
-            result.error = error
-        except (DatabaseError, Stopped) as error:
-            result.error = error
-            return
-        except (SharedFault, UsageError) as error:
-            faults.append(error if isinstance(error, SharedFault) else Unauthorised(str(error)))
-            if len(parts) > 1:
-                result.fail(part, faults[-1])
-    if faults and len(faults) == len(parts):
-        result.error = faults[0]
-
-
-def _by_account(chosen: "Sequence[Sample]") -> "list[tuple[Account, list[Sample]]]":
-    """Return the samples of each account."""
-    parts: dict[str, tuple[Account, list[Sample]]] = {}
-    for sample in chosen:
-        account = sample.tracked.account
-        parts.setdefault(account.provider.name, (account, []))[1].append(sample)
-    return list(parts.values())
 
 
 async def _invalidated(

@@ -6,12 +6,15 @@ Modules are imported by the functions that use them: ``backfill --help`` needs n
 import os
 import sys
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Annotated, Any
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 
 if TYPE_CHECKING:
     from backfill.settings import Settings
+
+_UNHEARD: Final = "the provider gave no answer at all; is it reachable?"
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Tickers = Annotated[
@@ -133,3 +136,17 @@ def say(text: str, *, to_stderr: bool = False) -> None:
     stream = sys.stderr if to_stderr else sys.stdout
     stream.write(lines(printable(text, kept="\n")) + "\n")
     stream.flush()
+
+
+def end(code: int, error: str | None, *, shown: bool = False) -> NoReturn:
+    """Exit; a cause that all series share is told in one line.
+
+    Not again where the same person has just read it: ``shown`` on stdout, on one terminal.
+    """
+    if code == 3:
+        from backfill.notify import github
+
+        is_read = error and shown and one_terminal()
+        tell = fit_to_leave if is_read else partial(complain, exit_code=code)
+        github.annotate("error", tell(error or _UNHEARD))
+    raise typer.Exit(code)

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from contextlib import AbstractContextManager
 
+    from backfill.audit.against import Against
     from backfill.audit.repair import Findings, Repair
     from backfill.cli.live import Live
+    from backfill.core.tolerance import Tolerances
     from backfill.run.outcomes import Summary
     from backfill.run.rounds import Ending, Waiting
 
@@ -103,6 +105,32 @@ def gaps(
             scope,
             extended=extended,
             verify_calls=verify_calls,
+            stop=stop,
+        ),
+    )
+
+
+def verify(
+    settings: Settings,
+    against: str,
+    as_of: datetime | None,
+    scope: Scope,
+    *,
+    tolerances: "Tolerances",
+    max_calls: int,
+) -> "Against":
+    """Compare a sample with another provider's bars, until done or until a signal ends it."""
+    from backfill.audit import against as audit
+
+    return _supervised(
+        settings,
+        lambda stop, _live: audit.verify(
+            settings,
+            against,
+            as_of,
+            scope,
+            tolerances=tolerances,
+            max_calls=max_calls,
             stop=stop,
         ),
     )

@@ -30,6 +30,7 @@ from backfill.cli.quarantine import quarantine_app
 from backfill.cli.quick import App
 from backfill.cli.sql import sql
 from backfill.cli.symbols import symbols_app
+from backfill.cli.verify import verify
 from backfill.cli.watch import watch_app
 
 if TYPE_CHECKING:
@@ -49,7 +50,6 @@ app.add_typer(actions_app, name="actions")
 
 _OBJECTS_BETWEEN = 20_000
 """How many objects more there are before Python looks for circles; 700 by default."""
-_NO_ANSWER = "the provider gave no answer at all; is it reachable?"
 
 AsOf = Annotated[
     str | None,
@@ -196,7 +196,7 @@ def run(
             lambda done: _print(done.as_dict(), as_json=as_json, text=partial(_show_round, done)),
             None if as_json else rounds.waiting,
         )
-        _exit(ending.exit_code, ending.error)
+        edge.end(ending.exit_code, ending.error)
     if dry_run:
         from backfill.run import execution
 
@@ -205,7 +205,7 @@ def run(
         return
     summary = foreground.run(settings, job)
     _print(summary.as_dict(), as_json=as_json, text=partial(_show_summary, summary))
-    _exit(summary.exit_code, summary.error, shown=not as_json)
+    edge.end(summary.exit_code, summary.error, shown=not as_json)
 
 
 def _show_plan(plan: "Plan") -> None:
@@ -432,31 +432,18 @@ def gaps(
             edge.print_json(json_gaps.repair(done))
         else:
             show.repair(done)
-        _exit(done.exit_code, done.error)
+        edge.end(done.exit_code, done.error)
     found = foreground.gaps(settings, now, scope, calls, extended=extended)
     if as_json:
         edge.print_json(json_gaps.findings(found))
     else:
         show.findings(found)
-    _exit(found.exit_code, found.error)
+    edge.end(found.exit_code, found.error)
 
 
+app.command()(verify)
 app.command()(bars)
 app.command()(sql)
-
-
-def _exit(code: int, error: str | None, *, shown: bool = False) -> NoReturn:
-    """Exit; a cause that all series share is told in one line.
-
-    Not again where the same person has just read it: ``shown`` on stdout, on one terminal.
-    """
-    if code == 3:
-        from backfill.notify import github
-
-        is_read = error and shown and edge.one_terminal()
-        tell = edge.fit_to_leave if is_read else partial(edge.complain, exit_code=code)
-        github.annotate("error", tell(error or _NO_ANSWER))
-    raise typer.Exit(code)
 
 
 def _exit_code() -> int:

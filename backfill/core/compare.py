@@ -1,14 +1,21 @@
-"""Where stored bars and the provider's bars of the same range differ."""
+"""Where stored bars and a provider's bars of the same range differ."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any
+from functools import partial
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backfill.core.bars import NO_COUNT, Bars, IntColumn, is_among
 from backfill.core.precision import EXACT, Precision
+
+Alike: TypeAlias = Callable[[str, NDArray[Any], NDArray[Any]], NDArray[np.bool_]]
+"""Whether two columns of values of the field named are alike, value by value."""
+VALUES: Final = tuple(field.name for field in fields(Bars) if field.name != "ts_ms")
+"""The fields of a bar."""
 
 
 class Kind(StrEnum):
@@ -37,15 +44,23 @@ class Difference:
     provided: dict[str, Any] | None
 
 
+def exactly(precision: Precision = EXACT) -> Alike:
+    """Return what takes values for alike that are the same to the last bit that the columns hold.
+
+    One that isn't given is like another that isn't.
+    """
+    return partial(_same, precision)
+
+
 def compare(
-    stored: Bars, provided: Bars, rejected_ms: IntColumn, precision: Precision = EXACT
+    stored: Bars, provided: Bars, rejected_ms: IntColumn, alike: Alike | None = None
 ) -> list[Difference]:
     """Return the differences by slot; both sides are sorted and hold one bar a slot.
 
-    ``rejected_ms`` are the slots of which the provider's bar failed a check. What the columns can't
-    hold of a value is no difference.
+    ``rejected_ms`` are the slots of which the provider's bar failed a check. Values are to be
+    ``alike``, by default to the last bit.
     """
-    lacking = provided.ts_ms[~held(provided, stored, precision)]
+    lacking = provided.ts_ms[~_has_like(provided, stored, alike or exactly())]
     gone = stored.ts_ms[~is_among(stored.ts_ms, provided.ts_ms)]
     there = set(provided.ts_ms.tolist())
     rejected = set(rejected_ms.tolist())
@@ -62,28 +77,40 @@ def compare(
 
 def held(bars: Bars, stored: Bars, precision: Precision = EXACT) -> NDArray[np.bool_]:
     """Whether each bar is among the stored ones as the columns hold it; both are sorted."""
-    same = is_among(bars.ts_ms, stored.ts_ms)
-    mine, theirs = bars.take(same), stored.take(is_among(stored.ts_ms, bars.ts_ms))
+    return _has_like(bars, stored, exactly(precision))
+
+
+def of_both(bars: Bars, others: Bars) -> tuple[Bars, Bars]:
+    """Return the bars of the slots that both have, from either side; both are sorted."""
+    mine = bars.take(is_among(bars.ts_ms, others.ts_ms))
+    return mine, others.take(is_among(others.ts_ms, bars.ts_ms))
+
+
+def _has_like(bars: Bars, others: Bars, alike: Alike) -> NDArray[np.bool_]:
+    same = is_among(bars.ts_ms, others.ts_ms)
+    mine, theirs = of_both(bars, others)
     equal = np.ones(len(mine), bool)
-    for field in fields(Bars):
-        one, other = getattr(mine, field.name), getattr(theirs, field.name)
-        alike = one == other
-        if rounded := precision.rounds(field.name):
-            alike |= np.abs(one - other) <= rounded
-        equal &= alike | ((one != one) & (other != other))  # noqa: PLR0124  # NaN
+    for name in VALUES:
+        equal &= alike(name, getattr(mine, name), getattr(theirs, name))
     same[same] = equal
     return same
+
+
+def _same(
+    precision: Precision, name: str, one: NDArray[Any], other: NDArray[Any]
+) -> NDArray[np.bool_]:
+    alike: NDArray[np.bool_] = one == other
+    if rounded := precision.rounds(name):
+        alike |= np.abs(one - other) <= rounded
+    alike |= (one != one) & (other != other)  # noqa: PLR0124  # NaN
+    return alike
 
 
 def _values(bars: Bars, ts_ms: int) -> dict[str, Any] | None:
     row = int(np.searchsorted(bars.ts_ms, ts_ms))
     if row == len(bars) or bars.ts_ms[row] != ts_ms:
         return None
-    values = {
-        field.name: getattr(bars, field.name)[row].item()
-        for field in fields(Bars)
-        if field.name != "ts_ms"
-    }
+    values = {name: getattr(bars, name)[row].item() for name in VALUES}
     if values["vwap"] != values["vwap"]:  # NaN
         values["vwap"] = None
     if values["trade_count"] == NO_COUNT:

@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from backfill.core.plain import argument
 from backfill.core.series import Symbol, SymbolId
 from backfill.core.ticker import Ticker
+from backfill.core.timeframe import Timeframe
 from backfill.errors import NotEntitled, SeriesError, SourceMismatch, UsageError
 from backfill.providers import PROVIDERS, provider_named
-from backfill.providers.base import spelled
+from backfill.providers.base import Provider, spelled
 from backfill.settings import Settings
 from backfill.store import spelling
 from backfill.store.pool import Connection
@@ -33,6 +34,18 @@ def check_venues(settings: Settings, tickers: Iterable[str]) -> None:
                 f"{ticker} is {name}'s alone, and --provider names {settings.provider.name}: "
                 "leave one of them out"
             )
+
+
+def base_at(provider: Provider, symbol: Symbol, timeframe: Timeframe) -> Timeframe:
+    """Return the timeframe in which a provider is asked for bars of a symbol.
+
+    Raises
+    ------
+    NotEntitled
+        If it has none that they can be made of, or means another symbol by its ticker.
+    """
+    spelled(provider, symbol.instrument)
+    return provider.can.base_of(symbol.asset_type, timeframe)
 
 
 async def spell_out(

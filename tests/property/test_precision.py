@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from backfill.core.bars import Bars
-from backfill.core.compare import compare
+from backfill.core.compare import compare, exactly
 from backfill.core.precision import EXACT, Decimals, Precision
 
 PRICES = ("open", "high", "low", "close")
@@ -42,5 +42,5 @@ def test_what_a_column_rounds_off_is_no_difference_and_more_is(
     provided = bar(price, volume)
     held = bar(round(price, 6), round(volume, 2))
     none = np.empty(0, np.int64)
-    assert compare(held, provided, none, NARROW) == []
-    assert len(compare(bar(price, volume + more), provided, none, NARROW)) == 1
+    assert compare(held, provided, none, exactly(NARROW)) == []
+    assert len(compare(bar(price, volume + more), provided, none, exactly(NARROW))) == 1

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +12,8 @@ from backfill.core.compare import Kind, compare
 from backfill.core.coverage import Spans
 from backfill.core.pages import BaseAggregates
 from backfill.core.plan import one_page_spans, plan_ranges
+from backfill.core.tolerance import USUAL, Tolerances
+from backfill.errors import UsageError
 from tests.property.oracle import LENGTH_MIN, Case, cases, slot_runs
 from tests.property.test_plan import DAYS_PER_BAR
 
@@ -70,3 +73,48 @@ def test_every_slot_that_differs_is_told_with_its_kind_and_no_other(
     found = compare(as_bars(stored), as_bars(provided), np.array(sorted(rejected), np.int64))
     assert {one.ts_ms: (one.kind, one.stored, one.provided) for one in found} == expected
     assert [one.ts_ms for one in found] == sorted(expected)
+
+
+NAMES = ("open", "high", "low", "close", "volume", "vwap", "trade_count")
+
+
+@given(rows(), rows(), st.tuples(*(st.sampled_from((None, 0.0, 0.4, 0.5)) for _ in NAMES)))
+def test_a_field_agrees_up_to_its_share_and_is_counted_where_both_tell_it(
+    stored: dict[int, Row], provided: dict[int, Row], shares: tuple[float | None, ...]
+) -> None:
+    """The values drawn are equal, half of each other, or not told."""
+    tolerances = Tolerances(dict(zip(NAMES, shares, strict=True)))
+    both = sorted(stored.keys() & provided.keys())
+    apart = {
+        (ts, name): abs(mine - theirs) / max(mine, theirs)
+        for ts in both
+        for name, mine, theirs in zip(NAMES, stored[ts], provided[ts], strict=True)
+        if mine is not None and theirs is not None
+    }
+    far = {
+        (ts, name)
+        for (ts, name), share in apart.items()
+        if (most := tolerances.shares[name]) is not None and share > most
+    }
+    mine, theirs = as_bars(stored), as_bars(provided)
+    found = compare(mine, theirs, np.empty(0, np.int64), tolerances.alike)
+    assert {one.ts_ms for one in found if one.kind is Kind.changed} == {ts for ts, _ in far}
+    assert {one.ts_ms for one in found if one.kind is not Kind.changed} == (
+        stored.keys() ^ provided.keys()
+    )
+    told = tolerances.apart(mine, theirs)
+    assert told.keys() == {name for name, share in tolerances.shares.items() if share is not None}
+    for name, one in told.items():
+        each = {ts: share for (ts, of), share in apart.items() if of == name}
+        assert one.compared == len(each)
+        assert one.differ == sum(of == name for _, of in far)
+        assert one.largest == max(each.values(), default=0.0)
+        assert one.largest_ms is None or each[one.largest_ms] == one.largest
+
+
+def test_a_tolerance_is_a_percentage_of_a_field_or_none_at_all() -> None:
+    shares = Tolerances.parse(["close=0.5%", "volume = any", "close=2%"]).shares
+    assert dict(shares) == {**USUAL.shares, "close": 0.02, "volume": None}
+    for wrong in ("volume", "volume=5", "volume=-1%", "volume=100%", "volume=nan%", "size=1%", ""):
+        with pytest.raises(UsageError, match="--tolerance"):
+            Tolerances.parse([wrong])

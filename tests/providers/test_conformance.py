@@ -394,9 +394,13 @@ async def test_who_is_asked_to_slow_down_does_and_loses_nothing(place: Place) ->
 async def test_all_of_them_run_at_once_and_one_that_is_down_fails_alone(
     simulate: Callable[..., Simulator], market: Market, database_url: str
 ) -> None:
-    # A symbol is one provider's: of those with the same example, the first.
-    several = {one.ticker: one for one in reversed(ENTRIES)}.values()
-    down = next(iter(several)).name
+    # A symbol is one provider's; those of the others are listings of it.
+    first = {one.ticker: one for one in reversed(ENTRIES)}
+    several = [
+        one if first[one.ticker] is one else replace(one, ticker=f"{one.ticker}@{one.name}")
+        for one in ENTRIES
+    ]
+    down = massive.ENTRY.name
     places = [_place(entry, simulate, market, database_url) for entry in several]
     accounts = {one.entry.name: one.settings.accounts[one.entry.name] for one in places}
     settings = replace(places[0].settings, accounts=accounts)
