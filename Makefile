@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak reliability screens hosts lint docs hashes format backfill migrate simulate \
+.PHONY: help demo test soak reliability screens hosts oracles lint docs hashes format backfill migrate simulate \
 	bench bench-full clean
 
 VENV := .venv
@@ -55,6 +55,15 @@ screens: $(VENV)/installed ## Record anew what a terminal shows of the commands
 
 hosts: $(VENV)/installed ## Run the store's tests on other servers; needs npm, pgbouncer and pgpool
 	@tests/hosts.sh $(BIN)/python
+
+$(VENV)/oracles/installed: tests/oracles/requirements.txt
+	@$(PYTHON) -m venv --clear $(VENV)/oracles
+	@$(ALIVE) $(VENV)/oracles/bin/python -m pip install --quiet --disable-pip-version-check \
+		--requirement tests/oracles/requirements.txt
+	@touch $@
+
+oracles: $(VENV)/installed $(VENV)/oracles/installed ## Compare with what real client libraries read
+	@BACKFILL_ORACLES=$(VENV)/oracles/bin/python $(PYTEST) --numprocesses 1 tests/oracles
 
 lint: $(VENV)/installed ## Check style, types and workflows
 	@$(BIN)/ruff check .
