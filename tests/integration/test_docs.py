@@ -58,8 +58,21 @@ def test_the_quick_start_leads_from_an_empty_database_to_bars(
     empty_url: str,
     tmp_path: Path,
 ) -> None:
-    backfill = cli(simulate(plan="free", now=None), DATABASE_URL=empty_url)
+    binance, alpaca = (simulate(provider=one, now=None) for one in ("binance", "alpaca"))
+    backfill = cli(
+        simulate(plan="free", now=None),
+        DATABASE_URL=empty_url,
+        BINANCE_URL=binance.url,
+        ALPACA_URL=alpaca.url,
+        APCA_API_BASE_URL=alpaca.url,
+        APCA_API_KEY_ID=KEY,
+        APCA_API_SECRET_KEY=KEY,
+    )
     run_page("quick-start.md", backfill, empty_url, tmp_path)
+    firsts = "SELECT s.ticker, p.provider FROM backfill_progress AS p JOIN symbols AS s"
+    assert [tuple(row) for row in query(empty_url, f"{firsts} ON id = symbol_id ORDER BY id")][
+        :2
+    ] == [("BTC/USDT", "binance"), ("MSFT", "alpaca")]
     kept = query(empty_url, "SELECT timeframe::text, count(*) FROM ohlc_bars GROUP BY 1 ORDER BY 1")
     assert [timeframe for timeframe, _ in kept] == ["d1", "h1"]
     assert min(bars for _, bars in kept) > 40  # thirty days of one, twenty of the other

@@ -3,10 +3,14 @@
 import re
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import takewhile
 
+import pytest
+
 from backfill.simulator import Simulator
-from tests.conftest import NOW, Cli, query
+from tests.conftest import KEY, NOW, Cli, query
+from tests.documents import DOCS
 
 AS_OF = ("--as-of", NOW.isoformat())
 
@@ -53,6 +57,31 @@ def test_a_simulator_says_how_it_is_used_and_that_works_as_it_stands(database_ur
         ("X:BTCUSD", "2024-11-11"),
     ]
     assert {"AAPL", "THIN", "X:BTCUSD"} <= set(told.split())
+
+
+@pytest.mark.soak
+def test_the_first_examples_of_the_readme_take_no_key_and_a_free_one(
+    simulate: Callable[..., Simulator], database_url: str
+) -> None:
+    text = DOCS.parent.joinpath("README.md").read_text("utf-8")
+    [use] = re.findall(r"^## Use it\n(.*?)^With a key of Massive", text, re.M | re.S)
+    commands = re.findall(r"^\$ backfill ([^#\n]+)", use, re.M)
+    binance, alpaca = (simulate(provider=one) for one in ("binance", "alpaca"))
+    shares = {f"APCA_API_{one}": KEY for one in re.findall(r"APCA_API_(\w+)=", use)}
+    hosts = {"BINANCE_URL": binance.url, "ALPACA_URL": alpaca.url, "APCA_API_BASE_URL": alpaca.url}
+    backfill = Cli({"DATABASE_URL": database_url, "BACKFILL_SINCE": "60d"} | hosts)
+
+    first, second, third, fourth = map(shlex.split, commands)
+    assert (backfill(*first, *AS_OF).code, backfill(*second).code) == (0, 0)
+    assert "no key for alpaca" in backfill(*third, *AS_OF).err
+    with_keys = replace(backfill, environment=backfill.environment | shares)
+    assert with_keys(*third, *AS_OF).code == 0
+    assert backfill(*fourth).out.count("\n") > 5
+    held = "SELECT ticker, provider, newest_bar::date::text FROM backfill_progress JOIN symbols ON"
+    assert query(database_url, f"{held} id = symbol_id ORDER BY id") == [
+        ("BTC/USDT", "binance", "2024-11-11"),
+        ("MSFT", "alpaca", "2024-11-11"),
+    ]
 
 
 def test_what_lists_symbols_takes_them_behind_the_command(database_url: str) -> None:
