@@ -88,7 +88,9 @@ async def stored(database_url: str, timeframe: Timeframe) -> list[Any]:
     return [row[:5] for row in rows]
 
 
-@pytest.mark.parametrize("provider", ["yahoo", "finnhub", "alpaca"])
+@pytest.mark.parametrize(
+    "provider", ["yahoo", "alpaca", pytest.param("finnhub", marks=pytest.mark.soak)]
+)
 async def test_the_run_after_a_split_loads_all_days_and_weeks_again_and_the_next_is_quiet(
     provider: str, ran: Ran, market: Market, database_url: str
 ) -> None:
