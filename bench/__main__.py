@@ -58,6 +58,7 @@ def measure(scale: Scale) -> Results:
                 figure
                 for scenario in (
                     scenarios.deep_tables,
+                    scenarios.far_database,
                     scenarios.event_loop,
                     scenarios.no_op_increment,
                     scenarios.plan_from_nothing,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.contestants import LIMIT, OURS, PEERS, Arena, Contestant, Timed
+from bench.link import far
 from bench.measure import Ended
 from bench.postgres import Database, Digest, Server
 from bench.results import Figure, LoadRun, Phase, Scale
@@ -15,6 +16,7 @@ from bench.workload import NOW, Load, bars_in, probe, workload
 
 _KEPT_TIMEFRAMES: Final = ("m1", "m15", "h1", "d1", "w1")
 _PLANNED_TIMEFRAMES: Final = ("m1", "m5", "m15", "h1", "d1", "w1")
+_FAR_MS: Final = (20, 60)
 _MEGABYTE: Final = 1_000_000
 
 
@@ -105,6 +107,30 @@ def deep_tables(bench: Bench) -> list[Figure]:
             ),
         )
     ]
+
+
+def far_database(bench: Bench) -> list[Figure]:
+    """Load the small history into a database here and into one far away, turn by turn."""
+    some = workload(bench.scale.shallow, bench.scale.series)
+    bench.provider.prepare(set(some))
+    bench.server.prepare([load.ticker for load in some])
+    measured: dict[int, list[tuple[float, int]]] = {delay_ms: [] for delay_ms in (0, *_FAR_MS)}
+    for number in range(bench.scale.rounds):
+        for delay_ms, found in measured.items():
+            with bench.server.fresh() as database, far(database.url, delay_ms / 1000) as link:
+                timed = bench.arena(Database(link.url)).load(some)
+                _agree_on_count(database, bars_in(some))
+            found.append((timed.seconds, link.round_trips))
+            bench.say(f"round {number + 1}: {delay_ms} ms away, {timed.seconds:.2f} s")
+    figures = []
+    for delay_ms, found in measured.items():
+        scenario = f"{bars_in(some):,} bars into a database {delay_ms} ms away"
+        seconds, trips = zip(*found, strict=True)
+        figures += [
+            _figure(scenario, "first request to last commit", "s", seconds),
+            _figure(scenario, "round trips of the whole command", "", trips),
+        ]
+    return figures
 
 
 def event_loop(bench: Bench) -> list[Figure]:

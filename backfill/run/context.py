@@ -18,6 +18,7 @@ from backfill.run.allowance import Allowance
 from backfill.run.archived import ArchiveDesk
 from backfill.run.outcomes import Outcomes
 from backfill.run.room import Room
+from backfill.run.writers import Writers
 from backfill.store.pool import Database
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Context:
     stop: StopSignal
     reader: Reader
     room: Room
-    writers: asyncio.Semaphore
+    writers: Writers
     lists: Allowance
     tally: Tally
     archive: ArchiveDesk | None = None

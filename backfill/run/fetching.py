@@ -25,14 +25,13 @@ from backfill.run.owners import OwnersDesk
 from backfill.run.reference import ReferenceDesk
 from backfill.run.room import ROOM, Room
 from backfill.run.stream import Stream
+from backfill.run.writers import Writers
 from backfill.store import progress
 from backfill.store.pool import Database
 from backfill.store.progress import HEARTBEAT_S
 
 _LISTS: Final = 2
 """The calls that lists take, where they are due: one of splits, one of dividends."""
-# More pages written side by side take longer in all: their writers wait for one another's locks.
-WRITERS: Final = 2
 
 log = structlog.stdlib.get_logger()
 
@@ -48,8 +47,8 @@ class _Shared:
     outcomes: Outcomes
     stop: StopSignal
     reader: Reader
+    writers: Writers
     room: Room = field(default_factory=lambda: Room(ROOM))
-    writers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(WRITERS))
 
 
 async def fetch(
@@ -70,7 +69,7 @@ async def fetch(
     """
     parts = [(lane, part) for lane in lanes if (part := lane.part(due)) or lane.name in owed]
     with Reader() as reader:
-        shared = _Shared(run_id, database, outcomes, stop, reader)
+        shared = _Shared(run_id, database, outcomes, stop, reader, Writers(database))
         async with _heartbeat(database, run_id), asyncio.TaskGroup() as group:
             for lane, part in parts:
                 group.create_task(_run(shared, lane, part, owed.get(lane.name)))

@@ -79,7 +79,9 @@ async def write(
         outdated = {key for key, one in known.items() if one.identity != planned[key].identity}
         if outdated == known.keys():
             return [], outdated
-        if confirms and (new := {one for one in known if not planned[one].confirmed} - outdated):
+        if confirms and (
+            new := {key for key, one in known.items() if not one.confirmed} - outdated
+        ):
             await universe.confirm(connection, new)
         chunks = await given(connection) if callable(given) else given
         chunks = [chunk for chunk in chunks if chunk.series.symbol.id not in outdated]
@@ -97,7 +99,7 @@ async def write(
         )
         return stored, outdated
 
-    async with context.writers:
+    async with context.writers.turn():
         with context.gauge.writes.under_way():
             stored, outdated = await context.database.run(store)
     for one in rebased:

@@ -27,7 +27,7 @@ from backfill.store.empty import Answer, note_empty, opening_entries
 from backfill.store.merge import merge_bars, withdraw_bars
 from backfill.store.pool import Connection
 from backfill.store.progress import Advance, Known, advance, locking, read_locked, uncover
-from backfill.store.read import bars_of_each
+from backfill.store.read import bars_of_each, read_bars, reading
 from backfill.store.shape import COLUMNS, Shape, read_shape
 from backfill.store.source import expel, start_anew
 from backfill.store.suspect import suspect_sessions
@@ -140,7 +140,7 @@ async def _write(
     connection: Connection, run_id: UUID, chunks: Sequence[Chunk], locked: Locked, now: datetime
 ) -> tuple[list[Counts], dict[Series, Change]]:
     """Write chunks of series that are locked; return what became of each, and of which bars."""
-    known, opened = locked.known, locked.opened
+    known = locked.known
     changes = {chunk.series: Change(chunk.series) for chunk in chunks}
     expelled: dict[Series, int] = {}
     for chunk in chunks:
@@ -149,15 +149,13 @@ async def _write(
                 connection, run_id, chunk, known[chunk.series.key]
             )
             known[chunk.series.key] = Progress(invalidated=known[chunk.series.key].invalidated)
-            opened = None
-    await _write_bars(connection, run_id, chunks, locked, changes)
+            locked = replace(locked, opened=None)
+    opened = await _write_bars(connection, run_id, chunks, locked, changes)
     note_changes(connection, run_id, changes.values())
     for chunk in chunks:
         _quarantine(connection, run_id, chunk)
     empty = await _empty(connection, chunks, known)
     answers = [_answer(chunk, empty[chunk.series]) for chunk in chunks]
-    if opened is None:
-        (opened,) = await connection.ask(opening_entries(answers))
     note_empty(connection, answers, opened, now)
     advances = [_advance(chunk, changes[chunk.series]) for chunk in chunks]
     await advance(connection, run_id, advances, now)
@@ -188,10 +186,11 @@ async def _write_bars(
     chunks: Sequence[Chunk],
     locked: Locked,
     changes: dict[Series, Change],
-) -> None:
+) -> list[dict[str, Any]]:
     """Copy what lies beyond the stored bars of a series; merge what else is not stored as it is.
 
     Rows are written series by series in one order, so that two writers never wait for each other.
+    Returns the entries that the chunks may close.
     """
     known, shape = locked.known, locked.shape
     order = list(Timeframe)
@@ -200,7 +199,14 @@ async def _write_bars(
     )
     parts = {one.series: _beyond(one.bars, known[one.series.key]) for one in ordered}
     compared = _to_compare(ordered, parts, known)
-    stored = await bars_of_each(connection, compared)
+    opened = locked.opened
+    if opened is None:
+        sent, opened = await connection.ask(
+            reading(compared), opening_entries([_answer(chunk, ()) for chunk in chunks])
+        )
+        stored = read_bars(compared, sent)
+    else:
+        stored = await bars_of_each(connection, compared)
     for chunk in ordered:
         if (held_bars := stored.get(chunk.series)) is not None:
             beyond, within = parts[chunk.series]
@@ -220,6 +226,7 @@ async def _write_bars(
         await copy_bars(connection, fresh, shape)
         for series, bars in fresh:
             changes[series].note(bars.ts_ms, inserted=len(bars))
+    return opened
 
 
 def _to_compare(

@@ -12,11 +12,11 @@ from backfill.core.paging import Chunk
 from backfill.core.series import Series, Source
 from backfill.core.timeframe import Timeframe
 from backfill.store.changes import Change
-from backfill.store.empty import KnownEmpty, known_empty
+from backfill.store.empty import KnownEmpty, emptiness, read_empty
 from backfill.store.pool import Connection
 from backfill.store.progress import Known
-from backfill.store.quarantine import rejected_ms
-from backfill.store.read import bars_of_each
+from backfill.store.quarantine import read_rejected, rejecting
+from backfill.store.read import read_bars, reading
 
 # By this clock all that an answer had no bar for counts, to be asked for again by now or not.
 _EVER: Final = datetime.min.replace(tzinfo=UTC)
@@ -104,10 +104,12 @@ async def stored_bases(
     touched: dict[Series, Spans] = {}
     for base, spans in wanted.values():
         touched[base] = touched.get(base, Spans()) | Spans.union(map(days.widen, spans))
-    bars = await bars_of_each(connection, touched)
-    empty = await known_empty(connection, list(touched), now)
     hulls = {base: hull for base, spans in touched.items() if (hull := spans.hull) is not None}
-    rejected = await rejected_ms(connection, hulls)
+    sent, emptied, failed = await connection.ask(
+        reading(touched), emptiness(touched), rejecting(hulls)
+    )
+    bars, empty = read_bars(touched, sent), read_empty(emptied, now)
+    rejected = read_rejected(hulls, failed)
     return {
         series: Base(
             base.timeframe,

@@ -281,7 +281,19 @@ async def known_empty(
     connection: Connection, series: Sequence[Series], now: datetime
 ) -> dict[tuple[SymbolId, Timeframe], KnownEmpty]:
     """Return what is known to be empty of each series; one with nothing is missing."""
-    (rows,) = await connection.ask(bound(_READ, *keys_of(series)))
+    (rows,) = await connection.ask(emptiness(series))
+    return read_empty(rows, now)
+
+
+def emptiness(series: Iterable[Series]) -> str:
+    """Return the query for what is known to be empty of series; `read_empty` reads its rows."""
+    return bound(_READ, *keys_of(series))
+
+
+def read_empty(
+    rows: Iterable[Mapping[str, Any]], now: datetime
+) -> dict[tuple[SymbolId, Timeframe], KnownEmpty]:
+    """Return what rows say is empty of each series; one with nothing is missing."""
     settled: dict[tuple[SymbolId, Timeframe], list[Spans]] = {}
     held: dict[tuple[SymbolId, Timeframe], dict[EmptyReason, list[Spans]]] = {}
     askable: dict[tuple[SymbolId, Timeframe], list[Spans]] = {}

@@ -4,6 +4,7 @@
 # invariants.
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
@@ -58,6 +59,7 @@ class Database:
         self._schemas: tuple[str, ...] = ()
         self._transaction_needed = True
         self._under_way: set[asyncio.Task[Any]] = set()
+        self._trip_s = math.inf
 
     @classmethod
     @asynccontextmanager
@@ -103,6 +105,11 @@ class Database:
     def schema(self) -> str:
         """The schema of our tables, as SQL takes it."""
         return identifier(self._schemas[0])
+
+    @property
+    def trip_s(self) -> float:
+        """The least time that a round trip has taken, in seconds; 0 before the first."""
+        return self._trip_s if math.isfinite(self._trip_s) else 0.0
 
     async def run(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
         """Do work in one transaction and return its result.
@@ -242,12 +249,16 @@ class Database:
     ) -> _T:
         async with self._lent() as session:
             connection = Connection(session, opening(session, self._schemas), may_copy=may_copy)
+            clock = asyncio.get_running_loop().time
+            began_s = clock()
             try:
                 result = await work(connection)
                 await connection.commit()
             except BaseException as error:
                 await take_back(session, error)
                 raise
+            if connection.trips:
+                self._trip_s = min(self._trip_s, (clock() - began_s) / connection.trips)
             return result
 
     @asynccontextmanager

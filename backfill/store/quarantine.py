@@ -3,7 +3,15 @@
 # Over 300 lines: one table: its statements, how they choose and how they are read belong together.
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -21,6 +29,7 @@ from backfill.core.ticker import stored_spellings
 from backfill.core.timeframe import Timeframe
 from backfill.store.keys import keys_of
 from backfill.store.pool import Connection, Database
+from backfill.store.quote import bound
 from backfill.store.times import to_ms, to_time
 
 # How many of the chosen bars each series holds for each reason, and between which stamps.
@@ -299,21 +308,26 @@ async def _objects(
     return row["objects"] or "", row["bars"], row["last"] or (_BEFORE_ALL, 0)
 
 
-async def rejected_ms(
-    connection: Connection, within: Mapping[Series, Span]
-) -> dict[Series, IntColumn]:
-    """Return the stamps, in epoch ms, of each series' bars within a span that failed a check."""
-    rows = await connection.fetch(
+def rejecting(within: Mapping[Series, Span]) -> str:
+    """Return the query for each series' bars within a span that failed a check."""
+    return bound(
         _REJECTED,
         *keys_of(within),
         [to_time(span.start_ms) for span in within.values()],
         [to_time(span.end_ms) for span in within.values()],
         [str(one) for one in (Reason.withdrawn, Reason.source_changed, Reason.before_listing)],
     )
-    stamps: list[list[int]] = [[] for _ in within]
-    for number, ts in rows:
-        stamps[number - 1].append(to_ms(ts))
-    return {series: np.array(found, np.int64) for series, found in zip(within, stamps, strict=True)}
+
+
+def read_rejected(
+    within: Iterable[Series], rows: Iterable[Mapping[str, Any]]
+) -> dict[Series, IntColumn]:
+    """Return the stamps, in epoch ms, of the bars that the rows of `rejecting` tell of."""
+    stamps: dict[Series, list[int]] = {one: [] for one in within}
+    series = list(stamps)
+    for row in rows:
+        stamps[series[row["number"] - 1]].append(to_ms(datetime.fromisoformat(row["ts"])))
+    return {one: np.array(found, np.int64) for one, found in stamps.items()}
 
 
 async def accept(database: Database, choice: Choice) -> int:

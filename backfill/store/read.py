@@ -1,6 +1,6 @@
 """Stored bars as columns."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -11,6 +11,7 @@ from backfill.core.coverage import Spans
 from backfill.core.series import Series
 from backfill.store.keys import keys_of
 from backfill.store.pool import Connection
+from backfill.store.quote import bound
 from backfill.store.times import stamps_to_ms, to_text
 
 # The bars of each series within its spans, by the primary key: how many they are, and each column
@@ -62,15 +63,33 @@ async def bars_of_each(
     connection: Connection, wanted: Mapping[Series, Spans]
 ) -> dict[Series, Bars]:
     """Return the bars of several series, each within its spans, oldest first."""
-    if not wanted:
-        return {}
+    return _cut(wanted, await connection.value(_asked(wanted))) if wanted else {}
+
+
+def reading(wanted: Mapping[Series, Spans]) -> str:
+    """Return the query for a few bars, to be asked along with others; `read_bars` reads its row."""
+    return f"SELECT encode(({_asked(wanted)}), 'hex') AS bars"
+
+
+def read_bars(
+    wanted: Mapping[Series, Spans], rows: Sequence[Mapping[str, str | None]]
+) -> dict[Series, Bars]:
+    """Return what `bars_of_each` does, by the row of `reading`."""
+    return _cut(wanted, bytes.fromhex(rows[0]["bars"] or ""))
+
+
+def _asked(wanted: Mapping[Series, Spans]) -> str:
     spans = [to_text(one) for one in wanted.values()]
-    sent = memoryview(await connection.value(_BARS, *keys_of(wanted), spans, NO_COUNT))
-    found = {}
+    return bound(_BARS, *keys_of(wanted), spans, NO_COUNT)
+
+
+def _cut(wanted: Iterable[Series], sent: bytes) -> dict[Series, Bars]:
+    """Return the bars of each series, which follow one another behind their number."""
+    found, left = {}, memoryview(sent)
     for series in wanted:
-        count = int.from_bytes(sent[:8])
-        found[series] = _bars(np.frombuffer(sent[8 : 8 + 64 * count], ">i8").reshape(8, count))
-        sent = sent[8 + 64 * count :]
+        count = int.from_bytes(left[:8])
+        found[series] = _bars(np.frombuffer(left[8 : 8 + 64 * count], ">i8").reshape(8, count))
+        left = left[8 + 64 * count :]
     return found
 
 

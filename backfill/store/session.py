@@ -123,6 +123,8 @@ class Connection:
         The statements that begin one.
     may_copy
         Whether rows may go straight into a table that may hold them.
+
+    Its ``trips`` are the times that it has waited for the server.
     """
 
     def __init__(self, session: Session, begins: str, *, may_copy: bool) -> None:
@@ -131,6 +133,7 @@ class Connection:
         self._put_off = [begins]
         self._rows: AsyncIterator[bytes] | None = None
         self.may_copy = may_copy
+        self.trips = 0
 
     def later(self, statement: str, *values: object) -> None:
         """Put a statement off; nobody hears what it did but by the state of the tables."""
@@ -162,6 +165,7 @@ class Connection:
         if self._rows is not None:
             await self.flush()
         self.later(f"COPY ({query}) TO STDOUT (FORMAT binary)", *values)
+        self.trips += 1
         return only_value(await copied_out(self._session, self._taken()))
 
     async def fetch(self, query: str, *values: object) -> list[Any]:
@@ -184,6 +188,7 @@ class Connection:
     async def flush(self) -> str:
         """Do what was put off in one round trip; return how the server calls the last of it."""
         rows, self._rows = self._rows, None
+        self.trips += 1
         if rows is None:
             return str(await self._session.execute(self._taken()))
         try:
@@ -199,6 +204,7 @@ class Connection:
     async def _ready(self) -> Session:
         if self._put_off:
             await self.flush()
+        self.trips += 2
         return self._session
 
     def _taken(self) -> str:
