@@ -1,6 +1,7 @@
 """The benchmark: ``python -m bench quick``, ``full``, or ``report`` on what was measured before.
 
-``large`` is another: what is asked of large tables, by this build and one ``--beside`` it.
+``large`` is another: what is asked of large tables, by this build and one ``--beside`` it; and
+``archive``: loads out of files, beside the limit and calls.
 """
 
 import argparse
@@ -11,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from bench import large, report, scenarios
+from bench import archive, large, report, scenarios
 from bench.postgres import Server
 from bench.results import FOLDER, About, Results, Scale
 from bench.server import Provider
@@ -71,7 +72,7 @@ def measure(scale: Scale) -> Results:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("what", choices=["quick", "full", "report", "large"])
+    parser.add_argument("what", choices=["quick", "full", "report", "large", "archive"])
     parser.add_argument("--rounds", type=int, help="how often each contestant runs")
     parser.add_argument("--beside", type=Path, help="large: the checkout of another build")
     for name, default in asdict(large.Large()).items():
@@ -80,6 +81,10 @@ def main() -> None:
                 f"--{name}", type=int, default=default, help=f"large: how many {name}"
             )
     given = parser.parse_args()
+    if given.what == "archive":
+        some = replace(archive.Archive(), **({"rounds": given.rounds} if given.rounds else {}))
+        print(archive.write(archive.measure(some, _say), _DOCUMENT))
+        return
     if given.what == "large":
         size = large.Large(given.bars, given.gaps, given.quarantined, given.runs, given.rounds or 1)
         print(large.write(large.measure(given.beside, size, _say), _DOCUMENT))

@@ -167,12 +167,23 @@ def write(figures: Sequence[Figure], document: Path) -> str:
     encoded = msgspec.json.format(msgspec.json.encode(list(figures)), indent=1)
     (FOLDER / "large.json").write_bytes(encoded + b"\n")
     table = _table(figures)
-    before, begin, rest = document.read_text().partition(_BEGIN)
-    _, end, after = rest.partition(_END)
-    if not begin or not end:
-        raise ValueError(f"{document} lacks the line {_BEGIN!r} or {_END!r}")
-    document.write_text(f"{before}{_BEGIN}\n\n{table}\n\n{_END}{after}")
+    fill_between(document, _BEGIN, _END, table)
     return table
+
+
+def fill_between(document: Path, begins: str, ends: str, text: str) -> None:
+    """Write a text between two marks of a page, in place of what stood there.
+
+    Raises
+    ------
+    ValueError
+        If the page has no such marks.
+    """
+    before, begin, rest = document.read_text().partition(begins)
+    _, end, after = rest.partition(ends)
+    if not begin or not end:
+        raise ValueError(f"{document} lacks the line {begins!r} or {ends!r}")
+    document.write_text(f"{before}{begins}\n\n{text}\n\n{ends}{after}")
 
 
 def _fill(place: _Place, large: Large) -> None:

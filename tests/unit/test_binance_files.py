@@ -1,6 +1,7 @@
 """Binance's files: paths there and back, checksums, zips that are no more than they should be."""
 
 import hashlib
+import sys
 import zipfile
 from datetime import UTC, datetime
 from io import BytesIO
@@ -8,6 +9,8 @@ from typing import Any, Final
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from backfill.core.asked import Asked
 from backfill.core.coverage import Span
@@ -17,6 +20,7 @@ from backfill.core.wire import Page, Response
 from backfill.errors import BackfillError, BadAnswer, FileMissing, GeoBlocked, ProviderUnavailable
 from backfill.providers.base import SymbolFiles
 from backfill.providers.binance import Binance
+from backfill.providers.binance_csv import klines_in_file
 from backfill.providers.zipped import member_of
 from backfill.settings import AccountSettings
 from backfill.settings.account import account_of, variables_of
@@ -26,6 +30,13 @@ BINANCE: Final = Binance()
 NAME: Final = "BTCUSDT-1m-2024-07-02.csv"
 PATH: Final = "data/spot/daily/klines/BTCUSDT/1m/BTCUSDT-1m-2024-07-02.zip"
 ROW: Final = "{start},62889.9,62890.0,62811.04,62811.05,24.34,{end},1529822.7,1520,9.4,593108.2,0\n"
+
+
+@pytest.fixture(params=["pyarrow", "without"], autouse=True)
+def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file is read with pyarrow, and without."""
+    if request.param == "without":
+        monkeypatch.setitem(sys.modules, "pyarrow", None)
 
 
 def at_ms(*when: int) -> int:
@@ -204,3 +215,32 @@ def test_the_files_are_those_of_the_service_that_is_asked() -> None:
     assert url(url="http://elsewhere", archive_url="http://files") == "http://files"
     with pytest.raises(BackfillError, match="BINANCE_ARCHIVE_URL must be a URL like"):
         url(archive_url="files")
+
+
+@given(
+    st.lists(
+        st.tuples(
+            *[st.floats(1e-8, 1e8).map(lambda one: f"{one:.8f}")] * 5,
+            st.integers(0, 10**9),
+        ),
+        min_size=1,
+        max_size=40,
+    )
+)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_reads_a_file_reads_the_same_doubles(rows: list[tuple[Any, ...]]) -> None:
+    text = "".join(
+        f"{START + at * MINUTE_MS},{','.join(prices)},{START + (at + 1) * MINUTE_MS - 1},"
+        f"{prices[0]},{count},0,0,0\n"
+        for at, (*prices, count) in enumerate(rows)
+    )
+    bars = klines_in_file(text.encode()).bars
+    assert bars.ts_ms.tolist() == [START + at * MINUTE_MS for at in range(len(rows))]
+    assert [
+        bars.open.tolist(),
+        bars.high.tolist(),
+        bars.low.tolist(),
+        bars.close.tolist(),
+        bars.volume.tolist(),
+    ] == [[float(row[at]) for row in rows] for at in range(5)]
+    assert bars.trade_count.tolist() == [count for *_, count in rows]

@@ -49,7 +49,7 @@ OWN_LIBRARIES: Final = {
     "typer": {"cli"},
     "rich": {"present", "cli"},
 }
-PURE: Final = {"numpy", "msgspec", "isal"}
+PURE: Final = {"numpy", "msgspec", "isal", "pyarrow"}
 
 
 def part_of(module: str) -> str:
