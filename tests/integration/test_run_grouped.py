@@ -9,6 +9,7 @@ import pytest
 from backfill.core.timeframe import Timeframe
 from backfill.simulator import Action, Fault, Market, Simulator
 from tests.conftest import Cli, Ended, query, stored_bars
+from tests.faults.proxy import Proxy
 from tests.integration.truth import Asked, asked, assert_same, midnight_ms, true_bars
 
 SINCE = date(2024, 11, 4)
@@ -366,3 +367,29 @@ def test_a_grouped_call_that_is_never_answered_does_not_outlast_the_deadline(
     assert (ended.code, ended.json["status"]) == (5, "stopped")
     assert calls == grouped("2024-11-12")
     assert 2 <= took_s < 2 + 10
+
+
+def test_an_increment_waits_for_the_database_as_often_whatever_the_number_of_series(
+    simulator: Simulator, cli: Callable[..., Cli], proxy: Proxy, database_url: str
+) -> None:
+    far = cli(simulator, DATABASE_URL=proxy.url(database_url))
+
+    def run(day: date) -> int:
+        simulator.set_now(noon(day))
+        before = proxy.round_trips
+        ended = far("run", "--all", "--incremental", "--as-of", noon(day).isoformat(), "--json")
+        assert ended.code == 0, ended.err
+        assert ended.json["bars"]["inserted"] > 0
+        return proxy.round_trips - before
+
+    def next_increment(day: date, *tickers: str) -> int:
+        far("watch", "add", "--offline", *tickers, "-t", "d1", "--since", str(SINCE))
+        run(day)
+        return run(day + timedelta(days=1))
+
+    introspected: list[bool] = []
+    proxy.act_at(b"typeinfo_tree", lambda: introspected.append(True))
+    few = next_increment(LOADED, *FIVE)
+    many = next_increment(LOADED + timedelta(days=1), *MANY)
+    assert abs(many - few) <= 10  # the lists of splits and of tickers are not due every day
+    assert not introspected
