@@ -15,11 +15,15 @@ from backfill.audit.bars import Question, looked_up
 from backfill.audit.health import Health, health
 from backfill.audit.repair import Findings, Repair, gaps, repair
 from backfill.audit.status import SeriesStatus, status
+from backfill.core.filed import Reading
 from backfill.core.tolerance import Tolerances
 from backfill.core.when import Bound
 from backfill.core.work import Mode
 from backfill.run.connect import open_database
 from backfill.run.execution import Running, plan, run, run_in
+from backfill.run.file_job import FileJob
+from backfill.run.filing import FilePlan
+from backfill.run.importing import import_file, plan_import
 from backfill.run.job import Job, Scope
 from backfill.run.outcomes import Summary
 from backfill.run.pace import Progress
@@ -33,6 +37,8 @@ __all__ = [
     "Against",
     "Bound",
     "Ending",
+    "FileJob",
+    "FilePlan",
     "Findings",
     "Health",
     "Job",
@@ -41,6 +47,7 @@ __all__ = [
     "Plan",
     "Progress",
     "Question",
+    "Reading",
     "Repair",
     "Running",
     "Scope",
@@ -55,12 +62,14 @@ __all__ = [
     "answer",
     "gaps",
     "health",
+    "import_file",
     "looked_up",
     "migrate",
     "names",
     "offers",
     "open_database",
     "plan",
+    "plan_import",
     "quarantine",
     "repair",
     "run",

@@ -66,11 +66,12 @@ async def with_extended(
         if (lots := missing.get(one.series)) is not None:
             slots = np.unique(np.concatenate(lots))
             found = gaps_at(one.calendar, one.series.timeframe, slots)
+            asked = [] if one.is_imported else [gap.span for gap in found]
             before = known.get(one.series, SeriesGaps(one.series, [], Spans()))
             known[one.series] = SeriesGaps(
                 one.series,
                 sorted([*before.gaps, *found], key=lambda gap: gap.span),
-                before.askable | Spans.union(gap.span for gap in found),
+                before.askable | Spans.union(asked),
             )
     return [known[one.series] for one in tracked if one.series in known]
 

@@ -32,7 +32,7 @@ class SeriesGaps:
     series: Series
     gaps: list["Gap"]
     askable: Spans
-    """What to ask the provider for: the gaps that it was not asked for lately."""
+    """What to ask the provider for: the gaps that it was not asked for lately, if there is one."""
 
     @property
     def alarms(self) -> bool:

@@ -80,7 +80,12 @@ class Look:
         return [told(gap) for gap in found] if known.held else found
 
     def askable(self, gaps: Sequence[Gap]) -> Spans:
-        """Return what to ask for: what no entry holds, and what a second answer settles."""
+        """Return what to ask for: what no entry holds, and what a second answer settles.
+
+        Nobody is asked for bars that came by files.
+        """
+        if self.tracked.is_imported:
+            return Spans()
         # Gaps that nothing holds don't touch: they would be one.
         spans = Spans(tuple(gap.span for gap in gaps if gap.reason is None))
         if self.known.askable:

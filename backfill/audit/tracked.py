@@ -4,25 +4,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import partial
+from typing import Final
 
 import structlog
 
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span
+from backfill.core.pages import FOREVER_BACK_MS
 from backfill.core.plan import frontier_ms, wanted_span
-from backfill.core.series import Progress, Series, Symbol, SymbolId
+from backfill.core.series import IMPORT, Progress, Series, Symbol, SymbolId
 from backfill.core.target import life_of
-from backfill.core.terms import Terms
+from backfill.core.terms import UNTOLD, Quota, Terms
 from backfill.core.ticker import spelling_of
 from backfill.core.timeframe import Timeframe
+from backfill.core.when import EARLIEST_DAY
 from backfill.errors import NoCalendar, NotKept, UsageError
 from backfill.run.job import EVERYTHING, Scope
 from backfill.settings import Account, Settings
 from backfill.store import progress, status, universe
 from backfill.store.pool import Connection, Database
 from backfill.store.sessions import load_calendar
-from backfill.store.times import to_ms
+from backfill.store.times import to_ms, to_time
 from backfill.store.universe import WatchEntry
+
+_IMPORTED: Final = Terms(IMPORT, Quota(), UNTOLD, None, EARLIEST_DAY)
+"""What holds for bars that came by files, however deep they reach."""
 
 log = structlog.stdlib.get_logger()
 
@@ -32,7 +38,8 @@ class Tracked:
     """One series that is kept, on its calendar, and how deep it goes where no run has said.
 
     ``watched`` tells whether the watchlist has it, ``judged`` whether anybody means to keep it up
-    to date: it is watched, or the database has no watchlist and it never was on one.
+    to date: it is watched, or the database has no watchlist, it never was on one, and it didn't
+    come by a file.
     """
 
     series: Series
@@ -45,8 +52,15 @@ class Tracked:
     judged: bool
 
     @property
+    def is_imported(self) -> bool:
+        """Whether its bars came by files: nobody is asked for it."""
+        return _is_imported(self.known)
+
+    @property
     def terms(self) -> Terms:
         """What the plan of the provider that it has, or would be asked of, allows."""
+        if self.is_imported:
+            return _IMPORTED
         return self.account.terms.of(self.series.symbol.asset_type)
 
     def due(self, now: datetime) -> Span | None:
@@ -80,7 +94,9 @@ class Tracked:
         now_ms = to_ms(now)
         source = self.known.source
         base = (source.derived_from if source else None) or timeframe
-        begins = self.account.provider.can.begins_ms(self.calendar, base, now_ms)
+        begins = FOREVER_BACK_MS
+        if not self.is_imported:
+            begins = self.account.provider.can.begins_ms(self.calendar, base, now_ms)
         first, last = scope.first, scope.last
         return wanted_span(
             self.calendar.grid(timeframe),
@@ -141,26 +157,48 @@ async def tracked_series(
     calendars: dict[tuple[str, str], Calendar | None] = {}
     accounts = {one: _account(settings, one, entries, known) for one in found}
     since = {one: _since(settings, one, entries, accounts[one], now.date()) for one in found}
+    feeds = {
+        one: IMPORT if _is_imported(known.get(one.key)) else accounts[one].provider.can.feed
+        for one in found
+    }
     for one in found:
         account, progressed = accounts[one], known.get(one.key, Progress())
-        key = one.symbol.calendar, account.provider.can.feed
+        key = one.symbol.calendar, feeds[one]
         if key not in calendars:
-            alike = [
-                other
-                for other in found
-                if (other.symbol.calendar, accounts[other].provider.can.feed) == key
-            ]
+            alike = [other for other in found if (other.symbol.calendar, feeds[other]) == key]
             windows = [accounts[other].terms.window_start(now.date()) for other in alike]
-            first = min([*map(since.__getitem__, alike), *windows])
+            imported = [_imported_from(known.get(other.key)) for other in alike]
+            first = min([*map(since.__getitem__, alike), *windows, *filter(None, imported)])
             calendars[key] = await _calendar(database, settings, key, first, now.date())
         calendar = calendars[key]
         if calendar is not None:
             is_watched = one.key in watched
-            judged = is_watched or not (watchlist or one.symbol.was_watched)
+            kept = not (watchlist or one.symbol.was_watched or _is_imported(progressed))
             tracked.append(
-                Tracked(one, calendar, progressed, since[one], scope, account, is_watched, judged)
+                Tracked(
+                    one,
+                    calendar,
+                    progressed,
+                    since[one],
+                    scope,
+                    account,
+                    watched=is_watched,
+                    judged=is_watched or kept,
+                )
             )
     return tracked
+
+
+def _is_imported(known: Progress | None) -> bool:
+    """Whether the bars of a series came by files: nobody is asked for it."""
+    return known is not None and known.source is not None and known.source.provider == IMPORT
+
+
+def _imported_from(known: Progress | None) -> date | None:
+    """Return the day that an imported series begins on; None for any other."""
+    if known is None or known.wanted_from_ms is None or not _is_imported(known):
+        return None
+    return to_time(known.wanted_from_ms).date()
 
 
 async def _calendar(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from backfill.audit.repair import Findings, Repair
     from backfill.cli.live import Live
     from backfill.core.tolerance import Tolerances
+    from backfill.run.file_job import FileJob
     from backfill.run.outcomes import Summary
     from backfill.run.rounds import Ending, Waiting
 
@@ -40,6 +41,15 @@ def run(settings: Settings, job: Job) -> "Summary":
         lambda stop, live: reported(
             settings, execution.run(settings, job, stop=stop, on_plan=live.show if live else None)
         ),
+    )
+
+
+def import_file(settings: Settings, job: "FileJob") -> "Summary":
+    """Import a file until it is done, or until a signal ends it."""
+    from backfill.run import importing
+
+    return _supervised(
+        settings, lambda stop, _live: importing.import_file(settings, job, stop=stop)
     )
 
 

@@ -26,6 +26,7 @@ from backfill.cli.edge import AllTimeframes, AsJson, First, Last, Named, Symbols
 from backfill.cli.edge import print_result as _print
 from backfill.cli.edge import read_settings as _settings
 from backfill.cli.edge import say as _say
+from backfill.cli.importing import import_
 from backfill.cli.quarantine import quarantine_app
 from backfill.cli.quick import App
 from backfill.cli.sql import sql
@@ -443,6 +444,7 @@ def gaps(
 
 app.command()(verify)
 app.command()(bars)
+app.command("import")(import_)
 app.command()(sql)
 
 

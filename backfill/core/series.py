@@ -22,6 +22,9 @@ from backfill.errors import UsageError
 SymbolId: TypeAlias = int | UUID
 """The key of a symbol: whatever the table ``symbols`` uses."""
 
+IMPORT: Final = "import"
+"""What stands for the provider in the source of bars that came by a file."""
+
 _CALENDARS: Final = {"stock": "XNYS", "crypto": ALWAYS_OPEN, "fx": FX}
 _LATE: Final = timedelta(days=7)
 _TIRED: Final = 3

@@ -211,14 +211,15 @@ def _mismatch(
     """Say which sources meet, and how to replace all of the one by the other."""
     symbol, timeframe = target.series
     message = f"the series holds {known.source}; {target.source} was asked for"
+    is_others = known.source is not None and known.source.provider != target.source.provider
+    if is_others and symbol.venue is None:
+        other = argument(f"{symbol.ticker}@{target.source.provider}")
+        message += f". To keep both, the other's are a symbol of its own: {other}"
     if not reach or (held and not reach.covers(*held)):
         message += ". Its bars reach beyond what can be read now, so they stay"
         return SourceMismatch(message)
     command = f"backfill run --symbol {argument(symbol.ticker)} --timeframe {timeframe} --reload"
-    if known.source is not None and known.source.provider != target.source.provider:
-        if symbol.venue is None:
-            other = argument(f"{symbol.ticker}@{target.source.provider}")
-            message += f". To keep both, the other's are a symbol of its own: {other}"
+    if is_others:
         command += f" --provider {target.source.provider}"
     if held:
         command += f" --from {calendar.trade_date(held.start_ms)}"

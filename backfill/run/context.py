@@ -26,6 +26,24 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Writer:
+    """What it takes to write a provider's bars and count them; ``now_ms`` is the run's clock.
+
+    ``writers`` bound how many write at once. ``rules`` are those by which the provider can be asked
+    again; None where nobody is.
+    """
+
+    provider: str
+    run_id: UUID
+    database: Database
+    outcomes: Outcomes
+    writers: Writers
+    gauge: Gauge
+    now_ms: int
+    rules: Rules | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
     """What all streams of a lane share.
 
@@ -59,3 +77,17 @@ class Context:
     def gauge(self) -> Gauge:
         """What measures the lane."""
         return self.tally.gauge
+
+    @property
+    def writer(self) -> Writer:
+        """What writing takes of it."""
+        return Writer(
+            self.provider.name,
+            self.run_id,
+            self.database,
+            self.outcomes,
+            self.writers,
+            self.gauge,
+            self.rules.now_ms,
+            self.rules,
+        )

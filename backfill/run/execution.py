@@ -201,7 +201,7 @@ class _Run:
                 await self._fetch(prepared, outcomes)
             except BaseException as error:
                 # Whatever it is, the ledger's row gets its end and no lease is left.
-                _note_end(outcomes, error)
+                note_end(outcomes, error)
                 await self._finish(outcomes, time.monotonic() - began)
                 raise
             return await self._finish(outcomes, time.monotonic() - began)
@@ -296,7 +296,7 @@ class _Run:
                 await self._database.run(lambda one: progress.release(one, self._id))
 
 
-def _note_end(outcomes: Outcomes, error: BaseException) -> None:
+def note_end(outcomes: Outcomes, error: BaseException) -> None:
     """Note what ended a run from outside of its plan."""
     match error:
         case SharedFault():

@@ -1,8 +1,7 @@
 """What a run fetches: its lanes side by side, in each the streams of what is due, then lists."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
@@ -18,6 +17,7 @@ from backfill.run.actions import ActionsDesk
 from backfill.run.allowance import Allowance
 from backfill.run.connect import open_archive, open_client
 from backfill.run.context import Context
+from backfill.run.heartbeat import heartbeat
 from backfill.run.lane import Lane
 from backfill.run.orchestrator import Orchestrator
 from backfill.run.outcomes import Outcomes
@@ -26,14 +26,10 @@ from backfill.run.reference import ReferenceDesk
 from backfill.run.room import ROOM, Room
 from backfill.run.stream import Stream
 from backfill.run.writers import Writers
-from backfill.store import progress
 from backfill.store.pool import Database
-from backfill.store.progress import HEARTBEAT_S
 
 _LISTS: Final = 2
 """The calls that lists take, where they are due: one of splits, one of dividends."""
-
-log = structlog.stdlib.get_logger()
 
 Due = Sequence[tuple[Work, Demand]]
 
@@ -70,7 +66,7 @@ async def fetch(
     parts = [(lane, part) for lane in lanes if (part := lane.part(due)) or lane.name in owed]
     with Reader() as reader:
         shared = _Shared(run_id, database, outcomes, stop, reader, Writers(database))
-        async with _heartbeat(database, run_id), asyncio.TaskGroup() as group:
+        async with heartbeat(database, run_id), asyncio.TaskGroup() as group:
             for lane, part in parts:
                 group.create_task(_run(shared, lane, part, owed.get(lane.name)))
     for lane, part in parts:
@@ -146,22 +142,3 @@ async def _sync_lists(context: Context, calendar: Calendar, reference: Reference
         left |= await OwnersDesk(context, calendar, reference, context.lists).sync()
         if not left:
             context.outcomes.listed.add(context.provider.name)
-
-
-@asynccontextmanager
-async def _heartbeat(database: Database, run_id: UUID) -> AsyncIterator[None]:
-    """Renew the run's leases while it lasts, so that a slow quota never loses its work."""
-
-    async def beat() -> None:
-        while True:
-            await asyncio.sleep(HEARTBEAT_S)
-            try:
-                await progress.renew(database, run_id)
-            except DatabaseError as error:
-                log.warning("lease.not_renewed", message=str(error))
-
-    task = asyncio.create_task(beat())
-    try:
-        yield
-    finally:
-        task.cancel()

@@ -135,7 +135,9 @@ class GroupedPart:
     async def _write(self, chunks: list[Chunk], work: tuple[Work, ...]) -> None:
         by_series = {one.targets[0].series: one for one in work}
         series = [chunk.series for chunk in chunks]
-        written = await write(self._context, [by_series[one] for one in series], series, chunks)
+        written = await write(
+            self._context.writer, [by_series[one] for one in series], series, chunks
+        )
         total = Counts()
         for chunk, counts in written.stored:
             if (piece := by_series.get(chunk.series)) is not None:

@@ -411,7 +411,12 @@ class Stream:
     async def _write(self, given: Sequence[Chunk] | ChunksOf, file: FileRead | None = None) -> None:
         """Write chunks, of a file maybe, and note if the symbol is known otherwise by now."""
         written = await write(
-            self._context, [self.work], self.series, given, confirms=self._any_bars, file=file
+            self._context.writer,
+            [self.work],
+            self.series,
+            given,
+            confirms=self._any_bars,
+            file=file,
         )
         self._written_outdated |= bool(written.outdated)
         for chunk, counts in written.stored:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from backfill.core.plain import argument
-from backfill.core.series import Symbol, SymbolId
+from backfill.core.series import IMPORT, Symbol, SymbolId
 from backfill.core.ticker import Ticker
 from backfill.core.timeframe import Timeframe
 from backfill.errors import NotEntitled, SeriesError, SourceMismatch, UsageError
@@ -26,6 +26,11 @@ def check_venues(settings: Settings, tickers: Iterable[str]) -> None:
         venue = Ticker.read(ticker).provider
         if venue is None:
             continue
+        if venue == IMPORT:
+            raise UsageError(
+                f"{ticker} is what files brought, so nobody is asked for it; bring more with: "
+                f"backfill import FILE --symbol {argument(ticker)}"
+            )
         name = provider_named(venue).name
         if name != venue:
             raise UsageError(f"{ticker}: the provider's own name is {name}: write @{name}")

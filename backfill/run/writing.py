@@ -12,7 +12,7 @@ from backfill.core.series import Series, SymbolId
 from backfill.core.target import readable_from_ms
 from backfill.core.timeframe import Timeframe
 from backfill.core.work import Work
-from backfill.run.context import Context
+from backfill.run.context import Writer
 from backfill.run.outcomes import Rebased
 from backfill.store import archive, universe
 from backfill.store.bars import lock, write_chunks
@@ -43,7 +43,7 @@ class Written:
 
 
 async def write(
-    context: Context,
+    writer: Writer,
     work: Sequence[Work],
     series: list[Series],
     given: Sequence[Chunk] | ChunksOf,
@@ -74,7 +74,7 @@ async def write(
         rebased.clear()
         # What is known of a symbol changes under these locks.
         chunks = None if callable(given) else given
-        locked = await lock(connection, context.run_id, series, chunks)
+        locked = await lock(connection, writer.run_id, series, chunks)
         known = locked.symbols
         outdated = {key for key, one in known.items() if one.identity != planned[key].identity}
         if outdated == known.keys():
@@ -86,24 +86,24 @@ async def write(
         chunks = await given(connection) if callable(given) else given
         chunks = [chunk for chunk in chunks if chunk.series.symbol.id not in outdated]
         if file is not None:
-            await archive.note_read(connection, context.provider.name, file)
-        now = to_time(context.rules.now_ms)
-        rebased.extend(await _load_again(connection, context, work, chunks, locked.known))
+            await archive.note_read(connection, writer.provider, file)
+        now = to_time(writer.now_ms)
+        rebased.extend(await _load_again(connection, writer, work, chunks, locked.known))
         old = {one.series.symbol.id for one in rebased}
         outdated |= old
         chunks = [chunk for chunk in chunks if chunk.series.symbol.id not in old]
         if not chunks:
             return [], outdated
         stored = await write_chunks(
-            connection, context.run_id, chunks, calendar, now, day_final_ms, locked
+            connection, writer.run_id, chunks, calendar, now, day_final_ms, locked
         )
         return stored, outdated
 
-    async with context.writers.turn():
-        with context.gauge.writes.under_way():
-            stored, outdated = await context.database.run(store)
+    async with writer.writers.turn():
+        with writer.gauge.writes.under_way():
+            stored, outdated = await writer.database.run(store)
     for one in rebased:
-        context.outcomes.rebase(one)
+        writer.outcomes.rebase(one)
         log.warning(
             "series.rebased",
             symbol=one.series.symbol.ticker,
@@ -111,9 +111,9 @@ async def write(
             factor=one.factor,
             expelled=one.expelled,
         )
-    context.gauge.writes.count(sum(len(chunk.bars) for chunk, _ in stored))
+    writer.gauge.writes.count(sum(len(chunk.bars) for chunk, _ in stored))
     for chunk, counts in stored:
-        context.outcomes.count(chunk.series, counts)
+        writer.outcomes.count(chunk.series, counts)
         if counts.rejected:
             log.warning(
                 "bars.quarantined",
@@ -128,7 +128,7 @@ async def write(
 
 async def _load_again(
     connection: Connection,
-    context: Context,
+    writer: Writer,
     work: Sequence[Work],
     chunks: Sequence[Chunk],
     known: Known,
@@ -138,8 +138,8 @@ async def _load_again(
     So is all that a piece of work feeds, and what is rolled up from it: one tells of the others.
     Where the provider lists splits, these tell (`backfill.run.actions`).
     """
-    rules = context.rules
-    if rules.lists_splits:
+    rules = writer.rules
+    if rules is None or rules.lists_splits:
         return []
     found = await noticed(connection, chunks, known)
     rebased = []
@@ -152,7 +152,7 @@ async def _load_again(
             for series, base in _of_one_origin(one, known)
         }
         now = to_time(rules.now_ms)
-        expelled = await load_again(connection, context.run_id, windows, known, now)
+        expelled = await load_again(connection, writer.run_id, windows, known, now)
         rebased += [Rebased(series, factors[0], bars) for series, bars in expelled.items()]
     return rebased
 

@@ -461,9 +461,14 @@ async def note_reference(connection: Connection, symbol_id: SymbolId, reference:
 
 async def forget(connection: Connection, symbol_ids: list[SymbolId]) -> None:
     """Remove symbols that the provider doesn't know, with their progress; count those that stay."""
+    await remove_unknown(connection, symbol_ids)
+    await connection.execute(_COUNT_UNKNOWN, symbol_ids)
+
+
+async def remove_unknown(connection: Connection, symbol_ids: list[SymbolId]) -> None:
+    """Remove symbols that nobody has had a bar of, with their progress, unless they are watched."""
     await connection.execute(_FORGET, symbol_ids)
     gone = await connection.fetch(_FORGET_SYMBOLS, symbol_ids)
-    await connection.execute(_COUNT_UNKNOWN, symbol_ids)
     if plain := [row["listing_of"] for row in gone if row["listing_of"] is not None]:
         await connection.fetch(_FORGET_SYMBOLS, plain)  # they were there for these alone
 

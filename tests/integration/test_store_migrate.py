@@ -25,6 +25,7 @@ TABLES = {
     "quarantined_bars",
     "uncounted_writes",
     "provider_symbols",
+    "imported_files",
     "backfill_changes",
     "symbol_aliases",
     "splits",
@@ -333,7 +334,7 @@ async def test_symbols_with_uuid_ids_give_their_type_to_every_column_that_names_
         assert {row["data_type"] for row in types} == {"uuid"}
         assert {row["table_name"] for row in types} == {
             "ohlc_bars", "backfill_progress", "known_empty", "watchlist", "quarantined_bars",
-            "backfill_changes", "symbol_aliases", "splits", "provider_symbols",
+            "backfill_changes", "symbol_aliases", "splits", "provider_symbols", "imported_files",
         }  # fmt: skip
         assert await connection.fetchval("SELECT calendar FROM symbols") == "XNYS"
         await connection.execute(
