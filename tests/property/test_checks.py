@@ -15,7 +15,7 @@ from backfill.core.coverage import Span
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Page, Request
 from backfill.errors import BadAnswer
-from tests.calendars import calendar
+from tests.calendars import MIDNIGHT_MIN, calendar
 from tests.property.oracle import HOUR_MS, Case, Slot, cases, wall_ms
 
 Row = tuple[float | int | None, ...]
@@ -337,7 +337,8 @@ def test_sparse_bars_that_start_no_coarser_timeframe_are_not_refused(data: st.Da
     chosen = data.draw(st.lists(st.sampled_from(case.slots), min_size=1, max_size=12, unique=True))
     coarser = {Timeframe.m1: 5, Timeframe.m5: 15, Timeframe.m15: 30, Timeframe.h1: 240}
     step = coarser[case.timeframe] * 60_000
-    midnights = [wall_ms(case.zone, slot.session) for slot in chosen]
+    begins = MIDNIGHT_MIN.get(case.market, 0)
+    midnights = [wall_ms(case.zone, slot.session, begins) for slot in chosen]
     assume(
         any(
             (slot.start - midnight) % step for slot, midnight in zip(chosen, midnights, strict=True)

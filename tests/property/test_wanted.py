@@ -9,6 +9,7 @@ from backfill.core.coverage import Span, Spans
 from backfill.core.plan import Limits, frontier_ms, missing_spans, next_final_ms, wanted_span
 from backfill.core.terms import Settling
 from backfill.core.timeframe import Timeframe
+from tests.calendars import MIDNIGHT_MIN
 from tests.property.oracle import (
     Case,
     Slot,
@@ -35,7 +36,8 @@ def final_at(case: Case, slot: Slot, settling: Settling) -> int:
         return slot.end + settling.daily_ms
     if not settling.end_of_day:
         return slot.end + settling.intraday_ms
-    return wall_ms(case.zone, slot.session + timedelta(days=1)) + settling.daily_ms
+    begins = MIDNIGHT_MIN.get(case.market, 0)
+    return wall_ms(case.zone, slot.session + timedelta(days=1), begins) + settling.daily_ms
 
 
 def is_final(case: Case, slot: Slot, settling: Settling, now: int) -> bool:
