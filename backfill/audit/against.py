@@ -6,12 +6,15 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
+import numpy as np
+
 from backfill.audit.sampling import Pair, Sample, Sampled, ask, chosen, failure_of, pages_of
 from backfill.audit.tracked import Tracked, tracked_series
-from backfill.core.bars import Bars
+from backfill.core.bars import Bars, IntColumn
 from backfill.core.calendar import Calendar
 from backfill.core.compare import Difference, Kind, compare
 from backfill.core.series import Series, Source
+from backfill.core.timeframe import Timeframe
 from backfill.core.tolerance import USUAL, Apart, Tolerances
 from backfill.errors import NotEntitled, SeriesError, SourceMismatch, UsageError
 from backfill.fetch.reader import Reader
@@ -85,10 +88,11 @@ class Against(Sampled):
         return any(one.differences for one in self.series.values())
 
     def note(self, pair: Pair) -> None:
-        """Compare a pair by the tolerances, in the slots that lie on the grids of both feeds."""
+        """Compare a pair by the tolerances, in the slots that both feeds have the whole of."""
         series, own = pair.series, self.own[pair.series]
-        stored = _on_grid(pair.stored, pair.tracked.calendar, series)
-        provided = _on_grid(pair.provided, own.calendar, series)
+        calendars = own.calendar, pair.tracked.calendar
+        stored = _in_common(pair.stored, calendars, series.timeframe)
+        provided = _in_common(pair.provided, calendars, series.timeframe)
         found = compare(stored, provided, pair.rejected_ms, self.tolerances.alike)
         self.compared[series] = self.compared.get(series, 0) + len(stored)
         sources = str(own.known.source), str(pair.tracked.known.source)
@@ -225,10 +229,26 @@ def _asked_of(one: Tracked, account: Account, calendar: Calendar) -> tuple[Track
     return replace(one, account=account, calendar=calendar, known=known), source
 
 
-def _on_grid(bars: Bars, calendar: Calendar, series: Series) -> Bars:
-    """Return the bars that start a slot: of two feeds one may have more hours than the other."""
-    slots, inside = calendar.grid(series.timeframe).floor(bars.ts_ms)
-    return bars.take(inside & (slots == bars.ts_ms))
+def _in_common(bars: Bars, calendars: Sequence[Calendar], timeframe: Timeframe) -> Bars:
+    """Return the bars of slots in which both feeds trade for as long.
+
+    The hour of the open begins before it where a feed has more than the regular session.
+    """
+    common = np.ones(len(bars), bool)
+    for calendar in calendars:
+        slots, inside = calendar.grid(timeframe).floor(bars.ts_ms)
+        common &= inside & (slots == bars.ts_ms)
+    if timeframe.is_intraday:
+        one, other = (_minutes(calendar, bars, timeframe) for calendar in calendars)
+        common &= one == other
+    return bars.take(common)
+
+
+def _minutes(calendar: Calendar, bars: Bars, timeframe: Timeframe) -> IntColumn:
+    """Return how many minutes of each bar's slot a feed trades in."""
+    grid, length_ms = calendar.grid(Timeframe.m1), timeframe.length_ms
+    counts = [grid.count((at_ms, at_ms + length_ms)) for at_ms in bars.ts_ms.tolist()]
+    return np.array(counts, np.int64)
 
 
 def _as_dict(one: Comparison) -> dict[str, Any]:

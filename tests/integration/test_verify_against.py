@@ -200,6 +200,29 @@ async def test_what_can_t_be_compared_is_said_and_makes_exit_1(
     assert (coins.exit_code, coins.tally.calls) == (1, 0)
 
 
+async def test_hours_that_one_of_the_feeds_has_not_are_not_compared(
+    both: Both, simulate: Callable[..., Simulator], database: Database
+) -> None:
+    """Tiingo has the regular session only: of the hour from 9:00 it lacks the half before that."""
+    tiingo = simulate(provider="tiingo", plan="unlimited", quota="unlimited")
+    account = AccountSettings(
+        url=tiingo.url, plan="unlimited", quota="unlimited", keys=(Secret(KEY),)
+    )
+    accounts = {**both.settings.accounts, "tiingo": account}
+    beside = replace(both, settings=replace(both.settings, accounts=accounts))
+    await load(beside.settings, Timeframe.h1)
+    scope = api.Scope(tickers=["AAPL"], timeframes=[Timeframe.h1])
+
+    found = await beside.verify("tiingo", scope=scope)
+
+    assert (found.exit_code, found.failures) == (0, [])
+    [one] = found.as_dict()["series"]
+    sessions = await rows(
+        database, "SELECT FROM ohlc_bars WHERE timeframe = 'd1' AND symbol_id = 1"
+    )
+    assert one["slots"]["both"] == found.bars == 6 * len(sessions)  # from 10:00 to 16:00
+
+
 async def test_an_unknown_symbol_fails_alone(both: Both) -> None:
     refusal = '{"message":"invalid symbol: BTC/USD"}'
     both.alpaca.inject(Fault(action=Action.STATUS, status=400, body=refusal, path="BTC"))
