@@ -74,6 +74,21 @@ async def opened(settings: Settings) -> AsyncIterator[Database]:
 
 
 @asynccontextmanager
+async def open_database_until(settings: Settings, stop: StopSignal) -> AsyncIterator[Database]:
+    """Open the settings' database as `open_database` does, and give up when a signal is set.
+
+    Raises
+    ------
+    Stopped
+        The signal's reason, if it is set before the database is open.
+    UsageError, DatabaseError
+        As `open_database` does.
+    """
+    async with AsyncExitStack() as stack:
+        yield await stop.unless_set(stack.enter_async_context(open_database(settings)))
+
+
+@asynccontextmanager
 async def opened_until(settings: Settings, stop: StopSignal) -> AsyncIterator[Database]:
     """Open the settings' database as `opened` does, and give that up when a signal is set.
 
@@ -84,8 +99,7 @@ async def opened_until(settings: Settings, stop: StopSignal) -> AsyncIterator[Da
     UsageError, DatabaseError
         As `opened` does.
     """
-    async with AsyncExitStack() as stack:
-        database = await stop.unless_set(stack.enter_async_context(open_database(settings)))
+    async with open_database_until(settings, stop) as database:
         await stop.unless_set(ensure_schema(database))
         yield database
 

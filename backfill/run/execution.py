@@ -36,7 +36,7 @@ from backfill.fetch.gauge import Gauge
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Budget, Tally
 from backfill.run import debts
-from backfill.run.connect import opened, opened_until
+from backfill.run.connect import open_database, open_database_until
 from backfill.run.job import Job
 from backfill.run.lane import Lane
 from backfill.run.outcomes import Outcomes, Summary
@@ -47,7 +47,6 @@ from backfill.settings import Settings
 from backfill.store import progress, runs, universe
 from backfill.store.partitions import see_partitions
 from backfill.store.pool import Connection, Database
-from backfill.store.shape import Shape, bars_shape
 from backfill.store.size import TableSize, table_size
 
 if TYPE_CHECKING:
@@ -91,12 +90,9 @@ async def plan(settings: Settings, job: Job) -> Plan:
     from backfill.run.pace import expected
 
     check(job)
-    async with opened(settings) as database:
-        shape = await database.run(bars_shape)
-        prepared = await prepare(
-            database, settings, job, _now(job), shape.precision, register=False
-        )
-        await _see_room(database, shape, prepared)
+    async with open_database(settings) as database:
+        prepared = await prepare(database, settings, job, _now(job), register=False)
+        await _see_room(database, prepared)
         lanes = _lanes(settings, prepared, Budget())
         parts = _parts(prepared, lanes)
         planned = Plan.joined(parts, prepared.refused)
@@ -126,7 +122,7 @@ async def run(
     check(job)
     stop = stop or StopSignal()
     set_deadline(job, stop)
-    async with opened_until(settings, stop) as database:
+    async with open_database_until(settings, stop) as database:
         return await run_in(database, settings, job, stop=stop, on_plan=on_plan)
 
 
@@ -138,7 +134,7 @@ async def run_in(
     stop: StopSignal,
     on_plan: Callable[[Running], None] | None = None,
 ) -> Summary:
-    """Run a job that is checked in an open database of today's schema; no deadline but ``stop``.
+    """Run a job that is checked in an open database; no deadline but ``stop``.
 
     Raises
     ------
@@ -166,26 +162,28 @@ class _Run:
         self._id: UUID = uuid4()
         self._lanes: list[Lane] = []
         self._owed = runs.NOTHING_OWED
+        self._is_entered = False
 
     async def execute(self, on_plan: Callable[[Running], None] | None) -> Summary:
         settings, job = self._settings, self._job
-        shape = await self._database.run(bars_shape)
         now = _now(job)
         with structlog.contextvars.bound_contextvars(
             run_id=str(self._id), provider=settings.provider.name
         ):
             prepared = await self._stop.unless_set(
-                prepare(self._database, settings, job, now, shape.precision, register=True)
+                prepare(self._database, settings, job, now, register=True)
             )
-            await _see_room(self._database, shape, prepared)
+            await _see_room(self._database, prepared)
             self._lanes = _lanes(settings, prepared, Budget(job.max_calls))
             if len(self._lanes) == 1:
                 self._lanes[0].account.api_keys()
             log.info("run.started", mode=str(job.mode))
-            lists = debts.to_be_listed(self._lanes, prepared)
-            self._owed = await runs.start_run(
-                self._database, self._id, str(job.mode), self._asked, lists
-            )
+            if self._has_use_for_calls(prepared):
+                lists = debts.to_be_listed(self._lanes, prepared)
+                self._owed = await runs.start_run(
+                    self._database, self._id, str(job.mode), self._asked, lists
+                )
+                self._is_entered = True
             outcomes = Outcomes(
                 prepared.series,
                 self._provider_of(prepared),
@@ -205,6 +203,11 @@ class _Run:
                 await self._finish(outcomes, time.monotonic() - began)
                 raise
             return await self._finish(outcomes, time.monotonic() - began)
+
+    def _has_use_for_calls(self, prepared: Prepared) -> bool:
+        """Whether something is due, or others owe lists; else the ledger hears of the end only."""
+        lanes = {lane.name for lane in self._lanes}
+        return any(work.due for work, _ in prepared.work) or bool(lanes & prepared.owed.providers)
 
     @property
     def _asked(self) -> str:
@@ -272,10 +275,14 @@ class _Run:
         paid = replace(self._owed, providers=self._owed.providers & outcomes.listed)
 
         async def close(connection: Connection) -> None:
+            end = summary.as_run_end(symbols)
+            if not self._is_entered:
+                mode = str(self._job.mode)
+                await runs.enter_run(connection, self._id, mode, self._asked, end)
+                return
             await progress.release(connection, self._id)
             if unknown:
                 await universe.forget(connection, list(unknown))
-            end = summary.as_run_end(symbols)
             await runs.finish_run(connection, self._id, end, owes, paid)
 
         try:
@@ -355,13 +362,13 @@ def _parts(prepared: Prepared, lanes: Sequence[Lane]) -> list[Plan]:
     return parts
 
 
-async def _see_room(database: Database, shape: Shape, prepared: Prepared) -> None:
+async def _see_room(database: Database, prepared: Prepared) -> None:
     """See that the table can take what is due, before any call is paid for."""
     due = [
         (target.series, work.calendar.grid(target.series.timeframe), target.missing)
         for work, _ in prepared.work
         for target in work.targets
-        if shape.partitioned and target.refusal is None and target.missing
+        if prepared.shape.partitioned and target.refusal is None and target.missing
     ]
     if due:
         await database.run(lambda connection: see_partitions(connection, due))

@@ -1,14 +1,13 @@
 """From a job to work: which series, on which calendars, and what each of them misses."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Final
 
 from backfill.core.grouped import Grouping, group
 from backfill.core.planning import plan_work
-from backfill.core.precision import Precision
-from backfill.core.series import Series, Symbol, SymbolId, unregistered
+from backfill.core.series import Series, Symbol, unregistered
 from backfill.core.timeframe import Timeframe
 from backfill.core.work import Demand, Mode, Rules, Work
 from backfill.errors import EmptyWatchlist, NoCalendar, NotKept, SeriesError, UsageError
@@ -19,9 +18,13 @@ from backfill.run.lane import rules_of
 from backfill.run.spelled import see_spelled
 from backfill.run.venues import check_venues, spell_out
 from backfill.settings import Settings
-from backfill.store import progress, universe
+from backfill.store import progress, runs, universe
+from backfill.store.empty import asking_again_watched, read_again
+from backfill.store.migrate import ask_today
 from backfill.store.pool import Connection, Database
+from backfill.store.session import Rows
 from backfill.store.sessions import load_calendar
+from backfill.store.shape import COLUMNS, Shape, read_shape
 from backfill.store.times import to_ms, to_time
 
 if TYPE_CHECKING:
@@ -46,13 +49,15 @@ class Prepared:
 
     ``refused`` are the series of which the tables say what can't be meant, or that nobody can be
     asked for, and why; ``rules`` what holds for those of each provider; ``watchlist`` is all that
-    is watched.
+    is watched. ``shape`` is that of the table of bars, ``owed`` what runs have left to be listed.
     """
 
     work: list[tuple[Work, Demand]]
     refused: dict[Series, SeriesError]
     rules: dict[str, Rules]
     watchlist: list[universe.WatchEntry]
+    shape: Shape
+    owed: runs.Owed
 
     @property
     def series(self) -> list[Series]:
@@ -79,15 +84,14 @@ async def prepare(
     settings: Settings,
     job: Job,
     now: datetime,
-    precision: Precision,
     *,
     register: bool,
 ) -> Prepared:
     """Return the work of a job, as of ``now``.
 
-    Symbols that are new are added to the table if ``register`` is set. All progress is read in one
-    round trip. A repair works on the series that it has to fetch and no others, and asks whoever
-    they are from. ``precision`` is what the table can hold.
+    Symbols that are new are added to the table if ``register`` is set. What is known of all series
+    is read in one round trip, of those of the watchlist together with it. A repair works on the
+    series that it has to fetch and no others, and asks whoever they are from.
 
     Raises
     ------
@@ -99,18 +103,21 @@ async def prepare(
     today = now.date()
     if job.mode is not Mode.repair:
         check_venues(settings, job.tickers or ())
-    entries, refused, watchlist = await _entries(database, settings, job, today, register=register)
+    reopen_at = to_time(to_ms(now)) if job.mode in _REOPENING else None
+    columns, listed, owed, *ledger = await ask_today(
+        database, COLUMNS, universe.WATCHED, runs.OWED, *_of_watched(job, reopen_at)
+    )
+    shape, watchlist = read_shape(columns), universe.read_watched(listed)
+    symbols = await _named(database, job, register=register)
+    entries, refused = _entries(settings, job, today, symbols, watchlist)
     series = [Series(entry.symbol, one) for entry in entries for one in entry.timeframes]
-
-    async def load(
-        connection: Connection,
-    ) -> tuple[progress.Known, dict[tuple[SymbolId, str], SeriesError]]:
-        asked = [(one.symbol, one.provider) for one in entries] if register else []
-        unasked = await spell_out(connection, asked)
-        reopen_at = to_time(to_ms(now)) if job.mode in _REOPENING else None
-        return await progress.load_progress(connection, series, reopen_at), unasked
-
-    known, unasked = await database.run(load)
+    asked = [(one.symbol, one.provider) for one in entries] if register else []
+    unasked = await spell_out(database, asked)
+    known = (
+        _read_watched(series, ledger, reopen_at)
+        if job.tickers is None
+        else await progress.load_progress(database, series, reopen_at)
+    )
     for one in entries:
         if (error := unasked.get((one.symbol.id, one.provider))) is not None:
             refused |= dict.fromkeys((Series(one.symbol, kept) for kept in one.timeframes), error)
@@ -118,7 +125,7 @@ async def prepare(
     if job.mode is Mode.repair:
         entries = [part for entry in entries for part in _by_holder(entry, known)]
     rules = {
-        name: rules_of(settings, settings.account(name), to_ms(now), precision, job.archive)
+        name: rules_of(settings, settings.account(name), to_ms(now), shape.precision, job.archive)
         for name in sorted({entry.provider for entry in entries} or {settings.provider.name})
     }
     calendars: dict[tuple[str, str], Calendar] = {}
@@ -145,24 +152,51 @@ async def prepare(
     ]
     if job.mode is Mode.repair:
         work = [(piece, demand) for piece, demand in work if piece.due]
-    return Prepared(work, refused, rules, watchlist)
+    return Prepared(work, refused, rules, watchlist, shape, runs.read_owed(owed[0]))
 
 
-async def _entries(
-    database: Database, settings: Settings, job: Job, today: date, *, register: bool
-) -> tuple[list[Entry], dict[Series, SeriesError], list[universe.WatchEntry]]:
-    """Return what a job works on, what of it the tables say nonsense of, and the watchlist."""
+def _of_watched(job: Job, reopen_at: datetime | None) -> list[str]:
+    """Return the queries for what is known of the series that a job of the watchlist is about."""
+    if job.tickers is not None:
+        return []
+    again = [asking_again_watched(reopen_at)] if reopen_at else []
+    return [progress.loading_watched(), *again]
+
+
+def _read_watched(
+    series: Iterable[Series], ledger: Sequence[Rows], reopen_at: datetime | None
+) -> progress.Known:
+    """Return what is known of series, of what the ledger has of the watchlist."""
+    rows, *again = ledger
+    reopened = read_again(again[0], reopen_at) if reopen_at else {}
+    known = progress.read_progress(rows, reopened)
+    return {one.key: known[one.key] for one in series if one.key in known}
+
+
+async def _named(database: Database, job: Job, *, register: bool) -> list[Symbol]:
+    """Return the symbols that a job names."""
     tickers = list(job.tickers or ())
+    if not tickers:
+        return []
 
-    async def load(connection: Connection) -> tuple[list[Symbol], list[universe.WatchEntry]]:
+    async def load(connection: Connection) -> list[Symbol]:
         await see_spelled(connection, tickers)
-        watchlist = await universe.watched(connection)
         if register:
-            return await universe.register(connection, tickers), watchlist
+            return await universe.register(connection, tickers)
         found = await universe.found_by(connection, tickers)
-        return [found.get(one) or unregistered(one) for one in tickers], watchlist
+        return [found.get(one) or unregistered(one) for one in tickers]
 
-    symbols, watchlist = await database.run(load)
+    return await database.run(load)
+
+
+def _entries(
+    settings: Settings,
+    job: Job,
+    today: date,
+    symbols: list[Symbol],
+    watchlist: list[universe.WatchEntry],
+) -> tuple[list[Entry], dict[Series, SeriesError]]:
+    """Return what a job works on, and what of it the tables say nonsense of."""
     if job.tickers is None:
         symbols = [entry.symbol for entry in watchlist if entry.is_due]
         if not symbols:
@@ -189,7 +223,7 @@ async def _entries(
         demand = Demand(since, job.mode, job.first, job.last, priority)
         if kept:
             entries.append(Entry(symbol, kept, demand, provider))
-    return entries, refused, watchlist
+    return entries, refused
 
 
 def _provider_of(

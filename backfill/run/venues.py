@@ -1,6 +1,7 @@
 """Whose bars a ticker's suffix asks for, and how the provider that is asked spells each symbol."""
 
 from collections.abc import Iterable
+from functools import partial
 
 from backfill.core.plain import argument
 from backfill.core.series import IMPORT, Symbol, SymbolId
@@ -11,7 +12,7 @@ from backfill.providers import PROVIDERS, provider_named
 from backfill.providers.base import Provider, spelled
 from backfill.settings import Settings
 from backfill.store import spelling
-from backfill.store.pool import Connection
+from backfill.store.pool import Database
 
 
 def check_venues(settings: Settings, tickers: Iterable[str]) -> None:
@@ -54,7 +55,7 @@ def base_at(provider: Provider, symbol: Symbol, timeframe: Timeframe) -> Timefra
 
 
 async def spell_out(
-    connection: Connection, asked: Iterable[tuple[Symbol, str]]
+    database: Database, asked: Iterable[tuple[Symbol, str]]
 ) -> dict[tuple[SymbolId, str], SeriesError]:
     """Note how each provider spells the symbols that it is asked for the first time.
 
@@ -71,7 +72,7 @@ async def spell_out(
             new.append((symbol.id, name, spelled(provider, symbol.instrument)))
         except NotEntitled as error:
             refused[symbol.id, name] = error
-    taken = await spelling.spell(connection, new) if new else {}
+    taken = await database.run(partial(spelling.spell, spellings=new)) if new else {}
     for (symbol_id, name), other in taken.items():
         refused[symbol_id, name] = SourceMismatch(
             f"{name}'s bars of it are kept as {other}",

@@ -12,7 +12,7 @@ from backfill.core.coverage import Span, Spans
 from backfill.core.empty import ALONE_AFTER, EmptyReason, EmptySlots, Joint
 from backfill.core.series import Series, SymbolId
 from backfill.core.timeframe import Timeframe
-from backfill.store.keys import key_of, keys_of, told_key
+from backfill.store.keys import WATCHED_KEYS, key_of, keys_of, told_key
 from backfill.store.pool import Connection
 from backfill.store.quote import bound
 from backfill.store.times import (
@@ -327,6 +327,11 @@ def read_empty(
 def asking_again(series: Iterable[Series], now: datetime) -> str:
     """Return the query for the slots of series that may be asked for again; for `read_again`."""
     return bound(_AGAIN, *keys_of(series), now)
+
+
+def asking_again_watched(now: datetime) -> str:
+    """Return the query for such slots of the series of the watchlist, as `asking_again` does."""
+    return bound(_AGAIN, *WATCHED_KEYS, now)
 
 
 def read_again(

@@ -1,11 +1,25 @@
 """How statements name a series: the type of its symbol's id is a domain, ``symbol_id``."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from backfill.core.series import Series, SymbolId
 from backfill.core.timeframe import Timeframe
+from backfill.store.quote import Quoted
+
+# The series that the ledger has of what is watched, in one order; by the primary key.
+_OF_WATCHED: Final = """ARRAY(
+        SELECT {column}
+        FROM backfill_progress AS p
+        WHERE p.symbol_id IN (SELECT w.symbol_id FROM watched AS w)
+        ORDER BY p.symbol_id, p.timeframe
+    )"""
+WATCHED_KEYS: Final = (
+    Quoted(_OF_WATCHED.format(column="p.symbol_id")),
+    Quoted(_OF_WATCHED.format(column="p.timeframe::text")),
+)
+"""The keys of every series of the watchlist, as `keys_of` returns those of series."""
 
 
 def key_of(series: Series) -> tuple[SymbolId, str]:

@@ -5,15 +5,17 @@ leaves the one of before.
 """
 
 import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 
-from backfill.errors import SchemaMismatch
+from backfill.errors import DatabaseError, SchemaMismatch
 from backfill.store.faults import said
 from backfill.store.pool import Connection, Database
+from backfill.store.session import Rows
 
 _GUARD, _INITIAL = "20261124000000", "20261124000001"
 _LOCK: Final = 0x6261636B66696C6C  # "backfill" in ASCII
@@ -61,6 +63,16 @@ SHOW_RUNNER: Final = """
     END
     $$
 """
+# What a query of today's schema meets in another one.
+_OF_ANOTHER_SCHEMA: Final = (
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.UndefinedObjectError,
+    asyncpg.UndefinedFunctionError,
+    asyncpg.InsufficientPrivilegeError,
+)
+# What was migrated here, and by which files?
+_APPLIED: Final = "SELECT version, name, checksum FROM backfill_migrations"
 # Whether anything was ever migrated here.
 _HAS_LEDGER: Final = "SELECT to_regclass('backfill_migrations') IS NOT NULL AS ledger"
 
@@ -166,19 +178,39 @@ async def ensure_schema(database: Database) -> None:
     SchemaMismatch
         If it isn't, or holds tables of another system; then nothing is changed.
     """
-    row = await database.fetch_row(_HAS_LEDGER)
-    if not row["ledger"]:
+    if not database.has_ledger:
         await migrate(database)
         return
-
     if await _missing(database) and (missing := await database.run(_still_missing)):
         raise SchemaMismatch(
             f"{len(missing)} migration(s) are not applied", mend="backfill migrate"
         )
 
 
+async def ask_today(database: Database, *queries: str) -> list[Rows]:
+    """Return the rows of queries of today's schema, which is looked at in the same round trip.
+
+    Raises
+    ------
+    SchemaMismatch
+        As `ensure_schema` does, which is asked where anything is amiss.
+    """
+    if database.has_ledger:
+        try:
+            applied, *found = await database.ask(_APPLIED, *queries)
+        except DatabaseError as error:
+            if not isinstance(error.__cause__, _OF_ANOTHER_SCHEMA):
+                raise
+        else:
+            if not _lacking(applied, migrations()):
+                return found
+    await ensure_schema(database)
+    return await database.ask(*queries)
+
+
 async def _missing(database: Database) -> list[Migration]:
-    return await database.run(lambda connection: _pending(connection, migrations()))
+    (applied,) = await database.ask(_APPLIED)
+    return _lacking(applied, migrations())
 
 
 async def _still_missing(connection: Connection) -> list[Migration]:
@@ -188,9 +220,13 @@ async def _still_missing(connection: Connection) -> list[Migration]:
 
 
 async def _pending(connection: Connection, shipped: list[Migration]) -> list[Migration]:
-    rows = await connection.fetch("SELECT version, name, checksum FROM backfill_migrations")
+    return _lacking(await connection.fetch(_APPLIED), shipped)
+
+
+def _lacking(applied: Iterable[Mapping[str, Any]], shipped: list[Migration]) -> list[Migration]:
+    """Return which migrations the rows of the ledger lack."""
     known = {migration.version: migration for migration in shipped}
-    for row in rows:
+    for row in applied:
         migration = known.get(row["version"])
         if migration is None:
             raise SchemaMismatch(
@@ -202,7 +238,7 @@ async def _pending(connection: Connection, shipped: list[Migration]) -> list[Mig
                 f"migration {row['version']}_{row['name']} has changed since it was applied; "
                 "restore the file as it was"
             )
-    done = {row["version"] for row in rows}
+    done = {row["version"] for row in applied}
     if _INITIAL in done:
         done.add(_GUARD)  # it looks before the first change, which is long past
     return [migration for migration in shipped if migration.version not in done]

@@ -133,7 +133,8 @@ _LOOK: Final = """
         (
             SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.min(s.told), 'UTF8'), 'hex')
             FROM shadows AS s
-        )
+        ),
+        EXISTS (SELECT FROM ledger)
 """
 _NULL: Final = "\\N"  # as COPY writes it
 _SESSIONS_OWN: Final = "pg_catalog.current_schemas(false)::pg_catalog.text[]"
@@ -145,11 +146,13 @@ class Surroundings:
 
     ``schemas`` are those that hold our tables, the one of the ledger of migrations first (more than
     one only where tables were adopted from others); where no table is, the one to make them in.
-    ``isolation`` is that of a statement that stands alone.
+    ``isolation`` is that of a statement that stands alone; ``has_ledger`` tells whether there is a
+    ledger of migrations.
     """
 
     schemas: tuple[str, ...]
     isolation: str
+    has_ledger: bool
 
 
 def look(named: Sequence[str]) -> str:
@@ -169,7 +172,7 @@ def seen(row: str, named: Sequence[str]) -> Surroundings:
     SchemaMismatch
         If somebody else's function or operator would be called instead of PostgreSQL's own.
     """
-    isolation, schemas, first, shadow = row.split("\t")
+    isolation, schemas, first, shadow, ledger = row.split("\t")
     if named and named[0] != "$user" and first == "0":
         raise UsageError(
             f"DATABASE_URL names the schema {named[0]}, which isn't there or isn't this login's to "
@@ -181,7 +184,7 @@ def seen(row: str, named: Sequence[str]) -> Surroundings:
             f"{_text(shadow)} would be called instead of PostgreSQL's own: drop it, and revoke "
             f"CREATE on the schema {', '.join(names)} from whoever may not change our tables"
         )
-    return Surroundings(names, isolation)
+    return Surroundings(names, isolation, ledger == "t")
 
 
 def setting(schemas: Sequence[str]) -> str:

@@ -22,6 +22,8 @@ from backfill.store.quote import identifier
 from backfill.store.session import (
     Connection,
     CopyRefused,
+    Rows,
+    asked_at_once,
     connected,
     keep_as_it_is,
     opening,
@@ -57,6 +59,7 @@ class Database:
         self._address = address
         self._turns = Turns(CONNECTIONS)
         self._schemas: tuple[str, ...] = ()
+        self._has_ledger = False
         self._transaction_needed = True
         self._under_way: set[asyncio.Task[Any]] = set()
         self._trip_s = math.inf
@@ -100,6 +103,11 @@ class Database:
             yield database
         finally:
             await database._close()
+
+    @property
+    def has_ledger(self) -> bool:
+        """Whether anything was ever migrated here, as it was seen when the database was opened."""
+        return self._has_ledger
 
     @property
     def schema(self) -> str:
@@ -169,20 +177,11 @@ class Database:
             As `run` does.
         """
 
-        async def work() -> str:
-            async with self._lent() as session:
-                if not self._transaction_needed:
-                    return await _copied(session, query)
-                try:
-                    return await _copied(session, query, opening(session, self._schemas))
-                except BaseException as error:
-                    await take_back(session, error)
-                    raise
+        async def send(session: Session) -> str:
+            begins = opening(session, self._schemas) if self._transaction_needed else ""
+            return await _copied(session, query, begins)
 
-        async def again() -> str:
-            return await self._left_at_once(work())
-
-        return (await self._retried(again)).split("\t")
+        return (await self._at_once(send)).split("\t")
 
     async def execute_at_once(self, query: str) -> None:
         """Run one statement that carries its values in a transaction, in one round trip.
@@ -193,19 +192,26 @@ class Database:
             As `run` does.
         """
 
-        async def work() -> None:
-            async with self._lent() as session:
-                begun = opening(session, self._schemas)
-                try:
-                    await session.execute(f"{begun}{query};COMMIT")
-                except BaseException as error:
-                    await take_back(session, error)
-                    raise
+        async def send(session: Session) -> None:
+            await session.execute(f"{opening(session, self._schemas)}{query};COMMIT")
 
-        async def again() -> None:
-            await self._left_at_once(work())
+        await self._at_once(send)
 
-        await self._retried(again)
+    async def ask(self, *queries: str) -> list[Rows]:
+        """Return the rows of each of some queries, with JSON's own types, in one round trip.
+
+        It is a transaction of its own: all see the same state of the tables.
+
+        Raises
+        ------
+        DatabaseError
+            As `run` does.
+        """
+
+        async def send(session: Session) -> list[Rows]:
+            return await asked_at_once(session, opening(session, self._schemas), queries)
+
+        return await self._at_once(send)
 
     @asynccontextmanager
     async def listening(self, channel: str) -> AsyncIterator[asyncio.Event]:
@@ -242,7 +248,24 @@ class Database:
         async with self._lent() as session:
             found = seen(await _copied(session, look(named)), named)
         self._schemas = found.schemas
+        self._has_ledger = found.has_ledger
         self._transaction_needed = found.isolation != "read committed"
+
+    async def _at_once(self, send: Callable[[Session], Awaitable[_T]]) -> _T:
+        """Send all of a transaction in one round trip."""
+
+        async def work() -> _T:
+            async with self._lent() as session:
+                try:
+                    return await send(session)
+                except BaseException as error:
+                    await take_back(session, error)
+                    raise
+
+        async def again() -> _T:
+            return await self._left_at_once(work())
+
+        return await self._retried(again)
 
     async def _in_transaction(
         self, work: Callable[[Connection], Awaitable[_T]], *, may_copy: bool

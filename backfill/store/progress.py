@@ -14,9 +14,10 @@ from backfill.core.series import Progress, Series, Source, Symbol, SymbolId
 from backfill.core.timeframe import Timeframe
 from backfill.errors import LeaseLost
 from backfill.store.empty import AskAgain, asking_again, read_again
-from backfill.store.keys import key_of, keys_of, told_key
+from backfill.store.keys import WATCHED_KEYS, key_of, keys_of, told_key
 from backfill.store.pool import Connection, Database
 from backfill.store.quote import bound
+from backfill.store.session import Asks
 from backfill.store.times import (
     bounds_of,
     from_bounds,
@@ -264,7 +265,7 @@ class Lease:
 
 
 async def load_progress(
-    connection: Connection, series: Sequence[Series], reopen_at: datetime | None = None
+    asks: Asks, series: Sequence[Series], reopen_at: datetime | None = None
 ) -> Known:
     """Return what is known of each series; one that was never seen is missing from the result.
 
@@ -273,9 +274,9 @@ async def load_progress(
     unconfirmed, too: the provider may be late with it.
     """
     if reopen_at is None:
-        (rows,) = await connection.ask(loading(series))
+        (rows,) = await asks.ask(loading(series))
         return read_progress(rows)
-    rows, empty = await connection.ask(loading(series), asking_again(series, reopen_at))
+    rows, empty = await asks.ask(loading(series), asking_again(series, reopen_at))
     return read_progress(rows, read_again(empty, reopen_at))
 
 
@@ -295,6 +296,11 @@ async def load_with_symbols(
 def loading(series: Iterable[Series]) -> str:
     """Return the query for what is known of series; `read_progress` reads its rows."""
     return bound(_LOAD, *keys_of(series))
+
+
+def loading_watched() -> str:
+    """Return the query for what is known of the series of the watchlist, as `loading` does."""
+    return bound(_LOAD, *WATCHED_KEYS)
 
 
 def read_progress(

@@ -1,9 +1,12 @@
 """The run ledger: one row per run, whatever became of it."""
 
-from collections.abc import Collection
+# Over 300 lines: one table: how its rows begin, end, and leave, and what they tell.
+
+import json
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from backfill.core.plain import json_text, storable
@@ -19,12 +22,25 @@ KEPT_DAYS: Final = 90
 _RUNS_AT_ONCE: Final = 100
 _CHANGES_AT_ONCE: Final = 5_000
 _AGAIN: Final = 20
+# Whose lists are still to be read, and which runs that are over owe that? From a partial index,
+# which holds hardly any row.
+OWED: Final = """
+    SELECT
+        ARRAY(
+            SELECT DISTINCT o.provider
+            FROM backfill_runs AS r, unnest(r.lists_owed) AS o (provider)
+            WHERE r.lists_owed <> '{}'
+        ) AS providers,
+        ARRAY(
+            SELECT r.run_id::text
+            FROM backfill_runs AS r
+            WHERE r.lists_owed <> '{}' AND r.status <> 'running'
+        ) AS debtors
+"""
 # The new run's row; with it leave the oldest rows whose time is over, by the index on started_at,
 # and what those runs changed: rows of the ledger once none of their changes is left. The newest run
-# that did all it was asked to stays. What another statement is deleting is passed over. The lists
-# that other runs owe come from a partial index, which holds hardly any row; as text, since asyncpg
-# would look up what an array of uuid is, in round trips of its own.
-_START: Final = """
+# that did all it was asked to stays. What another statement is deleting is passed over.
+_STARTED: Final = """
     WITH started AS (
         INSERT INTO backfill_runs (run_id, mode, provider, alive_until, lists_owed)
         SELECT $1, $2, $3, now() + make_interval(secs => $7), $8
@@ -63,19 +79,16 @@ _START: Final = """
         WHERE r.run_id = o.run_id AND (SELECT count(*) FROM changes) < $6
         RETURNING 1
     )
-    SELECT
-        (SELECT count(*) FROM runs) = $5 OR (SELECT count(*) FROM changes) = $6 AS more_are_over,
-        ARRAY(
-            SELECT DISTINCT o.provider
-            FROM backfill_runs AS r, unnest(r.lists_owed) AS o (provider)
-            WHERE r.lists_owed <> '{}'
-        ) AS owed,
-        ARRAY(
-            SELECT r.run_id::text
-            FROM backfill_runs AS r
-            WHERE r.lists_owed <> '{}' AND r.status <> 'running'
-        ) AS debtors
 """
+# Whether more rows are to leave than have left, and what is owed, of runs that died as well.
+_TOLD: Final = """
+    SELECT json_build_object(
+        'more_are_over',
+        (SELECT count(*) FROM runs) = $5 OR (SELECT count(*) FROM changes) = $6,
+        'owed', (SELECT row_to_json(o) FROM owed AS o)
+    )::text
+"""
+_START: Final = f"{_STARTED}, owed AS ({OWED}) {_TOLD}"
 # A run whose leases have all expired sends no heartbeat any more, nor does one that let the time
 # pass until which it said it lives. Should it live after all, it writes its own end over this.
 _NOTE_DEAD: Final = """
@@ -199,14 +212,14 @@ async def start_run(
     all, more in some transactions of their own. What is left then leaves with later runs.
     """
 
-    async def work(connection: Connection) -> tuple[bool, Owed]:
-        await connection.execute(_NOTE_DEAD)
-        return await _start(connection, run_id, mode, provider, lists)
+    async def start(connection: Connection) -> tuple[bool, Owed]:
+        connection.later(_NOTE_DEAD)
+        return await _started(connection, run_id, mode, provider, lists)
 
     async def clear(connection: Connection) -> tuple[bool, Owed]:
-        return await _start(connection, None, None, None, ())
+        return await _started(connection, None, None, None, ())
 
-    more_are_over, owed = await database.run(work)
+    more_are_over, owed = await database.run(start)
     for _ in range(_AGAIN):
         if not more_are_over:
             break
@@ -214,7 +227,7 @@ async def start_run(
     return owed
 
 
-async def _start(
+async def _started(
     connection: Connection,
     run_id: UUID | None,
     mode: str | None,
@@ -222,10 +235,33 @@ async def _start(
     lists: Collection[str],
 ) -> tuple[bool, Owed]:
     """Open a run's row, if one is named; return whether more rows are to leave than have left."""
+    told = json.loads(await connection.value(_START, *_starting(run_id, mode, provider, lists)))
+    return told["more_are_over"], read_owed(told["owed"])
+
+
+def _starting(
+    run_id: UUID | None, mode: str | None, provider: str | None, lists: Collection[str]
+) -> tuple[object, ...]:
+    """Return the values of `_START`."""
     limits = KEPT_DAYS, _RUNS_AT_ONCE, _CHANGES_AT_ONCE
-    values = run_id, mode, provider, *limits, LEASE_S, list(lists)
-    row = (await connection.fetch(_START, *values))[0]
-    return row["more_are_over"], Owed(frozenset(row["owed"]), tuple(map(UUID, row["debtors"])))
+    return run_id, mode, provider, *limits, LEASE_S, list(lists)
+
+
+def read_owed(row: Mapping[str, Any]) -> Owed:
+    """Return what the row of `OWED` tells of."""
+    return Owed(frozenset(row["providers"]), tuple(map(UUID, row["debtors"])))
+
+
+async def enter_run(
+    connection: Connection, run_id: UUID, mode: str, provider: str, end: RunEnd
+) -> None:
+    """Write the row of a run that had nothing to do, and has ended: as it began, and its end.
+
+    Rows whose time is over leave with it as they do with any other's, some at a time.
+    """
+    connection.later(_NOTE_DEAD)
+    connection.later(_START, *_starting(run_id, mode, provider, ()))
+    await finish_run(connection, run_id, end)
 
 
 async def finish_run(
@@ -236,7 +272,7 @@ async def finish_run(
     paid: Owed = NOTHING_OWED,
 ) -> None:
     """Close a run's row: which providers' lists it ``owes``, and what it has ``paid`` of others."""
-    await connection.execute(
+    connection.later(
         _FINISH,
         run_id,
         end.status,

@@ -3,9 +3,9 @@
 import json
 import socket
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import asyncpg
 
@@ -102,6 +102,34 @@ def opening(connection: Session, schemas: Sequence[str]) -> str:
 # The rows of several queries as one value.
 _ALL: Final = "SELECT json_build_array({rows})::text"
 _ROWS: Final = "(SELECT coalesce(json_agg(q), '[]') FROM ({query}) AS q)"
+# The only value of a query, as it is sent.
+_COPIED: Final = "COPY ({query}) TO STDOUT (FORMAT binary)"
+
+Rows: TypeAlias = list[dict[str, Any]]
+"""Rows of a query, with JSON's own types."""
+
+
+class Asks(Protocol):
+    """What can be asked in one round trip: a transaction, or the database in one of its own."""
+
+    async def ask(self, *queries: str) -> list[Rows]:
+        """Return the rows of each of some queries."""
+        ...
+
+
+async def asked_at_once(session: Session, begins: str, queries: Sequence[str]) -> list[Rows]:
+    """Return the rows of each of some queries, in a transaction of their own and one round trip."""
+    query = _COPIED.format(query=_all(queries))
+    return _read(only_value(await copied_out(session, f"{begins}{query};COMMIT")))
+
+
+def _all(queries: Iterable[str]) -> str:
+    return _ALL.format(rows=", ".join(_ROWS.format(query=query) for query in queries))
+
+
+def _read(sent: bytes) -> list[Rows]:
+    found: list[Rows] = json.loads(sent)
+    return found
 
 
 class CopyRefused(Exception):
@@ -151,20 +179,18 @@ class Connection:
         self.later(statement, *values)
         return await self.flush()
 
-    async def ask(self, *queries: str) -> list[list[dict[str, Any]]]:
+    async def ask(self, *queries: str) -> list[Rows]:
         """Return the rows of each of some queries in one round trip, with JSON's own types.
 
         They see the same state of the tables: that after all that was put off.
         """
-        rows = ", ".join(_ROWS.format(query=query) for query in queries)
-        found: list[list[dict[str, Any]]] = json.loads(await self.value(_ALL.format(rows=rows)))
-        return found
+        return _read(await self.value(_all(queries)))
 
     async def value(self, query: str, *values: object) -> bytes:
         """Return the only value of a query's only row, as it is sent, in one round trip."""
         if self._rows is not None:
             await self.flush()
-        self.later(f"COPY ({query}) TO STDOUT (FORMAT binary)", *values)
+        self.later(_COPIED.format(query=query), *values)
         self.trips += 1
         return only_value(await copied_out(self._session, self._taken()))
 

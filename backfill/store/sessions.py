@@ -1,8 +1,8 @@
 """The calendar in the database: sessions, filled from what is listed of them, and feeds' hours."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import date, time, timedelta
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -10,9 +10,10 @@ import structlog
 from backfill.core.calendar import ZONES, Calendar, Hours, Night, Session
 from backfill.core.when import EARLIEST_DAY
 from backfill.errors import NoCalendar
-from backfill.store.exchange import Listing, Row, list_sessions
+from backfill.store.exchange import Listing, list_sessions
 from backfill.store.pool import Connection, Database
-from backfill.store.times import day_of, to_ms
+from backfill.store.quote import bound
+from backfill.store.times import day_of, to_ms, told_day
 
 log = structlog.stdlib.get_logger()
 
@@ -22,14 +23,16 @@ _MARGIN: Final = timedelta(days=40)
 
 # Every day the calendar trades in the asked range; served by the primary key.
 _SESSIONS: Final = """
-    SELECT session, opens_at, closes_at
+    SELECT session, extract(epoch FROM opens_at)::bigint * 1000 AS open_ms,
+        extract(epoch FROM closes_at)::bigint * 1000 AS close_ms
     FROM market_sessions
     WHERE calendar = $1 AND session BETWEEN $2 AND $3 AND opens_at IS NOT NULL
     ORDER BY session
 """
 # Every day that was set by hand in the asked range, also one on which the calendar doesn't trade.
 _BY_HAND: Final = """
-    SELECT session, opens_at, closes_at
+    SELECT session, extract(epoch FROM opens_at)::bigint * 1000 AS open_ms,
+        extract(epoch FROM closes_at)::bigint * 1000 AS close_ms
     FROM market_sessions
     WHERE calendar = $1 AND session BETWEEN $2 AND $3 AND manual
 """
@@ -89,36 +92,44 @@ async def load_calendar(
     first = max(first, EARLIEST_DAY)
     start, end = min(first, _EARLIEST) - _MARGIN, today + _MARGIN
 
-    async def work(connection: Connection) -> Calendar:
-        known = (await connection.fetch(_KNOWN, name, feed))[0]
-        filled = known["first"] is not None
-        listed: list[Row] = []
-        shown = first - _MARGIN
-        if not filled or known["first"] > start + _MARGIN / 2 or known["last"] < end - _MARGIN / 2:
-            listing = list_sessions(name, start, today + _AHEAD)
-            if listing.problem is not None:
-                log.warning("calendar.short", calendar=name, message=listing.problem)
-            if known["read_only"]:
-                listed = [row for row in listing.rows if shown <= row[0] <= end]
-            else:
-                await _fill(connection, name, listing)
-        rows = await connection.fetch(_SESSIONS, name, shown, end)
-        if listed:
-            rows = _with([*rows, *listed], await connection.fetch(_BY_HAND, name, shown, end))
-        if not rows:
-            raise NoCalendar(
-                f"the calendar {name} has no session from {first} on: add those of the exchange to "
-                "market_sessions, marked manual"
-            )
-        return Calendar.of(
-            name,
-            ZONES[name],
-            [Session(row[0], to_ms(row[1]), to_ms(row[2])) for row in rows],
-            [_hours(row) for row in json.loads(known["hours"])],
-            night,
-        )
+    shown = first - _MARGIN
 
-    return await database.run(work)
+    async def read() -> tuple[dict[str, Any], list[Session]]:
+        (known,), rows = await database.ask(
+            bound(_KNOWN, name, feed), bound(_SESSIONS, name, shown, end)
+        )
+        return known, list(map(_session, rows))
+
+    known, sessions = await read()
+    reach = told_day(known["first"]), told_day(known["last"])
+    if not _covers(reach, start + _MARGIN / 2, end - _MARGIN / 2):
+        listing = list_sessions(name, start, today + _AHEAD)
+        if listing.problem is not None:
+            log.warning("calendar.short", calendar=name, message=listing.problem)
+        if known["read_only"]:
+            listed = [Session(row[0], to_ms(row[1]), to_ms(row[2])) for row in listing.rows]
+            (by_hand,) = await database.ask(bound(_BY_HAND, name, shown, end))
+            within = [one for one in listed if shown <= one.day <= end]
+            sessions = _with([*sessions, *within], map(_session, by_hand))
+        else:
+            await database.run(partial(_fill, name=name, listing=listing))
+            known, sessions = await read()
+    if not sessions:
+        raise NoCalendar(
+            f"the calendar {name} has no session from {first} on: add those of the exchange to "
+            "market_sessions, marked manual"
+        )
+    return Calendar.of(name, ZONES[name], sessions, list(map(_hours, known["hours"])), night)
+
+
+def _covers(reach: tuple[date | None, date | None], start: date, end: date) -> bool:
+    """Whether what the table has of the library reaches so far."""
+    first, last = reach
+    return first is not None and last is not None and first <= start and last >= end
+
+
+def _session(row: Mapping[str, Any]) -> Session:
+    return Session(day_of(row["session"]), row["open_ms"], row["close_ms"])
 
 
 def _hours(row: Mapping[str, Any]) -> Hours:
@@ -142,7 +153,7 @@ async def _fill(connection: Connection, name: str, listing: Listing) -> None:
         await connection.execute(_FILL, name, days, opens, closes)
 
 
-def _with(listed: Sequence[Sequence[Any]], by_hand: Sequence[Sequence[Any]]) -> list[Any]:
+def _with(listed: Iterable[Session], by_hand: Iterable[Session]) -> list[Session]:
     """Return sessions as the table would have them: what was set by hand before what is listed."""
-    sessions: dict[date, Any] = {row[0]: tuple(row) for row in (*listed, *by_hand)}
-    return [sessions[day] for day in sorted(sessions) if sessions[day][1] is not None]
+    sessions = {one.day: one for one in (*listed, *by_hand)}
+    return [sessions[day] for day in sorted(sessions) if sessions[day].open_ms is not None]

@@ -8,6 +8,7 @@ from typing import Any, Final
 from backfill.core.precision import Decimals, Precision
 from backfill.errors import RowsDropped
 from backfill.store.pool import Connection
+from backfill.store.session import Asks
 
 VALUES: Final = ("open", "high", "low", "close", "volume", "vwap", "trade_count")
 _DOUBLE: Final = "double precision"
@@ -79,9 +80,9 @@ class Shape:
         )
 
 
-async def bars_shape(connection: Connection) -> Shape:
+async def bars_shape(asks: Asks) -> Shape:
     """Return the shape of the table of bars."""
-    (rows,) = await connection.ask(COLUMNS)
+    (rows,) = await asks.ask(COLUMNS)
     return read_shape(rows)
 
 

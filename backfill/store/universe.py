@@ -17,6 +17,7 @@ from backfill.errors import NotKept, UsageError
 from backfill.store.keys import told_id
 from backfill.store.pool import Connection
 from backfill.store.quote import bound
+from backfill.store.session import Asks
 from backfill.store.times import day_of, told_day, told_time
 
 WATCHLIST_CHANNEL: Final = "backfill_watchlist"
@@ -78,7 +79,7 @@ _KNOWN: Final = (
     ORDER BY s.ticker
 """
 )
-_WATCHED: Final = _SYMBOLS + "WHERE w.symbol_id IS NOT NULL ORDER BY w.priority DESC, s.ticker"
+WATCHED: Final = _SYMBOLS + "WHERE w.symbol_id IS NOT NULL ORDER BY w.priority DESC, s.ticker"
 # What is named changes, and nothing else; of what an adopted list keeps, the rest comes along.
 _WATCH: Final = """
     INSERT INTO watchlist AS w (symbol_id, timeframes, since, priority, provider)
@@ -358,9 +359,14 @@ async def known_symbols(connection: Connection) -> list[Symbol]:
     return list(map(_symbol, rows))
 
 
-async def watched(connection: Connection) -> list[WatchEntry]:
+async def watched(asks: Asks) -> list[WatchEntry]:
     """Return the watchlist, the highest priority first, then by ticker; paused ones included."""
-    (rows,) = await connection.ask(_WATCHED)
+    (rows,) = await asks.ask(WATCHED)
+    return read_watched(rows)
+
+
+def read_watched(rows: Iterable[Mapping[str, Any]]) -> list[WatchEntry]:
+    """Return the entries of the watchlist that the rows of `WATCHED` tell of."""
     return [_entry(row, _symbol(row)) for row in rows]
 
 
