@@ -20,7 +20,7 @@ from backfill.providers import PROVIDERS, provider_named
 from backfill.run.planned import Plan
 from backfill.run.prepare import grouping
 from backfill.settings import AccountSettings, Settings
-from backfill.settings.account import keys_of, variables_of
+from backfill.settings.account import file_keys_of, keys_of, variables_of
 from backfill.settings.environment import Variable, variable_of
 from backfill.settings.offers import offers
 from tests.calendars import calendar
@@ -48,7 +48,11 @@ def configuration() -> str:
     own = "\n".join(
         _setting(one, None)
         for provider in PROVIDERS.values()
-        for one in [*keys_of(provider), *variables_of(provider).values()]
+        for one in [
+            *keys_of(provider),
+            *file_keys_of(provider),
+            *variables_of(provider).values(),
+        ]
     )
     return f"""# Configuration
 

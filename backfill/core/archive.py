@@ -47,7 +47,9 @@ class Archive:
         About how many bytes a bar takes as it is sent: in a file, and in the answer to a call.
     of_market
         Whether a file holds the bars of every symbol. Whether one is worth it then depends on how
-        many of its symbols are wanted: `FilesOrCalls` leaves that to whoever joins them.
+        many of its symbols are wanted: `FilesOrCalls` leaves that to `backfill.core.market_files`.
+    market_bytes
+        About how many bytes such a file takes, of each of the timeframes.
     """
 
     timeframes: frozenset[Timeframe]
@@ -56,6 +58,7 @@ class Archive:
     bar_bytes: float
     call_bar_bytes: float
     of_market: bool = False
+    market_bytes: tuple[tuple[Timeframe, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

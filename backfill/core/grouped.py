@@ -60,12 +60,6 @@ def group(work: Iterable[Work], most: int | None = None) -> Grouping:
     return Grouping(tuple(sorted(needed, reverse=True)), tuple(joined), most)
 
 
-def is_closed(work: Work, answered: Spans) -> bool:
-    """Whether nothing is left to do of a piece once what it misses of ``answered`` is stored."""
-    days, *others = work.targets
-    return not days.missing - answered and not any(target.missing for target in others)
-
-
 def _may_join(work: Work) -> bool:
     """Whether a piece of work may take its days from grouped answers.
 

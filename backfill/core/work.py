@@ -1,5 +1,6 @@
 """Work: which series are to be fetched, under which rules, and what of each is missing."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
@@ -78,8 +79,15 @@ class Rules:
 
         A repair asks for what is missing in a file as it may be anywhere.
         """
+        return self._files(mode, of_market=False)
+
+    def market_files(self, mode: Mode) -> FilesOrCalls | None:
+        """Return what decides so where a file holds every symbol."""
+        return self._files(mode, of_market=True)
+
+    def _files(self, mode: Mode, *, of_market: bool) -> FilesOrCalls | None:
         held = self.can.archive
-        if held is None or held.of_market or mode is Mode.repair:
+        if held is None or held.of_market is not of_market or mode is Mode.repair:
             return None
         return FilesOrCalls(held, self.archive, self.now_ms)
 
@@ -195,6 +203,10 @@ class Work:
     def fed(self) -> tuple[Target, ...]:
         """The targets that bars are written to: those that keep another source's get none."""
         return tuple(one for one in self.targets if not isinstance(one.refusal, SourceMismatch))
+
+    def is_closed(self, answered: Mapping[Series, Spans]) -> bool:
+        """Whether nothing is left to do of it once what was answered of its series is stored."""
+        return not any(one.missing - answered.get(one.series, Spans()) for one in self.targets)
 
     def asked(self, planned: PlannedRange, adjustment: str) -> Asked:
         """Return what a planned range asks for, under the ticker that the symbol had in it."""

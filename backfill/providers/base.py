@@ -14,13 +14,14 @@ from backfill.errors import NotEntitled
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import date
 
     from backfill.core.archive import Held
     from backfill.core.asked import Asked
     from backfill.core.capabilities import Capabilities
     from backfill.core.instrument import Instrument
+    from backfill.core.market_files import MarketReader
     from backfill.core.series import Symbol
     from backfill.core.terms import Terms
     from backfill.core.timeframe import Timeframe
@@ -230,6 +231,27 @@ class SymbolFiles(Archives, Protocol):
         BadAnswer
             If its checksum is another, or it isn't a file of just these bars.
         """
+        ...
+
+
+@runtime_checkable
+class MarketArchives(Archives, Protocol):
+    """Its files hold a session's bars of every symbol, as gzipped text in a bucket of S3.
+
+    The bucket has keys of its own: an id and a secret, in ``file_key_variables``. The bars are of
+    one ``file_adjustment``.
+    """
+
+    bucket: str
+    file_key_variables: tuple[str, str]
+    file_adjustment: str
+
+    def market_path(self, day: date, timeframe: Timeframe) -> str:
+        """Return where the file of a session is, below the bucket."""
+        ...
+
+    def market_reader(self, tickers: Collection[str]) -> MarketReader:
+        """Return what reads the bars of some tickers, as it spells them, out of a file."""
         ...
 
 

@@ -8,11 +8,12 @@ and a page carries whole bars only (https://massive.com/blog/aggs-api-updates).
 # Over 300 lines: every endpoint has its request beside its reader; what reads a body stands apart,
 # and is loaded with the first answer.
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import quote as quoted
 
+from backfill.core.archive import Held
 from backfill.core.asked import Asked
 from backfill.core.calendar import Calendar
 from backfill.core.capabilities import ALL, Capabilities
@@ -34,9 +35,11 @@ from backfill.core.wire import (
     Split,
 )
 from backfill.errors import BadAnswer, ProviderError, UnknownSymbol, UnreadableAnswer
+from backfill.providers.massive_files import ARCHIVE, held_in, path_of
 
 if TYPE_CHECKING:
     from backfill.providers.massive_bars import Envelope
+    from backfill.providers.massive_sessions import SessionReader
 
 _PAGE_SIZE: Final = 50_000
 _EARLIEST: Final = date(2003, 9, 10)
@@ -82,7 +85,14 @@ class Massive:
         },
         adjustments=("raw", "split"),
         pages=BaseAggregates(_PAGE_SIZE),
+        archive=ARCHIVE,
     )
+    archive_url = "https://files.massive.com"
+    archive_variable = "MASSIVE_FLATFILES_URL"
+    archive_meaning = "where Massive's flat files are"
+    bucket = "flatfiles"
+    file_key_variables = ("MASSIVE_S3_ACCESS_KEY_ID", "MASSIVE_S3_SECRET_ACCESS_KEY")
+    file_adjustment = "raw"
     key_variables: tuple[tuple[str, ...], ...] = (("MASSIVE_API_KEY", "POLYGON_API_KEY"),)
     example = "AAPL"
     keys_at = "https://massive.com/dashboard/keys"
@@ -126,6 +136,20 @@ class Massive:
             return stock_of(spelling)
         pair = parted(word, QUOTES) if market in {"X", "C"} else None
         return pair if pair and (pair.asset_type == "fx") == (market == "C") else None
+
+    def market_path(self, day: date, timeframe: Timeframe) -> str:
+        """Return where the file of a session's minutes or days is."""
+        return path_of(day, timeframe)
+
+    def market_reader(self, tickers: Collection[str]) -> "SessionReader":
+        """Return what reads the bars of some tickers out of a file."""
+        from backfill.providers.massive_sessions import SessionReader
+
+        return SessionReader(tickers)
+
+    def held_in(self, path: str) -> Held | None:
+        """Return what a file holds, by its path."""
+        return held_in(path)
 
     def bars(self, asked: Asked) -> Request:
         """Ask for the bars of a span of whole slots, newest first."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from backfill.core.archive import FilesOrCalls
     from backfill.fetch.client import Client
+    from backfill.fetch.objects import Objects
     from backfill.fetch.reader import Reader
     from backfill.fetch.stop import StopSignal
     from backfill.fetch.tally import Tally
@@ -195,3 +196,25 @@ async def open_archive(
         ) as client,
     ):
         yield ArchiveDesk(client, provider, choice)
+
+
+def open_objects(
+    account: Account, tally: Tally, stop: StopSignal, reader: Reader
+) -> Objects | None:
+    """Open what reads the files of a whole market; None where there are none, or no keys to them.
+
+    Raises
+    ------
+    UsageError
+        If obstore isn't installed.
+    """
+    from backfill.providers.base import MarketArchives
+
+    provider = account.provider
+    if account.archive_url is None or not isinstance(provider, MarketArchives):
+        return None
+    from backfill.fetch.objects import Bucket, Objects
+
+    key_id, secret = (key.reveal().strip() for key in account.file_keys)
+    bucket = Bucket(account.archive_url, provider.bucket, key_id, secret, account.proxy)
+    return Objects(bucket, tally, stop, reader)

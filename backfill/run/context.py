@@ -23,6 +23,7 @@ from backfill.store.pool import Database
 
 if TYPE_CHECKING:
     from backfill.fetch.client import Client
+    from backfill.fetch.objects import Objects
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ class Writer:
 class Context:
     """What all streams of a lane share.
 
-    ``archive`` reads the provider's files, where it has some. ``look_up`` asks the provider's
+    ``archive`` reads the provider's files, where it has some, ``objects`` those of all its market.
+    ``look_up`` asks the provider's
     reference about a symbol, at most once a run, and returns the symbol as it is known then; it is
     told since when the ticker is known to trade. ``stop`` ends the lane. The lanes of a run share
     the ``reader``, which does what takes long with an answer, ``room``, which bounds the pages that
@@ -71,6 +73,7 @@ class Context:
     lists: Allowance
     tally: Tally
     archive: ArchiveDesk | None = None
+    objects: "Objects | None" = None
     listing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property

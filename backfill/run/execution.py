@@ -41,7 +41,7 @@ from backfill.run.job import Job
 from backfill.run.lane import Lane
 from backfill.run.outcomes import Outcomes, Summary
 from backfill.run.planned import ArchivePlan, Plan
-from backfill.run.prepare import Prepared, grouping, prepare
+from backfill.run.prepare import Prepared, files_for, grouping, prepare
 from backfill.run.symbol_events import RunSymbols
 from backfill.settings import Settings
 from backfill.store import progress, runs, universe
@@ -358,7 +358,9 @@ def _parts(prepared: Prepared, lanes: Sequence[Lane]) -> list[Plan]:
         rules, can = lane.rules, lane.rules.can
         read = (ArchivePlan.of(one, rules.files(demand.mode), can.pages) for one, demand in mine)
         archive = sum(read, ArchivePlan())
-        parts.append(Plan.of(work, lane.account.quota, can.cost, saved, grouped, archive))
+        alone = [one for one in mine if one[0] not in set(grouped.work)]
+        files = files_for(lane.account.provider, rules, alone)
+        parts.append(Plan.of(work, lane.account.quota, can.cost, saved, grouped, archive, files))
     return parts
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import structlog
 
+from backfill.core.archive import Use
 from backfill.core.calendar import Calendar
 from backfill.core.work import Demand, Mode, Work
 from backfill.errors import DatabaseError, Stopped, Unauthorised, UsageError
@@ -15,7 +16,7 @@ from backfill.fetch.reader import Reader
 from backfill.fetch.stop import StopSignal
 from backfill.run.actions import ActionsDesk
 from backfill.run.allowance import Allowance
-from backfill.run.connect import open_archive, open_client
+from backfill.run.connect import open_archive, open_client, open_objects
 from backfill.run.context import Context
 from backfill.run.heartbeat import heartbeat
 from backfill.run.lane import Lane
@@ -115,6 +116,9 @@ async def _fetch(
             lists=Allowance.of(lane.account.quota),
             tally=lane.tally,
             archive=archive,
+            objects=open_objects(lane.account, lane.tally, stop, shared.reader)
+            if rules.archive is not Use.never
+            else None,
         )
         streams = [Stream(context, work, demand) for work, demand in due]
         is_listed = any(work.is_of_shares for work, _ in due)

@@ -5,12 +5,11 @@ from itertools import product
 
 import structlog
 
-from backfill.core.coverage import Span, Spans
-from backfill.core.grouped import group, is_closed
+from backfill.core.coverage import Span
+from backfill.core.grouped import group
 from backfill.core.grouped_day import read_day
 from backfill.core.paging import Chunk
 from backfill.core.plan import frontier_ms
-from backfill.core.series import Series
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import GroupedDay
 from backfill.core.work import Work
@@ -18,11 +17,9 @@ from backfill.errors import LeaseLost, SeriesError
 from backfill.providers.base import GroupedDays
 from backfill.run.context import Context
 from backfill.run.prepare import grouping
-from backfill.run.stream import Stream
+from backfill.run.together import Together
 from backfill.run.writing import write
-from backfill.store import progress
 from backfill.store.counts import Counts
-from backfill.store.pool import Connection
 
 log = structlog.stdlib.get_logger()
 
@@ -32,16 +29,12 @@ class GroupedPart:
 
     Each answer is one transaction. What it leaves open of a series (its ticker isn't in it, the
     plan refuses it, another run holds the series) goes the usual way: by its own stream, which
-    plans anew. ``left`` are the streams that still have something to do; ``leased`` the series of
-    theirs that are leased by now.
+    plans anew.
     """
 
-    def __init__(self, context: Context, streams: list[Stream]) -> None:
-        self.left = list(streams)
-        self.leased = list[Series]()
+    def __init__(self, context: Context, together: Together) -> None:
         self._context = context
-        self._answered: dict[Work, Spans] = {}
-        self._stream_of: dict[Work, Stream] = {}
+        self._together = together
 
     async def run(self) -> None:
         """Fetch what is worth a grouped call.
@@ -56,7 +49,7 @@ class GroupedPart:
         context, provider = self._context, self._context.provider
         if not isinstance(provider, GroupedDays):
             return
-        planned = {stream.work: stream for stream in self.left}
+        planned = {stream.work: stream for stream in self._together.left}
         worth = grouping(
             provider,
             ((work, stream.demand) for work, stream in planned.items()),
@@ -66,9 +59,9 @@ class GroupedPart:
         context.gauge.days = worth.calls
         for work in worth.work:
             context.gauge.plan(planned[work], planned[work].name, 0, 0)
-        await self._lease([planned[work] for work in worth.work])
+        await self._together.lease([planned[work] for work in worth.work])
         # What others have done since the plan may have left less than a grouped call is worth.
-        worth = group(self._stream_of, provider.most_grouped)
+        worth = group(self._together.streams, provider.most_grouped)
         gauge = context.gauge
         calls = list(product(worth.sessions, worth.batches))
         try:
@@ -82,31 +75,6 @@ class GroupedPart:
             log.warning("grouped.refused", outcome=error.outcome, message=str(error))
         finally:
             gauge.days = 0
-
-    async def _lease(self, streams: list[Stream]) -> None:
-        """Lease the series of streams, but for those that another run holds, and plan them anew."""
-        context = self._context
-
-        async def claim(connection: Connection) -> list[tuple[Work, Stream]]:
-            wanted = [series for stream in streams for series in stream.series]
-            self.leased = await progress.claim_free(connection, wanted, context.run_id)
-            mine = set(self.leased)
-            wants: dict[Series, int] = {}
-            for stream in streams:
-                if mine.issuperset(stream.series):
-                    wants |= stream.work.wants
-            await progress.want_from(connection, wants)
-            known, symbols = await progress.load_with_symbols(
-                connection, self.leased, streams[0].reopen_at
-            )
-            return [
-                (stream.planned(symbols[stream.work.symbol.id], known), stream)
-                for stream in streams
-                if mine.issuperset(stream.series)
-            ]
-
-        self._stream_of = dict(await context.database.run(claim))
-        self._answered = dict.fromkeys(self._stream_of, Spans())
 
     async def _fetch(self, provider: GroupedDays, session: Span, work: tuple[Work, ...]) -> None:
         context, rules = self._context, self._context.rules
@@ -124,7 +92,7 @@ class GroupedPart:
         )
         if chunks:
             await self._write(chunks, work)
-        await self._close(work)
+        await self._together.close(work)
 
     def _final_ms(self, work: Work, day: GroupedDay) -> int:
         rules = self._context.rules
@@ -140,8 +108,8 @@ class GroupedPart:
         )
         total = Counts()
         for chunk, counts in written.stored:
-            if (piece := by_series.get(chunk.series)) is not None:
-                self._answered[piece] |= chunk.claims
+            if chunk.series in by_series:
+                self._together.note(chunk)
             total.add(counts)
         log.info(
             "chunk.stored",
@@ -152,17 +120,3 @@ class GroupedPart:
             unchanged=total.unchanged,
             seconds=written.seconds,
         )
-
-    async def _close(self, work: tuple[Work, ...]) -> None:
-        """Be done with the streams that have all they missed, and give their leases up."""
-        closed = {
-            self._stream_of[one] for one in work if is_closed(one, self._answered[one])
-        } & set(self.left)
-        if not closed:
-            return
-        self.left = [stream for stream in self.left if stream not in closed]
-        series = [series for stream in closed for series in stream.series]
-        self._context.outcomes.complete.update(series)
-        self.leased = [one for one in self.leased if one not in self._context.outcomes.complete]
-        release = partial(progress.release, run_id=self._context.run_id, series=series)
-        await self._context.database.run(release)

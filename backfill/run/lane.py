@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from backfill.core.archive import Use
 from backfill.core.precision import Precision
 from backfill.core.work import Demand, Rules, Work
+from backfill.errors import UsageError
 from backfill.fetch.tally import Tally
 from backfill.providers.base import Actions
 from backfill.settings import Account, Settings
@@ -36,7 +38,16 @@ def rules_of(
     precision: Precision,
     archive: Use = Use.auto,
 ) -> Rules:
-    """Return what holds for the series that an account's provider is asked for."""
+    """Return what holds for the series that an account's provider is asked for.
+
+    Raises
+    ------
+    UsageError
+        If its files are to be read in any case, and what reads them isn't installed.
+    """
+    is_read = account.archive_url is not None and archive is not Use.never
+    if is_read and account.file_keys:
+        is_read = _reads_buckets(archive)
     return Rules(
         provider=account.provider.name,
         can=account.provider.can,
@@ -46,5 +57,13 @@ def rules_of(
         derive=settings.derive,
         lists_splits=isinstance(account.provider, Actions),
         precision=precision,
-        archive=archive if account.archive_url else Use.never,
+        archive=archive if is_read else Use.never,
     )
+
+
+def _reads_buckets(archive: Use) -> bool:
+    """Whether obstore is installed, which the extra ``flatfiles`` brings."""
+    is_there = find_spec("obstore") is not None
+    if not is_there and archive is Use.always:
+        raise UsageError("--archive always needs obstore: pip install 'ohlc-backfill[flatfiles]'")
+    return is_there

@@ -1,11 +1,12 @@
 """A lane: streams of pages through one quota into the database, the newest of each series first.
 
-Sessions that are cheaper to ask for once for many series come first (`backfill.run.grouped`). All
-else is fetched by streams, one symbol in one fetched timeframe each. The stream that has had the
-fewest pages so far has the next turn: its series are leased, one page is fetched, and is written in
-a transaction of its own. So every series gets its newest page before any gets a second one, no
-timeframe starves another, and a run that ends at any instant keeps every page it wrote. How many
-turns are taken at once `backfill.fetch.flight` decides.
+Sessions that are cheaper to ask for once for many series come first (`backfill.run.grouped`), then
+files of all the market (`backfill.run.market_files`). All else is fetched by streams, one symbol in
+one fetched timeframe each. The stream that has had the fewest pages so far has the next turn: its
+series are leased, one page is fetched, and is written in a transaction of its own. So every series
+gets its newest page before any gets a second one, no timeframe starves another, and a run that ends
+at any instant keeps every page it wrote. How many turns are taken at once `backfill.fetch.flight`
+decides.
 """
 
 import asyncio
@@ -32,7 +33,9 @@ from backfill.errors import (
 from backfill.fetch.stop import StopSignal
 from backfill.run.context import Context
 from backfill.run.grouped import GroupedPart
+from backfill.run.market_files import MarketFilesPart
 from backfill.run.stream import Stream
+from backfill.run.together import Together
 
 if TYPE_CHECKING:
     from backfill.store.progress import Lease
@@ -80,28 +83,29 @@ class Orchestrator:
         """
         for stream in streams:
             self._gauge.plan(stream, stream.name, *stream.left)
-        await self._run(await self._run_grouped(streams))
+        await self._run(await self._run_together(streams))
         while self._held and self._stop.reason is None:
             await self._run(await self._await_leases())
         mine = [series for stream in streams for series in stream.series]
         if self._outcomes.unfinished(mine):
             self._outcomes.stopped = self._run_stop.reason or self._outcomes.stopped
 
-    async def _run_grouped(self, streams: list[Stream]) -> list[Stream]:
-        """Take what is cheaper so from grouped days; return the streams that have more to do."""
-        part = GroupedPart(self._context, streams)
+    async def _run_together(self, streams: list[Stream]) -> list[Stream]:
+        """Take what is cheaper so for many at once; return the streams that have more to do."""
+        for serve in (GroupedPart, MarketFilesPart):
+            together = Together(self._context, streams)
+            await self._until_stopped([self._serve(serve(self._context, together), together)])
+            streams = together.left
+        return streams
 
-        async def run() -> None:
-            try:
-                await part.run()
-            except Stopped as error:
-                self._stop_by(error)
-            except SharedFault as error:
-                self._fail(part.leased, error)
-                self._end_by(error)
-
-        await self._until_stopped([run()])
-        return part.left
+    async def _serve(self, part: GroupedPart | MarketFilesPart, together: Together) -> None:
+        try:
+            await part.run()
+        except Stopped as error:
+            self._stop_by(error)
+        except SharedFault as error:
+            self._fail(together.leased, error)
+            self._end_by(error)
 
     async def _run(self, streams: list[Stream]) -> None:
         if not streams:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Self
 from backfill.core.archive import FilesOrCalls
 from backfill.core.coverage import Spans
 from backfill.core.grouped import Grouping
+from backfill.core.market_files import NO_FILES, MarketFiles
 from backfill.core.pages import PageLaw
 from backfill.core.plan import plan_ranges
 from backfill.core.series import Series
@@ -69,6 +70,11 @@ class ArchivePlan:
         return type(self)(*(one + more for one, more in sums))
 
     @classmethod
+    def of_market(cls, files: MarketFiles) -> Self:
+        """Return what files of a whole market are read for."""
+        return cls(files.requests, files.bytes, files.calls_instead, files.bytes_instead)
+
+    @classmethod
     def of(cls, work: Work, files: FilesOrCalls | None, law: PageLaw) -> Self:
         """Return what of a piece of work is read out of files."""
         read = [one for one in work.ranges if one.file is not None]
@@ -114,21 +120,23 @@ class Plan:
         calls_saved: int,
         grouping: Grouping,
         archive: ArchivePlan = ArchivePlan(),
+        files: MarketFiles = NO_FILES,
     ) -> Self:
-        """Sum up pieces of work for one provider, some of which grouped calls close.
+        """Sum up pieces of work for one provider, some of which grouped calls close, or files.
 
         A request takes its ``cost`` from the quota, one for a file nothing.
         """
-        grouped, closed = grouping.calls, set(grouping.work)
+        grouped, archive = grouping.calls, archive + ArchivePlan.of_market(files)
+        left = files.calls_left | dict.fromkeys(grouping.work, 0)
         series = [
-            _planned(piece, target, pays=target is piece.targets[0], grouped=piece in closed)
+            _planned(piece, target, left.get(piece) if target is piece.targets[0] else 0)
             for piece in work
             for target in piece.targets
         ]
-        calls = sum(one.calls for one in series) + grouped
+        calls = sum(one.calls for one in series) + grouped + files.requests
         return cls(
             calls=calls,
-            calls_max=sum(one.calls_max for one in series) + grouped,
+            calls_max=sum(one.calls_max for one in series) + grouped + files.requests,
             calls_saved=calls_saved,
             calls_grouped=grouped,
             bars=sum(one.bars for one in series),
@@ -165,13 +173,15 @@ class Plan:
         return self.totals() | {"series": [one._asdict() for one in self.series]}
 
 
-def _planned(work: Work, target: Target, *, pays: bool, grouped: bool) -> PlannedSeries:
+def _planned(work: Work, target: Target, left: int | None) -> PlannedSeries:
+    """Return what is fetched of a series; ``left`` are the calls of its own, if not all."""
+    pays = target is work.targets[0]
     grid = work.calendar.grid(target.series.timeframe)
     hull = target.missing.hull
     return PlannedSeries(
         symbol=target.series.symbol.ticker,
         timeframe=str(target.series.timeframe),
-        calls=sum(one.calls for one in work.ranges) if pays and not grouped else 0,
+        calls=sum(one.calls for one in work.ranges) if left is None else left,
         calls_max=sum(one.calls_max for one in work.ranges) if pays else 0,
         bars=sum(grid.count(span) for span in target.missing),
         first=_iso(hull.start_ms) if hull else None,

@@ -6,13 +6,14 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Final
 
 from backfill.core.grouped import Grouping, group
+from backfill.core.market_files import NO_FILES, MarketFiles, market_files
 from backfill.core.planning import plan_work
 from backfill.core.series import Series, Symbol, unregistered
 from backfill.core.timeframe import Timeframe
 from backfill.core.work import Demand, Mode, Rules, Work
 from backfill.errors import EmptyWatchlist, NoCalendar, NotKept, SeriesError, UsageError
 from backfill.providers import PROVIDERS, provider_named
-from backfill.providers.base import GroupedDays, Provider
+from backfill.providers.base import GroupedDays, MarketArchives, Provider
 from backfill.run.job import Job
 from backfill.run.lane import rules_of
 from backfill.run.spelled import see_spelled
@@ -77,6 +78,16 @@ def grouping(provider: Provider, work: Iterable[tuple[Work, Demand]]) -> Groupin
         return Grouping()
     may_join = (one for one, demand in work if demand.mode in _REOPENING)
     return group(may_join, provider.most_grouped)
+
+
+def files_for(provider: Provider, rules: Rules, work: Iterable[tuple[Work, Demand]]) -> MarketFiles:
+    """Return the files of the whole market that are best read for some work."""
+    if not isinstance(provider, MarketArchives):
+        return NO_FILES
+    served = [(one, rules.market_files(demand.mode)) for one, demand in work]
+    choice = next((choice for _, choice in served if choice is not None), None)
+    mine = (one for one, choice in served if choice is not None)
+    return market_files(mine, choice, provider.file_adjustment, rules.can.pages)
 
 
 async def prepare(

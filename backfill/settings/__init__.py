@@ -20,6 +20,7 @@ from backfill.settings.account import (
     Account,
     AccountSettings,
     account_of,
+    file_keys_of,
     is_web_url,
     keys_of,
     read_account,
@@ -236,7 +237,11 @@ def secrets_in(environment: Mapping[str, str]) -> list[str]:
     """
     common = map(variable_of, fields(Settings))
     secret = [one for one in common if one is not None and one.is_secret]
-    secret += [one for provider in spoken_of(environment) for one in keys_of(provider)]
+    secret += [
+        one
+        for provider in spoken_of(environment)
+        for one in (*keys_of(provider), *file_keys_of(provider))
+    ]
     ours = [name for one in secret for name in one.names]
     said = [environment[name].strip() for name in ours if name in environment]
     proxies = [url for name, url in environment.items() if name.lower().endswith("_proxy")]

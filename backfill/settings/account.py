@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from backfill.core.terms import Quota, Terms
 from backfill.errors import NotSet, UsageError
 from backfill.providers import PROVIDERS
-from backfill.providers.base import Archives, ByNameOnly, OtherHost, Provider
+from backfill.providers.base import Archives, ByNameOnly, MarketArchives, OtherHost, Provider
 from backfill.settings.environment import Secret, Variable, said_by
 
 
@@ -26,6 +26,7 @@ class AccountSettings:
     plan: str | None = None
     quota: str | None = None
     keys: tuple[Secret | None, ...] = ()
+    file_keys: tuple[Secret | None, ...] = ()
     secrets: tuple[Secret, ...] = ()
     """Every key that a variable holds, also one that another goes before."""
 
@@ -50,6 +51,7 @@ class Account:
     other_url: str | None = None
     archive_url: str | None = None
     proxy: str | None = None
+    file_keys: tuple[Secret, ...] = ()
 
     def api_keys(self) -> tuple[str, ...]:
         """Return the keys that the provider takes; none where it takes none.
@@ -105,14 +107,27 @@ def keys_of(provider: Provider) -> list[Variable]:
     return [Variable(names, meaning, Secret) for names in provider.key_variables]
 
 
+def file_keys_of(provider: Provider) -> list[Variable]:
+    """Return the variables of the keys of a provider's files, where those take any."""
+    if not isinstance(provider, MarketArchives):
+        return []
+    files = f"{provider.name.capitalize()}'s flat files"
+    meaning = f"a key of {files}, which are read where both are set. Secret"
+    return [Variable((name,), meaning, Secret) for name in provider.file_key_variables]
+
+
 def read_account(provider: Provider) -> AccountSettings:
     """Return what the environment says of an account with a provider."""
     values = {what: _first(said_by(one)) for what, one in variables_of(provider).items()}
-    keys = [[Secret(text) for _, text in said_by(one)] for one in keys_of(provider)]
+    keys, file_keys = (
+        [[Secret(text) for _, text in said_by(one)] for one in variables]
+        for variables in (keys_of(provider), file_keys_of(provider))
+    )
     return AccountSettings(
         **values,
         keys=tuple(held[0] if held else None for held in keys),
-        secrets=tuple(key for held in keys for key in held),
+        file_keys=tuple(held[0] if held else None for held in file_keys),
+        secrets=tuple(key for held in (*keys, *file_keys) for key in held),
     )
 
 
@@ -151,7 +166,12 @@ def account_of(
     except UsageError as error:
         raise UsageError(f"{names['quota'] if said.quota else common['quota']}: {error}") from None
     adjusted = adjustment or provider.can.adjustments[0]
-    return Account(provider, url, terms, held, adjusted, said.keys, other_url, archive_url)
+    file_keys = _file_keys(provider, said.file_keys)
+    if isinstance(provider, MarketArchives) and not file_keys:
+        archive_url = None
+    return Account(
+        provider, url, terms, held, adjusted, said.keys, other_url, archive_url, file_keys=file_keys
+    )
 
 
 def _beside(name: str, said: str | None, usual: str) -> str:
@@ -211,8 +231,19 @@ def is_web_url(url: str) -> bool:
 
 def secrets_of(said: Iterable[AccountSettings]) -> list[str]:
     """Return every key that is said of some accounts, each once."""
-    held = [key for one in said for key in (*one.keys, *one.secrets) if key is not None]
+    held = [
+        key for one in said for key in (*one.keys, *one.file_keys, *one.secrets) if key is not None
+    ]
     return list(dict.fromkeys(key.reveal().strip() for key in held))
+
+
+def _file_keys(provider: Provider, said: tuple[Secret | None, ...]) -> tuple[Secret, ...]:
+    """Return the keys of a provider's files, all of them or none."""
+    held = tuple(key for key in said if key is not None and key.reveal().strip())
+    if held and isinstance(provider, MarketArchives) and len(held) < len(said):
+        names = " and ".join(provider.file_key_variables)
+        raise UsageError(f"{names} go together: set both, or neither")
+    return held
 
 
 def _checked(provider: Provider, names: tuple[str, ...], secret: Secret | None) -> str:

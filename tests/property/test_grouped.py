@@ -13,7 +13,7 @@ from backfill.core.bars import Bars
 from backfill.core.checks import Reason
 from backfill.core.coverage import Span, Spans
 from backfill.core.empty import EmptyReason
-from backfill.core.grouped import group, is_closed
+from backfill.core.grouped import group
 from backfill.core.grouped_day import read_day
 from backfill.core.pages import BaseAggregates
 from backfill.core.planning import requests
@@ -92,7 +92,7 @@ def test_each_session_serves_work_that_needs_no_other_call(work: list[Work]) -> 
     chosen = Spans.union(found.sessions)
     assert list(found.sessions) == sorted(set(found.sessions), reverse=True)
     for one in found.work:
-        assert is_closed(one, chosen)
+        assert one.is_closed({one.series[0]: chosen})
     for session in found.sessions:
         assert any(one.targets[0].missing.covers(*session) for one in found.work)
 
@@ -160,7 +160,7 @@ def test_a_week_joins_only_if_all_its_days_are_the_series_own() -> None:
     )  # fmt: skip
     both = replace(third, targets=(*third.targets, coarser))
     assert list(group([*plain, both]).work) == [*plain, both]
-    assert not is_closed(both, Spans.of(NEWEST))
+    assert not both.is_closed({both.series[0]: Spans.of(NEWEST)})
     since_friday = replace(third.targets[0], wanted=NEWEST)
     short = replace(third, targets=(since_friday, coarser))
     assert list(group([*plain, short]).work) == plain

@@ -6,6 +6,7 @@ from typing import Final
 
 from backfill.simulator.wire.base import Answer, Refused
 from backfill.simulator.wire.massive.aggregates import aggregates, grouped
+from backfill.simulator.wire.massive.flatfiles import flat_file
 from backfill.simulator.wire.massive.protocol import Ask, refusal
 from backfill.simulator.wire.massive.reference import (
     dividends,
@@ -30,6 +31,10 @@ _ROUTES: Final[tuple[tuple[re.Pattern[str], Callable[..., Answer]], ...]] = tupl
         (r"/v3/reference/tickers", tickers),
         (r"/v3/reference/tickers/([^/]+)", ticker_details),
         (r"/vX/reference/tickers/([^/]+)/events", ticker_events),
+        (
+            r"/flatfiles/us_stocks_sip/(minute|day)_aggs_v1/\d{4}/\d{2}/([\d-]{10})\.csv\.gz",
+            flat_file,
+        ),
     )
 )
 
@@ -40,7 +45,7 @@ def answer(method: str, ask: Ask) -> Answer:
         match = pattern.fullmatch(ask.path)
         if match is None:
             continue
-        if method != "GET":
+        if method != "GET" and not (method == "HEAD" and route is flat_file):
             return refusal(405, ask.request_id, error="Only GET is supported")
         try:
             return route(ask, *match.groups())

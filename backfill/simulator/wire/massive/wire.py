@@ -10,7 +10,8 @@ import msgspec
 from backfill.simulator.market.market import Market
 from backfill.simulator.wire import base
 from backfill.simulator.wire.base import EVERYBODY, Answer, Lie, Seen
-from backfill.simulator.wire.massive import routes
+from backfill.simulator.wire.massive import flatfiles, routes
+from backfill.simulator.wire.massive.flatfiles import FILES_PATH
 from backfill.simulator.wire.massive.protocol import BARS_PATH, GROUPED_PATH, Ask, refusal
 
 _ABOUT: Final = re.compile(r"/(?:v2/aggs/ticker|v[3X]/reference/tickers)/([^/]+)")
@@ -56,12 +57,16 @@ class MassiveWire:
         return market.tickers
 
     def key_in(self, headers: Mapping[str, str], query: dict[str, str]) -> str | None:
-        """Take the key out of a call: it may stand in the query, too."""
+        """Take the key out of a call: it may stand in the query, too; of a file it is an id."""
+        if headers.get("Authorization", "").startswith("AWS4"):
+            return flatfiles.key_id(headers)
         key = query.pop("apiKey", "") or headers.get("Authorization", "")
         return key.removeprefix("Bearer ")
 
     def see(self, path: str, query: Mapping[str, str]) -> Seen:  # noqa: ARG002  # all is in the path
-        """Return what a call is."""
+        """Return what a call is; files take nothing of the quota."""
+        if path.startswith(FILES_PATH):
+            return Seen("bars", (EVERYBODY,), cost=0)
         about = _ABOUT.match(path)
         everybody = (EVERYBODY,) if path.startswith(GROUPED_PATH) else ()
         return Seen(
@@ -74,6 +79,8 @@ class MassiveWire:
 
     def refusal(self, status: int, ask: base.Ask) -> Answer:
         """Refuse a call; only what the tests read of the words are the provider's."""
+        if ask.path.startswith(FILES_PATH):
+            return flatfiles.refusal(403 if status == 401 else status)
         error = {401: "Unknown API Key", 429: _TOO_MANY}.get(status, "")
         return refusal(status, ask.request_id, error=error, message="Injected fault")
 
