@@ -17,6 +17,7 @@ from backfill.core.work import Demand, Mode, Rules, Target
 from backfill.present.providers import page
 from backfill.present.tables import duration_text
 from backfill.providers import PROVIDERS, provider_named
+from backfill.providers.massive_files import ARCHIVE
 from backfill.run.planned import Plan
 from backfill.run.prepare import grouping
 from backfill.settings import AccountSettings, Settings
@@ -115,6 +116,11 @@ def costs() -> str:
         "| --- | --- | --- | --- | --- |"
     )
     day, run = round(86_400 / free.quota.seconds_per_call), _in_deadline(free)
+    of_minutes = dict(ARCHIVE.market_bytes)[Timeframe.m1]
+    minutes = 960
+    many = int(round(of_minutes / (minutes * ARCHIVE.call_bar_bytes), -2))
+    a_year = 252 * minutes // 50_000 + 1
+    few = 252 // a_year + 1
     return f"""# What it costs
 
 Calls are what a provider sells. These are the planner's own numbers, for Massive: `make docs` has
@@ -151,6 +157,15 @@ Intraday bars are due within the day there: each run brings what is new since th
 
 {head}
 {of_paid}
+
+## Files in place of calls
+
+Plans from `starter` on have a file of the whole market for each session
+([providers.md](providers.md)). It is one request of {of_minutes / 1e6:.0f} MB for the minutes of
+every symbol, and takes nothing of the quota. By calls a year of minutes of one symbol is {a_year}
+calls, so files take fewer requests from {few} symbols on, but fewer bytes only from about
+{many:,}: as many have to miss a session for its file to be read by itself. Between them
+`--archive always` pays with bytes for requests; `--dry-run` prints both.
 """
 
 

@@ -48,6 +48,8 @@ class Archive:
     of_market
         Whether a file holds the bars of every symbol. Whether one is worth it then depends on how
         many of its symbols are wanted: `FilesOrCalls` leaves that to `backfill.core.market_files`.
+    lacks_vwap
+        Whether its bars are without the vwap that those of calls have.
     market_bytes
         About how many bytes such a file takes, of each of the timeframes.
     """
@@ -58,6 +60,7 @@ class Archive:
     bar_bytes: float
     call_bar_bytes: float
     of_market: bool = False
+    lacks_vwap: bool = False
     market_bytes: tuple[tuple[Timeframe, int], ...] = ()
 
 

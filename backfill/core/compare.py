@@ -44,12 +44,12 @@ class Difference:
     provided: dict[str, Any] | None
 
 
-def exactly(precision: Precision = EXACT) -> Alike:
+def exactly(precision: Precision = EXACT, *, may_lack_vwap: bool = False) -> Alike:
     """Return what takes values for alike that are the same to the last bit that the columns hold.
 
-    One that isn't given is like another that isn't.
+    One that isn't given is like another that isn't, and a vwap that one side may lack like any.
     """
-    return partial(_same, precision)
+    return partial(_same, precision, may_lack_vwap)
 
 
 def compare(
@@ -75,9 +75,11 @@ def compare(
     return found
 
 
-def held(bars: Bars, stored: Bars, precision: Precision = EXACT) -> NDArray[np.bool_]:
-    """Whether each bar is among the stored ones as the columns hold it; both are sorted."""
-    return _has_like(bars, stored, exactly(precision))
+def held(
+    bars: Bars, stored: Bars, precision: Precision = EXACT, *, may_lack_vwap: bool = False
+) -> NDArray[np.bool_]:
+    """Whether each bar is among the stored ones as `exactly` has it; both are sorted."""
+    return _has_like(bars, stored, exactly(precision, may_lack_vwap=may_lack_vwap))
 
 
 def of_both(bars: Bars, others: Bars) -> tuple[Bars, Bars]:
@@ -97,11 +99,17 @@ def _has_like(bars: Bars, others: Bars, alike: Alike) -> NDArray[np.bool_]:
 
 
 def _same(
-    precision: Precision, name: str, one: NDArray[Any], other: NDArray[Any]
+    precision: Precision,
+    may_lack_vwap: bool,  # noqa: FBT001  # bound by place
+    name: str,
+    one: NDArray[Any],
+    other: NDArray[Any],
 ) -> NDArray[np.bool_]:
     alike: NDArray[np.bool_] = one == other
     if rounded := precision.rounds(name):
         alike |= np.abs(one - other) <= rounded
+    if may_lack_vwap and name == "vwap":
+        alike |= np.isnan(one) | np.isnan(other)
     alike |= (one != one) & (other != other)  # noqa: PLR0124  # NaN
     return alike
 

@@ -59,7 +59,8 @@ class Chunk:
     ``replaces`` is the other source that the series may hold bars of, all of which leave with this
     page. ``is_all`` tells that a stored bar within the range has to go where ``bars`` has none.
     ``oddities`` tells what came where a bar holds something else than numbers. ``unconfirmed`` is
-    the range of an answer that proves nothing by itself; then ``empty`` are its slots.
+    the range of an answer that proves nothing by itself; then ``empty`` are its slots. Of one that
+    ``lacks_vwap`` a stored bar that is the same but for it stays as it is.
     """
 
     series: Series
@@ -77,6 +78,7 @@ class Chunk:
     provisional: Spans = field(default_factory=Spans)
     is_all: bool = False
     unconfirmed: Spans = field(default_factory=Spans)
+    lacks_vwap: bool = False
 
 
 class Paging:

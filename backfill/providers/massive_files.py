@@ -20,6 +20,7 @@ ARCHIVE: Final = Archive(
     # A bar of an answer takes 28 bytes, and about half of the slots of a trading day hold one.
     call_bar_bytes=14.0,
     of_market=True,
+    lacks_vwap=True,
     # Ten thousand tickers, of which most trade in few minutes.
     market_bytes=((Timeframe.m1, 20_000_000), (Timeframe.d1, 250_000)),
 )

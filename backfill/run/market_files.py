@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import date
 from functools import partial
 from typing import Final
@@ -160,7 +161,9 @@ class MarketFilesPart:
         found: Sequence[tuple[Work, tuple[Bars, Oddities] | None]],
     ) -> list[tuple[Work, list[Chunk] | BadAnswer | None]]:
         """Return what a file brings to each piece of work; None where that leaves a question."""
-        now_ms = self._context.rules.now_ms
+        rules = self._context.rules
+        now_ms, archive = rules.now_ms, rules.can.archive
+        lacks_vwap = archive is not None and archive.lacks_vwap
         taken: list[tuple[Work, list[Chunk] | BadAnswer | None]] = []
         for work, held in found:
             bars, oddities = held or (Bars.empty(), {})
@@ -171,7 +174,10 @@ class MarketFilesPart:
                 taken.append((work, None))
                 continue
             try:
-                chunks = paging.read(page, None, self._final_ms(work))
+                chunks = [
+                    replace(chunk, lacks_vwap=lacks_vwap)
+                    for chunk in paging.read(page, None, self._final_ms(work))
+                ]
             except BadAnswer as error:
                 taken.append((work, error))
                 continue

@@ -213,7 +213,8 @@ async def _write_bars(
             withdrawable = _withdrawable(chunk, known)
             change = changes[chunk.series]
             await _withdraw(connection, run_id, chunk, held_bars, withdrawable, change)
-            parts[chunk.series] = beyond, within.take(~held(within, held_bars, shape.precision))
+            there = held(within, held_bars, shape.precision, may_lack_vwap=chunk.lacks_vwap)
+            parts[chunk.series] = beyond, within.take(~there)
     fresh = [(series, beyond) for series, (beyond, _) in parts.items()]
     merged = [(series, within) for series, (_, within) in parts.items()]
     copies = may_copy(connection, shape) and sum(len(bars) for _, bars in fresh) >= _MANY
@@ -247,7 +248,7 @@ def _to_compare(
             # A coarser bar may be made of more of the page than is claimed of its base.
             claims = chunk.claims | rolled_up[chunk.series.key]
             spans |= claims & _hull(known[chunk.series.key])
-        if len(within) >= _MANY or (spans and len(within)):
+        if len(within) >= _MANY or ((spans or chunk.lacks_vwap) and len(within)):
             spans |= Spans.of((int(within.ts_ms[0]), int(within.ts_ms[-1]) + 1))
         if spans:
             compared[chunk.series] = spans

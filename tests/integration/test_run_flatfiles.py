@@ -11,6 +11,7 @@ from backfill import api
 from backfill.core.archive import Use
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
+from backfill.core.work import Mode
 from backfill.errors import UsageError
 from backfill.run.outcomes import Summary
 from backfill.run.planned import Plan
@@ -164,6 +165,30 @@ def test_a_week_by_files_is_that_week_by_calls_but_for_the_vwap(
     forget(database_url)
     assert run(timeframes=ALL, archive=Use.never).exit_code == 0
     assert tables(database_url) == by_files
+
+
+def test_a_reload_by_files_of_what_calls_brought_changes_nothing_but_what_they_had_wrong(
+    run: Run, database_url: str
+) -> None:
+    timeframes = (Timeframe.m1, Timeframe.h1)
+    assert run("AAPL", "MSFT", timeframes=timeframes, archive=Use.never).exit_code == 0
+    by_calls = query(database_url, "SELECT * FROM ohlc_bars ORDER BY 1, 2, 3")
+    query(
+        database_url,
+        "UPDATE ohlc_bars SET close = (high + low) / 2 WHERE ts = $1 AND timeframe = 'm1'",
+        datetime(2024, 11, 6, 15, 30, tzinfo=UTC),
+    )
+    summary = run("AAPL", "MSFT", timeframes=timeframes, mode=Mode.reload)
+    assert summary.exit_code == 0
+    assert (summary.bars.inserted, summary.bars.withdrawn) == (0, 0)
+    assert 0 < summary.bars.updated <= 4
+    assert summary.calls == 5
+    reloaded = query(database_url, "SELECT * FROM ohlc_bars ORDER BY 1, 2, 3")
+    others = [
+        pair for pair in zip(by_calls, reloaded, strict=True) if tuple(pair[0]) != tuple(pair[1])
+    ]
+    assert 0 < len(others) <= 4
+    assert all(new["close"] == old["close"] and new["vwap"] is None for old, new in others)
 
 
 def test_symbols_that_hardly_trade_halt_or_were_not_listed_yet_come_out_as_by_calls(
