@@ -8,15 +8,16 @@ from functools import partial
 import structlog
 
 from backfill.audit.tracked import Tracked
-from backfill.core.archive import FileRead, FilesOrCalls, Held, Use
+from backfill.core.archive import FileRead, Held
 from backfill.core.coverage import Spans
 from backfill.core.series import Series
 from backfill.errors import ProviderDown, SeriesError, SharedFault
 from backfill.fetch.reader import Reader
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Tally
-from backfill.run.archived import ArchiveDesk
-from backfill.run.connect import open_archive
+from backfill.run.archived import Versions
+from backfill.run.connect import open_versions
+from backfill.settings import Account
 from backfill.store import archive
 from backfill.store.pool import Connection, Database
 from backfill.store.times import to_ms
@@ -64,19 +65,17 @@ async def check_files(
     check = FileCheck()
     accounts = {one.account.provider.name: one.account for one in tracked}
     for name, account in sorted(accounts.items()):
-        held = account.provider.can.archive
-        choice = FilesOrCalls(held, Use.always, to_ms(now)) if held else None
-        async with open_archive(
-            account, database, tally, stop, reader, choice=choice, symbols=1
-        ) as desk:
-            if desk is None:
+        async with open_versions(
+            account, database, tally, stop, reader, now_ms=to_ms(now)
+        ) as versions:
+            if versions is None:
                 continue
             files = await database.run(partial(archive.files_read, provider=name))
-            fed = [(file, *_fed(desk, file, tracked)) for file in files]
+            fed = [(file, *_fed(account, versions, file, tracked)) for file in files]
             due = [(file, of, series) for file, of, series in fed if of and series and file.etag]
             try:
                 for file, of, series in due[: most - check.files]:
-                    await _check(database, desk, name, file, of, series, check)
+                    await _check(database, versions, name, file, of, series, check)
             except SharedFault as error:
                 if not isinstance(error, ProviderDown):
                     raise
@@ -86,7 +85,7 @@ async def check_files(
 
 async def _check(
     database: Database,
-    desk: ArchiveDesk,
+    versions: Versions,
     provider: str,
     file: FileRead,
     held: Held,
@@ -95,7 +94,7 @@ async def _check(
 ) -> None:
     check.files += 1
     try:
-        etag = await desk.version(file.path)
+        etag = await versions.version(file.path)
     except SeriesError as error:
         log.warning("archive.unreachable", outcome=error.outcome, message=str(error))
         return
@@ -117,11 +116,11 @@ async def _check(
 
 
 def _fed(
-    desk: ArchiveDesk, file: FileRead, tracked: Sequence[Tracked]
+    account: Account, versions: Versions, file: FileRead, tracked: Sequence[Tracked]
 ) -> tuple[Held | None, list[Tracked]]:
     """Return what a file holds, and which of the series bars of it may be in."""
-    provider = desk.provider
-    held = provider.held_in(file.path)
+    provider = account.provider
+    held = versions.archives.held_in(file.path)
     if held is None:
         return None, []
     fed = [

@@ -43,7 +43,9 @@ class Verification(Sampled):
     def note(self, pair: Pair) -> None:
         """Compare a pair to the last bit that the table holds."""
         series = pair.series
-        found = compare(pair.stored, pair.provided, pair.rejected_ms, exactly(pair.precision))
+        may_lack = pair.tracked.account.provider.can.may_lack_vwap
+        alike = exactly(pair.precision, may_lack_vwap=may_lack)
+        found = compare(pair.stored, pair.provided, pair.rejected_ms, alike)
         self.compared[series] = self.compared.get(series, 0) + len(pair.stored)
         if found:
             grid = pair.tracked.calendar.grid(series.timeframe)

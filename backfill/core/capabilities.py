@@ -73,6 +73,11 @@ class Capabilities:
     archive: Archive | None = None
 
     @property
+    def may_lack_vwap(self) -> bool:
+        """Whether bars of one slot come with a vwap as well as without, out of a file."""
+        return self.archive is not None and self.archive.lacks_vwap
+
+    @property
     def common_adjustments(self) -> tuple[str, ...]:
         """The adjustments that bars of every timeframe can be asked for, the default first."""
         daily = self.daily_adjustments or self.adjustments

@@ -5,25 +5,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import lru_cache
-from typing import Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from backfill.core.archive import FilesOrCalls, Use
-from backfill.core.bars import Bars
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span, Spans
 from backfill.core.pages import PageLaw
 from backfill.core.plan import PlannedRange, plan_ranges
 from backfill.core.planning import by_name, to_fetch
-from backfill.core.raw import Oddities
 from backfill.core.series import Series, Symbol
 from backfill.core.timeframe import Timeframe
 from backfill.core.work import Work
 from backfill.errors import BadAnswer
 
+if TYPE_CHECKING:
+    from backfill.core.bars import Bars
+    from backfill.core.raw import Oddities
+
 _MARKET: Final = ("stock", "XNYS")
 _ALIKE: Final = 256
 
-BarsByTicker: TypeAlias = Mapping[str, tuple[Bars, Oddities]]
+BarsByTicker: TypeAlias = "Mapping[str, tuple[Bars, Oddities]]"
 """What a file holds of some tickers; a ticker that has no bar in it isn't there."""
 
 

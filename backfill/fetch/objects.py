@@ -109,7 +109,7 @@ class Objects:
         """
         return await self._retried(partial(self._read, path, sink))
 
-    async def etag(self, path: str) -> str | None:
+    async def version(self, path: str) -> str | None:
         """Return which version of a file is there now.
 
         Raises
@@ -117,7 +117,7 @@ class Objects:
         FileMissing, NotEntitled, ProviderUnavailable, LimitReached, Stopped
             As `read` does.
         """
-        return await self._retried(partial(self._etag, path))
+        return await self._retried(partial(self._version, path))
 
     async def _retried(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
         answer: _T = await retrying(self._patience, self._stop, self._tally)(attempt)
@@ -146,7 +146,7 @@ class Objects:
             made_of_it = await self._reader.apart(end)
             return FileRead(path, answer.meta["e_tag"], None, length), made_of_it
 
-    async def _etag(self, path: str) -> str | None:
+    async def _version(self, path: str) -> str | None:
         import obstore
 
         async with self._tally.budget.sending(self._stop):

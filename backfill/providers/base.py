@@ -5,6 +5,8 @@ looks whether the provider fulfils it. What lists of everybody's name (splits, o
 they name as `Instrument` does: ``BRK.B``, whatever the provider writes.
 """
 
+# Over 300 lines: all that a provider may have stands beside what it must have.
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, runtime_checkable

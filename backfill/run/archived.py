@@ -1,6 +1,6 @@
 """Reading a file of an archive in place of the calls for its period."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,13 +14,21 @@ from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Page, Request, Response
 from backfill.core.work import Work
 from backfill.errors import FileMissing, GeoBlocked, ProviderDown, ProviderError, RateLimited
-from backfill.providers.base import SymbolFiles
+from backfill.providers.base import Archives, SymbolFiles
 from backfill.providers.refusals import refuse_status
 
 if TYPE_CHECKING:
     from backfill.fetch.client import Client
 
 log = structlog.stdlib.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """Tells which ``version`` of a file an archive has, and what each of its files holds."""
+
+    archives: Archives
+    version: Callable[[str], Awaitable[str | None]]
 
 
 @dataclass(slots=True)

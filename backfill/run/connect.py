@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from backfill.fetch.reader import Reader
     from backfill.fetch.stop import StopSignal
     from backfill.fetch.tally import Tally
-    from backfill.run.archived import ArchiveDesk
+    from backfill.run.archived import ArchiveDesk, Versions
     from backfill.settings import Account, Settings
 
 
@@ -196,6 +196,37 @@ async def open_archive(
         ) as client,
     ):
         yield ArchiveDesk(client, provider, choice)
+
+
+@asynccontextmanager
+async def open_versions(
+    account: Account,
+    database: Database,
+    tally: Tally,
+    stop: StopSignal,
+    reader: Reader,
+    *,
+    now_ms: int,
+) -> AsyncIterator[Versions | None]:
+    """Open what tells which versions of its files an archive has; None where it can't be asked."""
+    from importlib.util import find_spec
+
+    from backfill.core.archive import FilesOrCalls, Use
+    from backfill.providers.base import MarketArchives
+    from backfill.run.archived import Versions
+
+    provider = account.provider
+    held = provider.can.archive
+    if isinstance(provider, MarketArchives):
+        installed = find_spec("obstore") is not None
+        objects = open_objects(account, tally, stop, reader) if installed else None
+        yield Versions(provider, objects.version) if objects is not None else None
+        return
+    choice = FilesOrCalls(held, Use.always, now_ms) if held else None
+    async with open_archive(
+        account, database, tally, stop, reader, choice=choice, symbols=1
+    ) as desk:
+        yield Versions(desk.provider, desk.version) if desk is not None else None
 
 
 def open_objects(

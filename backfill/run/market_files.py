@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from backfill.core.archive import FileRead
+from backfill.core.archive import FileRead, Use
 from backfill.core.bars import Bars
 from backfill.core.market_files import (
     BarsByTicker,
@@ -47,7 +47,8 @@ class MarketFilesPart:
     Nothing of a file is believed before its end. Then it is written in batches, each of which
     claims what it holds. A series leaves the part, and goes on by calls of its own, where its bars
     leave a question that the reference or the splits have to answer: it has none and isn't known
-    to be listed, they are older than its listing, or its price jumps.
+    to be listed, they are older than its listing, or its price jumps. An archive that can't be had
+    leaves all to calls, unless files are to be read in any case.
     """
 
     def __init__(self, context: Context, together: Together) -> None:
@@ -95,7 +96,10 @@ class MarketFilesPart:
         except LeaseLost as error:
             log.warning("archive.lease_lost", message=str(error))
         except SeriesError as error:
-            log.warning("archive.refused", outcome=error.outcome, message=str(error))
+            if context.rules.archive is Use.always:
+                await self._fail(list(self._open), error)
+            else:
+                log.warning("archive.unreachable", outcome=error.outcome, message=str(error))
         finally:
             gauge.days = 0
             # A write that the database keeps waiting is rolled back, as those of streams are.
@@ -162,8 +166,7 @@ class MarketFilesPart:
     ) -> list[tuple[Work, list[Chunk] | BadAnswer | None]]:
         """Return what a file brings to each piece of work; None where that leaves a question."""
         rules = self._context.rules
-        now_ms, archive = rules.now_ms, rules.can.archive
-        lacks_vwap = archive is not None and archive.lacks_vwap
+        now_ms, lacks_vwap = rules.now_ms, rules.can.may_lack_vwap
         taken: list[tuple[Work, list[Chunk] | BadAnswer | None]] = []
         for work, held in found:
             bars, oddities = held or (Bars.empty(), {})
@@ -198,7 +201,7 @@ class MarketFilesPart:
         fresh = {work.symbol.id for work in brought if not work.symbol.confirmed} - self._confirmed
         series = [chunk.series for chunk in chunks]
         written = await write(
-            self._context, list(brought), series, chunks, confirms=bool(fresh), file=read
+            self._context.writer, list(brought), series, chunks, confirms=bool(fresh), file=read
         )
         self._confirmed |= fresh
         total = Counts()
@@ -225,7 +228,7 @@ class MarketFilesPart:
             writing, self._writing = self._writing, None
             await writing
 
-    async def _fail(self, works: Sequence[Work], error: BadAnswer) -> None:
+    async def _fail(self, works: Sequence[Work], error: SeriesError) -> None:
         for work in works:
             log.error(
                 "series.failed",

@@ -118,7 +118,7 @@ async def test_a_file_is_one_signed_request_below_its_bucket() -> None:
         read, text = await bucket.objects.read(PATH, Whole)
         assert text == TEXT
         assert (read.path, read.etag, read.bytes) == (PATH, '"v1"', len(PACKED))
-        assert await bucket.objects.etag(PATH) == '"v1"'
+        assert await bucket.objects.version(PATH) == '"v1"'
         assert [one.method for one in bucket.seen] == ["GET", "HEAD"]
         assert {one.raw_path for one in bucket.seen} == {f"/flatfiles/{PATH}"}
         assert all(KEY_ID in one.headers["Authorization"] for one in bucket.seen)
