@@ -138,7 +138,7 @@ def test_a_command_that_breaks_says_so_in_one_line_and_its_traceback_holds_no_ke
         raise ValueError(f"boom {KEY}")
 
     log.configure("json", [KEY])
-    monkeypatch.setattr(main, "app", broken)
+    monkeypatch.setattr(main.app, "narrowed", lambda _: broken)
     with pytest.raises(SystemExit) as ended:
         main.main()
     [event, line] = capsys.readouterr().err.splitlines()

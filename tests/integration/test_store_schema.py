@@ -184,6 +184,7 @@ async def test_nothing_but_symbols_is_ever_referred_to_and_never_by_ohlc_bars(ow
     )
     assert {tuple(row) for row in rows} == {
         ("backfill_progress", "symbols"),
+        ("imported_files", "symbols"),
         ("provider_symbols", "symbols"),
         ("symbol_aliases", "symbols"),
         ("symbols", "symbols"),

@@ -105,10 +105,9 @@ def test_beside_what_is_missing_lie_whole_covered_slots_and_no_more_than_a_week_
     for span in missing:
         if not grid.count(span):
             continue
-        before = Spans.of((span.start_ms - 1, span.start_ms)) & covered
-        if before and span.start_ms in {grid.start_of(grid.index_from(span.start_ms))}:
-            last = grid.index_from(span.start_ms) - 1
-            assert found.covers(grid.start_of(last), min(grid.end_of(last), span.start_ms))
+        last = grid.index_from(span.start_ms) - 1
+        if covered.covers(grid.start_of(last), grid.end_of(last)):
+            assert found.covers(grid.start_of(last), grid.end_of(last))
     sessions = XNYS.grid(Timeframe.d1)
     longest = {Timeframe.w1: 5, Timeframe.mn1: 23}.get(timeframe, 0)
     for one in found:
