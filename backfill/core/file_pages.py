@@ -200,7 +200,8 @@ def _see_days(calendar: Calendar, timeframe: Timeframe, ts_ms: IntColumn) -> Non
     """See that stamps of days and longer bars of an exchange name their day beyond doubt.
 
     They are midnight UTC or the exchange's, or when a session opens or closes: any other instant of
-    a day may be the midnight of another one elsewhere.
+    a day may be the midnight of another one elsewhere. A Sunday names no week: a provider's begins
+    there, and that of pandas ends.
     """
     if timeframe.is_intraday or calendar.name == ALWAYS_OPEN:
         return
@@ -213,3 +214,11 @@ def _see_days(calendar: Calendar, timeframe: Timeframe, ts_ms: IntColumn) -> Non
             f"{at}Z is midnight neither in UTC nor at the exchange: write days as 2024-07-03, "
             "without --timezone"
         )
+    if timeframe is Timeframe.w1:
+        sundays = calendar.canonical(timeframe, ts_ms) - ts_ms > DAY_MS // 2
+        if sundays.any():
+            at = np.datetime64(int(ts_ms[sundays][0]), "ms")
+            raise BadAnswer(
+                f"{at}Z is a Sunday, with which a week may begin as well as end: "
+                "write each by its Monday"
+            )

@@ -31,6 +31,10 @@ NO_ZONE: Final = "a time without a zone: name it, --timezone America/New_York or
 """What is said of a stamp that could be any of 24 instants."""
 
 _FORMS: Final = "2024-07-03, 2024-07-03 09:30:00, 2024-07-03T13:30:00Z or an epoch number"
+_DATED: Final = re.compile(
+    r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[01]\d|2[0-3])[0-5]\d"
+)
+"""A day and a time, which is a number of ms as well: all of them lie in 1976."""
 _DAYS_OF_MONTH: Final = np.array([0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 
 
@@ -40,7 +44,7 @@ class Told(IntEnum):
     instant = 0
     """An instant, by itself or in the zone that the user named."""
     day = 1
-    """A day without a time; as an instant it is midnight UTC."""
+    """A day without a time; as an instant it is midnight UTC, or in the zone that was named."""
     midnight = 2
     """A midnight without a zone: a day, for bars of a day or longer."""
 
@@ -165,7 +169,8 @@ class StampReader:
                 "write times in UTC"
             ),
         )
-        return Stamps(local_ms - offsets[which], np.zeros(len(local_ms), np.int8))
+        told = np.where(is_day, Told.day, Told.instant).astype(np.int8)
+        return Stamps(local_ms - offsets[which], told)
 
     def _offset(self, quarter: int) -> int | None:
         """The zone's offset in a quarter of an hour by its own clock, in ms; None if not one."""
@@ -191,6 +196,8 @@ def _within(ts_ms: IntColumn) -> IntColumn:
 
 def _unit_of(value: int) -> str:
     """Return the only unit in which a number is a time from 1973 to 2286."""
+    if _DATED.fullmatch(str(value)):
+        raise BadRow(0, f"{value} may be a day and a time as well as ms since 1970: {_FORMS}")
     for unit, per_second in PER_SECOND.items():
         if EARLIEST_MS <= value * 1000 // per_second <= LATEST_MS:
             return unit

@@ -156,3 +156,17 @@ def test_the_midnight_of_another_zone_names_no_day_of_new_york() -> None:
     [page] = pages(Timeframe.d1, [bars([berlin])])
     with pytest.raises(BadAnswer, match="midnight neither in UTC nor at the exchange"):
         read(Timeframe.d1, page, Spans())
+
+
+def test_a_sunday_names_no_week_and_any_day_of_one_but_that_does() -> None:
+    [page] = pages(Timeframe.w1, [bars([at(24)])])  # as pandas ends the week of the 18th
+    with pytest.raises(BadAnswer, match="is a Sunday"):
+        read(Timeframe.w1, page, Spans())
+    for day in (18, 22):
+        [page] = pages(Timeframe.w1, [bars([at(day)])])
+        chunk = read(Timeframe.w1, page, Spans())
+        assert chunk.bars.ts_ms.tolist() == [XNYS.midnight(date(2024, 11, 18))]
+
+
+def at(day: int) -> int:
+    return int(datetime(2024, 11, day, tzinfo=UTC).timestamp() * 1000)

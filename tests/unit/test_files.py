@@ -19,6 +19,7 @@ HEAD: Final = "Date,Open,High,Low,Close,Adj Close,Volume"
 LINE: Final = "2024-07-03,10,11,9,10.5,10.1,1000"
 DAYS: Final = Reading(symbols=("AAPL",), timeframes=(Timeframe.d1,))
 MINUTES: Final = Reading(symbols=("AAPL",), timeframes=(Timeframe.m1,))
+NEW_YORK: Final = Reading(("AAPL",), (Timeframe.m1,), zone=ZoneInfo("America/New_York"))
 ALL_DAYS: Final = Reading(timeframes=(Timeframe.d1,))
 DATABENTO: Final = Path(__file__).parents[1] / "fixtures" / "databento"
 AT_MS: Final = 1_720_013_400_000
@@ -107,6 +108,8 @@ def test_symbols_and_timeframes_of_a_file_are_chosen_by_the_flags(tmp_path: Path
         ((HEAD, LINE, '2024-07-05,"1,2,1,1,1,1'), DAYS, "line 3: unexpected end of data"),
         ((HEAD, LINE, "", "07/05/2024,1,2,1,1,1,1"), DAYS, "line 4: '07/05/2024' is no time"),
         ((HEAD, LINE), MINUTES, "line 2: a day without a time begins no m1 bar"),
+        ((HEAD, LINE), NEW_YORK, "line 2: a day without a time begins no m1 bar"),
+        ((HEAD, "202407030930,1,1,1,1,1,1"), MINUTES, "line 2: 202407030930 may be a day and a t"),
         ((HEAD, "2024-07-03 00:00:00,1,1,1,1,1,1"), MINUTES, "line 2: a time without a zone"),
         ((HEAD, "2024-07-03 09:30,1,1,1,1,1,1"), MINUTES, "line 2: '2024-07-03 09:30': a time wit"),
         ((HEAD, LINE), ALL_DAYS, "the file names no symbol"),
@@ -181,9 +184,6 @@ def stamps(tmp_path: Path, kind: Any, value: Any, reading: Reading) -> list[int]
     [rows] = read(parquet(tmp_path, Date=pa.array([value], kind(pa))), reading)
     found: list[int] = rows.bars.ts_ms.tolist()
     return found
-
-
-NEW_YORK: Final = Reading(("AAPL",), (Timeframe.m1,), zone=ZoneInfo("America/New_York"))
 
 
 @pytest.mark.parametrize(
