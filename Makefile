@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak reliability screens hosts oracles lint docs hashes format backfill migrate simulate \
+.PHONY: help demo test wide soak reliability screens hosts oracles lint docs hashes format backfill migrate simulate \
 	bench bench-full clean
 
 VENV := .venv
@@ -41,7 +41,11 @@ demo: $(VENV)/installed ## Backfill a simulated market into a real Postgres, and
 	@$(BIN)/backfill demo
 
 test: $(VENV)/installed ## Run the tests
-	@$(PYTEST) $(PARALLEL) -m 'not soak'
+	@$(PYTEST) $(PARALLEL) -m 'not soak and not wide'
+
+wide: $(VENV)/installed ## Run what `make test` runs one of a kind of: all providers, many examples
+	@$(PYTEST) $(PARALLEL) -m wide
+	@BACKFILL_TEST_EXAMPLES=many $(PYTEST) $(PARALLEL) -m 'not soak' tests/property
 
 soak: $(VENV)/installed ## Run the slow tests
 	@$(PYTEST) $(PARALLEL) -m 'soak and not timing'

@@ -1,6 +1,12 @@
-"""Hypothesis for the core: no deadline, since a shared runner's clock proves nothing."""
+"""Hypothesis for the core: no deadline, since a shared runner's clock proves nothing.
+
+``make test`` tries some examples of each property, ``make wide`` many.
+"""
+
+import os
 
 from hypothesis import settings
 
-settings.register_profile("core", deadline=None, max_examples=60)
-settings.load_profile("core")
+settings.register_profile("some", deadline=None, max_examples=30)
+settings.register_profile("many", deadline=None, max_examples=150)
+settings.load_profile(os.environ.get("BACKFILL_TEST_EXAMPLES", "some"))

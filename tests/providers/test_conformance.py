@@ -58,11 +58,27 @@ ENTRIES: Final = (
     yahoo.ENTRY,
 )
 
-CURRENCIES: Final = pytest.param(
-    massive.CURRENCIES, marks=pytest.mark.soak, id="massive's currencies"
-)
+ONE_OF_A_KIND: Final = (massive.ENTRY, alpaca.ENTRY, coinbase.ENTRY, kraken.ENTRY, yahoo.ENTRY)
+"""Pages of minutes and keys; tokens; the oldest first, and silence; the newest only; one call."""
+
+
+def _live(*entries: Entry) -> list[Any]:
+    """Entries whose runs take seconds; the others of a kind are run by `make wide`."""
+    return [
+        pytest.param(one, marks=() if one in ONE_OF_A_KIND else pytest.mark.wide, id=str(one))
+        for one in entries
+    ]
+
+
 EVERY: Final = pytest.mark.parametrize("entry", ENTRIES, ids=str)
-AND_CURRENCIES: Final = pytest.mark.parametrize("entry", [*ENTRIES, CURRENCIES], ids=str)
+LIVE: Final = pytest.mark.parametrize("entry", _live(*ENTRIES))
+AND_CURRENCIES: Final = pytest.mark.parametrize(
+    "entry",
+    [
+        *_live(*ENTRIES),
+        pytest.param(massive.CURRENCIES, marks=pytest.mark.wide, id="massive's currencies"),
+    ],
+)
 PAGES: Final = pytest.mark.parametrize(
     ("entry", "page"),
     [(one, page) for one in ENTRIES for page in one.pages],
@@ -336,7 +352,7 @@ async def test_a_wrong_answer_is_refused_and_what_can_be_healed_is(place: Place)
     place.assert_within_quota()
 
 
-@EVERY
+@LIVE
 async def test_an_unknown_symbol_is_no_silence(place: Place) -> None:
     since = SINCE
     unknown = await place.run(place.job(Timeframe.d1, since=since, symbols=(place.entry.unknown,)))
@@ -375,7 +391,7 @@ async def test_a_refusal_ends_what_it_is_about_after_two_calls_at_most_and_store
     assert await place.stored(Timeframe.d1) == []
 
 
-@EVERY
+@LIVE
 async def test_who_is_asked_to_slow_down_does_and_loses_nothing(place: Place) -> None:
     for one in place.entry.refusals:
         if one.outcome is RateLimited:
