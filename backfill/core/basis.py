@@ -64,18 +64,27 @@ def rebased(stored: "Bars", came: "Bars") -> float | None:
     return float(f"{exp(size):.4g}")
 
 
-def beside(grid: Grid, timeframe: Timeframe, missing: Spans, covered: Spans) -> Spans:
+def beside(
+    grid: Grid, timeframe: Timeframe, missing: Spans, covered: Spans, newest_ms: int | None
+) -> Spans:
     """Return the covered slots right before and after what is missing: of a week of days, or a day.
 
-    What is asked for with them shows whether it is on the basis of what is stored there.
+    What is asked for with them shows whether it is on the basis of what is stored there. Those
+    before it end no later than with the newest stored bar, which starts at ``newest_ms``: after
+    that there is none to tell, as of a halt before a reverse split.
     """
     reach_ms = DAY_MS if timeframe.is_intraday else 7 * DAY_MS
-    return Spans.union(_edges(grid, reach_ms, missing, covered))
+    newest = None if newest_ms is None else grid.index_from(newest_ms + 1) - 1
+    return Spans.union(_edges(grid, reach_ms, missing, covered, newest))
 
 
-def _edges(grid: Grid, reach_ms: int, missing: Spans, covered: Spans) -> Iterable[Span]:
+def _edges(
+    grid: Grid, reach_ms: int, missing: Spans, covered: Spans, newest: int | None
+) -> Iterable[Span]:
     for start_ms, end_ms in missing:
         before, after = grid.index_from(start_ms) - 1, grid.index_from(end_ms)
+        if newest is not None:
+            before = min(before, newest)
         if before >= 0:
             last_ms = grid.end_of(before)
             first = min(grid.index_from(last_ms - reach_ms), before)

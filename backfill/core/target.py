@@ -122,7 +122,7 @@ def target_of(
         target = replace(target, refusal=NotEntitled(message))
     life = wanted_span(grid, 0, None, frontier, limits)
     kept = known.coverage & (Spans.of(life) if life else Spans())
-    target = _with_beside(replace(target, missing=allowed), grid, rules, kept)
+    target = _with_beside(replace(target, missing=allowed), grid, rules, kept, known.newest_bar_ms)
     if demand.mode not in {Mode.default, Mode.incremental} or target.replaces or not wanted:
         return target
     has_ended = life is not None and life.end_ms + ALONE_AFTER_MS <= frontier
@@ -130,7 +130,9 @@ def target_of(
     return _with_late(target, calendar, rules, known, reach, has_ended=has_ended)
 
 
-def _with_beside(target: Target, grid: Grid, rules: Rules, covered: Spans) -> Target:
+def _with_beside(
+    target: Target, grid: Grid, rules: Rules, covered: Spans, newest_ms: int | None
+) -> Target:
     """Tell a target what is ``covered`` beside what it misses, if that tells of its share basis.
 
     Raw bars have one for ever. Whose provider lists splits is told by these, for less: a session of
@@ -138,7 +140,7 @@ def _with_beside(target: Target, grid: Grid, rules: Rules, covered: Spans) -> Ta
     """
     if not target.is_loaded or target.source.adjustment == RAW or rules.lists_splits:
         return target
-    found = beside(grid, target.series.timeframe, target.missing, covered)
+    found = beside(grid, target.series.timeframe, target.missing, covered, newest_ms)
     return replace(target, beside=found)
 
 

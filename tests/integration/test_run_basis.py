@@ -14,7 +14,7 @@ from backfill.core.work import Mode
 from backfill.run.outcomes import Summary
 from backfill.settings import AccountSettings
 from backfill.settings.environment import Secret
-from backfill.simulator import Market, Simulator
+from backfill.simulator import Action, Fault, Market, Simulator
 from tests.conftest import KEY, query, stored_bars
 from tests.integration.truth import midnight_ms
 
@@ -41,7 +41,9 @@ def simulator(simulate: Callable[..., Simulator], provider: str) -> Simulator:
 @pytest.fixture
 def ran(simulator: Simulator, provider: str, database_url: str) -> Ran:
     """Runs a symbol as of an instant, of the provider alone."""
-    keys = tuple(Secret(KEY) for _ in range({"finnhub": 1, "alpaca": 2}.get(provider, 0)))
+    keys = tuple(
+        Secret(KEY) for _ in range({"finnhub": 1, "twelvedata": 1, "alpaca": 2}.get(provider, 0))
+    )
     account = AccountSettings(url=simulator.url, plan="unlimited", keys=keys, secrets=keys)
     settings = api.Settings(
         database_url=Secret(database_url),
@@ -89,7 +91,13 @@ async def stored(database_url: str, timeframe: Timeframe) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    "provider", ["yahoo", "alpaca", pytest.param("finnhub", marks=pytest.mark.soak)]
+    "provider",
+    [
+        "yahoo",
+        "alpaca",
+        pytest.param("finnhub", marks=pytest.mark.soak),
+        pytest.param("twelvedata", marks=pytest.mark.soak),
+    ],
 )
 async def test_the_run_after_a_split_loads_all_days_and_weeks_again_and_the_next_is_quiet(
     provider: str, ran: Ran, market: Market, database_url: str
@@ -164,3 +172,19 @@ async def test_minutes_that_can_not_be_read_again_leave_for_quarantine_and_are_c
     quarantined = "SELECT count(*) FROM quarantined_bars WHERE reason = 'source_changed'"
     assert (await asyncio.to_thread(query, database_url, quarantined))[0][0] == unreadable
     assert (await ran(later, Timeframe.m15)).calls == 0
+
+
+async def test_a_split_after_days_without_a_trade_is_seen_by_the_bars_before_them(
+    simulator: Simulator, ran: Ran, market: Market, database_url: str
+) -> None:
+    halted = midnight_ms(date(2024, 5, 24), "SPLT"), midnight_ms(date(2024, 6, 10), "SPLT")
+    simulator.inject(Fault(action=Action.DROP_BARS, ticker="SPLT", span_ms=halted))
+    await ran(BEFORE, Timeframe.d1)
+
+    run = await ran(AFTER, Timeframe.d1, mode=Mode.incremental)
+
+    assert [one.factor for one in run.rebased] == [10.0]
+    assert await stored(database_url, Timeframe.d1) == [
+        bar for bar in true(market, Timeframe.d1, AFTER) if not halted[0] <= bar[0] < halted[1]
+    ]
+    assert (await ran(AFTER, Timeframe.d1)).rebased == []

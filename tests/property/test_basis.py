@@ -100,7 +100,7 @@ def test_beside_what_is_missing_lie_whole_covered_slots_and_no_more_than_a_week_
     )
     missing &= everything
     covered = everything - missing
-    found = beside(grid, timeframe, missing, covered)
+    found = beside(grid, timeframe, missing, covered, newest_ms=None)
     assert not found - covered
     for span in missing:
         if not grid.count(span):
