@@ -218,13 +218,13 @@ def _asked_of(one: Tracked, account: Account, calendar: Calendar) -> tuple[Track
     provider, held = account.provider, one.known.source
     adjustment = held.adjustment if held else account.adjustment
     base = base_at(provider, symbol, timeframe)
-    offered = provider.can.adjustment_of(timeframe, adjustment)
+    offered = provider.can.adjustment_of(base, adjustment)
     if offered != adjustment:
         raise SourceMismatch(
             f"its bars are adjusted as {adjustment}, those of {provider.name} as {offered}"
         )
     derived_from = None if base is timeframe else base
-    source = Source(provider.name, provider.can.feed, adjustment, derived_from)
+    source = Source(provider.name, provider.can.feed_of(base), adjustment, derived_from)
     known = replace(one.known, source=source)
     return replace(one, account=account, calendar=calendar, known=known), source
 

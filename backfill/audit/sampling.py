@@ -108,12 +108,22 @@ class Sampled(ABC):
 
     @property
     def exit_code(self) -> int:
-        """4 if a bar differs; a fault or a failure comes first. A used-up budget is no fault."""
-        if self.error is not None and self.error.exit_code != 5:
+        """4 if a bar differs; a fault or a failure comes first.
+
+        A used-up budget or quota is no fault, unless not one bar was compared before.
+        """
+        if self.error is not None and (self.error.exit_code != 5 or not self.bars):
             return self.error.exit_code
         if self.failures:
             return 1
         return 4 if self.differs else 0
+
+    @property
+    def nothing(self) -> str | None:
+        """That nothing was compared, and why, if so: then nothing is known to be right."""
+        if self.bars or self.differs:
+            return None
+        return "nothing was compared" + (f": {self.error}" if self.error else "")
 
     def fail(self, part: Sequence[Sample], error: BackfillError) -> None:
         """Note what kept the samples of an account, or the rest of them, from being compared."""

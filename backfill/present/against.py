@@ -37,10 +37,10 @@ def compared(result: "Against") -> None:
         out.print(slots)
         out.print(table)
     different = sum(len(one.differences) for one in result.series.values())
+    told = f"{amount(different, *_DIFFER)}; --json lists them" if different else "they agree"
     out.print(
         f"compared {amount(result.bars, 'bar')} of {len(result.series)} series with "
-        f"{result.against}'s in {amount(result.tally.calls, 'call')}: "
-        + (f"{amount(different, *_DIFFER)}; --json lists them" if different else "they agree")
+        f"{result.against}'s in {amount(result.tally.calls, 'call')}: {result.nothing or told}"
     )
     for failure in result.failures:
         out.print(

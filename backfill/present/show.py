@@ -176,9 +176,10 @@ def repair(done: "Repair") -> None:
 def _verification(result: "Verification") -> None:
     out = console()
     found = [(series, one) for series, many in result.differences.items() for one in many]
+    told = f"{len(found):,} differ" if found else "none differs"
     out.print(
         f"verified {result.bars:,} bars of {len(result.compared)} series in "
-        f"{result.tally.calls} calls: {f'{len(found):,} differ' if found else 'none differs'}"
+        f"{result.tally.calls} calls: {result.nothing or told}"
     )
     if found:
         table = table_of("symbol", "timeframe", "ts", "", "stored", "provider")

@@ -11,6 +11,7 @@ from backfill import api
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
 from backfill.errors import UsageError
+from backfill.present.against import compared
 from backfill.providers import PROVIDERS
 from backfill.settings import AccountSettings
 from backfill.settings.environment import Secret
@@ -221,6 +222,48 @@ async def test_hours_that_one_of_the_feeds_has_not_are_not_compared(
         database, "SELECT FROM ohlc_bars WHERE timeframe = 'd1' AND symbol_id = 1"
     )
     assert one["slots"]["both"] == found.bars == 6 * len(sessions)  # from 10:00 to 16:00
+
+
+async def test_the_other_s_bars_are_those_that_a_run_would_store(
+    both: Both, simulate: Callable[..., Simulator]
+) -> None:
+    """Tiingo's days are of another feed than its minutes; a coin's day is made of raw hours."""
+    accounts = dict(both.settings.accounts)
+    for name in ("tiingo", "twelvedata"):
+        url = simulate(provider=name, plan="unlimited", quota="unlimited").url
+        accounts[name] = AccountSettings(
+            url=url, plan="unlimited", quota="unlimited", keys=(Secret(KEY),)
+        )
+    beside = replace(both, settings=replace(both.settings, accounts=accounts))
+
+    for name, ticker, source in (
+        ("tiingo", "AAPL", "tiingo/eod/raw"),
+        ("twelvedata", "BTC/USD", "twelvedata/time_series/raw, derived from h1"),
+    ):
+        scope = api.Scope(tickers=[ticker], timeframes=[Timeframe.d1])
+        found = await beside.verify(name, scope=scope)
+        assert found.failures == []
+        assert found.bars > 0
+        [one] = found.as_dict()["series"]
+        assert one["provider"] == source
+
+
+async def test_where_nothing_was_compared_nobody_is_said_to_agree(
+    both: Both, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spent = both.having("alpaca", quota="1/1d")
+    scope = api.Scope(tickers=["AAPL"], timeframes=[Timeframe.d1])
+    first = await spent.verify(scope=scope)
+    assert (first.exit_code, first.bars > 0) == (0, True)
+
+    second = await spent.verify(scope=scope)
+    capsys.readouterr()
+    compared(second)
+
+    assert (second.exit_code, second.bars) == (5, 0)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "in 0 calls: nothing was compared: the quota (1/86400s) is used up" in said
+    assert "they agree" not in said
 
 
 async def test_an_unknown_symbol_fails_alone(both: Both) -> None:
