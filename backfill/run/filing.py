@@ -5,6 +5,9 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+import numpy as np
+
+from backfill.core.basis import RAW
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span, Spans
 from backfill.core.file_pages import Extent
@@ -68,6 +71,16 @@ class Entry:
         extent = self.filed.extent
         hull = (self.covers | Spans.of((extent.first_ms, extent.last_ms + 1))).hull
         return Spans.of(hull) if hull else Spans()
+
+    def is_part_of(self, known: Progress | None) -> bool:
+        """Whether bars that a split changes are stored beyond those of the file."""
+        if known is None or known.oldest_bar_ms is None or known.newest_bar_ms is None:
+            return False
+        extent = self.filed.extent
+        ends = np.array([extent.first_ms, extent.last_ms])
+        first, last = self.calendar.canonical(self.series.timeframe, ends).tolist()
+        is_within = first <= known.oldest_bar_ms and known.newest_bar_ms <= last
+        return self.filed.source.adjustment != RAW and not is_within
 
     @property
     def work(self) -> Work:
@@ -233,6 +246,15 @@ def mismatch(series: Series, source: Source, known: Progress | None) -> SourceMi
         other = argument(f"{ticker}@{IMPORT}")
         message += f". To keep both, import it as a symbol of its own: --symbol {other}"
     return SourceMismatch(message)
+
+
+def other_basis(entry: Entry, factor: float) -> SourceMismatch:
+    """Return why a file that is a part of a series can't go into it: a split lies between them."""
+    return SourceMismatch(
+        f"prices that are stored are {factor:g} times those of the file, as a split makes them "
+        f"which {entry.filed.source} was adjusted for since, and bars are stored beyond the file: "
+        "import all of them again, in one file"
+    )
 
 
 def planned(looked: Looked, entries: Entries) -> FilePlan:

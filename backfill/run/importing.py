@@ -17,6 +17,8 @@ from uuid import UUID, uuid4
 
 import structlog
 
+from backfill.core.basis import rebased
+from backfill.core.coverage import Spans
 from backfill.core.file_pages import PAGE, FilePage, Pager, read_page
 from backfill.core.filed import Key, Rows
 from backfill.core.paging import Chunk
@@ -50,6 +52,7 @@ from backfill.run.filing import (
     FilePlan,
     entries_of,
     mismatch,
+    other_basis,
     planned,
 )
 from backfill.run.heartbeat import heartbeat
@@ -63,6 +66,7 @@ from backfill.store.counts import Counts
 from backfill.store.files import note_file
 from backfill.store.partitions import see_partitions
 from backfill.store.pool import Connection, Database
+from backfill.store.read import bars_of_each
 from backfill.store.shape import Shape, bars_shape
 from backfill.store.times import to_ms
 
@@ -128,7 +132,8 @@ class _Import:
     """One import, from what the file holds to the ledger.
 
     ``_open`` are the series that are being written, ``_noted`` those that the file is noted for,
-    ``_confirmed`` the symbols that it has had a good bar of.
+    ``_confirmed`` the symbols that it has had a good bar of, ``_parts`` the series that have bars
+    beyond the file's, which may be on another share basis.
     """
 
     def __init__(
@@ -156,6 +161,7 @@ class _Import:
         self._open: dict[Key, _Open] = {}
         self._noted: set[Key] = set()
         self._confirmed: set[SymbolId] = set()
+        self._parts: set[Series] = set()
 
     async def execute(self) -> Summary:
         with structlog.contextvars.bound_contextvars(run_id=str(self._id), provider=IMPORT):
@@ -294,6 +300,10 @@ class _Import:
                 chunks[one.entry.series] = await self._reader.apart(read)
             except BadAnswer as error:
                 self._fail(one.entry.filed, error)
+        for series, factor in (await self._rebased(chunks)).items():
+            del chunks[series]
+            [entry] = [one.entry for one, _ in pages if one.entry.series == series]
+            self._fail(entry.filed, other_basis(entry, factor))
         entries = [one.entry for one, _ in pages if one.entry.series in chunks]
         if not entries:
             return
@@ -341,6 +351,19 @@ class _Import:
             seconds=written.seconds,
         )
 
+    async def _rebased(self, chunks: Mapping[Series, Chunk]) -> dict[Series, float]:
+        """Return by which factor stored prices differ where bars would stay beyond the file's."""
+        again = {
+            series: Spans.of((int(stamps[0]), int(stamps[-1]) + 1))
+            for series, chunk in chunks.items()
+            if series in self._parts and len(stamps := chunk.bars.ts_ms)
+        }
+        if not again:
+            return {}
+        stored = await self._database.run(lambda connection: bars_of_each(connection, again))
+        factors = {one: rebased(stored[one], chunks[one].bars) for one in again}
+        return {one: factor for one, factor in factors.items() if factor is not None}
+
     @property
     def _writer(self) -> Writer:
         return Writer(
@@ -383,6 +406,8 @@ class _Import:
                 self._fail(one.filed, error)
             elif (slots := one.slots.hull) is not None:
                 mine[one.series] = slots.start_ms
+                if one.is_part_of(known.get(one.series.key)):
+                    self._parts.add(one.series)
         await progress.want_from(connection, mine)
         return list(mine)
 

@@ -176,6 +176,32 @@ async def test_bars_of_another_source_are_refused_and_the_other_series_stored(
     assert {row[4] for row in closes} == {10.0}
 
 
+async def test_a_part_of_a_series_on_another_share_basis_is_refused_and_all_of_it_stored(
+    settings: api.Settings, database_url: str, tmp_path: Path
+) -> None:
+    def filed(name: str, first: int, basis: float) -> api.FileJob:
+        lines = [
+            f"AAPL,d1,{day},{close},{close + 2 * basis},{close - basis},{close},100,,"
+            for at, day in enumerate(WEEK)
+            if at >= first and (close := (100 + 5 * at) * basis)
+        ]
+        return job(written(tmp_path / name, lines), adjustment="split")
+
+    async def closes() -> list[float]:
+        found = await asyncio.to_thread(stored_bars, database_url, "AAPL", Timeframe.d1)
+        return [row[4] for row in found]
+
+    before = [100.0, 105.0, 110.0, 115.0, 120.0]
+    assert (await api.import_file(settings, filed("a.csv", 0, 1))).exit_code == 0
+    part = await api.import_file(settings, filed("b.csv", 2, 0.5))
+    [failure] = part.failures
+    assert (part.exit_code, failure.outcome) == (1, "source_mismatch")
+    assert failure.message.startswith("prices that are stored are 2 times those of the file")
+    assert await closes() == before
+    assert (await api.import_file(settings, filed("c.csv", 0, 0.5))).exit_code == 0
+    assert await closes() == [one / 2 for one in before]
+
+
 async def test_a_run_of_an_imported_series_says_why_it_cannot_go_on_without_a_call(
     settings: api.Settings,
     simulate: Callable[..., Simulator],
