@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 _SEND_BUFFER: Final = 2**21
 """In bytes; the system may allow less."""
 
-# What a transaction is and how long it may take, whatever the defaults of server, database and role
-# are, in one round trip with its beginning. Whether it may write is theirs to say.
+# What a transaction is, how long it may take and that NULL in an array is none, whatever the
+# defaults of server, database and role are, in one round trip with its beginning. Whether it may
+# write is theirs to say.
 _OPENING: Final = """
     BEGIN ISOLATION LEVEL READ COMMITTED;
     SET LOCAL statement_timeout = '55s';
     SET LOCAL lock_timeout = '20s';
     SET LOCAL idle_in_transaction_session_timeout = '60s';
+    SET LOCAL array_nulls = on;
 """
 # A clock that runs is not set anew: it has to be stopped first.
 _OPENING_17: Final = "SET LOCAL transaction_timeout = 0; SET LOCAL transaction_timeout = '10min';"

@@ -91,6 +91,7 @@ async def test_six_runs_at_once_where_serializable_is_the_default_give_the_table
         timezone="'Asia/Kolkata'",
         intervalstyle="'sql_standard'",
         extra_float_digits="0",
+        array_nulls="off",
     )
     simulator = simulate()
     settings = settings_of(database_url, simulator)

@@ -345,6 +345,7 @@ async def test_a_transaction_is_what_we_say_whatever_the_defaults_are(
             **dict.fromkeys(short, "250ms"),
             "default_transaction_isolation": "serializable",
             "search_path": "nowhere",
+            "array_nulls": "off",
         }.items():
             await owner.execute(f"ALTER DATABASE {name} SET {setting} = '{one}'")
     await _leave(server, name)
@@ -353,12 +354,16 @@ async def test_a_transaction_is_what_we_say_whatever_the_defaults_are(
         await connection.execute("SELECT pg_sleep(0.4)")
         await asyncio.sleep(0.4)
         return await connection.fetchrow(
-            "SELECT current_setting('transaction_isolation'), current_setting('search_path')"
+            "SELECT current_setting('transaction_isolation'), current_setting('search_path'), "
+            "$1::double precision[]",
+            [0.5, None],
         )
 
     with capture_logs() as logs:
         async with Database.connect(f"{database_url}&schema=public") as database:
-            assert tuple(await database.run(slow)) == ("read committed", "public, pg_temp")
+            assert tuple(await database.run(slow)) == (
+                *("read committed", "public, pg_temp", [0.5, None]),
+            )
     assert logs == []
 
 
