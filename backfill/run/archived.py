@@ -9,6 +9,7 @@ import structlog
 
 from backfill.core.archive import FileRead, FilesOrCalls, Use
 from backfill.core.asked import Asked
+from backfill.core.plain import storable
 from backfill.core.plan import PlannedRange, plan_ranges
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Page, Request, Response
@@ -87,8 +88,8 @@ class ArchiveDesk:
 
         def read(response: Response) -> tuple[Page, FileRead]:
             page = provider.read_file(response, asked, period, checksum)
-            etag = response.headers.get("etag")
-            return page, FileRead(request.target.lstrip("/"), etag, checksum, len(response.body))
+            path, size = request.target.lstrip("/"), len(response.body)
+            return page, FileRead(path, _etag(response), checksum, size)
 
         return await self.client.fetch(request, read, asker, queued)
 
@@ -100,7 +101,7 @@ class ArchiveDesk:
         SeriesError, SharedFault
             What became of the request.
         """
-        return await self.client.fetch(Request(f"/{path}", cost=0, head=True), _etag, path)
+        return await self.client.fetch(Request(f"/{path}", cost=0, head=True), _version, path)
 
     def instead(self, work: Work, planned: PlannedRange) -> tuple[PlannedRange, ...]:
         """Return what brings a range whose file is missing, newest first."""
@@ -110,8 +111,14 @@ class ArchiveDesk:
         return self.choice.instead(work.calendar, work.base, planned, law)
 
 
-def _etag(response: Response) -> str | None:
+def _version(response: Response) -> str | None:
     if response.status == 404:
         return None
     refuse_status(response, "")
-    return response.headers.get("etag")
+    return _etag(response)
+
+
+def _etag(response: Response) -> str | None:
+    """Return the name of a version as the database holds it, to be compared with that."""
+    etag = response.headers.get("etag")
+    return None if etag is None else storable(etag)

@@ -10,6 +10,7 @@ from backfill.core.cells import BadRow
 from backfill.core.coverage import Span
 from backfill.core.file_pages import Extent, Survey
 from backfill.core.filed import Key, Reading
+from backfill.core.plain import storable
 from backfill.core.series import IMPORT, Source, ticker_traits
 from backfill.core.ticker import spelling
 from backfill.core.when import Bound
@@ -74,6 +75,8 @@ def source_of(job: FileJob, file: BarFile, key: Key) -> Source:
             f"{job.path} doesn't tell where its bars are from, and those of two sources are never "
             "mixed: name it in a word, --source kaggle"
         )
+    if storable(feed) != feed:
+        raise UsageError(f"{feed!r} names no source: it is not all Unicode; --source kaggle does")
     if ticker_traits(key.ticker)[0] == "crypto":
         return Source(IMPORT, feed, "raw")
     if (adjustment := adjustment or job.adjustment) is None:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from backfill.core.coverage import Spans
 from backfill.core.file_pages import Extent
+from backfill.core.plain import storable
 from backfill.core.series import Series
 from backfill.store.keys import keys_of
 from backfill.store.pool import Connection
@@ -64,7 +65,7 @@ async def note_file(
         [to_time(one.extent.last_ms) for one in filed],
         [to_text(one.covers) for one in filed],
         file.sha256,
-        file.name,
+        storable(file.name),
         file.size,
         file.form,
         run_id,

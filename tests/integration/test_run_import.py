@@ -1,6 +1,7 @@
 """A file of bars becomes rows, coverage and a row of the ledger, as an answer would."""
 
 import asyncio
+import os
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -275,6 +276,19 @@ async def test_a_dry_run_tells_what_the_file_holds_and_writes_nothing(
     assert apple["covers"] == ("2024-11-04T05:00:00+00:00", "2024-11-09T05:00:00+00:00")
     for table in ("symbols", "backfill_progress", "backfill_runs", "imported_files"):
         assert await rows(database_url, f"SELECT 1 FROM {table}") == []
+
+
+async def test_a_name_that_is_no_text_is_stored_as_one_and_a_source_s_is_refused(
+    settings: api.Settings, database_url: str, tmp_path: Path
+) -> None:
+    unread = os.fsdecode(b"caf\xe9")
+    path = written(tmp_path / f"{unread}.csv", days("AAPL"))
+    with pytest.raises(UsageError, match="names no source"):
+        await api.import_file(settings, job(path, feed=unread))
+    assert await rows(database_url, "SELECT 1 FROM backfill_runs") == []
+    summary = await api.import_file(settings, job(path))
+    assert (summary.exit_code, summary.bars.inserted) == (0, 5)
+    assert await rows(database_url, "SELECT name FROM imported_files") == [("caf\ufffd.csv",)]
 
 
 async def test_newest_first_is_read_as_well_as_oldest_first(

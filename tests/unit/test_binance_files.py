@@ -22,6 +22,7 @@ from backfill.providers.base import SymbolFiles
 from backfill.providers.binance import Binance
 from backfill.providers.binance_csv import klines_in_file
 from backfill.providers.zipped import member_of
+from backfill.run.archived import ArchiveDesk
 from backfill.settings import AccountSettings
 from backfill.settings.account import account_of, variables_of
 from tests.calendars import calendar
@@ -244,3 +245,13 @@ def test_whatever_reads_a_file_reads_the_same_doubles(rows: list[tuple[Any, ...]
         bars.volume.tolist(),
     ] == [[float(row[at]) for row in rows] for at in range(5)]
     assert bars.trade_count.tolist() == [count for *_, count in rows]
+
+
+async def test_a_version_s_name_is_told_as_the_database_can_hold_it() -> None:
+    class Answering:
+        async def fetch(self, request: object, read: Any, *_: object) -> Any:
+            del request
+            return read(Response(200, {"etag": '"v\udcff1"'}, b""))
+
+    desk: Any = ArchiveDesk(Answering(), BINANCE, None)  # type: ignore[arg-type]
+    assert await desk.version(PATH) == '"v\ufffd1"'
