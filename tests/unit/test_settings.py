@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, asdict
 from datetime import date
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -11,8 +12,9 @@ import pytest
 
 from backfill.core.terms import Quota, Window
 from backfill.errors import NotSet, UsageError
-from backfill.providers import ALIASES, PROVIDERS
-from backfill.settings import Settings
+from backfill.providers import ALIASES, PROVIDERS, spoken_of
+from backfill.settings import Settings, secrets_in
+from backfill.settings.account import file_keys_of, keys_of, variables_of
 from tests.providers.tiny import Tiny
 
 VARIABLES: Final = (
@@ -295,6 +297,17 @@ def test_what_must_not_be_shown_is_every_spelling_of_a_password(
 def test_the_key_is_a_secret_also_where_the_other_variable_holds_another(load: Load) -> None:
     assert "one-key" in load(MASSIVE_API_KEY=" one-key\n").secrets()
     assert "two-key" in load(POLYGON_API_KEY="two-key").secrets()
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_each_variable_of_a_provider_s_is_enough_to_have_its_account_read(name: str) -> None:
+    provider = PROVIDERS[name]
+    keys = [*keys_of(provider), *file_keys_of(provider)]
+    every = [*variables_of(provider).values(), *keys]
+    for variable in chain.from_iterable(one.names for one in every):
+        assert provider in spoken_of({variable: "told"}), variable
+    for variable in chain.from_iterable(one.names for one in keys):
+        assert secrets_in({variable: "s3cret-key"}) == ["s3cret-key"], variable
 
 
 def test_of_a_ping_url_all_that_could_be_its_secret_is_one(load: Load) -> None:
