@@ -13,7 +13,7 @@ from urllib.parse import quote as quoted
 
 from backfill.core.asked import Asked
 from backfill.core.capabilities import Capabilities
-from backfill.core.instrument import Instrument, Pair, Stock, pair_of, stock_of
+from backfill.core.instrument import Instrument, Pair, Stock
 from backfill.core.pages import BarsPerPage, PerMarket, ServerSized
 from backfill.core.series import Symbol
 from backfill.core.terms import UNTOLD, Quota, Settling, Terms, Window
@@ -27,6 +27,7 @@ from backfill.providers.alpaca_answers import (
     refuse_errors,
     symbol_in,
 )
+from backfill.providers.spellings import by_slash
 
 _MOST: Final = 10_000
 # Of pages of hours 126 to 420 bars were seen (ccxt/ccxt#30095).
@@ -97,8 +98,7 @@ class Alpaca:
 
     def instrument(self, spelling: str) -> Instrument | None:
         """Return what a spelling of the service names."""
-        base, slash, quote = spelling.partition("/")
-        return pair_of(base, quote) if slash else stock_of(spelling)
+        return by_slash(spelling)
 
     def bars(self, asked: Asked) -> Request:
         """Ask for the bars of a span of whole slots, newest first."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from backfill.core.instrument import Stock
 from backfill.errors import NotEntitled
 
 if TYPE_CHECKING:
@@ -113,19 +112,6 @@ class Proven(Protocol):
     """
 
     proven: re.Pattern[str]
-
-
-def dashed(name: str, instrument: Instrument) -> str:
-    """Return how a provider spells a share that has dashes where ours have dots: ``BRK-B``.
-
-    Raises
-    ------
-    NotEntitled
-        If it is no share.
-    """
-    if not isinstance(instrument, Stock):
-        raise NotEntitled(f"{name} is asked for shares only: {instrument}")
-    return str(instrument).replace(".", "-")
 
 
 def spelled(provider: Provider, instrument: Instrument) -> str:

@@ -14,17 +14,18 @@ import numpy as np
 from backfill.core.archive import Held
 from backfill.core.asked import Asked
 from backfill.core.capabilities import ALL, Capabilities
-from backfill.core.instrument import Instrument, Pair, Stock, parted
+from backfill.core.instrument import Instrument, parted
 from backfill.core.pages import BarsPerPage, Order
 from backfill.core.series import Symbol
 from backfill.core.terms import UNTOLD, Quota, Terms, Window
 from backfill.core.timeframe import DAY_MS, Timeframe
 from backfill.core.wire import Kind, Page, Reference, Request, Response
-from backfill.errors import BadAnswer, NotEntitled
+from backfill.errors import BadAnswer
 from backfill.providers.base import Keyless
 from backfill.providers.binance_answers import INTERVAL, Klines, klines_in, refuse_errors
 from backfill.providers.binance_files import ARCHIVE, checksum_in, held_in, klines_of, path_of
 from backfill.providers.rows import first_day_in
+from backfill.providers.spellings import joined
 
 _PATH: Final = "/api/v3/klines"
 _COST: Final = 2
@@ -70,11 +71,7 @@ class Binance(Keyless):
 
     def spelling(self, instrument: Instrument) -> str:
         """Return the service's own spelling: ``BTC/USDT`` is ``BTCUSDT`` there."""
-        match instrument:
-            case Pair(base, quote):
-                return base + quote
-            case Stock():
-                raise NotEntitled(f"binance has no shares: {instrument}")
+        return joined(self.name, instrument)
 
     def instrument(self, spelling: str) -> Instrument | None:
         """Return the pair that a spelling of the service names; it has none in dollars."""

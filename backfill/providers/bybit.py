@@ -16,7 +16,7 @@ import msgspec
 from backfill.core.asked import Asked
 from backfill.core.bars import Bars
 from backfill.core.capabilities import ALL, Capabilities
-from backfill.core.instrument import QUOTES, Instrument, Pair, Stock, parted
+from backfill.core.instrument import QUOTES, Instrument, parted
 from backfill.core.pages import BarsPerPage, Order
 from backfill.core.raw import Oddities
 from backfill.core.series import Symbol
@@ -25,7 +25,6 @@ from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Kind, Page, Reference, Request, Response
 from backfill.errors import (
     BadAnswer,
-    NotEntitled,
     ProviderError,
     ProviderUnavailable,
     RateLimited,
@@ -36,6 +35,7 @@ from backfill.providers.bodies import decoded
 from backfill.providers.refusals import refuse_status, refused_place
 from backfill.providers.retry_after import retry_after_s
 from backfill.providers.rows import Places, first_day_in, read_rows, with_paid
+from backfill.providers.spellings import joined
 
 _MOST: Final = 1000
 _CATEGORY: Final = "spot"
@@ -91,11 +91,7 @@ class Bybit(Keyless):
 
     def spelling(self, instrument: Instrument) -> str:
         """Return the service's own spelling: ``BTC/USDT`` is ``BTCUSDT`` there."""
-        match instrument:
-            case Pair(base, quote):
-                return base + quote
-            case Stock():
-                raise NotEntitled(f"bybit has no shares: {instrument}")
+        return joined(self.name, instrument)
 
     def instrument(self, spelling: str) -> Instrument | None:
         """Return the pair that a spelling of the service names; it has none in dollars."""

@@ -14,15 +14,16 @@ import msgspec
 
 from backfill.core.asked import Asked
 from backfill.core.capabilities import Capabilities
-from backfill.core.instrument import Instrument, Pair, Stock, stock_of
+from backfill.core.instrument import Instrument, stock_of
 from backfill.core.pages import BarsPerPage, ByLength, Files, Order
 from backfill.core.series import Symbol
 from backfill.core.terms import Quota, Settling, Terms, Window
 from backfill.core.timeframe import DAY_MS, HOUR_MS, MINUTE_MS, Timeframe
 from backfill.core.wire import Kind, Page, Reference, Request, Response
-from backfill.errors import NotEntitled, UnknownSymbol
+from backfill.errors import UnknownSymbol
 from backfill.providers.bodies import decoded
 from backfill.providers.finnhub_answers import candles_in, refuse_errors
+from backfill.providers.spellings import share
 
 _RESOLUTION: Final = {
     Timeframe.m1: "1",
@@ -81,11 +82,7 @@ class Finnhub:
 
     def spelling(self, instrument: Instrument) -> str:
         """Return the service's own spelling: ``BRK-B`` is ``BRK.B`` there."""
-        match instrument:
-            case Stock():
-                return str(instrument)
-            case Pair():
-                raise NotEntitled(f"finnhub is asked for shares only: {instrument}")
+        return share(self.name, instrument)
 
     def instrument(self, spelling: str) -> Instrument | None:
         """Return the share that a spelling of the service names."""

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from backfill.core.asked import Asked
 from backfill.core.bars import Bars, IntColumn
 from backfill.core.capabilities import Capabilities
-from backfill.core.instrument import Instrument, stock_of
 from backfill.core.pages import BarsPerPage, ByLength, Order
 from backfill.core.series import Symbol
 from backfill.core.terms import UNTOLD, Quota, Terms, Window
 from backfill.core.timeframe import DAY_MS, Timeframe
 from backfill.core.wire import Kind, Page, Reference, Request, Response
 from backfill.errors import BadAnswer, UnknownSymbol
-from backfill.providers.base import dashed, spelled
+from backfill.providers.base import spelled
+from backfill.providers.spellings import Dashed
 from backfill.providers.tiingo_answers import bars_in, metadata_in, refuse_errors
 
 _RESAMPLED: Final = {
@@ -49,7 +49,7 @@ _IEX_SINCE: Final = date(2016, 8, 19)
 """On which day IEX became an exchange."""
 
 
-class Tiingo:
+class Tiingo(Dashed):
     """The provider ``tiingo``. Plans: https://www.tiingo.com/about/pricing."""
 
     name = "tiingo"
@@ -77,14 +77,6 @@ class Tiingo:
         """Return the ``Authorization`` header: the key never travels in a URL."""
         [key] = keys
         return {"Authorization": f"Token {key}"}
-
-    def spelling(self, instrument: Instrument) -> str:
-        """Return the service's own spelling: ``BRK.B`` is ``BRK-B`` there."""
-        return dashed(self.name, instrument)
-
-    def instrument(self, spelling: str) -> Instrument | None:
-        """Return the share that a spelling of the service is proven to name."""
-        return stock_of(spelling) if self.proven.fullmatch(spelling) else None
 
     def bars(self, asked: Asked) -> Request:
         """Ask for the bars of the days that a span touches."""

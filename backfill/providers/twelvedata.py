@@ -14,13 +14,14 @@ from typing import Final
 from backfill.core.asked import Asked
 from backfill.core.bars import Bars
 from backfill.core.capabilities import Capabilities
-from backfill.core.instrument import Instrument, Pair, Stock, pair_of, stock_of
+from backfill.core.instrument import Instrument, Pair, Stock
 from backfill.core.pages import BarsPerPage, Order
 from backfill.core.terms import UNTOLD, Quota, Terms, Window
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Page, Request, Response
 from backfill.errors import NotEntitled
 from backfill.providers.base import spelled
+from backfill.providers.spellings import by_slash
 from backfill.providers.twelvedata_answers import (
     bars_in,
     check_meta,
@@ -89,8 +90,7 @@ class TwelveData:
 
     def instrument(self, spelling: str) -> Instrument | None:
         """Return what a spelling of the service names."""
-        base, slash, quote = spelling.partition("/")
-        return pair_of(base, quote) if slash else stock_of(spelling)
+        return by_slash(spelling)
 
     def bars(self, asked: Asked) -> Request:
         """Ask for the bars of a span of whole slots, oldest first, by the clock that they tell.

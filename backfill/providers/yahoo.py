@@ -16,14 +16,14 @@ import numpy as np
 from backfill.core.asked import Asked
 from backfill.core.bars import Bars
 from backfill.core.capabilities import Capabilities
-from backfill.core.instrument import Instrument, stock_of
 from backfill.core.pages import BarsPerPage, ByLength, Order
 from backfill.core.series import Symbol
 from backfill.core.terms import UNTOLD, Quota, Terms, Window
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Kind, Page, Reference, Request, Response
 from backfill.errors import BadAnswer, UnknownSymbol
-from backfill.providers.base import Keyless, dashed, spelled
+from backfill.providers.base import Keyless, spelled
+from backfill.providers.spellings import Dashed
 from backfill.providers.yahoo_answers import Meta, bars_in, chart_in
 
 _INTERVAL: Final = {
@@ -49,7 +49,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NEW_YORK: Final = "America/New_York"
 
 
-class Yahoo(Keyless):
+class Yahoo(Dashed, Keyless):
     """The provider ``yahoo``. Its terms: https://legal.yahoo.com/us/en/yahoo/terms/otos/index.html.
 
     No quota is told: about 950 quick calls were too many. A call every two seconds, and no second
@@ -77,14 +77,6 @@ class Yahoo(Keyless):
     def headers(self, keys: Sequence[str]) -> dict[str, str]:  # noqa: ARG002  # it takes none
         """Return how it is told who asks: what names no browser is refused."""
         return {"User-Agent": "Mozilla/5.0 (compatible; backfill)"}
-
-    def spelling(self, instrument: Instrument) -> str:
-        """Return the service's own spelling: ``BRK.B`` is ``BRK-B`` there."""
-        return dashed(self.name, instrument)
-
-    def instrument(self, spelling: str) -> Instrument | None:
-        """Return the share that a spelling of the service is proven to name."""
-        return stock_of(spelling) if self.proven.fullmatch(spelling) else None
 
     def bars(self, asked: Asked) -> Request:
         """Ask for the bars from a span's first slot on; closed hours before it are none."""
