@@ -68,19 +68,24 @@ class Entry:
     @property
     def slots(self) -> Spans:
         """The span of its bars, and of what the file is all of."""
-        extent = self.filed.extent
-        hull = (self.covers | Spans.of((extent.first_ms, extent.last_ms + 1))).hull
+        first_ms, last_ms = self._ends_ms
+        hull = (self.covers | Spans.of((first_ms, last_ms + 1))).hull
         return Spans.of(hull) if hull else Spans()
 
     def is_part_of(self, known: Progress | None) -> bool:
         """Whether bars that a split changes are stored beyond those of the file."""
         if known is None or known.oldest_bar_ms is None or known.newest_bar_ms is None:
             return False
-        extent = self.filed.extent
-        ends = np.array([extent.first_ms, extent.last_ms])
-        first, last = self.calendar.canonical(self.series.timeframe, ends).tolist()
-        is_within = first <= known.oldest_bar_ms and known.newest_bar_ms <= last
+        first_ms, last_ms = self._ends_ms
+        is_within = first_ms <= known.oldest_bar_ms and known.newest_bar_ms <= last_ms
         return self.filed.source.adjustment != RAW and not is_within
+
+    @property
+    def _ends_ms(self) -> tuple[int, int]:
+        """The starts of its first bar and its last; a day's stamp may lie in the one before."""
+        ends = np.array([self.filed.extent.first_ms, self.filed.extent.last_ms])
+        first_ms, last_ms = self.calendar.canonical(self.series.timeframe, ends).tolist()
+        return first_ms, last_ms
 
     @property
     def work(self) -> Work:

@@ -235,13 +235,14 @@ async def test_a_run_of_an_imported_series_says_why_it_cannot_go_on_without_a_ca
 async def test_status_and_gaps_judge_an_imported_series_by_what_the_file_was_all_of(
     settings: api.Settings, tmp_path: Path
 ) -> None:
-    old = [date(1994, 3, 7) + timedelta(days=day) for day in (0, 1, 2, 4)]
+    tuesday = date(1994, 3, 8)  # midnight UTC lies on Monday in New York
+    old = [tuesday + timedelta(days=day) for day in (0, 1, 3)]
     lines = [f"AAPL,d1,{day},10,11,9,10,5,," for day in old]
     path = written(tmp_path / "old.csv", lines)
-    load = job(path, covers=covering(date(1994, 3, 7), date(1994, 3, 11)))
+    load = job(path, covers=covering(tuesday, date(1994, 3, 11)))
     assert (await api.import_file(settings, load)).exit_code == 0
     [one] = await api.status(settings)
-    assert (one.bars, one.judged) == (4, False)
+    assert (one.bars, one.judged) == (3, False)
     found = await api.gaps(settings, None, api.Scope())
     [series] = found.gaps
     assert [(gap.slots, str(gap.reason)) for gap in series.gaps] == [(1, "absent")]
