@@ -40,7 +40,7 @@ _BARS: Final = """
             string_agg(float8send(close::double precision), ''::bytea) AS close,
             string_agg(float8send(volume::double precision), ''::bytea) AS volume,
             string_agg(float8send(coalesce(vwap, 'NaN')), ''::bytea) AS vwap,
-            string_agg(int8send(coalesce(trade_count, $4)), ''::bytea) AS trade_count
+            string_agg(int8send(coalesce(trade_count, $4)::bigint), ''::bytea) AS trade_count
         FROM (
             SELECT b.*
             FROM unnest(k.spans::tstzmultirange) AS s (span)

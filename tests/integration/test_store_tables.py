@@ -59,6 +59,26 @@ async def partition(database: Database, by: str) -> None:
     await database.run(work)
 
 
+async def test_counts_of_trades_in_decimals_are_read_as_those_in_whole_numbers(
+    database: Database,
+) -> None:
+    async def alter(connection: Connection) -> None:
+        await connection.execute(
+            """
+            ALTER TABLE ohlc_bars RENAME TO plain_bars;
+            CREATE TABLE ohlc_bars (LIKE plain_bars INCLUDING ALL);
+            DROP TABLE plain_bars CASCADE;
+            ALTER TABLE ohlc_bars ALTER vwap TYPE numeric, ALTER trade_count TYPE numeric;
+            """
+        )
+
+    await database.run(alter)
+    run_id, (series,) = await claimed(database)
+    bars = minutes(600)
+    assert await write(database, run_id, chunk(series, bars)) == [Counts(inserted=600)]
+    assert await write(database, run_id, chunk(series, bars)) == [Counts(unchanged=600)]
+
+
 @pytest.mark.parametrize("by", ["nothing", "range", "list"])
 async def test_bars_in_partitions_are_loaded_merged_withdrawn_and_counted_as_in_a_plain_table(
     database: Database, by: str
