@@ -1,4 +1,4 @@
-"""A run that ends in the middle of a flat file loses nothing that it wrote, and claims no more (R18)."""
+"""A run that ends within a flat file loses nothing that it wrote, and claims no more (R18)."""
 
 import signal
 from collections.abc import Callable
