@@ -11,7 +11,7 @@ from backfill.core.calendar import Calendar
 from backfill.core.coverage import Spans
 from backfill.core.derive import choose_bases
 from backfill.core.pages import PageLaw
-from backfill.core.plan import PlannedRange, frontier_ms, plan_ranges, reach_back
+from backfill.core.plan import PlannedRange, plan_ranges, reach_back
 from backfill.core.series import Progress, Series, Symbol, SymbolId
 from backfill.core.target import target_of, why_ended
 from backfill.core.timeframe import Timeframe
@@ -114,9 +114,7 @@ def plan_piece(
         tuple(_reached(target, calendar, ranges) for target in targets),
         ranges,
         rules.precision,
-        frontier_ms(
-            calendar, Timeframe.d1, rules.terms.of(symbol.asset_type).settling, rules.now_ms
-        ),
+        rules.final_ms(symbol, calendar, Timeframe.d1),
         rules.can.fills_empty,
     )
 

@@ -14,7 +14,6 @@ from backfill.core.plain import argument
 from backfill.core.plan import (
     Limits,
     final_days_end,
-    frontier_ms,
     missing_spans,
     wanted_span,
 )
@@ -67,7 +66,7 @@ def target_of(
     source = replace(rules.source_of(base), derived_from=None if base is timeframe else base)
     grid = calendar.grid(timeframe)
     terms = rules.terms.of(symbol.asset_type)
-    frontier = frontier_ms(calendar, timeframe, terms.settling, rules.now_ms)
+    frontier = rules.final_ms(symbol, calendar, timeframe)
     start = _start_ms(calendar, timeframe, demand, known)
     end = demand.last.end_ms(calendar, timeframe) if demand.last else None
     begins_ms = rules.can.begins_ms(calendar, base, rules.now_ms)
@@ -158,8 +157,7 @@ def _with_late(
     That is worth a call of its own only if the series ``has_ended``, since nothing of it became due
     for four days, and a second answer is believed.
     """
-    settling = rules.terms.of(target.series.symbol.asset_type).settling
-    day_final_ms = frontier_ms(calendar, Timeframe.d1, settling, rules.now_ms)
+    day_final_ms = rules.final_ms(target.series.symbol, calendar, Timeframe.d1)
     past = Spans.of((-FOREVER_MS, final_days_end(calendar, day_final_ms)))
     again = (known.unconfirmed | (known.provisional & past)) & reach
     alone = (known.askable | (known.provisional & past)) & again if has_ended else Spans()

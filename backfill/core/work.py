@@ -12,7 +12,7 @@ from backfill.core.calendar import Calendar
 from backfill.core.capabilities import Capabilities
 from backfill.core.coverage import Span, Spans
 from backfill.core.empty import FOREVER_MS
-from backfill.core.plan import PlannedRange
+from backfill.core.plan import PlannedRange, frontier_ms
 from backfill.core.precision import EXACT, Precision
 from backfill.core.series import Series, Source, Symbol
 from backfill.core.terms import Terms
@@ -98,6 +98,13 @@ class Rules:
     def source_of(self, timeframe: Timeframe) -> Source:
         """Return the source of a timeframe's bars, where they are fetched."""
         return Source(self.provider, self.can.feed_of(timeframe), self.adjustment_of(timeframe))
+
+    def final_ms(
+        self, symbol: Symbol, calendar: Calendar, timeframe: Timeframe, delayed_ms: int = 0
+    ) -> int:
+        """Return up to where a symbol's bars are final; earlier by what an answer was held back."""
+        settling = self.terms.of(symbol.asset_type).settling
+        return frontier_ms(calendar, timeframe, settling, self.now_ms - delayed_ms)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -9,9 +9,7 @@ from backfill.core.coverage import Span
 from backfill.core.grouped import group
 from backfill.core.grouped_day import read_day
 from backfill.core.paging import Chunk
-from backfill.core.plan import frontier_ms
 from backfill.core.timeframe import Timeframe
-from backfill.core.wire import GroupedDay
 from backfill.core.work import Work
 from backfill.errors import LeaseLost, SeriesError
 from backfill.providers.base import GroupedDays
@@ -87,18 +85,13 @@ class GroupedPart:
             asker=f"grouped {Timeframe.d1}",
         )
         log.info("fetch.page", session=str(date), bars=len(day.bars), last=True)
+        final_ms = rules.final_ms(work[0].symbol, calendar, Timeframe.d1, day.delayed_ms)
         chunks = await context.reader.apart(
-            partial(read_day, work, session, day, rules.now_ms, self._final_ms(work[0], day))
+            partial(read_day, work, session, day, rules.now_ms, final_ms)
         )
         if chunks:
             await self._write(chunks, work)
         await self._together.close(work)
-
-    def _final_ms(self, work: Work, day: GroupedDay) -> int:
-        rules = self._context.rules
-        now_ms = rules.now_ms - day.delayed_ms
-        settling = rules.terms.of(work.symbol.asset_type).settling
-        return frontier_ms(work.calendar, Timeframe.d1, settling, now_ms)
 
     async def _write(self, chunks: list[Chunk], work: tuple[Work, ...]) -> None:
         by_series = {one.targets[0].series: one for one in work}

@@ -19,7 +19,6 @@ from backfill.core.market_files import (
     lives_on,
 )
 from backfill.core.paging import Chunk, Paging
-from backfill.core.plan import frontier_ms
 from backfill.core.raw import Oddities
 from backfill.core.series import SymbolId
 from backfill.core.wire import Page
@@ -176,10 +175,11 @@ class MarketFilesPart:
             if not is_its_own or paging.jumps(page, self._oldest.get(work, Bars.empty())):
                 taken.append((work, None))
                 continue
+            final_ms = rules.final_ms(work.symbol, work.calendar, work.base)
             try:
                 chunks = [
                     replace(chunk, lacks_vwap=lacks_vwap)
-                    for chunk in paging.read(page, None, self._final_ms(work))
+                    for chunk in paging.read(page, None, final_ms)
                 ]
             except BadAnswer as error:
                 taken.append((work, error))
@@ -189,11 +189,6 @@ class MarketFilesPart:
                 self._oldest[work] = bars.oldest(1)
             taken.append((work, chunks))
         return taken
-
-    def _final_ms(self, work: Work) -> int:
-        rules = self._context.rules
-        settling = rules.terms.of(work.symbol.asset_type).settling
-        return frontier_ms(work.calendar, work.base, settling, rules.now_ms)
 
     async def _write(self, brought: dict[Work, list[Chunk]], read: FileRead) -> None:
         """Write the chunks of some work in one transaction."""

@@ -17,7 +17,7 @@ from backfill.core.asked import Asked
 from backfill.core.capabilities import Capabilities
 from backfill.core.coverage import Span, Spans
 from backfill.core.paging import Chunk, Paging
-from backfill.core.plan import PlannedRange, frontier_ms
+from backfill.core.plan import PlannedRange
 from backfill.core.planning import plan_piece, requests, to_fetch
 from backfill.core.series import ListingVerdict, Series, Symbol
 from backfill.core.timeframe import Timeframe
@@ -278,9 +278,9 @@ class Stream:
             share.release()
             return
         listed_ms = self._listed_ms(page)
-        chunks = await context.reader.apart(
-            partial(self._paging.read, page, listed_ms, self._final_ms(page))
-        )
+        work = self.work
+        final_ms = context.rules.final_ms(work.symbol, work.calendar, work.base, page.delayed_ms)
+        chunks = await context.reader.apart(partial(self._paging.read, page, listed_ms, final_ms))
         share.shrink(size_of(chunks))
         bars = sum(len(one.bars) for one in chunks)
         context.gauge.read(bars)
@@ -400,13 +400,6 @@ class Stream:
         if symbol.listing is None and symbol.reference_listed_on is not None:
             return None
         return calendar.begins(symbol.listed_on, self.work.base)
-
-    def _final_ms(self, page: Page) -> int:
-        """Up to where an answer is final: earlier if the provider holds back its newest bars."""
-        rules = self._context.rules
-        now_ms = rules.now_ms - page.delayed_ms
-        settling = rules.terms.of(self.work.symbol.asset_type).settling
-        return frontier_ms(self.work.calendar, self.work.base, settling, now_ms)
 
     async def _write(self, given: Sequence[Chunk] | ChunksOf, file: FileRead | None = None) -> None:
         """Write chunks, of a file maybe, and note if the symbol is known otherwise by now."""
