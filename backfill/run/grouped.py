@@ -17,7 +17,6 @@ from backfill.run.context import Context
 from backfill.run.prepare import grouping
 from backfill.run.together import Together
 from backfill.run.writing import write
-from backfill.store.counts import Counts
 
 log = structlog.stdlib.get_logger()
 
@@ -99,17 +98,7 @@ class GroupedPart:
         written = await write(
             self._context.writer, [by_series[one] for one in series], series, chunks
         )
-        total = Counts()
-        for chunk, counts in written.stored:
+        for chunk, _ in written.stored:
             if chunk.series in by_series:
                 self._together.note(chunk)
-            total.add(counts)
-        log.info(
-            "chunk.stored",
-            timeframe=str(Timeframe.d1),
-            series=len(chunks),
-            inserted=total.inserted,
-            updated=total.updated,
-            unchanged=total.unchanged,
-            seconds=written.seconds,
-        )
+        written.log_together(len(chunks), timeframe=str(Timeframe.d1))

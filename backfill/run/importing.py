@@ -62,7 +62,6 @@ from backfill.run.writers import Writers
 from backfill.run.writing import write
 from backfill.settings import Settings
 from backfill.store import progress, runs, universe
-from backfill.store.counts import Counts
 from backfill.store.files import note_file
 from backfill.store.partitions import see_partitions
 from backfill.store.pool import Connection, Database
@@ -339,17 +338,7 @@ class _Import:
         for entry in entries:
             if entry.series.symbol.id in written.outdated:
                 self._fail(entry.filed, renamed)
-        total = Counts()
-        for _, counts in written.stored:
-            total.add(counts)
-        log.info(
-            "chunk.stored",
-            series=len(chunks),
-            inserted=total.inserted,
-            updated=total.updated,
-            unchanged=total.unchanged,
-            seconds=written.seconds,
-        )
+        written.log_together(len(chunks))
 
     async def _rebased(self, chunks: Mapping[Series, Chunk]) -> dict[Series, float]:
         """Return by which factor stored prices differ where bars would stay beyond the file's."""

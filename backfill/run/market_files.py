@@ -30,7 +30,6 @@ from backfill.run.prepare import files_for
 from backfill.run.room import PER_BAR
 from backfill.run.together import Together
 from backfill.run.writing import write
-from backfill.store.counts import Counts
 
 _GRACE_S: Final = 2.0
 _BATCH: Final = 50_000
@@ -199,22 +198,12 @@ class MarketFilesPart:
             self._context.writer, list(brought), series, chunks, confirms=bool(fresh), file=read
         )
         self._confirmed |= fresh
-        total = Counts()
-        for chunk, counts in written.stored:
+        for chunk, _ in written.stored:
             self._together.note(chunk)
-            total.add(counts)
         self._open.difference_update(
             [work for work in brought if work.symbol.id in written.outdated]
         )
-        log.info(
-            "chunk.stored",
-            timeframe=str(next(iter(brought)).base),
-            series=len(chunks),
-            inserted=total.inserted,
-            updated=total.updated,
-            unchanged=total.unchanged,
-            seconds=written.seconds,
-        )
+        written.log_together(len(chunks), timeframe=str(next(iter(brought)).base))
         await self._together.close(brought)
 
     async def _written(self) -> None:

@@ -41,6 +41,21 @@ class Written:
     seconds: float
     outdated: frozenset[SymbolId]
 
+    def log_together(self, chunks: int, **of: str) -> None:
+        """Log in one line what became of so many chunks, of several series."""
+        total = Counts()
+        for _, counts in self.stored:
+            total.add(counts)
+        log.info(
+            "chunk.stored",
+            **of,
+            series=chunks,
+            inserted=total.inserted,
+            updated=total.updated,
+            unchanged=total.unchanged,
+            seconds=self.seconds,
+        )
+
 
 async def write(
     writer: Writer,
