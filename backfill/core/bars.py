@@ -76,6 +76,20 @@ class Bars:
         return self.take(slice(at)), self.take(slice(at, None))
 
     @classmethod
+    def priced(
+        cls,
+        ts_ms: IntColumn,
+        open_: FloatColumn,
+        high: FloatColumn,
+        low: FloatColumn,
+        close: FloatColumn,
+        volume: FloatColumn,
+    ) -> Self:
+        """Return bars of whoever tells neither a vwap nor a count."""
+        vwap, trade_count = np.full(len(ts_ms), np.nan), np.full(len(ts_ms), NO_COUNT)
+        return cls(ts_ms, open_, high, low, close, volume, vwap, trade_count)
+
+    @classmethod
     def empty(cls) -> Self:
         """Return no bars."""
         return cls.of([])

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO, Final
 
 import numpy as np
 
-from backfill.core.bars import NO_COUNT, Bars, FloatColumn, IntColumn
+from backfill.core.bars import Bars, FloatColumn, IntColumn
 from backfill.core.cells import BadRow
 from backfill.core.coverage import Span
 from backfill.core.filed import Reading, Rows, Sorter
@@ -128,15 +128,13 @@ class DbnFile:
             )
         told = stamps.of_numbers(_integers(records, "ts_event"), "ns")
         tickers = self._names.of(_integers(records, "instrument_id"), told.ts_ms)
-        bars = Bars(
-            ts_ms=told.ts_ms,
-            open=_prices(records, "open"),
-            high=_prices(records, "high"),
-            low=_prices(records, "low"),
-            close=_prices(records, "close"),
-            volume=np.fromiter(map(attrgetter("volume"), records), np.float64, count),
-            vwap=np.full(count, np.nan),
-            trade_count=np.full(count, NO_COUNT),
+        bars = Bars.priced(
+            told.ts_ms,
+            _prices(records, "open"),
+            _prices(records, "high"),
+            _prices(records, "low"),
+            _prices(records, "close"),
+            np.fromiter(map(attrgetter("volume"), records), np.float64, count),
         )
         return sorter.sort(tickers, None, bars, told, np.arange(first, first + count))
 

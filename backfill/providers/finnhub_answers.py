@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from backfill.core.bars import NO_COUNT, Bars
+from backfill.core.bars import Bars
 from backfill.core.checks import EARLIEST_MS, LATEST_MS
 from backfill.core.raw import Oddities
 from backfill.core.wire import Response
@@ -82,18 +82,8 @@ def candles_in(body: bytes) -> tuple[Bars, Oddities]:
         return Bars.empty(), {}
     if not EARLIEST_MS <= 1000 * min(stamps) <= 1000 * max(stamps) <= LATEST_MS:
         raise BadAnswer("the candles are not stamped in epoch seconds")
-    open_, high, low, close, volume = (np.array(column, np.float64) for column in values)
-    bars = Bars(
-        ts_ms=np.array(stamps, np.int64) * 1000,
-        open=open_,
-        high=high,
-        low=low,
-        close=close,
-        volume=volume,
-        vwap=np.full(len(stamps), np.nan),
-        trade_count=np.full(len(stamps), NO_COUNT),
-    )
-    return bars, {}
+    columns = (np.array(column, np.float64) for column in values)
+    return Bars.priced(np.array(stamps, np.int64) * 1000, *columns), {}
 
 
 def refuse_errors(response: Response) -> None:

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import numpy as np
 
-from backfill.core.bars import NO_COUNT, Bars
+from backfill.core.bars import Bars
 from backfill.core.http_date import http_date
 from backfill.core.raw import Oddities
 from backfill.core.wire import Response
@@ -91,18 +91,7 @@ def bars_in(body: bytes) -> tuple[Bars, Oddities]:
     except UNREADABLE:
         return _row_by_row(body)
     columns = (np.array([getattr(row, name) for row in rows], np.float64) for name in _VALUES)
-    open_, high, low, close, volume = columns
-    bars = Bars(
-        ts_ms=stamps_ms([row.date for row in rows]),
-        open=open_,
-        high=high,
-        low=low,
-        close=close,
-        volume=volume,
-        vwap=np.full(len(rows), np.nan),
-        trade_count=np.full(len(rows), NO_COUNT),
-    )
-    return bars, {}
+    return Bars.priced(stamps_ms([row.date for row in rows]), *columns), {}
 
 
 _VALUES: Final = ("open", "high", "low", "close", "volume")
