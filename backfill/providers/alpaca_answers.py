@@ -24,10 +24,9 @@ from backfill.errors import (
 from backfill.providers.bodies import UNREADABLE, decoded, decoded_or
 from backfill.providers.refusals import refuse_status
 from backfill.providers.retry_after import retry_after_s
-from backfill.providers.rows import Places, read_rows
+from backfill.providers.rows import NULL, Places, read_rows
 from backfill.providers.stamps import stamps_ms
 
-_NULL: Final = msgspec.Raw(b"null")
 _MOST: Final = 2.0**53
 """Below it a double holds every whole number; one read as this may have been another."""
 
@@ -70,13 +69,13 @@ class _LooseBar(msgspec.Struct):
     """A bar of a page in which at least one holds something that is no number."""
 
     t: str
-    o: msgspec.Raw = _NULL
-    h: msgspec.Raw = _NULL
-    l: msgspec.Raw = _NULL  # noqa: E741  # the wire's own name
-    c: msgspec.Raw = _NULL
-    v: msgspec.Raw = _NULL
-    n: msgspec.Raw = _NULL
-    vw: msgspec.Raw = _NULL
+    o: msgspec.Raw = NULL
+    h: msgspec.Raw = NULL
+    l: msgspec.Raw = NULL  # noqa: E741  # the wire's own name
+    c: msgspec.Raw = NULL
+    v: msgspec.Raw = NULL
+    n: msgspec.Raw = NULL
+    vw: msgspec.Raw = NULL
 
 
 class _Page(msgspec.Struct):

@@ -15,9 +15,7 @@ from backfill.core.raw import VALUES, Oddities, raw_values
 from backfill.errors import UnreadableAnswer
 from backfill.providers.bodies import UNREADABLE
 from backfill.providers.massive_errors import refuse_status
-from backfill.providers.rows import IMPOSSIBLE_COUNT, came
-
-_NULL: Final = msgspec.Raw(b"null")
+from backfill.providers.rows import IMPOSSIBLE_COUNT, NULL, came
 
 _Read = TypeVar("_Read")
 
@@ -65,13 +63,13 @@ class _LooseBar(msgspec.Struct):
     """A bar of a page in which at least one holds null or something that is no number."""
 
     t: int
-    o: msgspec.Raw = _NULL
-    h: msgspec.Raw = _NULL
-    l: msgspec.Raw = _NULL  # noqa: E741  # the wire's own name
-    c: msgspec.Raw = _NULL
-    v: msgspec.Raw = _NULL
-    vw: msgspec.Raw = _NULL
-    n: msgspec.Raw = _NULL
+    o: msgspec.Raw = NULL
+    h: msgspec.Raw = NULL
+    l: msgspec.Raw = NULL  # noqa: E741  # the wire's own name
+    c: msgspec.Raw = NULL
+    v: msgspec.Raw = NULL
+    vw: msgspec.Raw = NULL
+    n: msgspec.Raw = NULL
 
 
 class Envelope(msgspec.Struct, kw_only=True):
@@ -91,7 +89,7 @@ class PageEnvelope(Envelope, kw_only=True):
 
 
 class _Page(PageEnvelope):
-    results: msgspec.Raw = _NULL
+    results: msgspec.Raw = NULL
 
 
 class _LoosePage(PageEnvelope):
@@ -107,7 +105,7 @@ class _LooseGroupedBar(_LooseBar, kw_only=True):
 
 
 class _GroupedDay(Envelope):
-    results: msgspec.Raw = _NULL
+    results: msgspec.Raw = NULL
     ticker: None = None  # an answer that names one is another
 
 
@@ -196,7 +194,7 @@ def _refuse_missing(answer: Envelope, bars: Bars) -> None:
 
 def _array(results: msgspec.Raw) -> msgspec.Raw:
     """Return the array of results; none and null are an empty one."""
-    return msgspec.Raw(b"[]") if results == _NULL else results
+    return msgspec.Raw(b"[]") if results == NULL else results
 
 
 def _pieces(results: bytes) -> Iterator[bytes]:
@@ -252,8 +250,8 @@ def _loose_columns(rows: Sequence[_LooseBar]) -> tuple[Bars, Oddities]:
             (
                 row.t,
                 *(_number(price) for price in (row.o, row.h, row.l, row.c, row.v)),
-                None if row.vw == _NULL else _number(row.vw, otherwise=np.inf),
-                None if row.n == _NULL else _count(row.n),
+                None if row.vw == NULL else _number(row.vw, otherwise=np.inf),
+                None if row.n == NULL else _count(row.n),
             )
             for row in rows
         ]

@@ -25,6 +25,8 @@ _WHOLE: Final = re.compile(rb"-?[0-9]{1,15}")
 _STAMP: Final = re.compile(rb'"?(-?[0-9]{1,15})"?')
 _NULL: Final = b"null"
 """What stands for a vwap or a count that the provider has none of."""
+NULL: Final = msgspec.Raw(_NULL)
+"""The same, in a row whose values have names."""
 IMPOSSIBLE_COUNT: Final = NO_COUNT - 1
 """Stands for a count that came and can't be one, which the checks reject."""
 _LONGEST: Final = 200
@@ -52,6 +54,16 @@ class Places:
     def width(self) -> int:
         """How many values a row has at least."""
         return 1 + max(place for place in self.values if place is not None)
+
+
+class PricedRow(msgspec.Struct):
+    """A row whose values have names: what is no number costs its own bar alone."""
+
+    open: msgspec.Raw = NULL
+    high: msgspec.Raw = NULL
+    low: msgspec.Raw = NULL
+    close: msgspec.Raw = NULL
+    volume: msgspec.Raw = NULL
 
 
 def read_rows(rows: Sequence[Row], places: Places, unit_ms: int = 1000) -> tuple[Bars, Oddities]:

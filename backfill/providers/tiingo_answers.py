@@ -26,10 +26,9 @@ from backfill.errors import (
 from backfill.providers.bodies import UNREADABLE, decoded, decoded_or
 from backfill.providers.refusals import refuse_status
 from backfill.providers.retry_after import retry_after_s
-from backfill.providers.rows import Places, read_rows
+from backfill.providers.rows import NULL, Places, PricedRow, read_rows
 from backfill.providers.stamps import stamps_ms
 
-_NULL: Final = msgspec.Raw(b"null")
 _PLACES: Final = Places(open=1, high=2, low=3, close=4, volume=5)
 _NEW_YORK: Final = ZoneInfo("America/New_York")
 _HOUR_S: Final = 3600.0
@@ -53,15 +52,10 @@ class _Row(msgspec.Struct, gc=False):
     volume: float
 
 
-class _LooseRow(msgspec.Struct):
+class _LooseRow(PricedRow, kw_only=True):
     """A row of an answer in which at least one holds something that is no number."""
 
     date: str
-    open: msgspec.Raw = _NULL
-    high: msgspec.Raw = _NULL
-    low: msgspec.Raw = _NULL
-    close: msgspec.Raw = _NULL
-    volume: msgspec.Raw = _NULL
 
 
 class _Refusal(msgspec.Struct):
@@ -173,7 +167,7 @@ def _said(body: bytes) -> str:
 def _row_by_row(body: bytes) -> tuple[Bars, Oddities]:
     """Read an answer in which a value is no number: it costs its own bar alone."""
     rows = decoded(_LOOSE_ROWS, body)
-    if rows and all(row.volume == _NULL for row in rows):
+    if rows and all(row.volume == NULL for row in rows):
         raise BadAnswer("no row of the answer has a volume, which was asked for")
     stamps = stamps_ms([row.date for row in rows]).tolist()
     given = [

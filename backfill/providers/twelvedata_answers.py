@@ -25,9 +25,8 @@ from backfill.errors import (
 from backfill.providers.bodies import decoded, decoded_or
 from backfill.providers.refusals import refuse_otherwise
 from backfill.providers.retry_after import retry_after_s
-from backfill.providers.rows import Places, Row, read_rows
+from backfill.providers.rows import NULL, Places, PricedRow, Row, read_rows
 
-_NULL: Final = msgspec.Raw(b"null")
 _NONE: Final = msgspec.Raw(b"0")
 _PLACES: Final = Places(open=1, high=2, low=3, close=4, volume=5)
 _NO_BARS: Final = "No data is available on the specified dates"
@@ -38,15 +37,10 @@ _AT_MOST_S: Final = 3600.0
 """For so long who is out of credits for the day waits, where the answer tells no time."""
 
 
-class _Row(msgspec.Struct):
+class _Row(PricedRow, kw_only=True):
     """A bar; currencies have no volume."""
 
     datetime: str
-    open: msgspec.Raw = _NULL
-    high: msgspec.Raw = _NULL
-    low: msgspec.Raw = _NULL
-    close: msgspec.Raw = _NULL
-    volume: msgspec.Raw = _NULL
 
 
 class Meta(msgspec.Struct):
@@ -128,12 +122,12 @@ def bars_in(series: Series, asked: Asked) -> tuple[Bars, Oddities]:
         If one lies in no year that a bar may be of.
     """
     zone = asked.calendar.zone if asked.symbol.is_share else UTC
-    missing = _NONE if asked.symbol.asset_type == "fx" else _NULL
+    missing = _NONE if asked.symbol.asset_type == "fx" else NULL
     rows: list[Row] = [
         (
             msgspec.Raw(str(_stamp_ms(row.datetime, zone)).encode()),
             *(row.open, row.high, row.low, row.close),
-            missing if row.volume == _NULL else row.volume,
+            missing if row.volume == NULL else row.volume,
         )
         for row in series.values
     ]

@@ -17,13 +17,12 @@ from backfill.errors import (
 from backfill.providers.bodies import decoded, decoded_or
 from backfill.providers.refusals import refuse_status
 from backfill.providers.retry_after import retry_after_s
-from backfill.providers.rows import Places, read_rows
+from backfill.providers.rows import NULL, Places, read_rows
 
 _PAUSE_S: Final = 60.0
 """How long who was refused leaves it alone: no answer has told."""
 _PLACES: Final = Places(open=1, high=2, low=3, close=4, volume=5)
 _VALUES: Final = ("open", "high", "low", "close", "volume")
-_NULL: Final = msgspec.Raw(b"null")
 _MAINTENANCE: Final = b"Will be right back"
 _NOTHING_THERE: Final = "Data doesn't exist for startDate"
 
@@ -136,6 +135,6 @@ def bars_in(chart: Chart) -> tuple[Bars, Oddities]:
     rows = [
         row
         for row in zip(chart.timestamp, *columns, strict=True)
-        if any(value != _NULL for value in row[1:])
+        if any(value != NULL for value in row[1:])
     ]
     return read_rows(rows, _PLACES) if rows else (Bars.empty(), {})
