@@ -8,7 +8,6 @@ What fetches is imported once something is due: most runs of a cron job find not
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -21,12 +20,7 @@ from backfill.core.redact import Redactor
 from backfill.core.series import Series
 from backfill.core.when import checked_clock
 from backfill.errors import (
-    DatabaseError,
-    Interrupted,
     LimitReached,
-    SharedFault,
-    Stopped,
-    Unforeseen,
     UnknownSymbol,
     UsageError,
 )
@@ -37,6 +31,7 @@ from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Budget, Tally
 from backfill.run import debts
 from backfill.run.connect import open_database, open_database_until
+from backfill.run.ending import close_row, note_end
 from backfill.run.job import Job
 from backfill.run.lane import Lane
 from backfill.run.outcomes import Outcomes, Summary
@@ -52,7 +47,6 @@ from backfill.store.size import TableSize, table_size
 if TYPE_CHECKING:
     from backfill.run.pace import Progress
 
-_FINISH_S = 3.0
 _LONGEST_S = 1e8  # three years; a timer can't be set to much more
 
 log = structlog.stdlib.get_logger()
@@ -285,35 +279,10 @@ class _Run:
                 await universe.forget(connection, list(unknown))
             await runs.finish_run(connection, self._id, end, owes, paid)
 
-        try:
-            async with asyncio.timeout(_FINISH_S):
-                await self._database.run(close)
-        except (DatabaseError, TimeoutError) as error:
-            fault = error if isinstance(error, DatabaseError) else DatabaseError("no answer")
-            outcomes.fault = outcomes.fault or fault
+        if not await close_row(self._database, self._id, outcomes, close):
             summary = summarised()
-            await self._give_up()
         log.info("run.finished", **summary.as_dict(), error=summary.error)
         return summary
-
-    async def _give_up(self) -> None:
-        """Give the leases up without a row in the ledger, which it refused."""
-        with suppress(DatabaseError, TimeoutError):
-            async with asyncio.timeout(_FINISH_S):
-                await self._database.run(lambda one: progress.release(one, self._id))
-
-
-def note_end(outcomes: Outcomes, error: BaseException) -> None:
-    """Note what ended a run from outside of its plan."""
-    match error:
-        case SharedFault():
-            outcomes.fault = error
-        case Stopped():
-            outcomes.stopped = error
-        case Exception():
-            outcomes.fault = Unforeseen.of(error)
-        case _:
-            outcomes.stopped = Interrupted("cancelled")
 
 
 def check(job: Job) -> None:

@@ -26,7 +26,6 @@ from backfill.core.redact import Redactor
 from backfill.core.series import IMPORT, Series, SymbolId
 from backfill.errors import (
     BadAnswer,
-    DatabaseError,
     LeaseLost,
     NotKept,
     SeriesError,
@@ -43,7 +42,7 @@ from backfill.files import opened as opened_file
 from backfill.files.base import BarFile, version_of
 from backfill.run.connect import opened, opened_until
 from backfill.run.context import Writer
-from backfill.run.execution import note_end
+from backfill.run.ending import close_row, note_end
 from backfill.run.file_job import FileJob, Looked, look
 from backfill.run.filing import (
     Entries,
@@ -69,7 +68,6 @@ from backfill.store.read import bars_of_each
 from backfill.store.shape import Shape, bars_shape
 from backfill.store.times import to_ms
 
-_FINISH_S: Final = 3.0
 _GRACE_S: Final = 5.0
 """How long a page in hand has to be written once the import must stop."""
 _MANY: Final = 20
@@ -418,12 +416,7 @@ class _Import:
             end = summary.as_run_end(len({one.symbol.id for one in outcomes.series}))
             await runs.finish_run(connection, self._id, end)
 
-        try:
-            async with asyncio.timeout(_FINISH_S):
-                await self._database.run(close)
-        except (DatabaseError, TimeoutError) as error:
-            fault = error if isinstance(error, DatabaseError) else DatabaseError("no answer")
-            outcomes.fault = outcomes.fault or fault
+        if not await close_row(self._database, self._id, outcomes, close):
             summary = summarised()
         log.info("run.finished", **summary.as_dict(), error=summary.error)
         return summary

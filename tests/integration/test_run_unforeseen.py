@@ -4,6 +4,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -13,6 +14,7 @@ from backfill import api, log
 from backfill.cli import main
 from backfill.present.tables import console, table_of
 from backfill.providers.massive import Massive
+from backfill.settings.environment import Secret
 from backfill.simulator import Action, Fault, Simulator
 from tests.conftest import KEY, NOW, Cli, query
 from tests.integration.store_kit import until
@@ -70,25 +72,45 @@ async def test_a_run_that_is_cancelled_is_interrupted_and_holds_nothing(
     assert (status, code, held) == ("interrupted", 130, 0)
 
 
-@pytest.mark.attack(6)
-async def test_a_ledger_that_refuses_its_row_keeps_no_lease(
-    simulate: Callable[..., Simulator], database_url: str
-) -> None:
+async def _refuse_ends(url: str) -> None:
+    """Have the ledger refuse the end of every run."""
     refuse = """
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql
         AS $$ BEGIN RAISE EXCEPTION 'no such row'; END $$;
     """
-    await asyncio.to_thread(query, database_url, refuse)
+    await asyncio.to_thread(query, url, refuse)
     trigger = """
         CREATE TRIGGER refuse BEFORE UPDATE OF exit_code ON backfill_runs
         FOR EACH ROW EXECUTE FUNCTION public.refuse()
     """
-    await asyncio.to_thread(query, database_url, trigger)
+    await asyncio.to_thread(query, url, trigger)
+
+
+@pytest.mark.attack(6)
+async def test_a_ledger_that_refuses_its_row_keeps_no_lease(
+    simulate: Callable[..., Simulator], database_url: str
+) -> None:
+    await _refuse_ends(database_url)
     summary = await api.run(settings_of(database_url, simulate()), JOB)
     [(status, _, _)], held = await ends_of(database_url)
     assert (summary.exit_code, status, held) == (3, "running", 0)
     assert "no such row" in str(summary.error)
     assert summary.bars.inserted > 0
+
+
+async def test_nor_does_an_import_that_the_ledger_refuses(
+    database_url: str, tmp_path: Path
+) -> None:
+    await _refuse_ends(database_url)
+    file = tmp_path / "days.csv"
+    file.write_text(
+        "symbol,timeframe,ts,open,high,low,close,volume\nAAPL,d1,2024-11-04,2,4,1,3,5\n"
+    )
+    job = api.FileJob(file, api.Reading(), feed="kaggle", adjustment="raw")
+    summary = await api.import_file(api.Settings(database_url=Secret(database_url)), job)
+    [(status, _, _)], held = await ends_of(database_url)
+    assert (summary.exit_code, status, held) == (3, "running", 0)
+    assert summary.bars.inserted == 1
 
 
 @pytest.mark.attack(4)
