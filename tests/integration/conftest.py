@@ -11,6 +11,7 @@ from backfill.settings import Settings
 from backfill.simulator import Simulator
 from tests.conftest import KEY, _fresh, blocking
 from tests.faults.proxy import Proxy
+from tests.integration.store_kit import emptied
 
 _COMMANDS = (
     *(
@@ -25,9 +26,21 @@ _COMMANDS = (
 )
 
 
+@pytest.fixture(scope="module")
+def shared_url(server: str, template: str) -> Iterator[str]:
+    """The URL of a database that the tests of a file take turns with."""
+    yield from _fresh(server, template)
+
+
 @pytest.fixture
 def database_url(request: pytest.FixtureRequest, server: str, template: str) -> Iterator[str]:
-    """The URL of a database with the schema; no rows, but sessions where the command is run."""
+    """The URL of a database with the schema; no rows, but sessions where the command is run.
+
+    The tests of a file that is marked ``one_database`` take turns with one.
+    """
+    if request.node.get_closest_marker("one_database"):
+        yield emptied(request.getfixturevalue("shared_url"))
+        return
     if request.module.__name__.rpartition(".")[2].startswith(_COMMANDS):
         template = request.getfixturevalue("with_calendars")
     yield from _fresh(server, template)

@@ -1,6 +1,5 @@
 """The files of archives that were read, and what is asked for again once one was replaced."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -15,8 +14,9 @@ from backfill.core.timeframe import Timeframe
 from backfill.store import archive, progress, spelling, universe
 from backfill.store.pool import Database
 from backfill.store.times import to_ms
-from tests.conftest import _fresh
-from tests.integration.store_kit import emptied, rows
+from tests.integration.store_kit import rows
+
+pytestmark = pytest.mark.one_database
 
 RUN = UUID(int=3)
 JULY = Span(to_ms(datetime(2024, 7, 1, tzinfo=UTC)), to_ms(datetime(2024, 8, 1, tzinfo=UTC)))
@@ -29,18 +29,6 @@ FILL = """
         coverage = '{[2024-06-10 00:00Z,2024-07-20 00:00Z)}'
     RETURNING symbol_id
 """
-
-
-@pytest.fixture(scope="module")
-def shared_url(server: str, template: str) -> Iterator[str]:
-    """The URL of a database that the tests of this file take turns with."""
-    yield from _fresh(server, template)
-
-
-@pytest.fixture
-def database_url(shared_url: str) -> str:
-    """The URL of a database with the schema and no rows."""
-    return emptied(shared_url)
 
 
 async def _kept(database: Database) -> dict[tuple[str, Timeframe], Any]:

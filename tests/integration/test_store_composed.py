@@ -13,8 +13,9 @@ from backfill.errors import UsageError
 from backfill.settings.environment import Secret
 from backfill.store import universe
 from backfill.store.pool import Database
-from tests.conftest import _fresh
-from tests.integration.store_kit import connection_to, emptied, rows, value
+from tests.integration.store_kit import connection_to, rows, value
+
+pytestmark = pytest.mark.one_database
 
 COINBASE, KRAKEN = "BTC/USD@coinbase", "BTC/USD@kraken"
 COMPOSED: Final = """
@@ -36,18 +37,6 @@ FROM: Final = """
     SELECT id, 'm1', $2, 'f', $3, $4::text::tstzmultirange FROM symbols WHERE ticker = $1
     RETURNING symbol_id
 """
-
-
-@pytest.fixture(scope="module")
-def shared_url(server: str, template: str) -> Iterator[str]:
-    """The URL of a database that the tests of this file take turns with."""
-    yield from _fresh(server, template)
-
-
-@pytest.fixture
-def database_url(shared_url: str) -> str:
-    """The URL of a database with the schema and no rows."""
-    return emptied(shared_url)
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Leases: who works on a series, until when, and who takes over from the dead (R18, R20)."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -17,7 +17,6 @@ from backfill.store.counts import Counts
 from backfill.store.pool import Database
 from backfill.store.progress import LEASE_S, Lease
 from backfill.store.runs import RunEnd, finish_run, start_run
-from tests.conftest import _fresh
 from tests.integration.store_kit import (
     DAY,
     HOUR,
@@ -28,7 +27,6 @@ from tests.integration.store_kit import (
     claim,
     claimed,
     connection_to,
-    emptied,
     known,
     minutes,
     new_series,
@@ -38,19 +36,9 @@ from tests.integration.store_kit import (
     write,
 )
 
+pytestmark = pytest.mark.one_database
+
 _TERM = timedelta(seconds=LEASE_S)
-
-
-@pytest.fixture(scope="module")
-def shared_url(server: str, template: str) -> Iterator[str]:
-    """The URL of a database that the tests of this file take turns with."""
-    yield from _fresh(server, template)
-
-
-@pytest.fixture
-def database_url(shared_url: str) -> str:
-    """The URL of a database with the schema and no rows."""
-    return emptied(shared_url)
 
 
 async def _holders(database: Database, series: Iterable[Series]) -> list[UUID | None]:

@@ -1,6 +1,5 @@
 """The calendar in the database: filled once, and what was set by hand stays."""
 
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -16,8 +15,10 @@ from backfill.store.pool import Database
 from backfill.store.sessions import load_calendar
 from backfill.store.times import to_time
 from tests.calendars import sessions
-from tests.conftest import _fresh, _leave
-from tests.integration.store_kit import connection_to, database_name, emptied, rows, value
+from tests.conftest import _leave
+from tests.integration.store_kit import connection_to, database_name, rows, value
+
+pytestmark = pytest.mark.one_database
 
 FIRST = date(2024, 10, 1)
 TODAY = date(2024, 11, 12)
@@ -30,18 +31,6 @@ _MANUAL = """
     ON CONFLICT (calendar, session) DO UPDATE
     SET opens_at = excluded.opens_at, closes_at = excluded.closes_at, manual = true
 """
-
-
-@pytest.fixture(scope="module")
-def shared_url(server: str, template: str) -> Iterator[str]:
-    """The URL of a database that the tests of this file take turns with."""
-    yield from _fresh(server, template)
-
-
-@pytest.fixture
-def database_url(shared_url: str) -> str:
-    """The URL of a database with the schema and no rows."""
-    return emptied(shared_url)
 
 
 def _sessions(loaded: Calendar) -> list[Session]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from dataclasses import astuple
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -18,25 +17,15 @@ from backfill.store import quota as store
 from backfill.store import quote
 from backfill.store.pool import Database
 from backfill.store.quota import DatabaseSlots, key_id
-from tests.conftest import _fresh, blocking
+from tests.conftest import blocking
 from tests.faults.proxy import Proxy
-from tests.integration.store_kit import connection_to, emptied, rows, value
+from tests.integration.store_kit import connection_to, rows, value
 from tests.ledger import SECOND, Ledger, Windows
+
+pytestmark = pytest.mark.one_database
 
 SECRET: Final = "sk-live-12345678"
 EPOCH: Final = datetime(2024, 11, 12, tzinfo=UTC)
-
-
-@pytest.fixture(scope="module")
-def shared_url(server: str, template: str) -> Iterator[str]:
-    """The URL of a database that the tests of this file take turns with."""
-    yield from _fresh(server, template)
-
-
-@pytest.fixture
-def database_url(shared_url: str) -> str:
-    """The URL of a database with the schema and no rows."""
-    return emptied(shared_url)
 
 
 def slots_of(database: Database, quota: str, key: str = SECRET) -> DatabaseSlots:

@@ -1,7 +1,6 @@
 """One instrument is one row, whoever writes it how; and what belongs to it reaches every venue."""
 
 import asyncio
-from collections.abc import Iterator
 from datetime import date
 from uuid import UUID, uuid4
 
@@ -13,8 +12,9 @@ from backfill.core.timeframe import Timeframe
 from backfill.errors import UsageError
 from backfill.store import actions, life, progress, spelling, universe
 from backfill.store.pool import Connection, Database
-from tests.conftest import _fresh
-from tests.integration.store_kit import emptied, new_series, rows, value
+from tests.integration.store_kit import new_series, rows, value
+
+pytestmark = pytest.mark.one_database
 
 RUN = UUID(int=3)
 BARS = """
@@ -45,18 +45,6 @@ WAITS = """
     )
 """
 ADJUSTED = "SELECT close FROM ohlc_bars_adjusted WHERE symbol_id = $1 ORDER BY ts"
-
-
-@pytest.fixture(scope="module")
-def shared_url(server: str, template: str) -> Iterator[str]:
-    """The URL of a database that the tests of this file take turns with."""
-    yield from _fresh(server, template)
-
-
-@pytest.fixture
-def database_url(shared_url: str) -> str:
-    """The URL of a database with the schema and no rows."""
-    return emptied(shared_url)
 
 
 async def register(database: Database, *tickers: str) -> list[Symbol]:

@@ -1,7 +1,6 @@
 """Symbols and the watchlist: which series there are to keep (R25)."""
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
 from functools import partial
@@ -19,13 +18,11 @@ from backfill.store.holdings import Holding, holdings
 from backfill.store.pool import Database
 from backfill.store.status import claimed_series, quarantined
 from backfill.store.times import to_time
-from tests.conftest import _fresh
 from tests.integration.store_kit import (
     START,
     bar,
     chunk,
     claimed,
-    emptied,
     minutes,
     new_series,
     rows,
@@ -33,17 +30,7 @@ from tests.integration.store_kit import (
     write,
 )
 
-
-@pytest.fixture(scope="module")
-def shared_url(server: str, template: str) -> Iterator[str]:
-    """The URL of a database that the tests of this file take turns with."""
-    yield from _fresh(server, template)
-
-
-@pytest.fixture
-def database_url(shared_url: str) -> str:
-    """The URL of a database with the schema and no rows."""
-    return emptied(shared_url)
+pytestmark = pytest.mark.one_database
 
 
 async def _register(database: Database, *tickers: str) -> list[Symbol]:

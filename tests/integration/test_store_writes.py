@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Any
 from uuid import uuid4
@@ -24,7 +23,7 @@ from backfill.store.pool import Database
 from backfill.store.source import EVER, expel
 from backfill.store.times import to_time
 from tests.calendars import calendar
-from tests.conftest import _fresh, _leave
+from tests.conftest import _leave
 from tests.integration.store_kit import (
     DAY,
     HOUR,
@@ -38,7 +37,6 @@ from tests.integration.store_kit import (
     claimed,
     connection_to,
     database_name,
-    emptied,
     empty,
     known,
     minutes,
@@ -50,24 +48,14 @@ from tests.integration.store_kit import (
     write,
 )
 
+pytestmark = pytest.mark.one_database
+
 _VERSIONS = "SELECT ts, ctid::text, xmin::text FROM ohlc_bars ORDER BY ts"
 _EMPTY = """
     SELECT month, reason, slots, expires_at FROM known_empty
     WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
     ORDER BY month, reason
 """
-
-
-@pytest.fixture(scope="module")
-def shared_url(server: str, template: str) -> Iterator[str]:
-    """The URL of a database that the tests of this file take turns with."""
-    yield from _fresh(server, template)
-
-
-@pytest.fixture
-def database_url(shared_url: str) -> str:
-    """The URL of a database with the schema and no rows."""
-    return emptied(shared_url)
 
 
 async def test_new_bars_are_counted_as_inserted_and_come_back_bit_for_bit(
