@@ -102,7 +102,8 @@ def test_a_run_waits_for_the_lease_of_a_dead_one_takes_over_and_marks_it_interru
     assert status == "running"
     ((held,),) = query(
         database_url,
-        "SELECT count(*) FROM backfill_progress WHERE claimed_by = $1 AND claimed_until > now()",
+        "SELECT count(*) FROM backfill_progress"
+        " WHERE timeframe = 'm15' AND claimed_by = $1 AND claimed_until > now()",
         UUID(dead),
     )
     assert held == 1

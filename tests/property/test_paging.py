@@ -74,6 +74,12 @@ def stored(read_pages: list[list[Chunk]]) -> Held:
                 span for one in chunk.empty if one.reason is reason for span in one.slots
             )
             empty[reason] = (empty.get(reason, Spans()) - chunk.claims) | noted
+        # As the tables have it: over closed hours two empty slots are one span.
+        untraded = empty[EmptyReason.no_trades]
+        for (start_ms, end_ms), beyond_ms in ((one.hours, one.beyond_ms) for one in chunk.joints):
+            here_ms = end_ms if beyond_ms < start_ms else start_ms - 1
+            if all(untraded.covers(ms, ms + 1) for ms in (here_ms, beyond_ms)):
+                empty[EmptyReason.no_trades] |= Spans.of((start_ms, end_ms))
         held[chunk.series.timeframe] = bars, claims | chunk.claims, empty
     return held
 
