@@ -14,10 +14,11 @@ JSON            lone surrogates, NaN                          `json_text`
 Postgres        NUL, lone surrogates                          `storable`
 Markdown        markup, HTML, links, mentions, emoji, cells   `markdown`
 Prometheus      quotes, backslashes, ends of lines            `label`
+a browser       markup, control characters, bidi overrides    `printable`, templates
 ==============  ============================================  =======================
 
-HTML has no reader yet. Pages will be written by templates that escape what they are given; what
-goes into one is `printable` text.
+Pages of HTML are written by templates that escape what they are given: `backfill.report.page` has
+every text that goes into one pass `printable` first.
 """
 
 import json

@@ -6,7 +6,7 @@ from backfill.core.freshness import State
 from backfill.core.plain import argument
 from backfill.present import markdown as md
 from backfill.present.columns import print_table
-from backfill.present.tables import console, on_screen, time_text
+from backfill.present.tables import console, on_screen, percent_text, time_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -94,7 +94,7 @@ def _judgement(series: "Sequence[SeriesStatus]") -> list[str]:
     told = f"{len(series)} series, {f'{stale} stale' if stale else 'all fresh'}"
     parts = [one.share for one in series if one.is_incomplete and one.share is not None]
     if parts:
-        mean = _percent(sum(parts) / len(parts)).replace("<", "under ")
+        mean = percent_text(sum(parts) / len(parts)).replace("<", "under ")
         told += (
             f"; {len(parts)} {'has' if len(parts) == 1 else 'have'} only part of what is wanted, "
             f"{mean}{' in the mean' if len(parts) > 1 else ''}"
@@ -152,7 +152,7 @@ def _named(one: "SeriesStatus") -> dict[str, str]:
         "oldest": f"{one.oldest:%Y-%m-%d}" if one.oldest else "",
         "newest": time_text(one.newest),
         "wanted since": f"{one.wanted_since:%Y-%m-%d}" if one.wanted_since else "",
-        "share": _percent(one.share),
+        "share": percent_text(one.share),
         "covered": covered,
         "ranges": f"{ranges:,}" if ranges > 1 else "",
         "fresh": _fresh(one),
@@ -168,14 +168,3 @@ def _fresh(one: "SeriesStatus") -> str:
             return f"no, {one.silent:,} silent"
         case _:
             return f"no, {one.behind:,} due" if one.behind else "no, no bars"
-
-
-def _percent(share: float | None) -> str:
-    """Return a part of what is wanted: none that lacks something is all of it, or none of it.
-
-    >>> _percent(0.9999), _percent(0.0001), _percent(1.0)
-    ('99%', '<1%', '100%')
-    """
-    if share is None:
-        return ""
-    return "<1%" if 0 < share < 0.01 else f"{int(share * 100)}%"

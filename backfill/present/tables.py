@@ -73,6 +73,17 @@ def duration_text(seconds: float) -> str:
     return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 
+def percent_text(share: float | None) -> str:
+    """Return a part of what is wanted: none that lacks something is all of it, or none of it.
+
+    >>> percent_text(0.9999), percent_text(0.0001), percent_text(1.0)
+    ('99%', '<1%', '100%')
+    """
+    if share is None:
+        return ""
+    return "<1%" if 0 < share < 0.01 else f"{int(share * 100)}%"
+
+
 def bytes_text(size: float) -> str:
     """Return a number of bytes in the unit that people count it in.
 
