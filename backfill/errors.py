@@ -5,6 +5,7 @@
     BackfillError
     ├── UsageError                 exit 2   a flag, a setting or the environment is wrong
     │   ├── EmptyWatchlist
+    │   ├── NotKnown               what is named isn't in the database
     │   └── NotSet                 a secret that is needed is empty, or isn't set
     ├── SharedFault                exit 3   a cause all series share; ends the run
     │   ├── DatabaseError
@@ -69,6 +70,10 @@ class UsageError(BackfillError):
 
 class EmptyWatchlist(UsageError):
     """The watchlist has no entry that isn't paused."""
+
+
+class NotKnown(UsageError):
+    """What is named, a symbol or series of one, isn't in the database."""
 
 
 class NotSet(UsageError):

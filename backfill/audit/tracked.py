@@ -18,7 +18,7 @@ from backfill.core.terms import UNTOLD, Quota, Terms
 from backfill.core.ticker import spelling_of
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import EARLIEST_DAY
-from backfill.errors import NoCalendar, NotKept, UsageError
+from backfill.errors import NoCalendar, NotKept, NotKnown
 from backfill.run.job import EVERYTHING, Scope
 from backfill.settings import Account, Settings
 from backfill.store import progress, status, universe
@@ -117,7 +117,7 @@ async def tracked_series(
 
     Raises
     ------
-    UsageError
+    NotKnown
         If the scope names a symbol that isn't kept.
     """
     asked = None if scope.tickers is None else set(map(spelling_of, scope.tickers))
@@ -150,7 +150,7 @@ async def tracked_series(
     held = {one.symbol.spelling for one in found} if asked is not None else set()
     if strange := sorted(one for one in scope.tickers or () if spelling_of(one) not in held):
         named = await database.run(partial(universe.hinted, tickers=strange))
-        raise UsageError(f"no series of {named} is kept here", mend="backfill status")
+        raise NotKnown(f"no series of {named} is kept here", mend="backfill status")
     order = list(Timeframe)
     found.sort(key=lambda one: (one.symbol.ticker, order.index(one.timeframe)))
     tracked: list[Tracked] = []

@@ -174,15 +174,31 @@ def repair(
     )
 
 
+def serve(settings: Settings, host: str, port: int, tell: "Callable[[str], None]") -> None:
+    """Serve until a signal ends it."""
+    from backfill.serve import server
+
+    async def served() -> None:
+        await server.serve(settings, host, port, _stopped_by_signals(), tell)
+
+    asyncio.run(served())
+
+
+def _stopped_by_signals() -> StopSignal:
+    """Return a signal that is set when a person or the system wants an end."""
+    stop = StopSignal()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        reason = Interrupted(f"interrupted by {number.name}")
+        loop.add_signal_handler(number, stop.set, reason)
+    return stop
+
+
 def _supervised(
     settings: Settings, work: "Callable[[StopSignal, Live | None], Awaitable[_T]]"
 ) -> _T:
     async def supervised() -> _T:
-        stop = StopSignal()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            reason = Interrupted(f"interrupted by {number.name}")
-            loop.add_signal_handler(number, stop.set, reason)
+        stop = _stopped_by_signals()
         if not sys.stderr.isatty() or settings.log_format == "json":
             return await work(stop, None)
         from backfill.cli.live import Live

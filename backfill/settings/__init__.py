@@ -35,6 +35,7 @@ from backfill.settings.environment import (
     variable_of,
 )
 from backfill.settings.proxies import Proxies
+from backfill.settings.serving import hosts, origins
 
 __all__ = ["Account", "AccountSettings", "Secret", "Settings"]
 
@@ -120,6 +121,25 @@ class Settings:
         "BACKFILL_LOG",
         meaning="`json` or `console`; unset: as fits stderr",
         read=one_of("json", "console"),
+    )
+    serve_token: Secret | None = variable(
+        "BACKFILL_SERVE_TOKEN",
+        meaning="what whoever asks `backfill serve` must show; needed beyond loopback. Secret",
+        read=Secret,
+    )
+    serve_hosts: frozenset[str] = variable(
+        "BACKFILL_SERVE_HOSTS",
+        meaning="further names under which `backfill serve` is reached, such as "
+        "`bars.example.com`, with commas between; others are refused",
+        default=frozenset(),
+        read=hosts,
+    )
+    serve_origins: frozenset[str] = variable(
+        "BACKFILL_SERVE_ORIGINS",
+        meaning="pages of which other origins may read from `backfill serve`, such as "
+        "`https://app.example.com`, with commas between; unset: of none",
+        default=frozenset(),
+        read=origins,
     )
     on_runner: str | None = variable(
         "CI",
@@ -223,7 +243,7 @@ class Settings:
 
     def secrets(self) -> list[str]:
         """Return every value that must never be shown."""
-        own = (self.database_url, self.ping_url)
+        own = (self.database_url, self.ping_url, self.serve_token)
         values = [_secrets_of(secret.reveal().strip()) for secret in own if secret is not None]
         values.append(secrets_of(self.accounts.values()))
         proxies = self.proxies.secrets() if self.proxies is not None else ()

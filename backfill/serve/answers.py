@@ -1,0 +1,76 @@
+"""How a request ends: with what it asked for, or in one line that says why not; told to the log."""
+
+import time
+from typing import Final
+
+import structlog
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
+
+from backfill.core.plain import json_text
+from backfill.errors import BackfillError, DatabaseError, NotKnown, Unforeseen, UsageError
+from backfill.log import told as fit_to_leave
+from backfill.serve.reader import Reader
+
+READER: Final = web.AppKey("reader", Reader)
+BEGUN: Final = web.RequestKey("begun", web.StreamResponse)
+"""The answer whose head is on its way, after which there can be no other."""
+
+_AWAY_S: Final = 2
+"""After how many seconds it is worth to ask again, where the database is away."""
+
+log = structlog.stdlib.get_logger()
+
+
+@web.middleware
+async def told(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer in any case, and log how: never a query, which might hold anything."""
+    began_s = time.monotonic()
+    try:
+        response = await handler(request)
+    except web.HTTPError as refusal:
+        response = _of(request, refusal)
+    except BackfillError as error:
+        response = refused(request, _status_of(error), str(error))
+    except Exception as error:
+        log.exception("serve.failed", path=request.path)
+        response = refused(request, 500, str(Unforeseen.of(error)))
+    if (begun := request.get(BEGUN)) is not None and begun is not response:
+        # Nothing but a connection that breaks tells that an answer isn't all there is.
+        if request.transport is not None:
+            request.transport.abort()
+        response = begun
+    log.info(
+        "serve.answered",
+        method=request.method,
+        path=request.path,
+        status=response.status,
+        ms=round((time.monotonic() - began_s) * 1000),
+    )
+    return response
+
+
+def refused(request: web.Request, status: int, why: str) -> web.Response:
+    """Return an answer that says in one line why it isn't what was asked for."""
+    del request
+    headers = {hdrs.RETRY_AFTER: str(_AWAY_S)} if status == 503 else {}
+    text = json_text({"error": fit_to_leave(why)})
+    return web.json_response(text=text, status=status, headers=headers)
+
+
+def _of(request: web.Request, refusal: web.HTTPError) -> web.Response:
+    answer = refused(request, refusal.status, refusal.text or refusal.reason)
+    kept = (hdrs.ALLOW, hdrs.RETRY_AFTER, hdrs.WWW_AUTHENTICATE)
+    answer.headers.update({name: refusal.headers[name] for name in kept if name in refusal.headers})
+    return answer
+
+
+def _status_of(error: BackfillError) -> int:
+    match error:
+        case NotKnown():
+            return 404
+        case UsageError():
+            return 400
+        case DatabaseError():
+            return 503
+    return 500

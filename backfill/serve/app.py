@@ -1,0 +1,30 @@
+"""The server's application: its routes, and what every request and every answer passes."""
+
+from typing import Final
+
+from aiohttp import web
+
+from backfill.serve import answers, passing, static
+from backfill.serve.guard import Guard
+from backfill.serve.reader import Reader
+
+ROUTES: Final = (static.ROUTES,)
+"""The routes of each module that answers."""
+
+_MOST_BYTES: Final = 16 * 1024
+"""How long what a request brings may be: a form with a token."""
+
+
+def application(reader: Reader, guard: Guard) -> web.Application:
+    """Return the application that answers from a database, to whom a guard lets in."""
+    app = web.Application(
+        middlewares=(answers.told, passing.admitted, passing.in_time),
+        client_max_size=_MOST_BYTES,
+    )
+    app[answers.READER] = reader
+    app[passing.GUARD] = guard
+    app[passing.UNDER_WAY] = passing.UnderWay()
+    for routes in ROUTES:
+        app.add_routes(routes)
+    app.on_response_prepare.append(passing.seal)
+    return app
