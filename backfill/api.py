@@ -9,7 +9,7 @@
 from backfill.admin import actions, names, symbols, watchlist
 from backfill.admin.query import answer
 from backfill.admin.schema import adopt, migrate
-from backfill.audit import quarantine
+from backfill.audit import doctor, quarantine
 from backfill.audit.against import Against, verify
 from backfill.audit.bars import Question, looked_up
 from backfill.audit.health import Health, health
@@ -60,6 +60,7 @@ __all__ = [
     "actions",
     "adopt",
     "answer",
+    "doctor",
     "gaps",
     "health",
     "import_file",

@@ -22,6 +22,7 @@ import typer
 from backfill.cli import edge
 from backfill.cli.actions import actions_app
 from backfill.cli.bars import bars
+from backfill.cli.doctor import doctor
 from backfill.cli.edge import AllTimeframes, AsJson, First, Last, Named, Symbols, Timeframes
 from backfill.cli.edge import print_result as _print
 from backfill.cli.edge import read_settings as _settings
@@ -443,6 +444,7 @@ def gaps(
     edge.end(found.exit_code, found.error)
 
 
+app.command()(doctor)
 app.command()(verify)
 app.command()(bars)
 app.command("import")(import_)

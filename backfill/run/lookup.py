@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from backfill.core.series import Symbol
-from backfill.errors import BackfillError, UnknownSymbol
+from backfill.core.series import Symbol, unregistered
+from backfill.errors import BackfillError, SeriesError, UnknownSymbol
 from backfill.fetch.stop import StopSignal
-from backfill.providers.base import Owners, Provider, References
+from backfill.providers.base import OtherHost, Owners, Provider, References
 from backfill.run.connect import open_client
 from backfill.settings import Account
 from backfill.store.pool import Database
@@ -86,6 +86,38 @@ async def looked_up(database: Database, account: Account, symbols: Sequence[Symb
     except BackfillError as error:
         unasked = str(error)
     return Looked(tuple(known), tuple(unknown), unasked, tuple(listed))
+
+
+async def keys_judged(account: Account) -> bool:
+    """Have a provider judge the keys where that takes nothing of its quota; return whether it did.
+
+    A look-up at another host of its own than that of the bars takes nothing.
+
+    Raises
+    ------
+    Unauthorised
+        If it refuses them.
+    ProviderUnavailable
+        If that host doesn't answer.
+    """
+    provider, url = account.provider, account.other_url
+    if url is None or not isinstance(provider, References) or not isinstance(provider, OtherHost):
+        return False
+    symbol = unregistered(provider.example)
+    asked = provider.reference(symbol)
+    if not asked.at_other:
+        return False
+    from backfill.fetch.glance import glance
+
+    headers = provider.headers(account.api_keys())
+    found = await glance(f"{url}{asked.target}", headers, proxy=account.proxy)
+    try:
+        provider.read_reference(found.response, symbol)
+    except UnknownSymbol:
+        return True
+    except SeriesError:
+        return False
+    return True
 
 
 async def _listed_beside(

@@ -76,14 +76,26 @@ def read_environment(settings: type) -> dict[str, Any]:
     """
     values = {}
     for one in fields(settings):
-        if (source := variable_of(one)) is None:
-            continue
-        for name, text in said_by(source)[:1]:
-            try:
-                values[one.name] = source.read(text)
-            except ValueError as error:
-                raise UsageError(f"{name}: {error}") from None
+        source = variable_of(one)
+        if source is not None and (said := read_variable(source)) is not None:
+            values[one.name] = said
     return values
+
+
+def read_variable(variable: Variable) -> object | None:
+    """Return what a variable says; None if it says nothing.
+
+    Raises
+    ------
+    UsageError
+        If it holds what it can't; the message names it and not its value.
+    """
+    for name, text in said_by(variable)[:1]:
+        try:
+            return variable.read(text)
+        except ValueError as error:
+            raise UsageError(f"{name}: {error}") from None
+    return None
 
 
 def said_by(variable: Variable) -> list[tuple[str, str]]:

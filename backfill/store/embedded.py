@@ -65,6 +65,19 @@ def embedded_postgres(data_dir: Path) -> Iterator[str]:
                 del _users[data_dir]
 
 
+def is_made(data_dir: Path) -> bool:
+    """Whether there is a server to start in a folder; nothing is made or started for the answer.
+
+    Raises
+    ------
+    UsageError
+        If the extra ``embedded`` isn't installed, or none can live there.
+    """
+    installed()
+    _see_path(data_dir.absolute())
+    return (data_dir / "postgres" / "PG_VERSION").is_file()
+
+
 def _see_path(data_dir: Path) -> None:
     """Refuse a path that a server's socket can't have, or that is easily taken for another.
 

@@ -197,6 +197,18 @@ async def check_schema(database: Database) -> None:
         raise _not_applied(missing)
 
 
+async def lacking(database: Database) -> list[str]:
+    """Return the names of the migrations that a database lacks, whoever may be migrating it.
+
+    Raises
+    ------
+    SchemaMismatch
+        If it is newer than this version, or an applied migration has changed.
+    """
+    missing = await _missing(database) if database.has_ledger else migrations()
+    return [f"{one.version}_{one.name}" for one in missing]
+
+
 async def ask_today(database: Database, *queries: str) -> list[Rows]:
     """Return the rows of queries of today's schema, which is looked at in the same round trip.
 

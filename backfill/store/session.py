@@ -188,6 +188,11 @@ class Connection:
         self.may_copy = may_copy
         self.trips = 0
 
+    @property
+    def told_pid(self) -> int:
+        """The server process that the session was told of when it began; a pooler tells its own."""
+        return int(self._session.get_server_pid())
+
     def later(self, statement: str, *values: object) -> None:
         """Put a statement off; nobody hears what it did but by the state of the tables."""
         self._put_off.append(quote.bound(statement, *values))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from backfill.store.pool import CONNECTIONS, Database
+from backfill.store.server import server
 from tests.hosts import PGBOUNCER, POOL_SIZE, lacking
 
 
@@ -46,3 +47,8 @@ async def test_statements_that_stand_alone_never_meet_each_other(database_url: s
             *(database.fetch_row("SELECT $1::integer", nth) for database, nth in asked)
         )
     assert [row[0] for row in rows] == [nth for _, nth in asked]
+
+
+async def test_a_pooler_is_noticed(database_url: str) -> None:
+    async with Database.connect(database_url) as database:
+        assert (await database.run(server)).is_pooled
