@@ -10,7 +10,8 @@ from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span, Spans
 from backfill.core.empty import ALONE_AFTER
 from backfill.core.plan import next_final_ms
-from backfill.core.series import Series
+from backfill.core.series import Series, SymbolId
+from backfill.core.timeframe import Timeframe
 from backfill.store.empty import KnownEmpty, known_empty
 from backfill.store.gaps import Question, incomplete
 from backfill.store.pool import Connection, Database
@@ -43,7 +44,15 @@ class SeriesGaps:
 async def series_gaps(
     database: Database, now: datetime, tracked: Sequence[Tracked]
 ) -> list[SeriesGaps]:
-    """Return those of the series that have gaps, in their order.
+    """Return those of the series that have gaps, in their order."""
+    found, _ = await gaps_and_empty(database, now, tracked)
+    return found
+
+
+async def gaps_and_empty(
+    database: Database, now: datetime, tracked: Sequence[Tracked]
+) -> tuple[list[SeriesGaps], dict[tuple[SymbolId, Timeframe], KnownEmpty]]:
+    """Return those of the series that have gaps, in their order, and what is known to be empty.
 
     The database counts the bars of each session; only those that hold more or fewer than they have
     slots are looked at slot by slot.
@@ -52,7 +61,9 @@ async def series_gaps(
     calendars = {one.series: one.calendar for one in tracked}
     due = {one.series: span for one in tracked if (span := one.expected(now))}
 
-    async def find(connection: Connection) -> list[SeriesGaps]:
+    async def find(
+        connection: Connection,
+    ) -> tuple[list[SeriesGaps], dict[tuple[SymbolId, Timeframe], KnownEmpty]]:
         empty = await known_empty(connection, list(due), now)
         found: list[SeriesGaps] = []
         for batch in _batches(due, calendars):
@@ -75,7 +86,7 @@ async def series_gaps(
                 if gaps:
                     found.append(SeriesGaps(look.series, gaps, look.askable(gaps)))
         order = {one: index for index, one in enumerate(due)}
-        return sorted(found, key=lambda one: order[one.series])
+        return sorted(found, key=lambda one: order[one.series]), empty
 
     return await database.run(find)
 

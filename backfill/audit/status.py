@@ -107,14 +107,17 @@ async def status_with_orphans(
     """
     async with opened(settings) as database:
         found = await series_status(database, settings, as_of, scope)
-        ids, events = await database.run(_beside)
+        ids, events = await database.run(orphans_and_events)
     if scope == EVERYTHING:
         return found, ids, events
     named = {one.symbol for one in found}
     return found, [], [event for event in events if event.symbol in named]
 
 
-async def _beside(connection: Connection) -> tuple[list[SymbolId], list[SymbolEvent]]:
+async def orphans_and_events(
+    connection: Connection,
+) -> tuple[list[SymbolId], list[SymbolEvent]]:
+    """Return the ids that only bars name, and what became of the symbols that are watched."""
     return await orphans(connection), await watched_events(connection)
 
 
@@ -123,8 +126,13 @@ async def series_status(
 ) -> list[SeriesStatus]:
     """Return the status of the series that are kept, by symbol, finest timeframe first."""
     now = as_of or datetime.now(UTC)
-    tracked = await tracked_series(database, settings, now, scope)
+    return await tracked_status(database, now, await tracked_series(database, settings, now, scope))
 
+
+async def tracked_status(
+    database: Database, now: datetime, tracked: Sequence[Tracked]
+) -> list[SeriesStatus]:
+    """Return the status of series whose progress is loaded, in their order."""
     due = [(one, one.due(now)) for one in tracked]
 
     async def load(connection: Connection) -> _Held:

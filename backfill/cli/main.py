@@ -30,6 +30,7 @@ from backfill.cli.edge import say as _say
 from backfill.cli.importing import import_
 from backfill.cli.quarantine import quarantine_app
 from backfill.cli.quick import App
+from backfill.cli.report import report
 from backfill.cli.serving import serve
 from backfill.cli.sql import sql
 from backfill.cli.symbols import symbols_app
@@ -447,6 +448,7 @@ def gaps(
 app.command()(doctor)
 app.command()(verify)
 app.command()(bars)
+app.command()(report)
 app.command("import")(import_)
 app.command()(serve)
 app.command()(sql)

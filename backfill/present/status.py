@@ -155,12 +155,13 @@ def _named(one: "SeriesStatus") -> dict[str, str]:
         "share": percent_text(one.share),
         "covered": covered,
         "ranges": f"{ranges:,}" if ranges > 1 else "",
-        "fresh": _fresh(one),
+        "fresh": fresh_text(one),
         "rejected": f"{one.quarantined:,}" if one.quarantined else "",
     }
 
 
-def _fresh(one: "SeriesStatus") -> str:
+def fresh_text(one: "SeriesStatus") -> str:
+    """Say whether a series is fresh, and if not, what it lacks."""
     match one.state:
         case State.fresh:
             return "yes"

@@ -144,8 +144,8 @@ class Group:
 class RunFacts:
     """One run of the ledger.
 
-    ``used`` is the least time that its calls take by the quota, as a part of the time that it took:
-    near 1 where the quota is what it waited for. None where nothing bounds it, or for a mixed run.
+    ``used`` is its calls as a part of those that the quota lets go in the time that it took. None
+    where nothing bounds them, or for a run of several providers.
     """
 
     started_at: datetime

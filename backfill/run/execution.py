@@ -81,16 +81,27 @@ async def plan(settings: Settings, job: Job) -> Plan:
     UsageError, DatabaseError
         As `run` does.
     """
-    from backfill.run.pace import expected
-
     check(job)
     async with open_database(settings) as database:
-        prepared = await prepare(database, settings, job, _now(job), register=False)
-        await _see_room(database, prepared)
-        lanes = _lanes(settings, prepared, Budget())
-        parts = _parts(prepared, lanes)
-        planned = Plan.joined(parts, prepared.refused)
-        return replace(planned, expected=await expected(database, lanes, parts))
+        return await plan_in(database, settings, job)
+
+
+async def plan_in(database: Database, settings: Settings, job: Job) -> Plan:
+    """Return what a run would fetch, as `plan` does, in an open database.
+
+    Raises
+    ------
+    UsageError, DatabaseError
+        As `run` does.
+    """
+    from backfill.run.pace import expected
+
+    prepared = await prepare(database, settings, job, _now(job), register=False)
+    await _see_room(database, prepared)
+    lanes = _lanes(settings, prepared, Budget())
+    parts = _parts(prepared, lanes)
+    planned = Plan.joined(parts, prepared.refused)
+    return replace(planned, expected=await expected(database, lanes, parts))
 
 
 async def run(

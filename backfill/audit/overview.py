@@ -1,0 +1,165 @@
+"""Everything that a page shows of what is kept, looked up at once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from backfill.audit.gaps import gaps_and_empty
+from backfill.audit.status import SeriesStatus, orphans_and_events, tracked_status
+from backfill.audit.tracked import Tracked, tracked_series
+from backfill.core.coverage import Span, Spans
+from backfill.core.series import SymbolId
+from backfill.core.terms import Quota
+from backfill.errors import DatabaseError, UsageError
+from backfill.run.connect import opened
+from backfill.run.execution import plan_in
+from backfill.run.job import Job
+from backfill.run.planned import Plan
+from backfill.run.symbol_events import SymbolEvent
+from backfill.settings import Settings
+from backfill.store.closes import NewestCloses, newest_closes
+from backfill.store.empty import KnownEmpty
+from backfill.store.pool import Connection, Database
+from backfill.store.recent import Recent, recent
+
+if TYPE_CHECKING:
+    from backfill.core.gaps import Gap
+
+LOOKED_BACK: Final = timedelta(weeks=4)
+_RUNS: Final = 40
+_CLOSES: Final = 60
+_NOTHING: Final = KnownEmpty()
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How one series stands.
+
+    ``wanted`` is what runs make of it by themselves, ``settled`` what is rightly empty of it.
+    """
+
+    tracked: Tracked
+    status: SeriesStatus
+    wanted: Span | None
+    gaps: "tuple[Gap, ...]"
+    settled: Spans
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What a provider's plan allows, and what one of its requests takes of that."""
+
+    quota: Quota
+    cost: int
+
+    def used(self, calls: int, seconds: float) -> float | None:
+        """Return which part of what the quota lets go in a time some calls were.
+
+        None where it bounds nothing.
+
+        >>> Pace(Quota.parse("5/60s"), 1).used(12, 130.0)
+        0.8
+        """
+        let_go = [one.limit * (seconds // one.period_s + 1) for one in self.quota.windows]
+        return calls * self.cost / min(let_go) if let_go else None
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """How all that is kept stands, as of an instant (UTC).
+
+    ``orphans`` are ids that only bars name. ``plan`` is of a run of the watchlist, or says why
+    there would be none. ``paces`` are those of the providers, by their names, ``provider`` names
+    who is asked by default. ``closes`` is None unless bars were asked for.
+    """
+
+    at: datetime
+    standings: list[Standing]
+    orphans: list[SymbolId]
+    events: list[SymbolEvent]
+    recent: Recent
+    plan: Plan | str
+    provider: str
+    paces: Mapping[str, Pace]
+    closes: NewestCloses | None = None
+
+
+async def overview(
+    settings: Settings, as_of: datetime | None = None, *, with_bars: bool = False
+) -> Overview:
+    """Return how all that is kept stands; nobody is called, and nothing is changed.
+
+    Raises
+    ------
+    UsageError, DatabaseError
+        If the database can't be used.
+    """
+    async with opened(settings) as database:
+        return await overview_in(database, settings, as_of, with_bars=with_bars)
+
+
+async def overview_in(
+    database: Database,
+    settings: Settings,
+    as_of: datetime | None = None,
+    *,
+    with_bars: bool = False,
+) -> Overview:
+    """Return how all that is kept in an open database stands, as `overview` does."""
+    now = as_of or datetime.now(UTC)
+    tracked = await tracked_series(database, settings, now)
+    series = await tracked_status(database, now, tracked)
+    found, empty = await gaps_and_empty(database, now, tracked)
+    gaps = {one.series: one.gaps for one in found}
+
+    async def look(
+        connection: Connection,
+    ) -> tuple[list[SymbolId], list[SymbolEvent], Recent, NewestCloses | None]:
+        kept = [one.series for one in tracked]
+        return (
+            *await orphans_and_events(connection),
+            await recent(connection, now - LOOKED_BACK, _RUNS),
+            await newest_closes(connection, kept, _CLOSES) if with_bars else None,
+        )
+
+    orphans, events, runs, closes = await database.run(look)
+    return Overview(
+        now,
+        [
+            Standing(
+                one,
+                status,
+                one.wanted(now),
+                tuple(gaps.get(one.series, ())),
+                empty.get(one.series.key, _NOTHING).settled,
+            )
+            for one, status in zip(tracked, series, strict=True)
+        ],
+        orphans,
+        events,
+        runs,
+        await _plan(database, settings, now),
+        settings.provider.name,
+        _paces(settings, tracked, runs),
+        closes,
+    )
+
+
+async def _plan(database: Database, settings: Settings, now: datetime) -> Plan | str:
+    try:
+        return await plan_in(database, settings, Job(as_of=now))
+    except (UsageError, DatabaseError) as error:
+        return str(error)
+
+
+def _paces(settings: Settings, tracked: list[Tracked], runs: Recent) -> dict[str, Pace]:
+    """Return what the plans of the providers allow that series have, or runs asked."""
+    named = {one.account.provider.name for one in tracked if not one.is_imported}
+    named |= {one.provider for one in runs.runs}
+    accounts = {name: settings.account_of(name) for name in sorted(named)}
+    return {
+        name: Pace(one.quota, one.provider.can.cost)
+        for name, one in accounts.items()
+        if one.provider.name == name
+    }
