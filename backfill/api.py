@@ -12,6 +12,7 @@ from backfill.admin.schema import adopt, migrate
 from backfill.audit import doctor, quarantine
 from backfill.audit.against import Against, verify
 from backfill.audit.bars import Question, looked_up
+from backfill.audit.export import Exported, ExportJob, export
 from backfill.audit.health import Health, health
 from backfill.audit.repair import Findings, Repair, gaps, repair
 from backfill.audit.status import SeriesStatus, status
@@ -37,6 +38,8 @@ __all__ = [
     "Against",
     "Bound",
     "Ending",
+    "ExportJob",
+    "Exported",
     "FileJob",
     "FilePlan",
     "Findings",
@@ -61,6 +64,7 @@ __all__ = [
     "adopt",
     "answer",
     "doctor",
+    "export",
     "gaps",
     "health",
     "import_file",

@@ -50,22 +50,22 @@ def _stretch(symbol: Symbol, question: Question) -> Stretch:
     first, last = question.first, question.last
     return Stretch(
         Series(symbol, question.timeframe),
-        _begins(symbol, first.at, question.timeframe) if first else to_time(EVER.start_ms),
-        _ends(symbol, last.at, question.timeframe) if last else to_time(EVER.end_ms),
+        begins(symbol, first.at, question.timeframe) if first else to_time(EVER.start_ms),
+        ends(symbol, last.at, question.timeframe) if last else to_time(EVER.end_ms),
         question.newest,
         question.adjusted,
     )
 
 
-def _begins(symbol: Symbol, at: date | datetime, timeframe: Timeframe) -> datetime:
-    """Where bars begin that begin with a session, a week or month that holds it, or an instant."""
+def begins(symbol: Symbol, at: date | datetime, timeframe: Timeframe) -> datetime:
+    """Return where bars begin that begin with a session, or the week or month of it, or then."""
     if isinstance(at, datetime):
         return at
     return to_time(bar_begins(symbol.calendar, at, timeframe))
 
 
-def _ends(symbol: Symbol, at: date | datetime, timeframe: Timeframe) -> datetime:
-    """Where bars end that end with a session, that one included, or before an instant."""
+def ends(symbol: Symbol, at: date | datetime, timeframe: Timeframe) -> datetime:
+    """Return where bars end that end with a session, that one included, or before an instant."""
     if isinstance(at, datetime):
         return at
     after = min(at, date.max - timedelta(days=2)) + timedelta(days=1)

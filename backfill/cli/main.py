@@ -27,6 +27,7 @@ from backfill.cli.edge import AllTimeframes, AsJson, First, Last, Named, Symbols
 from backfill.cli.edge import print_result as _print
 from backfill.cli.edge import read_settings as _settings
 from backfill.cli.edge import say as _say
+from backfill.cli.exporting import export
 from backfill.cli.importing import import_
 from backfill.cli.quarantine import quarantine_app
 from backfill.cli.quick import App
@@ -451,6 +452,7 @@ app.command()(bars)
 app.command()(report)
 app.command("import")(import_)
 app.command()(serve)
+app.command()(export)
 app.command()(sql)
 
 

@@ -26,7 +26,7 @@ LAW: Final = {
     "simulator": {"core"},
     "settings": {"core", "errors", "providers"},
     "run": {"core", "errors", "providers", "fetch", "files", "store", "settings"},
-    "audit": {"core", "errors", "fetch", "store", "settings", "run"},
+    "audit": {"core", "errors", "fetch", "files", "store", "settings", "run"},
     "admin": {"core", "errors", "store", "settings", "run"},
     "api": {"core", "settings", "run", "audit", "admin"},
     "present": {"core", "store", "run", "audit", "admin", "api"},

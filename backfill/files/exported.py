@@ -1,0 +1,189 @@
+"""Where an export lies: a folder or a prefix of a bucket, whose files are replaced as a whole."""
+
+import os
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from backfill.core.export import Manifest
+from backfill.errors import BackfillError, UsageError
+from backfill.files.columnar import Rows, schema, see_installed, writer_of
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
+
+_MANIFEST: Final = "_export.json"
+_PART: Final = ".part"
+
+
+class Destination:
+    """The files of an export, of one format.
+
+    A file is written beside its place, or on this machine for a bucket, and then put there whole:
+    who reads meets the old one or the new one. Every method blocks.
+    """
+
+    def __init__(self, files: "FileSystem", root: str, form: str) -> None:
+        self._files = files
+        self._root = root
+        self._is_local = files.type_name == "local"
+        self._name = f"bars.{form}"
+        self._form = form
+
+    @classmethod
+    def at(cls, out: str, form: str) -> "Destination":
+        """Open a folder, which is made where it is missing, or ``s3://bucket/prefix``.
+
+        A bucket's keys and region are read as Amazon's own tools read them; its address may say
+        ``?endpoint_override=`` and ``&scheme=``.
+
+        Raises
+        ------
+        UsageError
+            If pyarrow lacks, or it can't be written there.
+        """
+        see_installed("an export")
+        from pyarrow import fs
+
+        if "://" not in out:
+            root = Path(out).expanduser().absolute()
+            with _told(f"{out} can't be written to", UsageError):
+                root.mkdir(parents=True, exist_ok=True)
+                tempfile.TemporaryFile(dir=root).close()
+            return cls(fs.LocalFileSystem(), str(root), form)
+        address = urlsplit(out)
+        if address.scheme != "s3":
+            raise UsageError(f"{address.scheme}:// is no place for an export: a folder, or s3://")
+        if address.username is not None:
+            raise UsageError("keys in s3:// would be seen: set AWS_ACCESS_KEY_ID and its secret")
+        if not address.netloc:
+            raise UsageError(f"{out} names no bucket: s3://bucket/prefix")
+        with _told(f"{out} can't be opened", UsageError):
+            files, root_path = fs.FileSystem.from_uri(out)
+            files.get_file_info(fs.FileSelector(root_path, allow_not_found=True))
+        return cls(files, root_path, form)
+
+    def manifest(self) -> Manifest | None:
+        """Return what an earlier export says it wrote; None where there is none.
+
+        Raises
+        ------
+        UsageError
+            If it can't be read, or what it tells of is another kind of export.
+        """
+        path = self._path(_MANIFEST)
+        try:
+            with self._files.open_input_stream(path) as stream:
+                found = msgspec.json.decode(stream.read(), type=Manifest)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.MsgspecError) as error:
+            raise UsageError(
+                f"{path} can't be read: {error}; without it everything is exported anew"
+            ) from None
+        return found
+
+    def keep(self, manifest: Manifest) -> None:
+        """Replace the manifest."""
+        path = self._path(_MANIFEST)
+        with self._beside(path) as part:
+            Path(part).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
+            self._put(part, path)
+
+    def folders(self) -> set[str]:
+        """Return the folders of partitions that hold a file, and remove what a kill left there."""
+        from pyarrow import fs
+
+        found = set()
+        with _told(f"{self._root} can't be read"):
+            every = self._files.get_file_info(
+                fs.FileSelector(self._root, recursive=True, allow_not_found=True)
+            )
+            for one in every:
+                folder, _, name = one.path.removeprefix(f"{self._root}/").rpartition("/")
+                if name == self._name and folder.startswith("timeframe="):
+                    found.add(folder)
+                elif not folder and name.startswith(".") and name.endswith(_PART):
+                    self._files.delete_file(one.path)
+        return found
+
+    def remove(self, folders: Collection[str]) -> None:
+        """Remove partitions."""
+        with _told("a part of the export can't be removed"):
+            for folder in folders:
+                self._files.delete_file(self._path(folder, self._name))
+                if self._is_local:
+                    _remove_empty(Path(self._path(folder)), Path(self._root))
+
+    @contextmanager
+    def partition(self, folder: str) -> Iterator[Rows]:
+        """Yield what writes a partition; it is replaced at the end, if all went well.
+
+        One without rows is left as it is.
+
+        Raises
+        ------
+        BackfillError
+            If it can't be written.
+        """
+        import pyarrow as pa
+
+        path = self._path(folder, self._name)
+        with self._beside(path) as part:
+            with pa.OSFile(part, "wb") as stream:
+                rows = Rows(writer_of(self._form, stream, schema(names_symbol=True)))
+                try:
+                    yield rows
+                finally:
+                    rows.close()  # also of what nobody wants: it would complain when collected
+            if rows.written:
+                self._put(part, path)
+
+    @contextmanager
+    def _beside(self, path: str) -> Iterator[str]:
+        """Yield the path of a new file on this machine, which may be moved to a place."""
+        with _told(f"{path} can't be written"):
+            number, part = tempfile.mkstemp(_PART, ".", self._root if self._is_local else None)
+            os.close(number)
+            try:
+                yield part
+            finally:
+                Path(part).unlink(missing_ok=True)
+
+    def _put(self, part: str, path: str) -> None:
+        """Have a file take another's place."""
+        if self._is_local:
+            # Readable for whom the umask allows it, as files are that aren't made to be secret.
+            mask = os.umask(0)
+            os.umask(mask)
+            Path(part).chmod(0o666 & ~mask)
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            Path(part).replace(path)
+            return
+        from pyarrow import fs
+
+        fs.copy_files(part, path, fs.LocalFileSystem(), self._files)
+
+    def _path(self, *parts: str) -> str:
+        return "/".join([self._root, *filter(None, parts)])
+
+
+@contextmanager
+def _told(what: str, kind: type[BackfillError] = BackfillError) -> Iterator[None]:
+    """Tell in a line what failed."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"{what}: {error}") from None
+
+
+def _remove_empty(folder: Path, root: Path) -> None:
+    """Remove a folder in which nothing is left, and those above it, up to a root."""
+    while folder != root and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent
