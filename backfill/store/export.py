@@ -31,6 +31,7 @@ _RUNS: Final = """
             SELECT least($1::timestamptz, max(finished_at)) FROM backfill_runs
         ) - $2::text::interval
 """
+# The clock by which runs end.
 _NOW: Final = "SELECT now() AS now"
 # What runs have changed, by the primary key.
 _CHANGED: Final = """

@@ -1,5 +1,6 @@
 """What an export holds, and what the next one writes again."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -12,12 +13,13 @@ import pytest
 
 from backfill import api
 from backfill.core.timeframe import Timeframe
-from backfill.errors import UsageError
+from backfill.errors import BackfillError, UsageError
 from backfill.files.exported import Destination
 from backfill.settings import Settings
 from backfill.simulator import Market, Simulator
 from tests.conftest import blocking, query, stored_bars
 from tests.integration.store_kit import connection_to
+from tests.objects import Bucket
 
 Run = Callable[..., api.Summary]
 Rows = list[tuple[Any, ...]]
@@ -306,3 +308,37 @@ def test_a_place_that_is_none_is_refused_in_a_line(
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(UsageError, match=r"pip install 'ohlc-backfill\[export\]'"):
         export()
+
+
+async def test_a_bucket_holds_what_a_folder_would(
+    run_here: Run,
+    export: Callable[..., api.Exported],
+    out: Path,
+    tmp_path: Path,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    await asyncio.to_thread(run_here, "2024-11-12", "AAPL", "2024-10-01")
+    bucket = Bucket()
+    async with bucket.served():
+        place = bucket.url("some/where")
+        first = await asyncio.to_thread(export, place)
+        again = await asyncio.to_thread(export, place)
+        assert (first.written, again.written) == (2, 0)
+        for key, content in bucket.objects.items():
+            path = tmp_path / key.removeprefix("some/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        assert table(tmp_path / "where") == await asyncio.to_thread(truth, database_url)
+
+        await asyncio.to_thread(execute, database_url, "DELETE FROM backfill_progress")
+        gone = await asyncio.to_thread(export, place)
+        assert gone.removed == 2
+        # What is left of the folders are objects of no bytes, by which pyarrow knows them.
+        left = {key for key, content in bucket.objects.items() if content}
+        assert left == {"some/where/_export.json"}
+        with pytest.raises(BackfillError, match="can't be written"):
+            await asyncio.to_thread(export, place.replace("s3://bars", "s3://others"))

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -90,15 +89,6 @@ CASES: Final = (
     Case("ccxt bybit", "bybit", "BTC/USDT"),
     Case("pybit", "bybit", "BTC/USDT", Timeframe.m1),
 )
-
-
-@pytest.fixture(scope="module")
-def python() -> str:
-    """The Python that has the clients."""
-    found = os.environ.get("BACKFILL_ORACLES")
-    if not found:
-        pytest.skip("make oracles installs the clients")
-    return found
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
