@@ -6,6 +6,7 @@ prices differ by one factor.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from math import exp, log
 from typing import TYPE_CHECKING, Final
 
@@ -21,28 +22,57 @@ RAW: Final = "raw"
 _PRICES: Final = ("open", "high", "low", "close")
 _LEAST: Final = log(1.004)
 """No split changes less; corrections do."""
+_PLAIN: Final = log(1.2)
+"""So far one price alone is seldom moved by the market; where one tells, the bar before decides."""
 _EXACT: Final = 1e-4
 _CENT: Final = 0.0051
 """Half of a cent, to which adjusted prices may have been rounded."""
 
 
-def rebased(stored: "Bars", came: "Bars") -> float | None:
+@dataclass(frozen=True, slots=True)
+class Rebase:
+    """That bars which came again are ``factor`` times lower than they were stored.
+
+    The oldest of them starts at ``ts_ms``, and was stored as opening at ``was``. It is not clear
+    that this is a split where one price alone tells, which may have been corrected: the only bar of
+    several, or bars that are all at one price.
+    """
+
+    factor: float
+    ts_ms: int
+    was: float
+    is_clear: bool
+
+    def fits(self, close: float) -> bool:
+        """Whether the bar that is stored before them closed at prices as they were stored.
+
+        A split moves that as well, a correction doesn't: then it is nearer to what came.
+
+        >>> [Rebase(10.0, 0, 100.0, is_clear=False).fits(close) for close in (104.0, 9.6)]
+        [True, False]
+        """
+        return abs(log(close / self.was)) <= abs(log(close * self.factor / self.was))
+
+
+def rebased(stored: "Bars", came: "Bars") -> Rebase | None:
     """Return by which factor the oldest of bars that came again were higher when they were stored.
 
-    None unless all prices of a bar are that one factor apart, and not all of them are the same
-    price: that may be a correction. Newer bars may have been stored on the new basis.
+    None unless all prices of a bar are that one factor apart. Newer bars may have been stored on
+    the new basis.
 
     >>> from backfill.core.bars import Bars
     >>> was = Bars.of([(0, 100.0, 130.0, 90.0, 120.0, 5.0, None, None)])
     >>> now = Bars.of([(0, 10.0, 13.0, 9.0, 12.0, 50.0, None, None)])
-    >>> rebased(was, now), rebased(now, now)
-    (10.0, None)
+    >>> rebased(was, now)
+    Rebase(factor=10.0, ts_ms=0, was=100.0, is_clear=True)
+    >>> rebased(now, now)
     """
     import numpy as np
 
     from backfill.core.bars import is_among
 
-    was = _prices(stored.take(is_among(stored.ts_ms, came.ts_ms)))
+    again = stored.take(is_among(stored.ts_ms, came.ts_ms))
+    was = _prices(again)
     now = _prices(came.take(is_among(came.ts_ms, stored.ts_ms)))
     if not was.size or not ((was > 0) & (now > 0)).all():
         return None
@@ -59,9 +89,12 @@ def rebased(stored: "Bars", came: "Bars") -> float | None:
     first = len(alike) if alike.all() else int(np.argmin(alike))
     most_slack = 2 * float(slack[:, :first].max())
     spread = float(np.log(was[:, :first].max() / was[:, :first].min()))
-    if abs(size) < max(_LEAST, most_slack) or spread <= most_slack:
+    is_flat, is_alone = spread <= most_slack, first == 1 < len(alike)
+    is_plain = abs(size) >= _PLAIN
+    if abs(size) < max(_LEAST, most_slack) or (is_flat and (is_alone or not is_plain)):
         return None
-    return float(f"{exp(size):.4g}")
+    is_clear = not is_flat and not (is_alone and is_plain)
+    return Rebase(float(f"{exp(size):.4g}"), int(again.ts_ms[told][0]), float(was[0, 0]), is_clear)
 
 
 def beside(

@@ -17,7 +17,6 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from backfill.core.basis import rebased
 from backfill.core.coverage import Spans
 from backfill.core.file_pages import PAGE, FilePage, Pager, read_page
 from backfill.core.filed import Key, Rows
@@ -61,10 +60,10 @@ from backfill.run.writers import Writers
 from backfill.run.writing import write
 from backfill.settings import Settings
 from backfill.store import progress, runs, universe
+from backfill.store.basis import on_other_bases
 from backfill.store.files import note_file
 from backfill.store.partitions import see_partitions
 from backfill.store.pool import Connection, Database
-from backfill.store.read import bars_of_each
 from backfill.store.shape import Shape, bars_shape
 from backfill.store.times import to_ms
 
@@ -241,15 +240,46 @@ class _Import:
 
     async def _write_file(self) -> None:
         """Read the file again and write it, some bars at a time."""
-        most = PAGE if len(self._open) < _MANY else 4 * PAGE
+        await self._see_bases()
+        if not self._open:
+            return
+        async with aclosing(self._pages(self._open)) as every:
+            async for pages in every:
+                await self._write_waiting(pages)
+
+    async def _see_bases(self) -> None:
+        """Fail what would be on two share bases, before anything of it is written.
+
+        What comes first in the file may lie beyond all that is stored, and so tell nothing.
+        """
+        parts = {
+            key: _Open(one.entry)
+            for key, one in self._open.items()
+            if one.entry.series in self._parts
+        }
+        if not parts:
+            return
+        async with aclosing(self._pages(parts)) as every:
+            async for pages in every:
+                chunks = await self._read(pages)
+                for entry, factor in await self._rebased(chunks):
+                    self._fail(entry.filed, other_basis(entry, factor))
+                for key in parts.keys() - self._open.keys():
+                    del parts[key]
+
+    async def _pages(
+        self, opened: Mapping[Key, "_Open"]
+    ) -> AsyncGenerator[list[tuple["_Open", FilePage]], None]:
+        """Read the file again, and yield what waits of some series, but for unfinished slots."""
+        most = PAGE if len(opened) < _MANY else 4 * PAGE
         async with aclosing(self._blocks()) as blocks:
             async for block in blocks:
                 for rows in block:
-                    if (one := self._open.get(rows.key)) is not None:
+                    if (one := opened.get(rows.key)) is not None:
                         one.pager.add(rows.bars)
-                if sum(one.pager.waiting for one in self._open.values()) >= most:
-                    await self._write_waiting()
-        await self._write_waiting()
+                if sum(one.pager.waiting for one in opened.values()) >= most:
+                    yield _waiting(opened)
+        yield _waiting(opened)
 
     async def _blocks(self) -> AsyncGenerator[list[Rows], None]:
         """Read the file again, a block ahead of what is written.
@@ -274,10 +304,8 @@ class _Import:
         finally:
             ahead.cancel()
 
-    async def _write_waiting(self) -> None:
-        """Write what waits of every series, but for bars whose slot may go on in the file."""
-        waiting = [one for one in self._open.values() if one.pager.waiting]
-        pages = [(one, page) for one in waiting if (page := one.pager.page()) is not None]
+    async def _write_waiting(self, pages: Sequence[tuple["_Open", FilePage]]) -> None:
+        """Write a page of each of some series."""
         by_calendar: dict[str, list[tuple[_Open, FilePage]]] = {}
         for one, page in pages:
             by_calendar.setdefault(one.entry.calendar.name, []).append((one, page))
@@ -285,22 +313,23 @@ class _Import:
             for first in range(0, len(mine), _AT_ONCE):
                 await self._write(mine[first : first + _AT_ONCE])
 
+    async def _read(self, pages: Sequence[tuple["_Open", FilePage]]) -> dict[Entry, Chunk]:
+        """Return what pages bring, and fail the series of one that isn't bars of it."""
+        chunks = {}
+        for one, page in pages:
+            read = partial(one.read, page, to_ms(self._now))
+            try:
+                chunks[one.entry] = await self._reader.apart(read)
+            except BadAnswer as error:
+                self._fail(one.entry.filed, error)
+        return chunks
+
     async def _write(self, pages: Sequence[tuple["_Open", FilePage]]) -> None:
         """Write a page of some series on one calendar, in one transaction."""
         if version_of(self._file) != self._looked.version:
             self._note_changed()
             return
-        chunks: dict[Series, Chunk] = {}
-        for one, page in pages:
-            read = partial(one.read, page, to_ms(self._now))
-            try:
-                chunks[one.entry.series] = await self._reader.apart(read)
-            except BadAnswer as error:
-                self._fail(one.entry.filed, error)
-        for series, factor in (await self._rebased(chunks)).items():
-            del chunks[series]
-            [entry] = [one.entry for one, _ in pages if one.entry.series == series]
-            self._fail(entry.filed, other_basis(entry, factor))
+        chunks = {entry.series: chunk for entry, chunk in (await self._read(pages)).items()}
         entries = [one.entry for one, _ in pages if one.entry.series in chunks]
         if not entries:
             return
@@ -338,18 +367,15 @@ class _Import:
                 self._fail(entry.filed, renamed)
         written.log_together(len(chunks))
 
-    async def _rebased(self, chunks: Mapping[Series, Chunk]) -> dict[Series, float]:
-        """Return by which factor stored prices differ where bars would stay beyond the file's."""
-        again = {
-            series: Spans.of((int(stamps[0]), int(stamps[-1]) + 1))
-            for series, chunk in chunks.items()
-            if series in self._parts and len(stamps := chunk.bars.ts_ms)
+    async def _rebased(self, chunks: Mapping[Entry, Chunk]) -> list[tuple[Entry, float]]:
+        """Return of which series stored prices differ from those that came, by which factor."""
+        came = {
+            entry.series: (Spans.of((int(stamps[0]), int(stamps[-1]) + 1)), chunk.bars)
+            for entry, chunk in chunks.items()
+            if len(stamps := chunk.bars.ts_ms)
         }
-        if not again:
-            return {}
-        stored = await self._database.run(lambda connection: bars_of_each(connection, again))
-        factors = {one: rebased(stored[one], chunks[one].bars) for one in again}
-        return {one: factor for one, factor in factors.items() if factor is not None}
+        found = await self._database.run(lambda connection: on_other_bases(connection, came))
+        return [(entry, found[entry.series]) for entry in chunks if entry.series in found]
 
     @property
     def _writer(self) -> Writer:
@@ -448,3 +474,9 @@ class _Open:
             entry.day_final_ms,
             entry.precision,
         )
+
+
+def _waiting(opened: Mapping[Key, _Open]) -> list[tuple[_Open, FilePage]]:
+    """Return a page of each series of which something waits and can be written."""
+    waiting = [one for one in opened.values() if one.pager.waiting]
+    return [(one, page) for one in waiting if (page := one.pager.page()) is not None]

@@ -5,16 +5,31 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from backfill.core.basis import RAW, rebased
+from backfill.core.bars import Bars
+from backfill.core.basis import RAW, Rebase, rebased
 from backfill.core.coverage import Span, Spans
 from backfill.core.paging import Chunk
 from backfill.core.series import Progress, Series
 from backfill.store import progress
-from backfill.store.keys import key_of
+from backfill.store.keys import key_of, keys_of
 from backfill.store.pool import Connection
 from backfill.store.read import bars_of_each
 from backfill.store.source import expel, uncover
+from backfill.store.times import to_time
 
+# At what the last bar before a stamp closed, of each series that has one; by the primary key.
+_CLOSED_BEFORE: Final = """
+    SELECT k.number, b.close
+    FROM unnest($1::symbol_id[], $2::text[]::timeframe[], $3::timestamptz[])
+        WITH ORDINALITY AS k (symbol_id, timeframe, ts, number)
+    CROSS JOIN LATERAL (
+        SELECT close::double precision
+        FROM ohlc_bars
+        WHERE symbol_id = k.symbol_id AND timeframe = k.timeframe AND ts < k.ts AND close > 0
+        ORDER BY ts DESC
+        LIMIT 1
+    ) AS b
+"""
 # All of a series is on the basis of what comes from now on; by the primary key.
 _BEGUN: Final = """
     UPDATE backfill_progress
@@ -30,20 +45,44 @@ async def noticed(
 
     Only bars that come again tell, of what is covered: what is asked for again is the old basis'.
     """
-    again = {
-        chunk.series: spans
+    came = {
+        chunk.series: (spans, chunk.bars)
         for chunk in chunks
         if (spans := _covered_again(chunk, known[chunk.series.key]))
     }
-    if not again:
+    return await on_other_bases(connection, came)
+
+
+async def on_other_bases(
+    connection: Connection, came: Mapping[Series, tuple[Spans, Bars]]
+) -> dict[Series, float]:
+    """Return of which series the bars stored within spans are on another basis than those given.
+
+    Where these alone don't make that clear, the bar that is stored before them tells.
+    """
+    if not came:
         return {}
-    stored = await bars_of_each(connection, again)
-    factors = {
-        chunk.series: rebased(stored[chunk.series], chunk.bars)
-        for chunk in chunks
-        if chunk.series in again
+    stored = await bars_of_each(connection, {series: spans for series, (spans, _) in came.items()})
+    found = {
+        series: rebase
+        for series, (_, bars) in came.items()
+        if (rebase := rebased(stored[series], bars)) is not None
     }
-    return {series: factor for series, factor in factors.items() if factor is not None}
+    vague = {series: rebase for series, rebase in found.items() if not rebase.is_clear}
+    for series, close in (await _closed_before(connection, vague)).items():
+        if not found[series].fits(close):
+            del found[series]
+    return {series: rebase.factor for series, rebase in found.items()}
+
+
+async def _closed_before(
+    connection: Connection, found: Mapping[Series, Rebase]
+) -> dict[Series, float]:
+    if not found:
+        return {}
+    series, stamps = list(found), [to_time(one.ts_ms) for one in found.values()]
+    rows = await connection.fetch(_CLOSED_BEFORE, *keys_of(found), stamps)
+    return {series[row["number"] - 1]: row["close"] for row in rows}
 
 
 def _covered_again(chunk: Chunk, known: Progress) -> Spans:

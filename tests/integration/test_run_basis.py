@@ -188,3 +188,46 @@ async def test_a_split_after_days_without_a_trade_is_seen_by_the_bars_before_the
         bar for bar in true(market, Timeframe.d1, AFTER) if not halted[0] <= bar[0] < halted[1]
     ]
     assert (await ran(AFTER, Timeframe.d1)).rebased == []
+
+
+async def test_a_split_after_days_at_one_price_is_seen_by_the_bar_before_them(
+    simulator: Simulator, ran: Ran, market: Market, database_url: str
+) -> None:
+    span_ms = midnight_ms(date(2024, 5, 28), "SPLT"), midnight_ms(date(2024, 6, 8), "SPLT")
+    [*_, (*_, price)] = (bar for bar in true(market, Timeframe.d1, BEFORE) if bar[0] < span_ms[0])
+
+    def halt_at(price: float) -> None:
+        simulator.clear_faults()
+        bar = dict.fromkeys("ohlc", price)
+        simulator.inject(Fault(action=Action.EDIT_BARS, ticker="SPLT", span_ms=span_ms, bar=bar))
+
+    halt_at(price)
+    await ran(BEFORE, Timeframe.d1)
+    halt_at(price / 10)
+
+    run = await ran(AFTER, Timeframe.d1, mode=Mode.incremental)
+
+    assert [one.factor for one in run.rebased] == [10.0]
+    assert [bar for bar in await stored(database_url, Timeframe.d1) if bar[0] < span_ms[0]] == [
+        bar for bar in true(market, Timeframe.d1, AFTER) if bar[0] < span_ms[0]
+    ]
+
+
+async def test_one_day_that_was_stored_in_cents_is_corrected_and_nothing_else_asked_for(
+    ran: Ran, market: Market, database_url: str
+) -> None:
+    monday = BEFORE - timedelta(days=4)
+    await ran(monday, Timeframe.d1)
+    in_cents = """
+        UPDATE ohlc_bars
+        SET open = open * 100, high = high * 100, low = low * 100, close = close * 100
+        WHERE ts = $1
+        RETURNING ts
+    """
+    oldest_beside = datetime(2024, 5, 28, 4, tzinfo=UTC)
+    assert await asyncio.to_thread(query, database_url, in_cents, oldest_beside)
+
+    run = await ran(BEFORE, Timeframe.d1)
+
+    assert (run.rebased, run.bars.updated) == ([], 1)
+    assert await stored(database_url, Timeframe.d1) == true(market, Timeframe.d1, BEFORE)

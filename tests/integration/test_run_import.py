@@ -203,6 +203,44 @@ async def test_a_part_of_a_series_on_another_share_basis_is_refused_and_all_of_i
     assert await closes() == [one / 2 for one in before]
 
 
+@pytest.mark.parametrize(
+    ("stored", "part"),
+    [
+        pytest.param(range(6), range(11, 2, -1), id="newest first"),
+        pytest.param(range(6, 12), range(9), id="oldest first"),
+    ],
+)
+async def test_a_part_on_another_share_basis_is_refused_before_what_lies_beyond_is_written(
+    settings: api.Settings,
+    database_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stored: range,
+    part: range,
+) -> None:
+    monkeypatch.setattr("backfill.files.text._AT_ONCE", 2)
+    monkeypatch.setattr("backfill.run.importing.PAGE", 2)
+
+    def filed(name: str, numbers: range, basis: float) -> api.FileJob:
+        lines = []
+        for at in numbers:
+            day, close = MONDAY + timedelta(days=at // 5 * 7 + at % 5), (100 + at) * basis
+            lines.append(f"AAPL,d1,{day},{close},{close + 2 * basis},{close - basis},{close},9,,")
+        return job(written(tmp_path / name, lines), adjustment="split")
+
+    assert (await api.import_file(settings, filed("a.csv", stored, 1))).exit_code == 0
+    before = await asyncio.to_thread(stored_bars, database_url, "AAPL", Timeframe.d1)
+    assert [row[4] for row in before] == [100.0 + at for at in stored]
+
+    refused = await api.import_file(settings, filed("b.csv", part, 0.5))
+
+    assert [one.outcome for one in refused.failures] == ["source_mismatch"]
+    assert refused.bars.inserted == 0
+    after = await asyncio.to_thread(stored_bars, database_url, "AAPL", Timeframe.d1)
+    assert after == before
+    assert (await api.import_file(settings, filed("c.csv", part, 1))).bars.inserted == 6
+
+
 async def test_a_run_of_an_imported_series_says_why_it_cannot_go_on_without_a_call(
     settings: api.Settings,
     simulate: Callable[..., Simulator],

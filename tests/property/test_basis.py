@@ -45,7 +45,7 @@ def test_all_prices_one_factor_apart_are_another_basis_however_they_are_rounded(
     now = times(was, 1 / factor, digits)
     found = rebased(was, now)
     assert found is not None
-    assert abs(found / factor - 1) < 0.01
+    assert abs(found.factor / factor - 1) < 0.01
     assert rebased(now, now) is None
 
 
@@ -58,7 +58,7 @@ def test_newer_bars_may_be_on_the_new_basis_already(
     now = Bars.concat([times(older, 1 / factor), newer])
     found = rebased(was, now)
     assert found is not None
-    assert abs(found / factor - 1) < 0.01
+    assert abs(found.factor / factor - 1) < 0.01
 
 
 @given(series(), FACTORS, st.sampled_from(PRICES), st.data())
@@ -74,10 +74,44 @@ def test_a_bar_that_was_corrected_is_no_other_basis_and_hides_none(
         assert rebased(was, times(corrected, 1 / factor)) is not None
 
 
+def flat(bars: int) -> Bars:
+    return Bars.of([(day * DAY_MS, *[20.0] * 4, 1.0, None, None) for day in range(bars)])
+
+
 @given(st.integers(1, 7), FACTORS)
-def test_one_price_in_all_bars_may_have_been_corrected(bars: int, factor: float) -> None:
-    flat = Bars.of([(day * DAY_MS, *[20.0] * 4, 1.0, None, None) for day in range(bars)])
-    assert rebased(flat, times(flat, 1 / factor)) is None
+def test_bars_at_one_price_leave_it_to_the_bar_before_them_whether_it_was_corrected(
+    bars: int, factor: float
+) -> None:
+    was = flat(bars)
+    found = rebased(was, times(was, 1 / factor))
+    if factor == 1.05:
+        assert found is None  # so little may be a correction
+        return
+    assert found is not None
+    assert not found.is_clear
+    assert (found.fits(20.3), found.fits(20.3 / factor)) == (True, False)
+
+
+@given(st.integers(2, 7), FACTORS)
+def test_of_bars_at_one_price_the_oldest_alone_is_taken_for_corrected(
+    bars: int, factor: float
+) -> None:
+    was = flat(bars)
+    oldest = times(was.take(slice(1)), 1 / factor)
+    assert rebased(was, Bars.concat([oldest, was.take(slice(1, None))])) is None
+
+
+@given(series(), FACTORS)
+def test_one_bar_of_several_leaves_it_to_the_bar_before_it_whether_it_was_corrected(
+    was: Bars, factor: float
+) -> None:
+    now = Bars.concat([times(was.take(slice(1)), 1 / factor), was.take(slice(1, None))])
+    found = rebased(was, now)
+    assert found is not None
+    assert found.is_clear == (len(was) == 1 or factor == 1.05)
+    opened = float(was.open[0])
+    assert (found.ts_ms, found.was) == (int(was.ts_ms[0]), opened)
+    assert (found.fits(opened * 0.99), found.fits(opened / factor * 1.01)) == (True, False)
 
 
 @given(series(), FACTORS)
