@@ -366,7 +366,7 @@ async def invalidate_outdated(
         ends_ms = basis_ends(series.timeframe, row["execution_date"], symbol.calendar)
         old = known.coverage & Spans.of((0, ends_ms))
         lost = Span(0, min(ends_ms, window_ms))
-        expelled = await outdate(connection, run_id, series, old, lost)
+        expelled = await outdate(connection, run_id, series, old, lost, now)
         outdated.append(Outdated(series, expelled))
     return outdated
 

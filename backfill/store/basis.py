@@ -108,15 +108,13 @@ async def load_again(
     """
     expelled = {}
     for one, window_ms in series.items():
-        expelled[one] = await outdate(
-            connection, run_id, one, known[one.key].coverage, Span(0, window_ms)
-        )
-        await connection.execute(_BEGUN, *key_of(one), now)
+        old, lost = known[one.key].coverage, Span(0, window_ms)
+        expelled[one] = await outdate(connection, run_id, one, old, lost, now)
     return expelled
 
 
 async def outdate(
-    connection: Connection, run_id: UUID, series: Series, old: Spans, lost: Span
+    connection: Connection, run_id: UUID, series: Series, old: Spans, lost: Span, now: datetime
 ) -> int:
     """Have what is on an ``old`` basis asked for again; return how many bars are ``lost``.
 
@@ -126,4 +124,5 @@ async def outdate(
     expelled = await expel(connection, run_id, series, lost)
     if expelled:
         await uncover(connection, series, lost)
+    await connection.execute(_BEGUN, *key_of(series), now)
     return expelled

@@ -218,6 +218,7 @@ _ADVANCE: Final = """
         adjustment = n.adjustment,
         derived_from = n.derived_from::timeframe,
         loaded_at = CASE WHEN p.provider IS NULL THEN $11 ELSE p.loaded_at END,
+        answered_at = $11,
         coverage = p.coverage + n.claims::tstzmultirange,
         invalidated = p.invalidated - n.claims::tstzmultirange,
         provisional = p.provisional - n.claims::tstzmultirange + n.provisional::tstzmultirange,
@@ -447,7 +448,7 @@ async def advance(
 ) -> None:
     """Add what a page proves to the progress of its series, and renew the run's leases of them.
 
-    ``now`` is the run's clock; a series' first page is noted by it.
+    ``now`` is the run's clock, by which a series' first page and its latest are noted.
     """
     sources = [one.source for one in advances]
     connection.later(

@@ -122,6 +122,9 @@ async def test_the_run_after_a_split_loads_all_days_and_weeks_again_and_the_next
         "expelled": 0,
     }
     assert increment.bars.updated >= len(old)
+    dates = "SELECT DISTINCT loaded_at, answered_at FROM backfill_progress"
+    [dated] = await asyncio.to_thread(query, database_url, dates)
+    assert tuple(dated) == (AFTER, AFTER)
     for later in (AFTER, AFTER + timedelta(days=1)):
         quiet = await ran(later)
         assert (quiet.rebased, quiet.bars.updated) == ([], 0)

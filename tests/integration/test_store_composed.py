@@ -132,6 +132,52 @@ async def test_after_a_split_adjusted_sources_stand_apart_until_each_is_fetched_
     assert await composed(database, "AAPL") == {1: "AAPL", 2: "AAPL@finnhub"}
 
 
+@pytest.mark.parametrize(
+    ("plain", "listing", "taken"),
+    [
+        # (loaded, asked for last), of November 2024: the 1st is a Friday.
+        pytest.param((1, 8), (1, 8), "both", id="asked for on one day"),
+        pytest.param((1, 8), (1, 4), "both", id="one is late, and none was found to be outdated"),
+        pytest.param((6, 8), (1, 4), "plain", id="the listing was not asked for since"),
+        pytest.param((1, 4), (6, 8), "plain", id="the plain one was not asked for since"),
+        pytest.param((6, 8), (1, 6), "both", id="it was asked for on that day"),
+        pytest.param((2, 2), (1, 1), "both", id="on a Saturday no split takes effect"),
+        pytest.param((4, 4), (1, 1), "plain", id="on the Monday after it one may"),
+    ],
+)
+@pytest.mark.parametrize("adjustment", ["split", "raw"])
+async def test_a_split_adjusted_source_that_was_not_asked_for_since_another_was_loaded_stands_apart(
+    database: Database,
+    plain: tuple[int, int],
+    listing: tuple[int, int],
+    taken: str,
+    adjustment: str,
+) -> None:
+    dated = """
+        UPDATE backfill_progress
+        SET loaded_at = make_timestamptz(2024, 11, $2, 15, 0, 0, 'UTC'),
+            answered_at = make_timestamptz(2024, 11, $3, 15, 0, 0, 'UTC')
+        WHERE symbol_id = $1
+        RETURNING 1
+    """
+    for ticker, minutes, days in (("AAPL", [1], plain), ("AAPL@finnhub", [1, 2], listing)):
+        await rows(database, dated, await hold(database, ticker, minutes, adjustment), *days)
+    both = {1: "AAPL", 2: "AAPL@finnhub"}
+    expected = both if taken == "both" or adjustment == "raw" else {1: "AAPL"}
+    assert await composed(database, "AAPL") == expected
+
+
+async def test_imported_bars_that_were_adjusted_on_a_day_nobody_knows_stand_apart(
+    database: Database,
+) -> None:
+    await hold(database, "AAPL", [1], "split")
+    await hold(database, "AAPL@import", [1, 2], "split")
+    assert await composed(database, "AAPL") == {1: "AAPL"}
+    await hold(database, "BTC/USD", [1], "raw")
+    await hold(database, "BTC/USD@import", [1, 2], "raw")
+    assert await composed(database) == {1: "BTC/USD", 2: "BTC/USD@import"}
+
+
 async def test_a_preferred_source_decides_which_adjustment_is_shown(
     database: Database, settings: api.Settings
 ) -> None:
