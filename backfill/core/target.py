@@ -181,8 +181,7 @@ def why_ended(symbol: Symbol) -> SeriesError | None:
 
 def _start_ms(calendar: Calendar, timeframe: Timeframe, demand: Demand, known: Progress) -> int:
     asked = demand.first.start_ms(calendar, timeframe) if demand.first else None
-    deepens = demand.mode in {Mode.default, Mode.reload}
-    if not deepens and known.wanted_from_ms is not None:
+    if not demand.mode.deepens and known.wanted_from_ms is not None:
         return max(known.wanted_from_ms, asked if asked is not None else known.wanted_from_ms)
     return asked if asked is not None else calendar.begins(demand.since, timeframe)
 

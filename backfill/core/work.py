@@ -36,6 +36,11 @@ class Mode(StrEnum):
     repair = "repair"
     """What was taken out of the coverage because a bar of it is missing, and nothing else."""
 
+    @property
+    def deepens(self) -> bool:
+        """Whether a series may be asked for since before it was ever wanted."""
+        return self in {Mode.default, Mode.reload}
+
 
 @dataclass(frozen=True, slots=True)
 class Demand:

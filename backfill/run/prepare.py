@@ -1,6 +1,6 @@
 """From a job to work: which series, on which calendars, and what each of them misses."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Final
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from backfill.core.grouped import Grouping, group
 from backfill.core.market_files import NO_FILES, MarketFiles, market_files
 from backfill.core.planning import plan_work
-from backfill.core.series import Series, Symbol, unregistered
+from backfill.core.series import Progress, Series, Symbol, unregistered
 from backfill.core.timeframe import Timeframe
 from backfill.core.work import Demand, Mode, Rules, Work
 from backfill.errors import EmptyWatchlist, NoCalendar, NotKept, SeriesError, UsageError
@@ -16,16 +16,14 @@ from backfill.providers import PROVIDERS, provider_named
 from backfill.providers.base import GroupedDays, MarketArchives, Provider
 from backfill.run.job import Job
 from backfill.run.lane import rules_of
+from backfill.run.reading import read
 from backfill.run.spelled import see_spelled
 from backfill.run.venues import check_venues, spell_out
 from backfill.settings import Settings
 from backfill.store import progress, runs, universe
-from backfill.store.empty import asking_again_watched, read_again
-from backfill.store.migrate import ask_today
 from backfill.store.pool import Connection, Database
-from backfill.store.session import Rows
 from backfill.store.sessions import load_calendar
-from backfill.store.shape import COLUMNS, Shape, read_shape
+from backfill.store.shape import Shape
 from backfill.store.times import to_ms, to_time
 
 if TYPE_CHECKING:
@@ -100,9 +98,10 @@ async def prepare(
 ) -> Prepared:
     """Return the work of a job, as of ``now``.
 
-    Symbols that are new are added to the table if ``register`` is set. What is known of all series
-    is read in one round trip, of those of the watchlist together with it. A repair works on the
-    series that it has to fetch and no others, and asks whoever they are from.
+    Symbols that are new are added to the table if ``register`` is set. What is known of all
+    symbols, series and calendars is read in one round trip, but where a symbol is new or wanted
+    since before all that is known. A repair works on the series that it has to fetch and no others,
+    and asks whoever they are from.
 
     Raises
     ------
@@ -115,19 +114,18 @@ async def prepare(
     if job.mode is not Mode.repair:
         check_venues(settings, job.tickers or ())
     reopen_at = to_time(to_ms(now)) if job.mode in _REOPENING else None
-    columns, listed, owed, *ledger = await ask_today(
-        database, COLUMNS, universe.WATCHED, runs.OWED, *_of_watched(job, reopen_at)
-    )
-    shape, watchlist = read_shape(columns), universe.read_watched(listed)
-    symbols = await _named(database, job, register=register)
-    entries, refused = _entries(settings, job, today, symbols, watchlist)
+    found = await read(database, settings, job, today, reopen_at)
+    named = [*dict.fromkeys(found.named.values())]
+    if strange := len(found.named) < len(job.tickers or ()):
+        named = await _named(database, job, register=register)
+    entries, refused = _entries(settings, job, today, named, found.watchlist)
     series = [Series(entry.symbol, one) for entry in entries for one in entry.timeframes]
     asked = [(one.symbol, one.provider) for one in entries] if register else []
     unasked = await spell_out(database, asked)
     known = (
-        _read_watched(series, ledger, reopen_at)
-        if job.tickers is None
-        else await progress.load_progress(database, series, reopen_at)
+        await progress.load_progress(database, series, reopen_at)
+        if strange
+        else found.known_of(series)
     )
     for one in entries:
         if (error := unasked.get((one.symbol.id, one.provider))) is not None:
@@ -136,7 +134,9 @@ async def prepare(
     if job.mode is Mode.repair:
         entries = [part for entry in entries for part in _by_holder(entry, known)]
     rules = {
-        name: rules_of(settings, settings.account(name), to_ms(now), shape.precision, job.archive)
+        name: rules_of(
+            settings, settings.account(name), to_ms(now), found.shape.precision, job.archive
+        )
         for name in sorted({entry.provider for entry in entries} or {settings.provider.name})
     }
     calendars: dict[tuple[str, str], Calendar] = {}
@@ -150,6 +150,7 @@ async def prepare(
                 _depth_of(mine, known),
                 today,
                 settings.night,
+                found.calendars,
             )
         except NoCalendar as error:
             refused |= {Series(one.symbol, kept): error for one in mine for kept in one.timeframes}
@@ -163,32 +164,12 @@ async def prepare(
     ]
     if job.mode is Mode.repair:
         work = [(piece, demand) for piece, demand in work if piece.due]
-    return Prepared(work, refused, rules, watchlist, shape, runs.read_owed(owed[0]))
-
-
-def _of_watched(job: Job, reopen_at: datetime | None) -> list[str]:
-    """Return the queries for what is known of the series that a job of the watchlist is about."""
-    if job.tickers is not None:
-        return []
-    again = [asking_again_watched(reopen_at)] if reopen_at else []
-    return [progress.loading_watched(), *again]
-
-
-def _read_watched(
-    series: Iterable[Series], ledger: Sequence[Rows], reopen_at: datetime | None
-) -> progress.Known:
-    """Return what is known of series, of what the ledger has of the watchlist."""
-    rows, *again = ledger
-    reopened = read_again(again[0], reopen_at) if reopen_at else {}
-    known = progress.read_progress(rows, reopened)
-    return {one.key: known[one.key] for one in series if one.key in known}
+    return Prepared(work, refused, rules, found.watchlist, found.shape, found.owed)
 
 
 async def _named(database: Database, job: Job, *, register: bool) -> list[Symbol]:
-    """Return the symbols that a job names."""
+    """Return the symbols that a job names, of which some are not in the table."""
     tickers = list(job.tickers or ())
-    if not tickers:
-        return []
 
     async def load(connection: Connection) -> list[Symbol]:
         await see_spelled(connection, tickers)
@@ -274,13 +255,22 @@ def _depth(symbol: Symbol, entry: universe.WatchEntry | None, today: date) -> da
     return entry.since_day(today) if entry else None
 
 
-def _depth_of(entries: list[Entry], known: progress.Known) -> date:
+def _depth_of(entries: Iterable[Entry], known: progress.Known) -> date:
     """Return the first day that a series is wanted on, was ever, or is stored of."""
-    depths = [entry.demand.since for entry in entries]
-    depths += [entry.demand.first.day for entry in entries if entry.demand.first]
-    keys = {(entry.symbol.id, one) for entry in entries for one in entry.timeframes}
-    for key in keys & known.keys():
-        held = known[key]
-        starts = [held.wanted_from_ms, held.oldest_bar_ms, *(at for at, _ in held.invalidated)]
-        depths += [to_time(at).date() for at in starts if at is not None]
-    return min(depths)
+    return min(
+        day
+        for entry in entries
+        for one in entry.timeframes
+        for day in _first_days(entry.demand, known.get((entry.symbol.id, one), Progress()))
+    )
+
+
+def _first_days(demand: Demand, held: Progress) -> Iterator[date]:
+    """Yield the first days that matter of a series: of what is asked for, and of what was."""
+    if demand.mode.deepens or held.wanted_from_ms is None:
+        yield demand.since
+        if demand.first:
+            yield demand.first.day
+    for at in (held.wanted_from_ms, held.oldest_bar_ms, *(start for start, _ in held.invalidated)):
+        if at is not None:
+            yield to_time(at).date()

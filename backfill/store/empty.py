@@ -12,9 +12,9 @@ from backfill.core.coverage import Span, Spans
 from backfill.core.empty import ALONE_AFTER, EmptyReason, EmptySlots, Joint
 from backfill.core.series import Series, SymbolId
 from backfill.core.timeframe import Timeframe
-from backfill.store.keys import WATCHED_KEYS, key_of, keys_of, told_key
+from backfill.store.keys import key_of, keys_of, keys_of_symbols, told_key
 from backfill.store.pool import Connection
-from backfill.store.quote import bound
+from backfill.store.quote import Quoted, bound
 from backfill.store.times import (
     bounds_of,
     from_bounds,
@@ -329,9 +329,9 @@ def asking_again(series: Iterable[Series], now: datetime) -> str:
     return bound(_AGAIN, *keys_of(series), now)
 
 
-def asking_again_watched(now: datetime) -> str:
-    """Return the query for such slots of the series of the watchlist, as `asking_again` does."""
-    return bound(_AGAIN, *WATCHED_KEYS, now)
+def asking_again_of(symbols: Quoted, now: datetime) -> str:
+    """Return the query for such slots of all series of symbols, whose ids a query tells."""
+    return bound(_AGAIN, *keys_of_symbols(symbols), now)
 
 
 def read_again(

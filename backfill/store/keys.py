@@ -8,18 +8,13 @@ from backfill.core.series import Series, SymbolId
 from backfill.core.timeframe import Timeframe
 from backfill.store.quote import Quoted
 
-# The series that the ledger has of what is watched, in one order; by the primary key.
-_OF_WATCHED: Final = """ARRAY(
+# The series that the ledger has of some symbols, in one order; by the primary key.
+_OF_SYMBOLS: Final = """ARRAY(
         SELECT {column}
         FROM backfill_progress AS p
-        WHERE p.symbol_id IN (SELECT w.symbol_id FROM watched AS w)
+        WHERE p.symbol_id IN ({symbols})
         ORDER BY p.symbol_id, p.timeframe
     )"""
-WATCHED_KEYS: Final = (
-    Quoted(_OF_WATCHED.format(column="p.symbol_id")),
-    Quoted(_OF_WATCHED.format(column="p.timeframe::text")),
-)
-"""The keys of every series of the watchlist, as `keys_of` returns those of series."""
 
 
 def key_of(series: Series) -> tuple[SymbolId, str]:
@@ -31,6 +26,15 @@ def keys_of(series: Iterable[Series]) -> tuple[list[SymbolId], list[str]]:
     """Return the keys of several series as the two arrays of a statement."""
     keys = [key_of(one) for one in series]
     return [symbol_id for symbol_id, _ in keys], [timeframe for _, timeframe in keys]
+
+
+def keys_of_symbols(symbols: Quoted) -> tuple[Quoted, Quoted]:
+    """Return the keys of all that the ledger has of symbols, as `keys_of` returns those of series.
+
+    ``symbols`` is the query for their ids.
+    """
+    timeframes = _OF_SYMBOLS.format(column="p.timeframe::text", symbols=symbols)
+    return Quoted(_OF_SYMBOLS.format(column="p.symbol_id", symbols=symbols)), Quoted(timeframes)
 
 
 def told_id(told: int | str) -> SymbolId:

@@ -14,9 +14,9 @@ from backfill.core.series import Progress, Series, Source, Symbol, SymbolId
 from backfill.core.timeframe import Timeframe
 from backfill.errors import LeaseLost
 from backfill.store.empty import AskAgain, asking_again, read_again
-from backfill.store.keys import WATCHED_KEYS, key_of, keys_of, told_key
+from backfill.store.keys import key_of, keys_of, keys_of_symbols, told_key
 from backfill.store.pool import Connection, Database
-from backfill.store.quote import bound
+from backfill.store.quote import Quoted, bound
 from backfill.store.session import Asks
 from backfill.store.times import (
     bounds_of,
@@ -299,9 +299,9 @@ def loading(series: Iterable[Series]) -> str:
     return bound(_LOAD, *keys_of(series))
 
 
-def loading_watched() -> str:
-    """Return the query for what is known of the series of the watchlist, as `loading` does."""
-    return bound(_LOAD, *WATCHED_KEYS)
+def loading_of(symbols: Quoted) -> str:
+    """Return the query for what is known of all series of symbols, whose ids a query tells."""
+    return bound(_LOAD, *keys_of_symbols(symbols))
 
 
 def read_progress(

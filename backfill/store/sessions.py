@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from datetime import date, time, timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import structlog
 
@@ -12,7 +12,7 @@ from backfill.core.when import EARLIEST_DAY
 from backfill.errors import NoCalendar
 from backfill.store.exchange import Listing, list_sessions
 from backfill.store.pool import Connection, Database
-from backfill.store.quote import bound
+from backfill.store.quote import Quoted, bound
 from backfill.store.times import day_of, to_ms, told_day
 
 log = structlog.stdlib.get_logger()
@@ -20,36 +20,68 @@ log = structlog.stdlib.get_logger()
 _EARLIEST: Final = date(2003, 1, 1)
 _AHEAD: Final = timedelta(days=60)
 _MARGIN: Final = timedelta(days=40)
+_NONE_KEPT: Final[Mapping[str, Mapping[str, Any]]] = {}
 
-# Every day the calendar trades in the asked range; served by the primary key.
-_SESSIONS: Final = """
-    SELECT session, extract(epoch FROM opens_at)::bigint * 1000 AS open_ms,
-        extract(epoch FROM closes_at)::bigint * 1000 AS close_ms
-    FROM market_sessions
-    WHERE calendar = $1 AND session BETWEEN $2 AND $3 AND opens_at IS NOT NULL
-    ORDER BY session
+# Of some calendars how far the library's sessions reach, whether any can be written, every row of
+# hours, and every day that they trade from a day of each on; served by the primary keys.
+_CALENDARS: Final = """
+    SELECT
+        c.name,
+        c.shown,
+        l.first,
+        l.last,
+        current_setting('transaction_read_only')::boolean AS read_only,
+        (
+            SELECT coalesce(json_agg(h), '[]')
+            FROM market_hours AS h
+            WHERE h.calendar = c.name
+        ) AS hours,
+        (
+            SELECT coalesce(json_agg(s), '[]')
+            FROM (
+                SELECT session, extract(epoch FROM opens_at)::bigint * 1000 AS open_ms,
+                    extract(epoch FROM closes_at)::bigint * 1000 AS close_ms
+                FROM market_sessions
+                WHERE calendar = c.name AND session BETWEEN c.shown AND $2
+                    AND opens_at IS NOT NULL
+                ORDER BY session
+            ) AS s
+        ) AS sessions
+    FROM ({calendars}) AS c (name, shown)
+    CROSS JOIN LATERAL (
+        SELECT min(session) AS first, max(session) AS last
+        FROM market_sessions
+        WHERE calendar = c.name AND NOT manual
+    ) AS l
 """
+# One calendar, from a day on.
+_ONE: Final = _CALENDARS.format(calendars="SELECT $1, $3::date")
+# The calendars of symbols, each from two margins before the first day on which the ledger knows
+# anything of their series, or that is named, if that is earlier.
+_OF_SYMBOLS: Final = _CALENDARS.format(
+    calendars="""
+        SELECT
+            s.calendar,
+            greatest(
+                least(
+                    (min(least(p.wanted_from, p.oldest_bar, lower(p.invalidated)))
+                        AT TIME ZONE 'UTC')::date,
+                    $3::date
+                ),
+                $4::date
+            ) - $5
+        FROM symbols AS s
+        JOIN backfill_progress AS p ON p.symbol_id = s.id
+        WHERE s.id IN ($1)
+        GROUP BY s.calendar
+    """
+)
 # Every day that was set by hand in the asked range, also one on which the calendar doesn't trade.
 _BY_HAND: Final = """
     SELECT session, extract(epoch FROM opens_at)::bigint * 1000 AS open_ms,
         extract(epoch FROM closes_at)::bigint * 1000 AS close_ms
     FROM market_sessions
     WHERE calendar = $1 AND session BETWEEN $2 AND $3 AND manual
-"""
-# How far the library's sessions reach, every row of hours of the feed, and whether sessions can be
-# written.
-_KNOWN: Final = """
-    SELECT
-        min(session) AS first,
-        max(session) AS last,
-        current_setting('transaction_read_only')::boolean AS read_only,
-        (
-            SELECT coalesce(json_agg(h), '[]')
-            FROM market_hours AS h
-            WHERE h.calendar = $1 AND h.feed = $2
-        ) AS hours
-    FROM market_sessions
-    WHERE calendar = $1 AND NOT manual
 """
 # What the library no longer lists goes, what is new comes, what was set by hand stays.
 _REMOVE: Final = """
@@ -68,6 +100,23 @@ _FILL: Final = """
 """
 
 
+Kept: TypeAlias = Mapping[str, Mapping[str, Any]]
+"""What the table has of some calendars, by their names."""
+
+
+def keeping(symbols: Quoted, first: date | None, today: date) -> str:
+    """Return the query for the calendars of symbols, whose ids a query tells; for `read_kept`.
+
+    The sessions begin early enough for what the ledger knows of their series and for ``first``.
+    """
+    return bound(_OF_SYMBOLS, symbols, today + _MARGIN, first, EARLIEST_DAY, 2 * _MARGIN.days)
+
+
+def read_kept(rows: Iterable[Mapping[str, Any]]) -> Kept:
+    """Return what rows tell of calendars, for `load_calendar`."""
+    return {row["name"]: row for row in rows}
+
+
 async def load_calendar(
     database: Database,
     name: str,
@@ -75,12 +124,14 @@ async def load_calendar(
     first: date,
     today: date,
     night: Night = Night.keep,
+    kept: Kept = _NONE_KEPT,
 ) -> Calendar:
     """Return a feed's calendar, from a month before ``first`` to a month after ``today``.
 
     Days that the table lacks are filled from exchange_calendars first, which takes a second; where
     nothing can be written, they are only read from there. Where the library doesn't reach, what the
-    table has is what there is.
+    table has is what there is. What was ``kept`` of the table just now isn't read again where it
+    begins early enough.
 
     Raises
     ------
@@ -94,13 +145,14 @@ async def load_calendar(
 
     shown = first - _MARGIN
 
-    async def read() -> tuple[dict[str, Any], list[Session]]:
-        (known,), rows = await database.ask(
-            bound(_KNOWN, name, feed), bound(_SESSIONS, name, shown, end)
-        )
-        return known, list(map(_session, rows))
+    async def read() -> Mapping[str, Any]:
+        ((known,),) = await database.ask(bound(_ONE, name, end, shown))
+        return known
 
-    known, sessions = await read()
+    known = kept.get(name)
+    if known is None or day_of(known["shown"]) > shown:
+        known = await read()
+    sessions = list(map(_session, known["sessions"]))
     reach = told_day(known["first"]), told_day(known["last"])
     if not _covers(reach, start + _MARGIN / 2, end - _MARGIN / 2):
         listing = list_sessions(name, start, today + _AHEAD)
@@ -113,13 +165,15 @@ async def load_calendar(
             sessions = _with([*sessions, *within], map(_session, by_hand))
         else:
             await database.run(partial(_fill, name=name, listing=listing))
-            known, sessions = await read()
+            known = await read()
+            sessions = list(map(_session, known["sessions"]))
     if not sessions:
         raise NoCalendar(
             f"the calendar {name} has no session from {first} on: add those of the exchange to "
             "market_sessions, marked manual"
         )
-    return Calendar.of(name, ZONES[name], sessions, list(map(_hours, known["hours"])), night)
+    hours = [_hours(row) for row in known["hours"] if row["feed"] == feed]
+    return Calendar.of(name, ZONES[name], sessions, hours, night)
 
 
 def _covers(reach: tuple[date | None, date | None], start: date, end: date) -> bool:

@@ -2,7 +2,7 @@
 
 # Over 300 lines: a third is SQL; symbols and the watchlist are read by one statement.
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
@@ -16,7 +16,7 @@ from backfill.core.wire import Reference
 from backfill.errors import NotKept, NotKnown, UsageError
 from backfill.store.keys import told_id
 from backfill.store.pool import Connection
-from backfill.store.quote import bound
+from backfill.store.quote import Quoted, bound
 from backfill.store.session import Asks
 from backfill.store.times import day_of, told_day, told_time
 
@@ -79,6 +79,9 @@ _KNOWN: Final = (
     ORDER BY s.ticker
 """
 )
+# By the index on the spelling, and by the view of the watchlist.
+_IDS_BY_TICKER: Final = "SELECT id FROM symbols WHERE spelling = ANY ($1::text[])"
+_IDS_OF_WATCHED: Final = "SELECT symbol_id FROM watched"
 WATCHED: Final = _SYMBOLS + "WHERE w.symbol_id IS NOT NULL ORDER BY w.priority DESC, s.ticker"
 # What is named changes, and nothing else; of what an adopted list keeps, the rest comes along.
 _WATCH: Final = """
@@ -288,11 +291,28 @@ async def by_ticker(connection: Connection, tickers: list[str]) -> list[Symbol]:
 async def found_by(connection: Connection, tickers: Iterable[str]) -> dict[str, Symbol]:
     """Return the symbols of those tickers that there are, by the tickers as they are given."""
     wanted = list(tickers)
-    (rows,) = await connection.ask(bound(_BY_TICKER, stored_spellings(*wanted)))
+    (rows,) = await connection.ask(finding(wanted))
+    return read_found(rows, wanted)
+
+
+def finding(tickers: Iterable[str]) -> str:
+    """Return the query for the symbols of tickers; `read_found` reads its rows."""
+    return bound(_BY_TICKER, stored_spellings(*tickers))
+
+
+def read_found(rows: Sequence[Mapping[str, Any]], tickers: Iterable[str]) -> dict[str, Symbol]:
+    """Return the symbols that rows tell of by the tickers that are meant, as `found_by` does."""
     symbols = [_symbol(row) for row in reversed(rows)]
     found = {one.spelling: one for one in symbols} | {one.ticker: one for one in symbols}
-    pairs = ((one, found.get(one) or found.get(spelling_of(one))) for one in wanted)
+    pairs = ((one, found.get(one) or found.get(spelling_of(one))) for one in tickers)
     return {one: symbol for one, symbol in pairs if symbol is not None}
+
+
+def ids_of(tickers: Iterable[str] | None) -> Quoted:
+    """Return the query for the ids of the symbols of tickers; of what is watched where None are."""
+    if tickers is None:
+        return Quoted(_IDS_OF_WATCHED)
+    return Quoted(bound(_IDS_BY_TICKER, stored_spellings(*tickers)))
 
 
 async def known(connection: Connection, ticker: str) -> Symbol:
