@@ -1,28 +1,15 @@
 """Changing what is kept: what is named of an entry changes, and what it was is told."""
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
-from typing import Final
 
-from backfill.core.likely import hint
-from backfill.core.plain import argument
-from backfill.core.series import Symbol, unregistered
-from backfill.core.when import parse_since
-from backfill.errors import UsageError
+from backfill.admin.watching import checked, looked_at, whose
 from backfill.run.connect import opened
-from backfill.run.lookup import Looked, looked_up
-from backfill.run.spelled import see_spelled
-from backfill.run.venues import check_venues
 from backfill.settings import Settings
 from backfill.store import universe
-from backfill.store.pool import Connection, Database
+from backfill.store.pool import Connection
 from backfill.store.spelling import holders
 from backfill.store.universe import WatchChange, WatchEntry
-
-_OFFLINE: Final = ". To watch it all the same: --offline"
-DEFAULT = "default"
-"""What is written for a depth or a provider that an entry shall not have of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +43,7 @@ async def add(
         If a ticker or the depth can't be read, the provider knows no such ticker, or a symbol holds
         another provider's bars than the one that is named; then nothing changes.
     """
-    today = datetime.now(UTC).date()
-    if change.since not in {None, DEFAULT} and parse_since(change.since, today) > today:
-        raise UsageError(f"--since {change.since} lies ahead: nothing would be kept")
-    check_venues(settings, tickers)
-    if settings.provider_asked is not None:
-        change = replace(change, provider=settings.provider.name)
+    change = checked(settings, tickers, change)
 
     async def work(connection: Connection) -> Watched:
         before = {one.symbol.id: one for one in await universe.watched(connection)}
@@ -74,7 +56,7 @@ async def add(
         return Watched(changed, entries, [])
 
     async with opened(settings) as database:
-        notes = [] if offline else await _seen(database, settings, tickers, change.provider)
+        notes = [] if offline else await looked_at(database, settings, tickers, change.provider)
         return replace(await database.run(work), notes=notes)
 
 
@@ -110,77 +92,15 @@ async def listed(settings: Settings) -> list[WatchEntry]:
 async def _by_provider(
     connection: Connection, settings: Settings, tickers: list[str], change: WatchChange
 ) -> dict[str | None, list[str]]:
-    """Return the tickers by the provider that their entries are to have.
-
-    A symbol is whoever's filled it first: without another word its entry has that one.
-
-    Raises
-    ------
-    UsageError
-        If a symbol holds bars of others than the provider that is named.
-    """
+    """Return the tickers by the provider that their entries are to have."""
     found = await universe.found_by(connection, tickers)
     held = await holders(connection, found.values())
     watched = {one.symbol.id for one in await universe.watched(connection)}
     parts: dict[str | None, list[str]] = {}
     for ticker in tickers:
         symbol, provider = found.get(ticker), change.provider
-        of = held.get(symbol.id, []) if symbol is not None else []
-        if symbol is not None and of and symbol.venue is None:
-            if provider not in {None, DEFAULT, *of}:
-                own = f"{symbol.ticker}@{provider}"
-                raise UsageError(
-                    f"{symbol.ticker} holds the bars of {' and '.join(of)}; those of {provider} "
-                    f"are a symbol of their own, {own}",
-                    mend=f"backfill watch add {argument(own)}",
-                )
-            if provider is None and symbol.id not in watched and settings.provider.name not in of:
-                provider = of[0]
+        if symbol is not None:
+            own = whose(settings, symbol, provider, held.get(symbol.id, []))
+            provider = provider if symbol.id in watched else own
         parts.setdefault(provider, []).append(ticker)
     return parts
-
-
-async def _seen(
-    database: Database, settings: Settings, tickers: list[str], provider: str | None
-) -> list[str]:
-    """See that there are such tickers, as far as the provider tells; return what is doubtful."""
-
-    async def load(connection: Connection) -> tuple[list[Symbol], list[str]]:
-        await see_spelled(connection, tickers, but=_OFFLINE)
-        found = await universe.found_by(connection, tickers)
-        confirmed = {named for named, one in found.items() if one.confirmed}
-        new = [unregistered(one) for one in tickers if one not in confirmed]
-        return new, [one.ticker for one in await universe.known_symbols(connection)]
-
-    new, known = await database.run(load)
-    if not new:
-        return []
-    looked = await _looked_up(database, settings, new, provider)
-    if looked.unknown:
-        named = ", ".join(f"{one}{hint(one, [*known, *looked.listed])}" for one in looked.unknown)
-        raise UsageError(f"the provider knows no {named}; nothing was changed{_OFFLINE}")
-    notes = [
-        f"{one.ticker} is taken for a {one.asset_type}{meant}"
-        for one in new
-        if (meant := hint(one.ticker, known))
-    ]
-    if looked.unasked is not None:
-        unseen = [one.ticker for one in new if one.ticker not in looked.known]
-        notes.append(f"not looked up: {', '.join(unseen)} ({looked.unasked})")
-    return notes
-
-
-async def _looked_up(
-    database: Database, settings: Settings, symbols: list[Symbol], provider: str | None
-) -> Looked:
-    """Ask about each symbol whom it is to be of."""
-    parts: dict[str | None, list[Symbol]] = {}
-    for one in symbols:
-        parts.setdefault(one.venue or provider, []).append(one)
-    looked = [await looked_up(database, settings.account_of(one), of) for one, of in parts.items()]
-    return Looked(
-        tuple(ticker for one in looked for ticker in one.known),
-        tuple(ticker for one in looked for ticker in one.unknown),
-        next((one.unasked for one in looked if one.unasked is not None), None),
-        tuple(ticker for one in looked for ticker in one.listed),
-    )

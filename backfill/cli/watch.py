@@ -1,6 +1,7 @@
 """The commands of the watchlist: what `run --all` keeps."""
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -101,6 +102,48 @@ def watch_list(*, as_json: AsJson = False) -> None:
 
     entries = asyncio.run(listed(settings))
     _print_watchlist(entries, as_json=as_json)
+
+
+@watch_app.command("apply")
+def watch_apply(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Such as watchlist.toml.")],
+    *,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Stop keeping what the file hasn't; its bars stay.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")
+    ] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Ask no provider whether there are such tickers.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Have the watchlist be what a file says: groups of symbols, and how each is kept.
+
+    All of it is done or nothing. What a line has wrong is told with its place, and a file that is
+    applied again changes nothing.
+    """
+    settings = read_settings()
+    from backfill.admin.watchfile import apply
+    from backfill.present import watchfile
+
+    result = asyncio.run(apply(settings, file, prune=prune, dry_run=dry_run, offline=offline))
+    print_result(
+        watchfile.applied_as_dict(result, dry_run=dry_run),
+        as_json=as_json,
+        text=lambda: watchfile.applied(result, dry_run=dry_run),
+    )
+
+
+@watch_app.command("export")
+def watch_export() -> None:
+    """Print the watchlist as a file that `watch apply` reads, and that changes nothing."""
+    settings = read_settings()
+    from backfill.admin.watchlist import listed
+    from backfill.present import watchfile
+
+    say(watchfile.exported(asyncio.run(listed(settings))))
 
 
 def _pause(symbols: list[str], *, paused: bool, as_json: bool) -> None:

@@ -11,6 +11,7 @@ from backfill.store.faults import said
 from backfill.store.pool import Connection, Database
 
 _BLOCK: Final = 1_000
+_WRITES: Final = asyncpg.ReadOnlySQLTransactionError
 
 Tell: TypeAlias = Callable[[Sequence[str], list[tuple[Any, ...]]], None]
 """Hears the names of the columns and the next rows; at the end of no rows."""
@@ -43,3 +44,31 @@ async def _answered(connection: Connection, statement: str, tell: Tell) -> str:
         raise UsageError(f"the statement was refused: {said(error)}") from None
     tell(names, [])
     return ""
+
+
+async def only_column(database: Database, statement: str) -> list[str]:
+    """Return the texts of the only column of a query, which may change nothing.
+
+    Raises
+    ------
+    UsageError
+        If the server can't make sense of it, it would change something, or it gives anything else.
+    DatabaseError
+        If the database fails.
+    """
+    return await database.run_once(partial(_only_column, statement=statement))
+
+
+async def _only_column(connection: Connection, statement: str) -> list[str]:
+    await connection.execute("SET TRANSACTION READ ONLY")
+    try:
+        prepared = await connection.prepare(statement)
+        if len(prepared.get_attributes()) != 1:
+            raise UsageError("the query is to give one column, of tickers")
+        rows = await prepared.fetch()
+    except (asyncpg.SyntaxOrAccessError, asyncpg.DataError, _WRITES) as error:
+        raise UsageError(f"the query was refused: {said(error)}") from None
+    found = [row[0] for row in rows]
+    if strange := [one for one in found if not isinstance(one, str)]:
+        raise UsageError(f"the query is to give tickers, and not {strange[0]!r}")
+    return found
