@@ -22,6 +22,7 @@ from backfill.store.closes import NewestCloses, newest_closes
 from backfill.store.empty import KnownEmpty
 from backfill.store.pool import Connection, Database
 from backfill.store.recent import Recent, recent
+from backfill.store.sight import check_sight
 
 if TYPE_CHECKING:
     from backfill.core.gaps import Gap
@@ -93,9 +94,10 @@ async def overview(
     Raises
     ------
     UsageError, DatabaseError
-        If the database can't be used.
+        If the database can't be used, or hides rows from this login.
     """
     async with opened(settings) as database:
+        await check_sight(database)
         return await overview_in(database, settings, as_of, with_bars=with_bars)
 
 
