@@ -69,7 +69,7 @@ def pages(*more: BaseLoader) -> Environment:
 
 def _finalize(value: Any) -> Any:
     """Return what a template is about to print: no text in it that can't be printed."""
-    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return value if isinstance(value, Markup) else printable(str(value))
 
 
 def _number(number: int) -> str:

@@ -10,6 +10,8 @@ from aiohttp.typedefs import Handler
 from backfill.core.plain import json_text
 from backfill.errors import BackfillError, DatabaseError, NotKnown, Unforeseen, UsageError
 from backfill.log import told as fit_to_leave
+from backfill.serve.html import TYPE, html
+from backfill.serve.login import form
 from backfill.serve.reader import Reader
 
 READER: Final = web.AppKey("reader", Reader)
@@ -52,10 +54,15 @@ async def told(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 def refused(request: web.Request, status: int, why: str) -> web.Response:
     """Return an answer that says in one line why it isn't what was asked for."""
-    del request
     headers = {hdrs.RETRY_AFTER: str(_AWAY_S)} if status == 503 else {}
-    text = json_text({"error": fit_to_leave(why)})
-    return web.json_response(text=text, status=status, headers=headers)
+    said = fit_to_leave(why)
+    if TYPE not in request.headers.get(hdrs.ACCEPT, ""):
+        text = json_text({"error": said})
+        return web.json_response(text=text, status=status, headers=headers)
+    if status == 401:
+        return form(request.path_qs, status=status)
+    page = html("refused.html", status=status, why=said)
+    return web.Response(text=page, content_type=TYPE, status=status, headers=headers)
 
 
 def _of(request: web.Request, refusal: web.HTTPError) -> web.Response:

@@ -1,18 +1,15 @@
 """What every request passes before it is answered, and every answer before it leaves."""
 
 import asyncio
-import time
 from typing import Final
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from backfill.serve.answers import BEGUN
-from backfill.serve.guard import Guard
+from backfill.serve.login import GUARD, PATH, shows_token
 
-GUARD: Final = web.AppKey("guard", Guard)
-COOKIE: Final = "backfill_serve"
-OPEN: Final = ("/login", "/healthz", "/static/")
+OPEN: Final = (PATH, "/healthz", "/static/")
 """What is answered without a token: a path, or all below one that ends in a slash."""
 
 
@@ -59,7 +56,7 @@ async def admitted(request: web.Request, handler: Handler) -> web.StreamResponse
         )
     if request.method == hdrs.METH_OPTIONS and origins:
         return _preflight()
-    if not _is_open(request.path) and not _shows_token(request, guard):
+    if not _is_open(request.path) and not shows_token(request, guard):
         raise web.HTTPUnauthorized(
             text="show the token: Authorization: Bearer …, or once in the form at /login",
             headers={hdrs.WWW_AUTHENTICATE: 'Bearer realm="backfill"'},
@@ -119,13 +116,3 @@ def _preflight() -> web.Response:
 
 def _is_open(path: str) -> bool:
     return any(path.startswith(one) if one.endswith("/") else path == one for one in OPEN)
-
-
-def _shows_token(request: web.Request, guard: Guard) -> bool:
-    if guard.token is None:
-        return True
-    scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-    if scheme.lower() == "bearer":
-        return guard.takes(token.strip())
-    cookie = request.cookies.get(COOKIE)
-    return cookie is not None and guard.takes_cookie(cookie, int(time.time()))

@@ -1,7 +1,9 @@
 """The database as a server looks at it: opened by the first who asks, and anew while it is away."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from typing import Final
 
 from backfill.errors import DatabaseError
@@ -20,10 +22,14 @@ class Reader:
     """A few connections that only read, for whoever asks.
 
     Requests share them; a database that is away costs each of them an error, and is asked again.
+    ``now`` tells what all is judged as of.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
         self.settings = settings
+        self.now = clock
         self._stack = AsyncExitStack()
         self._opening = asyncio.Lock()
         self._database: Database | None = None
@@ -58,8 +64,8 @@ class Reader:
             async with AsyncExitStack() as stack:
                 url = stack.enter_context(database_url(self.settings))
                 database = await stack.enter_async_context(Database.connect(url, LOOKING))
-                await check_schema(database)
                 await check_sight(database)
+                await check_schema(database)
                 self._stack.push_async_exit(stack.pop_all())
         except DatabaseError as error:
             self._failed = clock(), error

@@ -5,6 +5,13 @@ from typing import Final
 
 from aiohttp import web
 
+from backfill.report.page import sheet
+
 FILES: Final = Path(__file__).parent / "static"
 
-ROUTES: Final = (web.static("/static", FILES),)
+
+async def _look(_request: web.Request) -> web.Response:
+    return web.Response(text=sheet(), content_type="text/css")
+
+
+ROUTES: Final = (web.get("/static/look.css", _look), web.static("/static", FILES))

@@ -26,7 +26,7 @@ _LOOKED_AT: Final = (
     *("symbols", "symbol_aliases", "provider_symbols", "watchlist"),
     *("ohlc_bars", "backfill_progress", "known_empty", "quarantined_bars"),
     *("splits", "dividends", "market_sessions", "market_hours"),
-    *("backfill_runs", "backfill_changes"),
+    *("backfill_migrations", "backfill_runs", "backfill_changes"),
 )
 
 

@@ -21,6 +21,7 @@ _COMMANDS = (
         "test_views",
         "test_validation",
         "test_actions_",
+        "test_serve_",
     ),
     "test_gaps",
 )

@@ -51,7 +51,7 @@ OWN_LIBRARIES: Final = {
     "yarl": {"fetch", "notify"},
     "tenacity": {"fetch", "store"},
     "aiolimiter": {"fetch"},
-    "jinja2": {"report"},
+    "jinja2": {"report", "serve"},
     "markupsafe": {"report"},
     "databento_dbn": {"files"},
     "pyarrow": {"files", "providers"},
