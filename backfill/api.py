@@ -32,12 +32,16 @@ from backfill.run.planned import Plan
 from backfill.run.rounds import Ending, Waiting, run_rounds
 from backfill.settings import AccountSettings, Secret, Settings
 from backfill.settings.offers import Offer, offers
+from backfill.workers import queue
+from backfill.workers.enqueue import Enqueued
+from backfill.workers.queue import QueueState, enqueue
 
 __all__ = [
     "AccountSettings",
     "Against",
     "Bound",
     "Ending",
+    "Enqueued",
     "ExportJob",
     "Exported",
     "FileJob",
@@ -50,6 +54,7 @@ __all__ = [
     "Plan",
     "Progress",
     "Question",
+    "QueueState",
     "Reading",
     "Repair",
     "Running",
@@ -64,6 +69,7 @@ __all__ = [
     "adopt",
     "answer",
     "doctor",
+    "enqueue",
     "export",
     "gaps",
     "health",
@@ -76,6 +82,7 @@ __all__ = [
     "plan",
     "plan_import",
     "quarantine",
+    "queue",
     "repair",
     "run",
     "run_in",

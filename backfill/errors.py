@@ -30,6 +30,7 @@
     │   ├── RowsDropped
     │   └── NotKept                what is written of it in the tables can't be meant
     │       └── NoCalendar
+    ├── UnreadableJob              a job of the queue that this version can't read
     ├── LeaseLost                  the series is another run's now: skipped, nothing failed
     └── Stopped                    the run ends early and can be resumed
         ├── LimitReached           exit 5   --deadline or --max-calls
@@ -231,6 +232,10 @@ class NoCalendar(NotKept):
     """A symbol's calendar isn't one that is kept, or has no session."""
 
 
+class UnreadableJob(BackfillError):
+    """A job of the queue says what this version can't read; it is held, the others go on."""
+
+
 class LeaseLost(BackfillError):
     """Another run has taken the series over; this one leaves it."""
 
@@ -246,7 +251,14 @@ class LimitReached(Stopped):
 
 
 class QuotaUsedUp(LimitReached):
-    """The next call to one provider may be sent only after a long wait; the others go on."""
+    """The next call to one provider may be sent only after a long wait; the others go on.
+
+    ``wait_s`` is how long that is, in seconds.
+    """
+
+    def __init__(self, message: str, wait_s: float) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
 
 
 class Interrupted(Stopped):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from backfill.run.file_job import FileJob
     from backfill.run.outcomes import Summary
     from backfill.run.rounds import Ending, Waiting
+    from backfill.workers.duties import Duties, Worked
 
 _T = TypeVar("_T")
 
@@ -51,6 +52,13 @@ def import_file(settings: Settings, job: "FileJob") -> "Summary":
     return _supervised(
         settings, lambda stop, _live: importing.import_file(settings, job, stop=stop)
     )
+
+
+def work(settings: Settings, duties: "Duties") -> "Worked":
+    """Work off the queue until a signal ends it, or until it is empty where it is drained."""
+    from backfill.workers import worker
+
+    return _supervised(settings, lambda stop, _live: worker.work(settings, duties, stop=stop))
 
 
 def run_rounds(

@@ -30,6 +30,7 @@ from backfill.cli.edge import say as _say
 from backfill.cli.exporting import export
 from backfill.cli.importing import import_
 from backfill.cli.quarantine import quarantine_app
+from backfill.cli.queue import enqueue, queue_app, worker
 from backfill.cli.quick import App
 from backfill.cli.report import report
 from backfill.cli.serving import serve
@@ -52,6 +53,7 @@ app.add_typer(symbols_app, name="symbols")
 app.add_typer(watch_app, name="watch")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(actions_app, name="actions")
+app.add_typer(queue_app, name="queue")
 
 _OBJECTS_BETWEEN = 20_000
 """How many objects more there are before Python looks for circles; 700 by default."""
@@ -454,6 +456,8 @@ app.command("import")(import_)
 app.command()(serve)
 app.command()(export)
 app.command()(sql)
+app.command()(enqueue)
+app.command()(worker)
 
 
 def _exit_code() -> int:

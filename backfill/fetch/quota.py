@@ -314,7 +314,8 @@ class Pacer:
                 raise QuotaUsedUp(
                     f"the quota ({self._quota}) is used up, or the provider asked to be left "
                     "alone: the next call may be sent at "
-                    f"{until:%Y-%m-%dT%H:%M:%SZ}"
+                    f"{until:%Y-%m-%dT%H:%M:%SZ}",
+                    wait_s,
                 )
             await asyncio.sleep(wait_s)
 

@@ -23,17 +23,18 @@ _FRESH: Final = (
     "no longer than usual, or rightly."
 )
 
-_Sample = tuple[dict[str, str], float | None]
+Sample = tuple[dict[str, str], float | None]
+"""What a value is labelled with, and the value."""
 
 
 def exposition(health: Health) -> str:
     """Return everything as metrics, each with its help and its type."""
     return "".join(
-        line for name, means, samples in _metrics(health) for line in _family(name, means, samples)
+        line for name, means, samples in _metrics(health) for line in family(name, means, samples)
     )
 
 
-def _metrics(health: Health) -> Iterator[tuple[str, str, list[_Sample]]]:
+def _metrics(health: Health) -> Iterator[tuple[str, str, list[Sample]]]:
     series = [({"symbol": one.symbol, "timeframe": one.timeframe}, one) for one in health.series]
     # Nobody is to be woken for what nobody keeps up to date.
     judged = [(labels, one) for labels, one in series if one.judged]
@@ -116,7 +117,8 @@ def _epoch_s(at: datetime | None) -> float | None:
     return at.timestamp() if at else None
 
 
-def _family(metric: str, means: str, samples: Iterable[_Sample]) -> Iterator[str]:
+def family(metric: str, means: str, samples: Iterable[Sample]) -> Iterator[str]:
+    """Return the lines of a metric; a sample that isn't known is left out."""
     known = [(labels, value) for labels, value in samples if value is not None]
     if known:
         yield f"# HELP backfill_{metric} {means}\n# TYPE backfill_{metric} gauge\n"

@@ -10,7 +10,7 @@ from uuid import UUID
 from backfill.core.series import Series
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Split
-from backfill.errors import BackfillError, SharedFault, Stopped
+from backfill.errors import BackfillError, QuotaUsedUp, SharedFault, Stopped
 from backfill.fetch.tally import Tally
 from backfill.run.symbol_events import RunSymbols, SymbolEvent
 from backfill.store.counts import Counts
@@ -106,7 +106,8 @@ class Summary:
     ``error`` is the cause that ended the whole run, if one did, ``timeframes`` the same counts by
     timeframe: people are told of both. ``rate_limited_by_others`` of the 429s came although every
     run that uses the database kept the quota. ``symbol_events`` tell what became of its symbols,
-    ``rebased`` which series were on an old share basis.
+    ``rebased`` which series were on an old share basis. ``wait_s`` is for how many seconds the
+    quota has nothing left, where that is what stopped it.
     """
 
     run_id: str
@@ -128,6 +129,7 @@ class Summary:
     rate_limited_by_others: int = 0
     symbol_events: list[SymbolEvent] = field(default_factory=list)
     rebased: list[Rebased] = field(default_factory=list)
+    wait_s: float | None = None
 
     @property
     def notice(self) -> str | None:
@@ -150,7 +152,7 @@ class Summary:
     def as_dict(self) -> dict[str, Any]:
         """Return what the contract names, as JSON's own types; ``rebased`` where there is one."""
         values = asdict(self)
-        del values["error"], values["timeframes"], values["rebased"]
+        del values["error"], values["timeframes"], values["rebased"], values["wait_s"]
         values["symbol_events"] = [one.as_dict() for one in self.symbol_events]
         rebased = [one.as_dict() for one in self.rebased]
         return values | ({"rebased": rebased} if rebased else {})
@@ -268,6 +270,7 @@ class Outcomes:
             rate_limited_by_others=tally.rate_limited_by_others,
             symbol_events=self.symbols.events(one.symbol for one in self.series),
             rebased=list(self.rebased),
+            wait_s=self.stopped.wait_s if isinstance(self.stopped, QuotaUsedUp) else None,
         )
 
     def _failures(self, told: Callable[[str], str]) -> list[Failure]:

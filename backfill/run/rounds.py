@@ -13,7 +13,6 @@ from typing import Any, Final, TypeAlias
 
 import structlog
 
-from backfill.core.plan import next_final_ms
 from backfill.errors import (
     DatabaseError,
     EmptyWatchlist,
@@ -26,14 +25,13 @@ from backfill.errors import (
 )
 from backfill.fetch.stop import StopSignal
 from backfill.run.connect import opened_until
+from backfill.run.due import next_finals
 from backfill.run.execution import Running, check, run_in, set_deadline
 from backfill.run.job import Job
 from backfill.run.outcomes import Summary
 from backfill.settings import Settings
 from backfill.store import universe
 from backfill.store.pool import Database
-from backfill.store.sessions import load_calendar
-from backfill.store.times import to_ms, to_time
 from backfill.store.universe import WATCHLIST_CHANNEL, WatchEntry
 
 _SHORTEST_S: Final = 0.05
@@ -261,23 +259,7 @@ class _Rounds:
         self, database: Database, began: datetime, entries: list[WatchEntry]
     ) -> datetime | None:
         """Return when the next bar of any watched series becomes final."""
-        series = {
-            (entry.symbol.calendar, timeframe, account.provider.can.feed, settling)
-            for entry in entries
-            if entry.symbol.doubt is None
-            for account in [self._settings.account_of(entry.provider)]
-            for settling in [account.terms.of(entry.symbol.asset_type).settling]
-            for timeframe in self._job.timeframes or entry.timeframes
-        }
-        today = began.date()
-        calendars = {
-            (name, feed): await self._stop.unless_set(
-                load_calendar(database, name, feed, today, today, self._settings.night)
-            )
-            for name, feed in sorted({(name, feed) for name, _, feed, _ in series})
-        }
-        due = [
-            next_final_ms(calendars[name, feed], timeframe, settling, to_ms(began))
-            for name, timeframe, feed, settling in series
-        ]
-        return min((to_time(ms) for ms in due if ms is not None), default=None)
+        due = await self._stop.unless_set(
+            next_finals(database, self._settings, entries, self._job.timeframes, began)
+        )
+        return min((at for at in due.values() if at is not None), default=None)

@@ -220,30 +220,49 @@ class Database:
     async def listening(self, channel: str) -> AsyncIterator[asyncio.Event]:
         """Yield an event that each empty notice on a channel sets, on a connection of its own.
 
-        A pooler that lends connections for a transaction each passes no notices on, and says
-        nothing of it: one to itself is sent first. Where that doesn't come, or the connection
-        breaks, the event is never set; whoever waits for it must look now and then anyhow.
+        Where notices don't come, or the connection breaks, the event is never set; whoever waits
+        for it must look now and then anyhow.
         """
-        heard, arrived = asyncio.Event(), asyncio.Event()
-        token = uuid4().hex
+        heard = asyncio.Event()
 
-        def hear(_connection: object, _pid: int, _channel: str, payload: str) -> None:
+        def hear(payload: str) -> None:
             if not payload:
                 heard.set()
-            elif payload == token:
+
+        async with self.hearing(channel, hear):
+            yield heard
+
+    @asynccontextmanager
+    async def hearing(
+        self, channel: str, hear: Callable[[str], None]
+    ) -> AsyncIterator[asyncio.Event]:
+        """Have the notices on a channel heard, on a connection of its own.
+
+        Yields an event that is set once none comes any more. A pooler that lends connections for a
+        transaction each passes no notices on, and says nothing of it: one to itself is sent first.
+        """
+        arrived, lost = asyncio.Event(), asyncio.Event()
+        token = uuid4().hex
+
+        def take(_connection: object, _pid: int, _channel: str, payload: str) -> None:
+            if payload == token:
                 arrived.set()
+            else:
+                hear(payload)
 
         async with AsyncExitStack() as stack:
             try:
                 connection = await stack.enter_async_context(self._pool.acquire(timeout=_CONNECT_S))
-                await connection.add_listener(channel, hear)
-                stack.push_async_callback(_stop_listening, connection, channel, hear)
+                connection.add_termination_listener(lambda _connection: lost.set())
+                await connection.add_listener(channel, take)
+                stack.push_async_callback(_stop_listening, connection, channel, take)
                 await self.fetch_row("SELECT pg_notify($1, $2)", channel, token)
                 async with asyncio.timeout(_PROBE_S):
                     await arrived.wait()
             except (*FAULTS, DatabaseError):
                 await stack.aclose()
-            yield heard
+                lost.set()
+            yield lost
 
     def _opening(self, session: Session) -> str:
         return opening(session, self._schemas, self._manner)

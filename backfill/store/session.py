@@ -237,6 +237,14 @@ class Connection:
         """Return the first value of a query's first row, in two round trips."""
         return await (await self._ready()).fetchval(quote.bound(query, *values))
 
+    async def fetch_given(self, query: str, *values: object) -> list[Any]:
+        """Return the rows of a library's query, which takes its values as parameters.
+
+        It is two round trips, and more where asyncpg has to ask what a type is.
+        """
+        found: list[Any] = await (await self._ready()).fetch(query, *values)
+        return found
+
     async def prepare(self, statement: str) -> Any:
         """Return a statement as asyncpg prepares it."""
         return await (await self._ready()).prepare(statement)

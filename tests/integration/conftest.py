@@ -16,6 +16,7 @@ from tests.integration.store_kit import emptied
 _COMMANDS = (
     *(
         "test_run_",
+        "test_jobs_",
         "test_commands_",
         "test_quarantine",
         "test_views",

@@ -183,8 +183,9 @@ def emptied(url: str) -> str:
         async with connection_to(url) as connection:
             tables = await connection.fetchval(
                 """
-                SELECT string_agg(format('%I', relname), ', ') FROM pg_class
-                WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
+                SELECT string_agg(oid::regclass::text, ', ') FROM pg_class
+                WHERE relnamespace::regnamespace::text IN ('public', 'bf_jobs')
+                    AND relkind = 'r'
                     AND relname NOT IN ('backfill_migrations', 'market_hours')
                 """
             )
@@ -201,9 +202,9 @@ def as_user(url: str, user: str, password: str = "") -> str:
 
 
 async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
-    """Wait until a condition holds; fail after ten seconds."""
+    """Wait until a condition holds; fail after a minute."""
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not await condition():  # noqa: ASYNC110  # what it waits for is in Postgres
                 await asyncio.sleep(0.01)
     except TimeoutError:

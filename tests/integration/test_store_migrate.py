@@ -35,10 +35,16 @@ TABLES = {
     "market_hours",
     "provider_quota",
     "archive_files",
+    "pgqueuer",
+    "pgqueuer_log",
+    "pgqueuer_schedules",
+    "pgqueuer_statistics",
+    "leader",
+    "schedule",
 }
 _TABLES_NOW = """
     SELECT relname FROM pg_class
-    WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
+    WHERE relnamespace::regnamespace::text IN ('public', 'bf_jobs') AND relkind = 'r'
 """
 
 

@@ -28,8 +28,9 @@ LAW: Final = {
     "run": {"core", "errors", "providers", "fetch", "files", "store", "settings"},
     "audit": {"core", "errors", "fetch", "files", "store", "settings", "run"},
     "admin": {"core", "errors", "store", "settings", "run"},
-    "api": {"core", "settings", "run", "audit", "admin"},
-    "present": {"core", "store", "run", "audit", "admin", "api"},
+    "workers": {"core", "errors", "providers", "fetch", "store", "settings", "run"},
+    "api": {"core", "settings", "run", "audit", "admin", "workers"},
+    "present": {"core", "store", "run", "audit", "admin", "api", "workers"},
     "report": {"core", "store", "settings", "run", "audit", "present"},
     "notify": {"core", "errors", "log", "settings", "run", "audit", "present"},
     "serve": {
@@ -37,8 +38,8 @@ LAW: Final = {
         "present", "report",
     },
     "cli": {
-        "core", "errors", "log", "fetch", "store", "simulator", "settings", "run", "audit",
-        "admin", "api", "present", "report", "notify", "serve",
+        "core", "errors", "log", "providers", "fetch", "store", "simulator", "settings", "run",
+        "audit", "admin", "workers", "api", "present", "report", "notify", "serve",
     },
     "__main__": {"cli"},
 }  # fmt: skip
@@ -56,7 +57,9 @@ OWN_LIBRARIES: Final = {
     "databento_dbn": {"files"},
     "pyarrow": {"files", "providers"},
     "zstandard": {"files"},
+    "pgqueuer": {"workers"},
     "pydantic": set(),
+    "pydantic_settings": {"workers"},
     "typer": {"cli"},
     "rich": {"present", "cli"},
 }
