@@ -43,8 +43,8 @@ demo: $(VENV)/installed ## Backfill a simulated market into a real Postgres, and
 test: $(VENV)/installed ## Run the tests
 	@$(PYTEST) $(PARALLEL) -m 'not soak and not wide'
 
-wide: $(VENV)/installed ## Run what `make test` runs one of a kind of: all providers, many examples
-	@$(PYTEST) $(PARALLEL) -m wide
+wide: $(VENV)/installed ## Run what `make test` has no time for: all providers, more runs, many examples
+	@$(PYTEST) $(PARALLEL) -m 'wide and not soak'
 	@BACKFILL_TEST_EXAMPLES=many $(PYTEST) $(PARALLEL) -m 'not soak' tests/property
 
 soak: $(VENV)/installed ## Run the slow tests

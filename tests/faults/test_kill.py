@@ -35,6 +35,7 @@ def life(command: Command, series: tuple[str, ...], url: str) -> tuple[Rows, Row
         *(pytest.param(seed, 20, "2023-07-03", marks=pytest.mark.soak) for seed in (2, 3)),  # five
     ],
 )
+@pytest.mark.wide
 def test_kills_at_random_instants_leave_the_table_of_an_undisturbed_run(
     seed: int,
     kills: int,

@@ -147,6 +147,7 @@ def test_minutes_that_a_provider_twelve_minutes_behind_had_not_yet_come_with_the
     assert len([call for call in asked(simulator) if call.unit == "1 minute"]) == 3
 
 
+@pytest.mark.wide
 def test_crypto_minutes_five_minutes_late_are_whole_in_a_table_that_cron_keeps_every_six_hours(
     market: Market, simulate: Simulate, database_url: str
 ) -> None:
@@ -249,6 +250,7 @@ def test_a_suspect_session_alarms_until_a_second_answer_settles_it(
     kept.holds_the_market_of(market, new_york("16 14:30"))
 
 
+@pytest.mark.wide
 def test_the_month_s_last_day_that_comes_on_saturday_is_in_its_week_and_its_month(
     market: Market, simulate: Simulate, database_url: str
 ) -> None:

@@ -165,6 +165,7 @@ async def test_of_a_file_that_is_not_what_it_should_be_nothing_is_stored_and_no_
     assert [row[0] for row in await stored(database_url)] == stamps(market)
 
 
+@pytest.mark.wide
 async def test_a_file_that_is_cut_doubled_or_out_of_order_is_healed_and_a_bad_bar_stands_alone(
     settings: api.Settings, binance: Simulator, market: Market, database_url: str
 ) -> None:
@@ -187,6 +188,7 @@ async def test_a_file_that_is_cut_doubled_or_out_of_order_is_healed_and_a_bad_ba
     assert raw == "nan"
 
 
+@pytest.mark.wide
 async def test_stamps_are_read_in_the_unit_of_the_file(
     settings: api.Settings, simulate: Callable[..., Simulator], market: Market, database_url: str
 ) -> None:
@@ -220,6 +222,7 @@ async def test_longer_bars_are_rolled_up_from_files_as_from_calls(
         )
 
 
+@pytest.mark.wide
 async def test_an_archive_that_is_down_is_left_alone_and_calls_bring_the_rest(
     settings: api.Settings, binance: Simulator, market: Market, database_url: str
 ) -> None:
@@ -243,6 +246,7 @@ async def test_before_a_pair_began_few_files_are_asked_for(
     assert names[-1] == "SOLUSDT-15m-2024-08.zip"
 
 
+@pytest.mark.wide
 async def test_a_file_that_was_replaced_later_is_seen_and_what_it_covers_is_read_again(
     settings: api.Settings, binance: Simulator, market: Market, database_url: str
 ) -> None:

@@ -93,7 +93,7 @@ async def stored(database_url: str, timeframe: Timeframe) -> list[Any]:
 @pytest.mark.parametrize(
     "provider",
     [
-        "yahoo",
+        pytest.param("yahoo", marks=pytest.mark.wide),
         "alpaca",
         pytest.param("finnhub", marks=pytest.mark.soak),
         pytest.param("twelvedata", marks=pytest.mark.soak),

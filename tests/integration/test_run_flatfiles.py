@@ -169,6 +169,7 @@ def test_a_week_by_files_is_that_week_by_calls_but_for_the_vwap(
     assert tables(database_url) == by_files
 
 
+@pytest.mark.wide
 def test_a_reload_by_files_of_what_calls_brought_changes_nothing_but_what_they_had_wrong(
     run: Run, database_url: str
 ) -> None:
@@ -193,6 +194,7 @@ def test_a_reload_by_files_of_what_calls_brought_changes_nothing_but_what_they_h
     assert all(new["close"] == old["close"] and new["vwap"] is None for old, new in others)
 
 
+@pytest.mark.wide
 def test_symbols_that_hardly_trade_halt_or_were_not_listed_yet_come_out_as_by_calls(
     run: Run, simulator: Simulator, database_url: str
 ) -> None:
@@ -211,6 +213,7 @@ def test_symbols_that_hardly_trade_halt_or_were_not_listed_yet_come_out_as_by_ca
     assert [one.outcome for one in summary.failures] == [one.outcome for one in by_calls.failures]
 
 
+@pytest.mark.wide
 def test_a_jump_of_the_price_and_what_is_older_than_a_listing_are_left_to_calls(
     run: Run, simulator: Simulator, database_url: str
 ) -> None:
@@ -257,6 +260,7 @@ def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("status", "requests", "outcome"), [(403, 1, "not_entitled"), (503, 4, "provider_error")]
 )
+@pytest.mark.wide
 def test_an_archive_that_can_not_be_had_leaves_all_to_calls_or_fails_where_it_has_to_be_read(
     status: int, requests: int, outcome: str, small_files: None, run: Run, simulator: Simulator
 ) -> None:
@@ -274,6 +278,7 @@ def test_an_archive_that_can_not_be_had_leaves_all_to_calls_or_fails_where_it_ha
     assert len(calls(simulator)) == len(MANY)
 
 
+@pytest.mark.wide
 def test_a_file_that_was_replaced_is_seen_and_read_again(
     job: Callable[..., tuple[Settings, api.Job]], run: Run, simulator: Simulator, database_url: str
 ) -> None:

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 
+import pytest
+
 from backfill import api
 from backfill.core.timeframe import DAY_MS, Timeframe
 from backfill.core.when import Bound
@@ -11,6 +13,8 @@ from backfill.settings import AccountSettings
 from backfill.settings.environment import Secret
 from backfill.simulator import Action, Fault, Market, Simulator
 from tests.conftest import NOW, query, stored_bars
+
+pytestmark = pytest.mark.wide
 
 TIMEFRAMES = (Timeframe.m1, Timeframe.h1, Timeframe.d1, Timeframe.w1)
 

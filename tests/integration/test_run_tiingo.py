@@ -5,6 +5,8 @@ from collections.abc import Callable
 from datetime import date
 from typing import Final
 
+import pytest
+
 from backfill import api
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
@@ -12,6 +14,8 @@ from backfill.settings import AccountSettings
 from backfill.settings.environment import Secret
 from backfill.simulator import Action, Fault, Simulator
 from tests.conftest import KEY, NOW, query
+
+pytestmark = pytest.mark.wide
 
 USED_UP: Final = "You have run over your 500 symbol look up for this month. Please upgrade"
 

@@ -218,6 +218,7 @@ def test_a_run_that_cannot_begin_pings_the_fault_in_one_line(
     assert watcher.heard[-1][1].decode() == line.removeprefix("backfill: ")
 
 
+@pytest.mark.wide
 def test_every_round_of_a_watch_pings_and_so_does_its_end(
     simulate: Callable[..., Simulator], cli: Callable[..., Cli], watcher: Watcher
 ) -> None:

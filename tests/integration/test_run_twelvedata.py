@@ -10,6 +10,8 @@ from backfill.simulator import Action, Fault, Market, Simulator
 from tests.conftest import KEY, Cli, query, stored_bars
 from tests.integration.truth import Row, assert_same, midnight_ms, true_bars
 
+pytestmark = pytest.mark.wide
+
 NOW = datetime(2024, 11, 18, 12, tzinfo=UTC)
 SINCE = date(2024, 11, 1)
 FRAMES = ("m30", "h1", "h4", "d1", "w1")

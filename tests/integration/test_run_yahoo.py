@@ -4,6 +4,8 @@ from collections.abc import Callable
 from datetime import date
 from itertools import pairwise
 
+import pytest
+
 from backfill import api
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
@@ -11,6 +13,8 @@ from backfill.settings import AccountSettings
 from backfill.settings.environment import Secret
 from backfill.simulator import Action, Fault, Simulator
 from tests.conftest import NOW
+
+pytestmark = pytest.mark.wide
 
 
 async def test_no_call_is_sent_beside_another_and_minutes_begin_where_there_are_any(

@@ -26,7 +26,7 @@ def simulator() -> Iterator[Simulator]:
 
 @pytest.fixture
 def client(simulator: Simulator) -> Iterator[RESTClient]:
-    made = RESTClient(simulator.key, base=simulator.url, retries=0)
+    made = RESTClient(simulator.key, base=simulator.url, retries=0, read_timeout=60)
     yield made
     made.client.clear()  # the client has no close: its pool is what holds the sockets
 

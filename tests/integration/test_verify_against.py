@@ -160,6 +160,7 @@ async def test_each_field_and_slot_that_differs_is_told_and_counted(
     assert "trade_count" not in again["series"][0]["fields"]
 
 
+@pytest.mark.wide
 async def test_the_command_says_by_which_tolerances_it_judged(
     both: Both, database: Database, cli: Callable[..., Cli]
 ) -> None:
@@ -201,6 +202,7 @@ async def test_what_can_t_be_compared_is_said_and_makes_exit_1(
     assert (coins.exit_code, coins.tally.calls) == (1, 0)
 
 
+@pytest.mark.wide
 async def test_hours_that_one_of_the_feeds_has_not_are_not_compared(
     both: Both, simulate: Callable[..., Simulator], database: Database
 ) -> None:
@@ -224,6 +226,7 @@ async def test_hours_that_one_of_the_feeds_has_not_are_not_compared(
     assert one["slots"]["both"] == found.bars == 6 * len(sessions)  # from 10:00 to 16:00
 
 
+@pytest.mark.wide
 async def test_the_other_s_bars_are_those_that_a_run_would_store(
     both: Both, simulate: Callable[..., Simulator]
 ) -> None:

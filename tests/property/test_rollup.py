@@ -4,7 +4,7 @@ from math import fsum, isclose
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from backfill.core.bars import Bars
@@ -45,7 +45,6 @@ def columns(bars: list[BaseBar]) -> Bars:
 
 
 @pytest.mark.parametrize(("base", "to"), LADDER)
-@settings(max_examples=40)
 @given(data=st.data())
 def test_each_slot_with_bars_becomes_the_bar_of_all_of_them(
     base: Timeframe, to: str, data: st.DataObject

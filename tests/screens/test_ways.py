@@ -23,6 +23,7 @@ from tests.faults.command import eventually
 from tests.screens.terminal import COLUMNS, terminal
 
 WAYS: Final = Path(__file__).parent / "ways"
+SHORT: Final = {"quant", "student"}
 _LONG_S: Final = 120
 _QUIETLY: Final = "2>/dev/null"
 # What differs from run to run, and what stands for it; as wide, where columns may follow.
@@ -110,7 +111,13 @@ def walked(page: str, cli: Cli, simulator: Simulator) -> str:
     return "\n".join(found) + "\n"
 
 
-@pytest.mark.parametrize("way", sorted(path.stem for path in WAYS.glob("*.txt")))
+@pytest.mark.parametrize(
+    "way",
+    [
+        pytest.param(name, marks=() if name in SHORT else pytest.mark.wide)
+        for name in sorted(path.stem for path in WAYS.glob("*.txt"))
+    ],
+)
 def test_a_newcomer_sees_what_was_recorded(
     way: str,
     simulate: Callable[..., Simulator],

@@ -199,7 +199,13 @@ def played(work: Coroutine[Any, Any, float]) -> float:
         return runner.run(work)
 
 
-@pytest.mark.parametrize("kind", LOADS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=pytest.mark.wide if sum(load.streams) > 200 else ())
+        for kind, load in LOADS.items()
+    ],
+)
 def test_at_a_fifth_the_estimate_is_within_30_percent_of_the_truth(kind: str) -> None:
     player = Player(LOADS[kind])
 
