@@ -4,11 +4,11 @@ from typing import Final
 
 from aiohttp import web
 
-from backfill.serve import answers, login, passing, static, symbol
+from backfill.serve import answers, front, login, passing, static, symbol
 from backfill.serve.guard import Guard
 from backfill.serve.reader import Reader
 
-ROUTES: Final = (static.ROUTES, login.ROUTES, symbol.ROUTES)
+ROUTES: Final = (front.ROUTES, static.ROUTES, login.ROUTES, symbol.ROUTES)
 """The routes of each module that answers."""
 
 _MOST_BYTES: Final = 16 * 1024
@@ -22,6 +22,7 @@ def application(reader: Reader, guard: Guard) -> web.Application:
         client_max_size=_MOST_BYTES,
     )
     app[answers.READER] = reader
+    app[front.FRONT] = front.Front(reader)
     app[login.GUARD] = guard
     app[passing.UNDER_WAY] = passing.UnderWay()
     for routes in ROUTES:

@@ -1,7 +1,6 @@
 """The page of a series, and the drawing on it: two readings of one picture."""
 
 import asyncio
-import hashlib
 from datetime import datetime
 from typing import Final
 from urllib.parse import quote, urlencode
@@ -15,7 +14,7 @@ from backfill.core.when import checked_clock, parse_instant
 from backfill.errors import UsageError
 from backfill.serve.answers import READER
 from backfill.serve.drawing import Drawing, drawn
-from backfill.serve.html import TYPE, html
+from backfill.serve.html import TYPE, html, tagged
 
 REFRESH_S: Final = 10
 _MOST_ROWS: Final = 1_000
@@ -34,7 +33,7 @@ async def _page(request: web.Request) -> web.Response:
     seen = await _seen(request, view)
     # Of many bars that takes a second, for which nobody else shall wait.
     text, beside = await asyncio.to_thread(_written, seen, view)
-    return _tagged(request, text, TYPE, beside)
+    return tagged(request, text, TYPE, beside)
 
 
 def _written(seen: Picture, view: View) -> tuple[str, str]:
@@ -64,7 +63,7 @@ async def _drawing(request: web.Request) -> web.Response:
     view = _view(request.query.get("symbol", ""), request)
     seen = await _seen(request, view)
     text = await asyncio.to_thread(lambda: _text(drawn(seen)))
-    return _tagged(request, text, "application/json")
+    return tagged(request, text, "application/json")
 
 
 def _text(drawing: Drawing) -> str:
@@ -124,16 +123,6 @@ def _source(seen: Picture, view: View) -> str:
     """Return where the drawing of a page is had."""
     _, _, query = _address(seen, view, until=view.until).partition("?")
     return f"/drawing?{urlencode({'symbol': seen.symbol.ticker})}&{query}"
-
-
-def _tagged(request: web.Request, text: str, kind: str, *beside: str) -> web.Response:
-    """Return a text with a tag by which one who has it need not be sent it again."""
-    tag = hashlib.sha256("".join((text, *beside)).encode()).hexdigest()[:32]
-    if f'"{tag}"' in request.headers.get("If-None-Match", ""):
-        return web.Response(status=304, headers={"ETag": f'"{tag}"'})
-    answer = web.Response(text=text, content_type=kind, headers={"ETag": f'"{tag}"'})
-    answer.enable_compression()
-    return answer
 
 
 ROUTES: Final = (web.get("/symbols/{ticker:.+}", _page), web.get("/drawing", _drawing))

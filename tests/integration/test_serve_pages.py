@@ -4,6 +4,7 @@ import re
 from html import unescape
 from typing import Final
 from urllib.parse import quote
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -270,3 +271,45 @@ async def test_a_database_that_is_away_is_told_in_a_line_until_it_is_back(
             assert (await got.json())["error"].startswith("the database")
         proxy.refuse(refusing=False)
         assert (await seen(client, path))[0] == 200
+
+
+async def test_the_front_page_is_the_report_that_leads_to_every_series_and_asks_more_in_a_run(
+    database: Database, database_url: str
+) -> None:
+    await keep(database)
+    async with serving(database_url) as client:
+        status, page = await seen(client, "/")
+        assert status == 200
+        assert '<meta name="refresh-seconds" content="30">' in page
+        links = re.findall(r'href="(/symbols/[^"]+)"', page)
+        (link,) = [one for one in links if "BTCUSD" in one]
+        status, of_series = await seen(client, URL(unescape(link), encoded=True))
+        assert (status, "<h1>X:BTCUSD</h1>" in of_series) == (200, True)
+    await rows(
+        database,
+        """
+        INSERT INTO backfill_runs (run_id, started_at, mode, provider)
+        VALUES ($1, '2024-11-12 11:59Z', 'default', $2)
+        """,
+        uuid4(),
+        HOSTILE,
+    )
+    async with serving(database_url) as client:
+        _, page = await seen(client, "/")
+    assert '<meta name="refresh-seconds" content="5">' in page
+    assert "&lt;script&gt;" in page
+    assert not EVIL.search(page)
+
+
+@pytest.mark.parametrize("path", ["/", "/symbols/X:BTCUSD?timeframe=m1", "/nowhere", "/login"])
+async def test_no_page_has_a_script_or_a_style_within_or_asks_another_server(
+    database: Database, database_url: str, path: str
+) -> None:
+    await keep(database)
+    async with serving(database_url) as client:
+        _, page = await seen(client, path)
+        assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]* src=)", page)
+        for file in re.findall(r'<(?:script|link)[^>]*? (?:src|href)="(/[^"]*)"', page):
+            async with client.get(file) as got:
+                assert got.status == 200, file
+        assert not re.findall(r'<(?:script|link|img|form|iframe)[^>]*="(?:https?:)?//', page)
