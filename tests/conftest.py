@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from hypothesis import HealthCheck, settings
 
 from backfill.core.calendar import ZONES
 from backfill.core.timeframe import Timeframe
@@ -32,6 +33,15 @@ NOW = datetime(2024, 11, 12, 12, tzinfo=UTC)
 """A Tuesday noon; two years before it hold both changes of daylight time, twice."""
 
 KEY = "sim-key"
+
+# No deadlines, nor a check of how fast examples are drawn: a shared machine's clock proves nothing.
+# What a test's examples share of its fixtures they share on purpose.
+_NOT_CHECKED = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+for _name, _examples in (("some", 20), ("many", 150)):
+    settings.register_profile(
+        _name, deadline=None, suppress_health_check=_NOT_CHECKED, max_examples=_examples
+    )
+settings.load_profile(os.environ.get("BACKFILL_TEST_EXAMPLES", "some"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

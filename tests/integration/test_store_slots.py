@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import asyncpg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backfill.core.terms import Quota
@@ -164,9 +164,7 @@ def _written(one: Any) -> str:
     return json.dumps(astuple(one))
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40)
 @given(windows=WINDOWS, steps=st.lists(st.tuples(WAIT, STEP), min_size=4, max_size=25))
 def test_the_databases_ledger_does_what_the_model_does(
     shared_url: str, windows: Windows, steps: list[Any]
@@ -389,9 +387,7 @@ async def test_nobody_but_the_runner_may_call_the_functions(database: Database) 
 # Values in statements.
 
 
-@settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=30)
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))))
 def test_a_text_is_quoted_as_the_server_quotes_it(shared_url: str, texts: list[str]) -> None:
     async def ask() -> None:

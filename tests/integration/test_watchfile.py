@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backfill.admin.watchfile import Applied, apply
@@ -97,11 +97,7 @@ def written(wanted: dict[str, Kept]) -> str:
     return "\n".join(lines)
 
 
-@settings(
-    max_examples=8,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@settings(max_examples=8)
 @given(files=FILES)
 def test_any_sequence_of_files_ends_in_the_last_ones_watchlist_and_touches_no_bar(
     files: list[dict[str, Kept]], given_file: Callable[..., Applied], database_url: str

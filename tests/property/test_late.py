@@ -298,7 +298,7 @@ def test_a_day_s_bar_that_comes_hours_late_comes_with_the_next_day_s(
         assert len(calm.asked) <= len(ledger.asked) <= len(calm.asked) + own
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.sampled_from(tuple(MARKETS)),
     st.sampled_from((0.01, 0.1, 0.6)),

@@ -267,7 +267,7 @@ def overruns(seed: int, broken: str | None = None) -> bool:
         return runner.run(play()).provider.overrun()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32))
 def test_no_closed_window_at_the_provider_ever_holds_more_than_the_quota(seed: int) -> None:
     assert not overruns(seed)

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backfill.core.splits import Claim, Listed, Status, Verdict, fits, judge, owner_of
@@ -98,7 +98,6 @@ async def through_the_view(
         await connection.close()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(splits, prices)
 def test_each_bar_is_divided_by_every_applied_split_after_it(
     adjusted_url: str, listed: dict[int, tuple[int, int, str]], closes: list[float]
@@ -116,7 +115,7 @@ def test_each_bar_is_divided_by_every_applied_split_after_it(
         assert row["volume"] == pytest.approx(float(Fraction(close * 8) * shares), rel=1e-15)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+@settings(max_examples=25)
 @given(prices, st.dictionaries(st.integers(1, 29), st.floats(0.01, 0.4), max_size=4))
 def test_total_return_is_what_shares_bought_with_every_dividend_are_worth(
     adjusted_url: str, closes: list[float], dividends: dict[int, float]

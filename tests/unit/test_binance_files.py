@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backfill.core.asked import Asked
@@ -228,7 +228,7 @@ def test_the_files_are_those_of_the_service_that_is_asked() -> None:
         max_size=40,
     )
 )
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30)
 def test_whatever_reads_a_file_reads_the_same_doubles(rows: list[tuple[Any, ...]]) -> None:
     text = "".join(
         f"{START + at * MINUTE_MS},{','.join(prices)},{START + (at + 1) * MINUTE_MS - 1},"

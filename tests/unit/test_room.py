@@ -11,7 +11,7 @@ from backfill.run.room import PER_BAR, PER_PAGE, Room, Share
 SIZE = 10 * (PER_PAGE + 100 * PER_BAR)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.integers(0, 4000), st.booleans(), st.integers(0, 5)), max_size=40),
     st.randoms(use_true_random=False),
