@@ -27,7 +27,7 @@ from backfill.core.ticker import spelling_of
 from backfill.errors import UsageError
 from backfill.files.columnar import Rows, batch_of
 from backfill.files.exported import Destination
-from backfill.run.connect import opened
+from backfill.run.connect import looked_into
 from backfill.run.job import Scope
 from backfill.settings import Settings
 from backfill.store import universe
@@ -114,7 +114,7 @@ async def export(settings: Settings, job: ExportJob) -> Exported:
     if before is not None and (before.format, before.adjusted) != (job.form, job.adjusted):
         raise UsageError(f"{job.out} holds {_kind(before)}: name another place, or remove that")
     present = await asyncio.to_thread(destination.folders)
-    async with opened(settings) as database:
+    async with looked_into(settings) as database:
         state = await database.run(partial(_state, job=job, before=before, present=present))
         writing = _Writing(database, destination, job, state)
         await writing.all()

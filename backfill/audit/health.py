@@ -10,6 +10,7 @@ from backfill.audit.tracked import tracked_series
 from backfill.run.connect import opened
 from backfill.run.job import EVERYTHING, Scope
 from backfill.settings import Settings
+from backfill.store.pool import Database
 from backfill.store.runs import LastRun, last_run
 
 
@@ -35,14 +36,20 @@ async def health(
     UsageError, DatabaseError
         If the database can't be used.
     """
-    now = as_of or datetime.now(UTC)
     async with opened(settings) as database:
-        series = await series_status(database, settings, now, scope)
-        tracked = await tracked_series(database, settings, now, scope)
-        missing = {
-            (one.series.symbol.ticker, str(one.series.timeframe)): sum(
-                gap.slots for gap in one.gaps if gap.alarms
-            )
-            for one in await series_gaps(database, now, tracked)
-        }
-        return Health(series, missing, await database.run(last_run))
+        return await health_of(database, settings, as_of or datetime.now(UTC), scope)
+
+
+async def health_of(
+    database: Database, settings: Settings, now: datetime, scope: Scope = EVERYTHING
+) -> Health:
+    """Return what `health` does, of a database that is open."""
+    series = await series_status(database, settings, now, scope)
+    tracked = await tracked_series(database, settings, now, scope)
+    missing = {
+        (one.series.symbol.ticker, str(one.series.timeframe)): sum(
+            gap.slots for gap in one.gaps if gap.alarms
+        )
+        for one in await series_gaps(database, now, tracked)
+    }
+    return Health(series, missing, await database.run(last_run))

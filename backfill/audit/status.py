@@ -187,16 +187,43 @@ def _silent(
     """Yield the series that have due slots after their newest bar, with where to look back to."""
     for one, due in every:
         holding = held.get(one.series.key)
-        if holding is None or due is None:
-            continue
-        grid, newest_ms = _regular(one), to_ms(holding.newest)
-        if grid.count((newest_ms + 1, due.end_ms)):
-            since_ms = looked_back_from(grid, one.series.timeframe, newest_ms)
-            yield one.series, one.calendar.day_of(since_ms).replace(day=1), since_ms, newest_ms
+        if holding is not None and (asked := silence_of(one, due, to_ms(holding.newest))):
+            yield asked
+
+
+def silence_of(
+    tracked: Tracked, due: Span | None, newest_ms: int
+) -> tuple[Series, date, int, int] | None:
+    """Return what to ask the store about a silence after a newest bar, if slots are due there."""
+    grid, series = _regular(tracked), tracked.series
+    if due is None or not grid.count((newest_ms + 1, due.end_ms)):
+        return None
+    since_ms = looked_back_from(grid, series.timeframe, newest_ms)
+    return series, tracked.calendar.day_of(since_ms).replace(day=1), since_ms, newest_ms
 
 
 def _regular(tracked: Tracked) -> "Grid":
     return tracked.calendar.regular_grid(tracked.series.timeframe)
+
+
+def judged(
+    tracked: Tracked, due: Span | None, newest_ms: int | None, quiet: store.Quiet
+) -> tuple[State, int, Silence]:
+    """Return the state of a series, how many bars it is behind, and its silence.
+
+    Its newest bar begins at ``newest_ms``, if it has any.
+    """
+    behind, silence = 0, Silence(0, 0, 0)
+    if due is not None:
+        covered = tracked.known.coverage.hull
+        grid = tracked.calendar.grid(tracked.series.timeframe)
+        behind = grid.count((covered.end_ms if covered else due.start_ms, due.end_ms))
+        begins = due.start_ms if newest_ms is None else max(due.start_ms, newest_ms + 1)
+        since = Span(begins, max(begins, due.end_ms))
+        timeframe = tracked.series.timeframe
+        silence = Silence.of(_regular(tracked), timeframe, since, quiet.after, quiet.before)
+    bars = 0 if newest_ms is None else 1
+    return state_of(bars=bars, behind=behind, silence=silence), behind, silence
 
 
 def _status(tracked: Tracked, due: Span | None, wanted: Span | None, every: _Held) -> SeriesStatus:
@@ -204,15 +231,9 @@ def _status(tracked: Tracked, due: Span | None, wanted: Span | None, every: _Hel
     held = every.bars.get(tracked.series.key)
     bars = held.bars if held else 0
     grid = tracked.calendar.grid(timeframe)
-    behind, silence = 0, Silence(0, 0, 0)
-    if due is not None:
-        covered = known.coverage.hull
-        behind = grid.count((covered.end_ms if covered else due.start_ms, due.end_ms))
-        quiet = every.quiet.get(tracked.series, store.Quiet())
-        begins = max(due.start_ms, to_ms(held.newest) + 1) if held else due.start_ms
-        since = Span(begins, max(begins, due.end_ms))
-        silence = Silence.of(_regular(tracked), timeframe, since, quiet.after, quiet.before)
-    state = state_of(bars=bars, behind=behind, silence=silence)
+    quiet = every.quiet.get(tracked.series, store.Quiet())
+    newest_ms = to_ms(held.newest) if held and held.bars else None
+    state, behind, silence = judged(tracked, due, newest_ms, quiet)
     answered, slots = share_of(grid, wanted, known.coverage)
     return SeriesStatus(
         symbol=tracked.series.symbol.ticker,

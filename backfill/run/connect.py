@@ -9,8 +9,10 @@ from __future__ import annotations
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
-from backfill.store.migrate import ensure_schema
+from backfill.store.migrate import check_schema, ensure_schema
 from backfill.store.pool import Database
+from backfill.store.session import LOOKING
+from backfill.store.sight import check_sight
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -72,6 +74,24 @@ async def opened(settings: Settings) -> AsyncIterator[Database]:
     async with open_database(settings) as database:
         await ensure_schema(database)
         yield database
+
+
+@asynccontextmanager
+async def looked_into(settings: Settings) -> AsyncIterator[Database]:
+    """Open the settings' database to read only, with a login from which no row of ours is hidden.
+
+    Raises
+    ------
+    UsageError, DatabaseError
+        As `opened` does; a schema is not brought.
+    LoginRefused
+        If some table is hidden from the login: it would be taken for an empty one.
+    """
+    with database_url(settings) as url:
+        async with Database.connect(url, LOOKING) as database:
+            await check_sight(database)
+            await check_schema(database)
+            yield database
 
 
 @asynccontextmanager

@@ -4,11 +4,34 @@ from typing import Final
 
 from aiohttp import web
 
-from backfill.serve import answers, front, login, passing, static, symbol
+from backfill.serve import (
+    answers,
+    bars,
+    chart,
+    front,
+    judging,
+    login,
+    looks,
+    openapi,
+    passing,
+    static,
+    symbol,
+    udf,
+)
 from backfill.serve.guard import Guard
 from backfill.serve.reader import Reader
 
-ROUTES: Final = (front.ROUTES, static.ROUTES, login.ROUTES, symbol.ROUTES)
+ROUTES: Final = (
+    front.ROUTES,
+    static.ROUTES,
+    login.ROUTES,
+    symbol.ROUTES,
+    chart.ROUTES,
+    bars.ROUTES,
+    udf.ROUTES,
+    looks.ROUTES,
+    openapi.ROUTES,
+)
 """The routes of each module that answers."""
 
 _MOST_BYTES: Final = 16 * 1024
@@ -24,6 +47,7 @@ def application(reader: Reader, guard: Guard) -> web.Application:
     app[answers.READER] = reader
     app[front.FRONT] = front.Front(reader)
     app[login.GUARD] = guard
+    judging.provide(app)
     app[passing.UNDER_WAY] = passing.UnderWay()
     for routes in ROUTES:
         app.add_routes(routes)

@@ -7,12 +7,9 @@ from datetime import UTC, datetime
 from typing import Final
 
 from backfill.errors import DatabaseError
-from backfill.run.connect import database_url
+from backfill.run.connect import looked_into
 from backfill.settings import Settings
-from backfill.store.migrate import check_schema
 from backfill.store.pool import Database
-from backfill.store.session import LOOKING
-from backfill.store.sight import check_sight
 
 _HOLDS_S: Final = 1.0
 """How long the news that the database is away spares others the attempt."""
@@ -62,10 +59,7 @@ class Reader:
             raise DatabaseError(str(self._failed[1]))
         try:
             async with AsyncExitStack() as stack:
-                url = stack.enter_context(database_url(self.settings))
-                database = await stack.enter_async_context(Database.connect(url, LOOKING))
-                await check_sight(database)
-                await check_schema(database)
+                database = await stack.enter_async_context(looked_into(self.settings))
                 self._stack.push_async_exit(stack.pop_all())
         except DatabaseError as error:
             self._failed = clock(), error

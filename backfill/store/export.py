@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from backfill.core.export import MARGIN, Changed, Factor, RunBars
 from backfill.core.series import Series, SymbolId
@@ -91,11 +91,13 @@ async def factors(connection: Connection) -> dict[SymbolId, tuple[Factor, ...]]:
     (rows,) = await connection.ask(_FACTORS)
     found: dict[SymbolId, list[Factor]] = {}
     for row in rows:
-        starts, ends = (_ms(row[name]) for name in ("starts", "ends"))
-        found.setdefault(told_id(row["symbol_id"]), []).append(
-            Factor(starts, ends, row["split_factor"])
-        )
+        found.setdefault(told_id(row["symbol_id"]), []).append(factor_of(row))
     return {symbol_id: tuple(every) for symbol_id, every in found.items()}
+
+
+def factor_of(row: Mapping[str, Any]) -> Factor:
+    """Return the factor that a row of `adjustment_factors` tells of."""
+    return Factor(_ms(row["starts"]), _ms(row["ends"]), row["split_factor"])
 
 
 async def changed_by(

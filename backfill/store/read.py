@@ -7,31 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backfill.core.bars import NO_COUNT, Bars
-from backfill.core.coverage import Spans
+from backfill.core.coverage import Span, Spans
 from backfill.core.series import Series
-from backfill.store.keys import keys_of
+from backfill.store.keys import key_of, keys_of
 from backfill.store.pool import Connection
 from backfill.store.quote import bound
-from backfill.store.times import stamps_to_ms, to_text
+from backfill.store.times import stamps_to_ms, to_text, to_time
 
-# The bars of each series within its spans, by the primary key: how many they are, and each column
-# behind the other. All comes as one value, and no Python object is made for a bar. An adopted table
-# may hold rows without a price: those are no bars, and would be missing in one column and move it
-# against the others.
-_BARS: Final = """
-    SELECT string_agg(
-        coalesce(
-            int8send(bars.count) || ts || open || high || low || close || volume || vwap
-                || trade_count,
-            int8send(0)
-        ),
-        ''::bytea
-        ORDER BY k.number
-    )
-    FROM unnest($1::symbol_id[], $2::text[]::timeframe[], $3::text[])
-        WITH ORDINALITY AS k (symbol_id, timeframe, spans, number)
-    CROSS JOIN LATERAL (
-        SELECT
+# Bars as one value: how many they are, and each column behind the other. No Python object is made
+# for a bar.
+_AS_COLUMNS: Final = f"""
             count(*) AS count,
             string_agg(timestamptz_send(ts), ''::bytea) AS ts,
             string_agg(float8send(open::double precision), ''::bytea) AS open,
@@ -40,18 +25,71 @@ _BARS: Final = """
             string_agg(float8send(close::double precision), ''::bytea) AS close,
             string_agg(float8send(volume::double precision), ''::bytea) AS volume,
             string_agg(float8send(coalesce(vwap, 'NaN')), ''::bytea) AS vwap,
-            string_agg(int8send(coalesce(trade_count, $4)::bigint), ''::bytea) AS trade_count
+            string_agg(
+                int8send(coalesce(trade_count, {NO_COUNT})::bigint), ''::bytea
+            ) AS trade_count
+"""
+_SENT: Final = """
+        coalesce(
+            int8send(bars.count) || ts || open || high || low || close || volume || vwap
+                || trade_count,
+            int8send(0)
+        )
+"""
+# An adopted table may hold rows without a price: those are no bars, and would be missing in one
+# column and move it against the others.
+_IS_BAR: Final = """
+                AND b.open IS NOT NULL AND b.high IS NOT NULL AND b.low IS NOT NULL
+                AND b.close IS NOT NULL AND b.volume IS NOT NULL
+"""
+# The bars of each series within its spans, by the primary key.
+_EACH: Final = """
+    SELECT string_agg({sent}, ''::bytea ORDER BY k.number)
+    FROM unnest($1::symbol_id[], $2::text[]::timeframe[], $3::text[])
+        WITH ORDINALITY AS k (symbol_id, timeframe, spans, number)
+    CROSS JOIN LATERAL (
+        SELECT {as_columns}
         FROM (
             SELECT b.*
             FROM unnest(k.spans::tstzmultirange) AS s (span)
             JOIN ohlc_bars AS b ON b.ts >= lower(s.span) AND b.ts < upper(s.span)
-            WHERE b.symbol_id = k.symbol_id AND b.timeframe = k.timeframe
-                AND b.open IS NOT NULL AND b.high IS NOT NULL AND b.low IS NOT NULL
-                AND b.close IS NOT NULL AND b.volume IS NOT NULL
+            WHERE b.symbol_id = k.symbol_id AND b.timeframe = k.timeframe {is_bar}
             ORDER BY b.ts
         ) AS ordered
     ) AS bars
 """
+_BARS: Final = _EACH.format(sent=_SENT, as_columns=_AS_COLUMNS, is_bar=_IS_BAR)
+# So many bars of a series from one time to before another, the first or the last, by the primary
+# key.
+_SOME: Final = """
+    SELECT {sent}
+    FROM (
+        SELECT {as_columns}
+        FROM (
+            SELECT *
+            FROM (
+                SELECT b.*
+                FROM ohlc_bars AS b
+                WHERE b.symbol_id = $1 AND b.timeframe = $2::text::timeframe
+                    AND b.ts >= $3 AND b.ts < $4 {is_bar}
+                ORDER BY b.ts {order}
+                LIMIT $5
+            ) AS found
+            ORDER BY ts
+        ) AS ordered
+    ) AS bars
+"""
+_OLDEST: Final = _SOME.format(sent=_SENT, as_columns=_AS_COLUMNS, is_bar=_IS_BAR, order="ASC")
+_NEWEST: Final = _SOME.format(sent=_SENT, as_columns=_AS_COLUMNS, is_bar=_IS_BAR, order="DESC")
+
+
+async def some_bars(
+    connection: Connection, series: Series, span: Span, most: int, *, newest: bool
+) -> Bars:
+    """Return the oldest, or the newest, bars of a series that begin in a span, oldest first."""
+    query = _NEWEST if newest else _OLDEST
+    start, end = to_time(span.start_ms), to_time(span.end_ms)
+    return _cut((series,), await connection.value(query, *key_of(series), start, end, most))[series]
 
 
 async def stored_bars(connection: Connection, series: Series, spans: Spans) -> Bars:
@@ -80,7 +118,7 @@ def read_bars(
 
 def _asked(wanted: Mapping[Series, Spans]) -> str:
     spans = [to_text(one) for one in wanted.values()]
-    return bound(_BARS, *keys_of(wanted), spans, NO_COUNT)
+    return bound(_BARS, *keys_of(wanted), spans)
 
 
 def _cut(wanted: Iterable[Series], sent: bytes) -> dict[Series, Bars]:

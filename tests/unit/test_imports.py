@@ -34,8 +34,8 @@ LAW: Final = {
     "report": {"core", "store", "settings", "run", "audit", "present"},
     "notify": {"core", "errors", "log", "settings", "run", "audit", "present"},
     "serve": {
-        "core", "errors", "log", "fetch", "store", "settings", "run", "audit", "admin", "api",
-        "present", "report",
+        "core", "errors", "log", "fetch", "files", "store", "settings", "run", "audit", "admin",
+        "api", "present", "report",
     },
     "cli": {
         "core", "errors", "log", "providers", "fetch", "store", "simulator", "settings", "run",

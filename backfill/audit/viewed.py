@@ -1,0 +1,195 @@
+"""One series as a chart shows it: some of its bars, where they are from, whether it is fresh."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from hashlib import blake2b
+from typing import Final, Self
+
+from backfill.audit.bars import begins
+from backfill.audit.status import judged, silence_of
+from backfill.audit.tracked import Tracked, tracked_series
+from backfill.core.bars import Bars
+from backfill.core.coverage import Span
+from backfill.core.export import adjusted
+from backfill.core.freshness import State
+from backfill.core.series import Series, Symbol, SymbolId
+from backfill.core.timeframe import Timeframe
+from backfill.core.when import Bound
+from backfill.errors import UsageError
+from backfill.settings import Settings
+from backfill.store import status, universe
+from backfill.store.pool import Connection, Database
+from backfill.store.read import some_bars
+from backfill.store.source import EVER
+from backfill.store.times import to_ms
+from backfill.store.viewed import Viewed, viewed
+
+RAW: Final = "raw"
+SPLIT: Final = "split"
+_KEPT_S: Final = 60.0
+"""How long it is remembered what the watchlist says of a series, and its calendar."""
+_BLOCK: Final = 20_000
+"""How many bars are read at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which bars somebody asks for: those from a time to before another; None for no bound.
+
+    A date stands for the beginning of its session. ``adjustment`` is ``raw`` or ``split``, or None
+    for what is stored.
+    """
+
+    ticker: str
+    timeframe: Timeframe
+    first: Bound | None = None
+    last: Bound | None = None
+    adjustment: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A series that is looked at, and the range that was asked for."""
+
+    series: Series
+    known: Viewed
+    asked: Asked
+    span: Span
+
+    @property
+    def adjustment(self) -> str | None:
+        """How the bars are adjusted that are shown; None if nothing is known of them."""
+        source = self.known.progress.source
+        if self._is_adjusted:
+            return SPLIT
+        return source.adjustment if source is not None else None
+
+    @property
+    def version(self) -> str:
+        """What the bars are made of: another once something of the series is written."""
+        known = self.known
+        of = (self.series.key, known.progress.source, known.progress.coverage.items, known.updated)
+        made_of = repr((of, known.newest_ms, known.factors, self.asked)).encode()
+        return blake2b(made_of, digest_size=12).hexdigest()
+
+    def shown(self, bars: Bars) -> Bars:
+        """Return stored bars as they are asked for."""
+        return adjusted(bars, self.known.factors) if self._is_adjusted else bars
+
+    def within(self, span: Span) -> Self:
+        """Return a view of another range."""
+        return replace(self, span=span)
+
+    def before(self, at_ms: int) -> Self:
+        """Return a view of all that begins before an instant."""
+        return replace(self, span=Span(EVER.start_ms, at_ms))
+
+    @property
+    def _is_adjusted(self) -> bool:
+        source = self.known.progress.source
+        return self.asked.adjustment == SPLIT and source is not None and source.adjustment == RAW
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """The newest bars of a range; ``has_more`` tells whether there are older ones in it."""
+
+    view: View
+    limit: int
+    bars: Bars
+    has_more: bool
+
+
+async def view(connection: Connection, asked: Asked) -> View:
+    """Return a series, and how it stands.
+
+    Raises
+    ------
+    NotKnown
+        If there is no such symbol.
+    UsageError
+        If raw bars are asked for, and others are stored.
+    """
+    symbol = await universe.known(connection, asked.ticker)
+    series = Series(symbol, asked.timeframe)
+    known = await viewed(connection, series)
+    source = known.progress.source
+    if asked.adjustment == RAW and source is not None and source.adjustment != RAW:
+        raise UsageError(
+            f"{symbol.ticker} {asked.timeframe} holds {source.adjustment}-adjusted bars of "
+            f"{source.provider}, no raw ones"
+        )
+    return View(series, known, asked, _span(symbol, asked))
+
+
+async def newest(connection: Connection, seen: View, limit: int) -> tuple[Bars, bool]:
+    """Return the newest bars of a view as they are asked for, and whether there are older ones."""
+    bars = await some_bars(connection, seen.series, seen.span, limit + 1, newest=True)
+    more = len(bars) > limit
+    return seen.shown(bars.take(slice(1, None)) if more else bars), more
+
+
+async def blocks(database: Database, seen: View) -> AsyncIterator[Bars]:
+    """Yield all bars of a view as they are asked for, oldest first, a block at a time.
+
+    Each is read when it is asked for, and none is empty.
+    """
+    start_ms, end_ms = seen.span
+    while True:
+        span = Span(start_ms, end_ms)
+        read = partial(some_bars, series=seen.series, span=span, most=_BLOCK, newest=False)
+        bars = await database.run(read)
+        if len(bars):
+            yield seen.shown(bars)
+            start_ms = int(bars.ts_ms[-1]) + 1
+        if len(bars) < _BLOCK:
+            return
+
+
+def _span(symbol: Symbol, asked: Asked) -> Span:
+    first, last = (
+        to_ms(begins(symbol, one.at, asked.timeframe)) if one else None
+        for one in (asked.first, asked.last)
+    )
+    return Span(EVER.start_ms if first is None else first, EVER.end_ms if last is None else last)
+
+
+class Judge:
+    """Tells of single series whether they are fresh, as `backfill status` does.
+
+    What the watchlist says of them, and their calendars, are read once a minute for all.
+    """
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._settings = settings
+        self._reading = asyncio.Lock()
+        self._read_s = float("-inf")
+        self._tracked: Mapping[tuple[SymbolId, Timeframe], Tracked] = {}
+
+    async def is_fresh(self, seen: View, now: datetime) -> bool:
+        """Whether a series is fresh by a clock; one that isn't kept is not."""
+        kept = (await self._kept(now)).get(seen.series.key)
+        newest_ms = seen.known.newest_ms
+        if kept is None or newest_ms is None:
+            return False
+        tracked = replace(kept, known=seen.known.progress)
+        due = tracked.due(now)
+        quiet = status.Quiet()
+        if asked := silence_of(tracked, due, newest_ms):
+            every = await self._database.run(partial(status.silences, asked=[asked]))
+            quiet = every.get(seen.series, quiet)
+        state, _, _ = judged(tracked, due, newest_ms, quiet)
+        return state is State.fresh
+
+    async def _kept(self, now: datetime) -> Mapping[tuple[SymbolId, Timeframe], Tracked]:
+        clock = asyncio.get_running_loop().time
+        async with self._reading:
+            if clock() > self._read_s + _KEPT_S:
+                every = await tracked_series(self._database, self._settings, now)
+                self._tracked = {one.series.key: one for one in every}
+                self._read_s = clock()
+            return self._tracked

@@ -1,0 +1,102 @@
+"""What there is to tell of one series beside its bars, and which symbols a word may mean."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from backfill.core.export import Factor
+from backfill.core.series import Progress, Series
+from backfill.core.timeframe import Timeframe
+from backfill.store.export import factor_of
+from backfill.store.keys import key_of
+from backfill.store.pool import Connection
+from backfill.store.progress import loading, read_progress
+from backfill.store.quote import bound
+from backfill.store.times import to_ms, told_time
+
+# When something of a series was written last, and where its oldest and its newest bar begin; by
+# the primary keys.
+_ENDS: Final = """
+    SELECT
+        (
+            SELECT last_updated
+            FROM backfill_progress
+            WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
+        ) AS updated,
+        (
+            SELECT max(ts)
+            FROM ohlc_bars
+            WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
+        ) AS newest
+"""
+# By what the raw bars of a symbol are divided, from when to before when.
+_FACTORS: Final = """
+    SELECT starts, ends, split_factor
+    FROM adjustment_factors
+    WHERE symbol_id = $1 AND split_factor <> 1
+    ORDER BY starts
+"""
+# The timeframes of which a symbol has bars.
+_TIMEFRAMES: Final = """
+    SELECT timeframe::text AS timeframe
+    FROM backfill_progress
+    WHERE symbol_id = $1 AND newest_bar IS NOT NULL
+    ORDER BY timeframe
+"""
+# Symbols with bars whose ticker holds a word, those first that begin with it.
+_FOUND: Final = """
+    SELECT s.ticker::text AS ticker, s.asset_type::text AS asset_type, s.calendar::text AS calendar
+    FROM symbols AS s
+    WHERE strpos(upper(s.ticker::text), upper($1)) > 0
+        AND ($2 = '' OR s.asset_type::text = $2)
+        AND EXISTS (
+            SELECT FROM backfill_progress AS p WHERE p.symbol_id = s.id AND p.newest_bar IS NOT NULL
+        )
+    ORDER BY strpos(upper(s.ticker::text), upper($1)), length(s.ticker::text), s.ticker
+    LIMIT $3
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Viewed:
+    """A series as it stands: ``updated`` is when something of it was written last."""
+
+    progress: Progress
+    updated: datetime | None
+    newest_ms: int | None
+    factors: tuple[Factor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A symbol that a word may mean."""
+
+    ticker: str
+    asset_type: str
+    calendar: str
+
+
+async def viewed(connection: Connection, series: Series) -> Viewed:
+    """Return how a series stands, in one round trip."""
+    rows, (ends,), factors = await connection.ask(
+        loading([series]), bound(_ENDS, *key_of(series)), bound(_FACTORS, series.symbol.id)
+    )
+    newest = told_time(ends["newest"])
+    return Viewed(
+        read_progress(rows).get(series.key, Progress()),
+        told_time(ends["updated"]),
+        None if newest is None else to_ms(newest),
+        tuple(factor_of(row) for row in factors),
+    )
+
+
+async def timeframes_of(connection: Connection, series: Series) -> list[Timeframe]:
+    """Return the timeframes of which the symbol of a series has bars, the finest first."""
+    (rows,) = await connection.ask(bound(_TIMEFRAMES, series.symbol.id))
+    return [Timeframe(row["timeframe"]) for row in rows]
+
+
+async def found(connection: Connection, word: str, asset_type: str, most: int) -> list[Found]:
+    """Return the symbols with bars whose ticker holds a word; of one type, if it isn't empty."""
+    (rows,) = await connection.ask(bound(_FOUND, word, asset_type, most))
+    return [Found(**row) for row in rows]
