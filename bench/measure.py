@@ -87,16 +87,13 @@ def run_measured(
     RuntimeError
         If it exits with another of the ``codes``.
     """
-    inherited = {
-        name: value for name, value in os.environ.items() if not name.startswith(_KEEP_OUT)
-    }
     postgres = _Tree(psutil.Process(postmaster))
     children_before_s, postgres_before_s = _children_s(), postgres.cpu_s()
     began_at = time.time()
     process = subprocess.Popen(
         command,
         cwd=folder,
-        env=inherited | dict(environment),
+        env=clean_environment() | dict(environment),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -111,6 +108,11 @@ def run_measured(
     if process.returncode not in codes:
         raise RuntimeError(f"{' '.join(command)} exited with {process.returncode}:\n{err[-3000:]}")
     return Ended(out, err, began_at, ended_at, watch.peak_bytes, tuple(watch.samples))
+
+
+def clean_environment() -> dict[str, str]:
+    """Return this process's environment without what a command would take for its settings."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(_KEEP_OUT)}
 
 
 class _Tree:
