@@ -31,6 +31,8 @@ RAW: Final = "raw"
 SPLIT: Final = "split"
 _KEPT_S: Final = 60.0
 """How long it is remembered what the watchlist says of a series, and its calendar."""
+_MISSED_S: Final = 5.0
+"""How long for a series that was not among what was read: it may be new."""
 _BLOCK: Final = 20_000
 """How many bars are read at once."""
 
@@ -172,7 +174,7 @@ class Judge:
 
     async def is_fresh(self, seen: View, now: datetime) -> bool:
         """Whether a series is fresh by a clock; one that isn't kept is not."""
-        kept = (await self._kept(now)).get(seen.series.key)
+        kept = await self._kept(seen.series.key, now)
         newest_ms = seen.known.newest_ms
         if kept is None or newest_ms is None:
             return False
@@ -185,11 +187,13 @@ class Judge:
         state, _, _ = judged(tracked, due, newest_ms, quiet)
         return state is State.fresh
 
-    async def _kept(self, now: datetime) -> Mapping[tuple[SymbolId, Timeframe], Tracked]:
+    async def _kept(self, key: tuple[SymbolId, Timeframe], now: datetime) -> Tracked | None:
+        """Return what is kept of a series; one that isn't may be new since it was read."""
         clock = asyncio.get_running_loop().time
         async with self._reading:
-            if clock() > self._read_s + _KEPT_S:
+            good_for_s = _KEPT_S if key in self._tracked else _MISSED_S
+            if clock() > self._read_s + good_for_s:
                 every = await tracked_series(self._database, self._settings, now)
                 self._tracked = {one.series.key: one for one in every}
                 self._read_s = clock()
-            return self._tracked
+            return self._tracked.get(key)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,12 +14,12 @@ import pytest
 
 from backfill import api
 from backfill.core.timeframe import Timeframe
-from backfill.errors import BackfillError, UsageError
+from backfill.errors import BackfillError, LoginRefused, UsageError
 from backfill.files.exported import Destination
 from backfill.settings import Settings
 from backfill.simulator import Market, Simulator
 from tests.conftest import blocking, query, stored_bars
-from tests.integration.store_kit import connection_to
+from tests.integration.store_kit import as_user, connection_to
 from tests.objects import Bucket
 
 Run = Callable[..., api.Summary]
@@ -342,3 +343,32 @@ async def test_a_bucket_holds_what_a_folder_would(
         assert left == {"some/where/_export.json"}
         with pytest.raises(BackfillError, match="can't be written"):
             await asyncio.to_thread(export, place.replace("s3://bars", "s3://others"))
+
+
+def test_a_login_that_only_reads_exports_and_one_that_sees_no_rows_removes_nothing(
+    run_here: Run,
+    export: Callable[..., api.Exported],
+    settings_here: Callable[..., Settings],
+    out: Path,
+    database_url: str,
+    tmp_path: Path,
+) -> None:
+    run_here("2024-11-12", "AAPL", "2024-10-01")
+    export()
+    name = f"exporting_{tmp_path.name[-8:]}_{os.getpid()}".lower()
+    execute(
+        database_url,
+        f'CREATE ROLE "{name}" LOGIN',
+        f'GRANT SELECT ON ALL TABLES IN SCHEMA public TO "{name}"',
+    )
+    job = api.ExportJob(api.Scope(), str(out))
+    theirs = settings_here(DATABASE_URL=as_user(database_url, name))
+    try:
+        # The policies hide every row from it: all would look withdrawn.
+        with pytest.raises(LoginRefused, match="doesn't see the rows of"):
+            blocking(api.export(theirs, job))
+        assert table(out) == truth(database_url)
+        execute(database_url, f'ALTER ROLE "{name}" BYPASSRLS')
+        assert blocking(api.export(theirs, job)).written == 0
+    finally:
+        execute(database_url, f'DROP OWNED BY "{name}"', f'DROP ROLE "{name}"')

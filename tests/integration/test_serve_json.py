@@ -321,6 +321,38 @@ async def test_the_description_names_every_route_and_parameter_and_answers_are_a
                 Draft202012Validator(whole).validate(json.loads(await answer.read()))
 
 
+@pytest.mark.soak
+async def test_two_hundred_at_once_are_answered_while_a_run_writes(
+    url: str, simulate: Callable[..., Simulator]
+) -> None:
+    provider = simulate(plan="unlimited", quota="5/1s")
+    account = AccountSettings(url=provider.url, plan="unlimited", quota="5/1s", keys=(Secret(KEY),))
+    settings = Settings(database_url=Secret(url), accounts={"massive": account})
+    frames = (Timeframe.m1, Timeframe.m5, Timeframe.h1, Timeframe.d1)
+    job = api.Job(
+        ("AAPL", "MSFT", "NVDA", "TSLA"), frames, mode=api.Mode.reload,
+        first=api.Bound(date(2024, 9, 2)), as_of=NOW,
+    )  # fmt: skip
+    running = asyncio.create_task(asyncio.to_thread(lambda: blocking(api.run(settings, job))))
+    answered = 0
+
+    async def ask(client: ClientSession, number: int) -> None:
+        nonlocal answered
+        symbol = ("AAPL", "SPLT", "X:BTCUSD")[number % 3]
+        while not running.done():
+            found = await got(client, f"/chart?symbol={symbol}&timeframe=d1&limit=50")
+            stamps = [bar["ts"] for bar in found["bars"]]
+            assert stamps == sorted(set(stamps))
+            assert stamps
+            answered += 1
+
+    async with serving(url) as client, asyncio.TaskGroup() as group:
+        for number in range(200):
+            group.create_task(ask(client, number))
+    assert (await running).exit_code == 0
+    assert answered >= 200
+
+
 def rows_of(one: dict[str, Any]) -> list[tuple[Any, ...]]:
     return [
         (
