@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 from zoneinfo import ZoneInfo
 
-from backfill.core.column import column
+from backfill.core.column import column, last_not_after
 from backfill.core.grid import Grid
 from backfill.core.timeframe import DAY_MS, HOUR_MS, MINUTE_MS, Timeframe
 
@@ -208,9 +208,7 @@ class Calendar:
 
     def session_of(self, ts_ms: IntColumn) -> IntColumn:
         """Index of the last session whose trade date has begun at each instant; -1 for none."""
-        import numpy as np
-
-        return np.searchsorted(self.midnight_ms, ts_ms + self.evening_ms, side="right") - 1
+        return last_not_after(self.midnight_ms, ts_ms + self.evening_ms)
 
     def at_night(self, timeframe: Timeframe, ts_ms: IntColumn) -> NDArray[np.bool_]:
         """Whether each stamp of an intraday bar is one of the night, and of no slot of the day."""

@@ -147,7 +147,8 @@ def _sorted_out(
         (Reason.conflict, _conflicts(bars, canonical)),
     )
     for number, (_, failed) in enumerate(checks, start=1):
-        verdict[failed & (verdict == 0)] = number
+        if failed.any():
+            verdict[failed & (verdict == 0)] = number
     bad = np.flatnonzero(verdict)
     good = np.flatnonzero(verdict == 0)
     kept = np.zeros(len(bars), bool)

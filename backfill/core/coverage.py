@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from backfill.core.column import last_not_after
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -99,7 +101,7 @@ class Spans:
         if not self.items:
             return np.zeros(len(ts_ms), bool)
         starts, ends = np.array(self.items, np.int64).T
-        at = np.searchsorted(starts, ts_ms, side="right") - 1
+        at = last_not_after(starts, ts_ms)
         inside: NDArray[np.bool_] = (at >= 0) & (ts_ms < ends[np.maximum(at, 0)])
         return inside
 

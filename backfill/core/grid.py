@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from backfill.core.column import column
+from backfill.core.column import column, last_not_after
 from backfill.core.coverage import Span, Spans
 
 if TYPE_CHECKING:
@@ -86,16 +86,12 @@ class Grid:
 
     def starts_of(self, indices: IntColumn) -> IntColumn:
         """Starts of the slots with these indices, in epoch ms."""
-        import numpy as np
-
-        blocks = np.searchsorted(self.first_index, indices, side="right") - 1
+        blocks = last_not_after(self.first_index, indices)
         return self.starts[blocks] + (indices - self.first_index[blocks]) * self.steps[blocks]
 
     def ends_of(self, indices: IntColumn) -> IntColumn:
         """Ends of the slots with these indices, in epoch ms."""
-        import numpy as np
-
-        blocks = np.searchsorted(self.first_index, indices, side="right") - 1
+        blocks = last_not_after(self.first_index, indices)
         return self.starts[blocks] + (indices + 1 - self.first_index[blocks]) * self.steps[blocks]
 
     def slots(self, span: tuple[int, int]) -> IntColumn:
@@ -120,7 +116,7 @@ class Grid:
         """Start of the slot that each instant lies in, and whether it lies in one at all."""
         import numpy as np
 
-        blocks = np.searchsorted(self.starts, ts_ms, side="right") - 1
+        blocks = last_not_after(self.starts, ts_ms)
         safe = np.maximum(blocks, 0)
         into = (ts_ms - self.starts[safe]) // self.steps[safe]
         inside = (blocks >= 0) & (into < self.counts[safe])

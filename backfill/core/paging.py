@@ -265,8 +265,9 @@ class Paging:
         # What is kept for the next page must not hold this one in memory.
         self._edge = edge.oldest(len(edge))
         if len(page.bars):
-            before = Bars.concat([page.bars, self._edge])
-            self._before, self._forgets = before.oldest(_REMEMBERED), len(before) > _REMEMBERED
+            self._forgets = len(page.bars) + len(self._edge) > _REMEMBERED
+            oldest = Bars.concat([page.bars.oldest(_REMEMBERED), self._edge])
+            self._before = oldest.oldest(_REMEMBERED)
         quarantined = np.concatenate((self._slots_of(checked), self._quarantined))
         self._quarantined = quarantined[quarantined < claim.start_ms]
         if listed_ms is not None:

@@ -14,6 +14,7 @@ from backfill.core.bars import NO_COUNT, Bars
 from backfill.core.raw import VALUES, Oddities, raw_values
 from backfill.errors import UnreadableAnswer
 from backfill.providers.bodies import UNREADABLE
+from backfill.providers.doubles import Doubles, DoublesReader, doubles_reader
 from backfill.providers.massive_errors import refuse_status
 from backfill.providers.rows import IMPOSSIBLE_COUNT, NULL, came
 
@@ -54,6 +55,7 @@ def _row_type() -> np.dtype[np.void]:
 
 _ROW: Final = _row_type()
 _PIECE: Final = 64 * 1024
+_RESULTS: Final = b'"results":['
 _BETWEEN: Final = re.compile(rb"\},\{")
 _MOST: Final = 2.0**53
 """Below it a double holds every whole number; one read as this may have been another."""
@@ -138,8 +140,13 @@ def read_page(body: bytes) -> tuple[PageEnvelope, Bars, Oddities]:
     """
 
     def strictly() -> tuple[PageEnvelope, Bars, Oddities]:
-        page = _PAGE.decode(body)
-        return page, _columns(_array(page.results)), {}
+        around, rows = _parted(body)
+        page = _PAGE.decode(around)
+        if rows is None:
+            rows = _inside(page.results)
+        elif bytes(page.results) != b"[]":
+            raise msgspec.ValidationError("the results stand elsewhere")
+        return page, _columns(rows), {}
 
     def loosely() -> tuple[PageEnvelope, Bars, Oddities]:
         page = _LOOSE_PAGE.decode(body)
@@ -162,8 +169,8 @@ def read_grouped_day(body: bytes) -> tuple[Envelope, list[str], Bars, Oddities]:
 
     def strictly() -> tuple[Envelope, list[str], Bars, Oddities]:
         day = _GROUPED_DAY.decode(body)
-        rows = _array(day.results)
-        return day, [row.T for row in _TICKERS.decode(rows)], _columns(rows), {}
+        bars = _columns(_inside(day.results))
+        return day, [row.T for row in _TICKERS.decode(_array(day.results))], bars, {}
 
     def loosely() -> tuple[Envelope, list[str], Bars, Oddities]:
         day = _LOOSE_GROUPED_DAY.decode(body)
@@ -197,33 +204,55 @@ def _array(results: msgspec.Raw) -> msgspec.Raw:
     return msgspec.Raw(b"[]") if results == NULL else results
 
 
-def _pieces(results: bytes) -> Iterator[bytes]:
-    """Cut a JSON array of bars into arrays of some hundred each.
+def _inside(results: msgspec.Raw) -> memoryview:
+    """Return what stands between the brackets of an array of results."""
+    array = memoryview(_array(results))
+    if bytes(array[:1]) != b"[":
+        raise msgspec.ValidationError("the results are no array")
+    return array[1:-1]
+
+
+def _parted(body: bytes) -> tuple[bytes, memoryview | None]:
+    """Part a page into what stands around its results, with none in their place, and the results.
+
+    Looking for both ends of them costs nothing beside reading past them all. It may find others:
+    then the page has none of its own, or what was found is no list of bars. None where it finds
+    none.
+
+    >>> around, rows = _parted(b'{"results":[{"t":1},{"t":2}],"status":"OK"}')
+    >>> around, bytes(rows)
+    (b'{"results":[],"status":"OK"}', b'{"t":1},{"t":2}')
+    """
+    start = body.find(_RESULTS) + len(_RESULTS)
+    end = body.rfind(b"]", start)
+    if start < len(_RESULTS) or end < 0:
+        return body, None
+    return body[:start] + body[end:], memoryview(body)[start:end]
+
+
+def _pieces(rows: memoryview) -> Iterator[bytes]:
+    """Cut the bars of a JSON array into arrays of some hundred each.
 
     Decoding a page at one go would keep the event loop from running all that time, and the
     database waiting for the page before.
 
-    >>> list(_pieces(b'[{"t":1},{"t":2}]'))
+    >>> list(_pieces(memoryview(b'{"t":1},{"t":2}')))
     [b'[{"t":1},{"t":2}]']
     """
-    view = memoryview(results)
-    if bytes(view[:1]) != b"[":
-        raise msgspec.ValidationError("the results are no array")
-    start, end = 1, len(view) - 1
+    start, end = 0, len(rows)
     while start < end:
-        cut = _BETWEEN.search(view, start + _PIECE)
+        cut = _BETWEEN.search(rows, start + _PIECE)
         stop = cut.start() + 1 if cut else end
-        yield b"".join((b"[", view[start:stop], b"]"))
+        yield b"".join((b"[", rows[start:stop], b"]"))
         # Whoever waits for the interpreter's lock has it now, not in five milliseconds.
         time.sleep(0)
         start = stop + 1
 
 
-def _columns(results: bytes) -> Bars:
-    rows = np.concatenate(
-        [np.empty(0, _ROW), *(_rows(_BARS.decode(piece)) for piece in _pieces(results))]
-    )
-    t, o, h, l, c, v, vw, n = (rows[name].astype(np.float64) for name in rows.dtype.names or ())  # noqa: E741  # the wire's own names
+def _columns(results: memoryview) -> Bars:
+    quickly = doubles_reader(_ROW.names or (), may_lack=("vw", "n"))
+    read = [_piece_columns(piece, quickly) for piece in _pieces(results)]
+    t, o, h, l, c, v, vw, n = np.concatenate([np.empty((8, 0)), *read], axis=1)  # noqa: E741  # the wire's own names
     if (n < 0).any():
         raise msgspec.ValidationError("a count is negative")
     n[np.isnan(n)] = NO_COUNT  # not given: JSON has no NaN
@@ -231,6 +260,14 @@ def _columns(results: bytes) -> Bars:
         if not ((whole == np.trunc(whole)) & (np.abs(whole) < _MOST)).all():
             raise msgspec.ValidationError("a time stamp or a count is no whole number")
     return Bars(t.astype(np.int64), o, h, l, c, v, vw, n.astype(np.int64))
+
+
+def _piece_columns(piece: bytes, quickly: DoublesReader | None) -> Doubles:
+    """Return a column for each field of the bars of a piece."""
+    if quickly is not None and (columns := quickly(piece)) is not None:
+        return columns
+    rows = _rows(_BARS.decode(piece))
+    return np.array([rows[name] for name in _ROW.names or ()], np.float64)
 
 
 def _rows(bars: Sequence[_Bar]) -> NDArray[np.void]:

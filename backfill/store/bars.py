@@ -328,9 +328,9 @@ def _advanced(known: Known, chunks: Sequence[Chunk]) -> Known:
     """Return what is known of series once chunks are written."""
     advanced = dict(known)
     for chunk in chunks:
-        before, stamps = known[chunk.series.key], chunk.bars.ts_ms.tolist()
-        oldest = [one for one in (before.oldest_bar_ms, *stamps[:1]) if one is not None]
-        newest = [one for one in (before.newest_bar_ms, *stamps[-1:]) if one is not None]
+        before, ends = known[chunk.series.key], _ends(chunk.bars)
+        oldest = [one for one in (before.oldest_bar_ms, *ends[:1]) if one is not None]
+        newest = [one for one in (before.newest_bar_ms, *ends[1:]) if one is not None]
         advanced[chunk.series.key] = replace(
             before,
             source=chunk.source,
@@ -342,9 +342,13 @@ def _advanced(known: Known, chunks: Sequence[Chunk]) -> Known:
     return advanced
 
 
+def _ends(bars: Bars) -> tuple[int, int] | tuple[()]:
+    """Return the starts of the oldest and the newest of bars in order, if there are any."""
+    return (int(bars.ts_ms[0]), int(bars.ts_ms[-1])) if len(bars) else ()
+
+
 def _advance(chunk: Chunk, change: Change) -> Advance:
-    stamps = chunk.bars.ts_ms
-    oldest, newest = (int(stamps[0]), int(stamps[-1])) if len(stamps) else (None, None)
+    oldest, newest = _ends(chunk.bars) or (None, None)
     return Advance(
         chunk.series,
         chunk.source,
