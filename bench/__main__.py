@@ -1,7 +1,8 @@
 """The benchmark: ``python -m bench quick``, ``full``, or ``report`` on what was measured before.
 
-``large`` is another: what is asked of large tables, by this build and one ``--beside`` it; and
-``archive``: loads out of files, beside the limit and calls.
+``large`` is another: what is asked of large tables, by this build and one ``--beside`` it; so are
+``archive``, loads out of files, beside the limit and calls, and ``far``, loads into databases at
+other distances.
 """
 
 import argparse
@@ -12,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from bench import archive, large, report, scenarios
+from bench import archive, distance, large, report, scenarios
 from bench.postgres import Server
 from bench.results import FOLDER, About, Results, Scale
 from bench.server import Provider
@@ -72,9 +73,12 @@ def measure(scale: Scale) -> Results:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("what", choices=["quick", "full", "report", "large", "archive"])
+    parser.add_argument("what", choices=["quick", "full", "report", "large", "archive", "far"])
     parser.add_argument("--rounds", type=int, help="how often each contestant runs")
-    parser.add_argument("--beside", type=Path, help="large: the checkout of another build")
+    parser.add_argument(
+        "--months", type=int, default=archive.Archive().months, help="archive: how many months"
+    )
+    parser.add_argument("--beside", type=Path, help="the checkout of another build")
     for name, default in asdict(large.Large()).items():
         if name != "rounds":
             parser.add_argument(
@@ -82,8 +86,12 @@ def main() -> None:
             )
     given = parser.parse_args()
     if given.what == "archive":
-        some = replace(archive.Archive(), **({"rounds": given.rounds} if given.rounds else {}))
+        some = archive.Archive(months=given.months, rounds=given.rounds or archive.Archive().rounds)
         print(archive.write(archive.measure(some, _say), _DOCUMENT))
+        return
+    if given.what == "far":
+        some_far = distance.Far(rounds=given.rounds or 1)
+        print(distance.write(distance.measure(given.beside, some_far, _say), _DOCUMENT))
         return
     if given.what == "large":
         size = large.Large(given.bars, given.gaps, given.quarantined, given.runs, given.rounds or 1)

@@ -151,10 +151,19 @@ def write(loads: Sequence[Load], document: Path) -> str:
 
 
 def _table(loads: Sequence[Load]) -> str:
-    lines = [
-        "| pairs | who | bars/s | of the limit | calls | MB sent | CPU s/M | Postgres | MB |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    head = [
+        "pairs",
+        "bars",
+        "who",
+        "bars/s",
+        "of the limit",
+        "calls",
+        "MB sent",
+        "CPU s/M",
+        "Postgres",
+        "MB",
     ]
+    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
     for pairs, who in dict.fromkeys((one.pairs, one.who) for one in loads):
         mine = [one for one in loads if (one.pairs, one.who) == (pairs, who)]
         limit = [one for one in loads if (one.pairs, one.who) == (pairs, LIMIT.title)]
@@ -164,7 +173,8 @@ def _table(loads: Sequence[Load]) -> str:
         postgres = Spread.of(one.postgres_cpu_s / one.bars * 1e6 for one in mine)
         peak = max(one.peak_bytes for one in mine) / _MEGABYTE
         lines.append(
-            f"| {pairs} | {who} | {speed.median:,.0f} ({speed.least:,.0f}–{speed.most:,.0f}) "
+            f"| {pairs} | {mine[0].bars:,} | {who} "
+            f"| {speed.median:,.0f} ({speed.least:,.0f}–{speed.most:,.0f}) "
             f"| {share:.0%} | {mine[0].calls:,} | {mine[0].sent_bytes / _MEGABYTE:,.1f} "
             f"| {cpu.median:.2f} | {postgres.median:.2f} | {peak:.0f} |"
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from bench.build import HERE, Build
 from bench.measure import Ended, run_measured
 from bench.peers import dlt_merge
 from bench.peers.job import Done, Job
@@ -80,6 +81,7 @@ class Arena:
     provider: Provider
     database: Database
     postmaster: int
+    build: Build = HERE
 
     def load(self, loads: Sequence[Load], *options: str) -> Timed:
         """Let the real command load bars; ``options`` are added to its line."""
@@ -132,9 +134,10 @@ class Arena:
     def python(self, module: str, *arguments: str) -> Ended:
         """Run a module that reads the command's settings."""
         return run_measured(
-            [sys.executable, "-m", module, *arguments],
+            [str(self.build.python), "-m", module, *arguments],
             settings_for(self.database.url, self.provider.url),
             self.postmaster,
+            folder=self.build.folder,
         )
 
     def _timed(self, loads: Sequence[Load], ended: Ended, done: Done) -> Timed:

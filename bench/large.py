@@ -5,7 +5,6 @@ is a checkout with a virtual environment of its own. Each has a database of its 
 migrations and filled by the same statements.
 """
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from bench.build import Build, builds_with
 from bench.measure import Ended, run_measured
 from bench.postgres import Database, Server
 from bench.results import FOLDER, Figure, Spread
@@ -100,15 +100,6 @@ class Large:
 
 
 @dataclass(frozen=True, slots=True)
-class Build:
-    """One build of the command: its name, and the checkout that holds it."""
-
-    name: str
-    python: Path
-    folder: Path
-
-
-@dataclass(frozen=True, slots=True)
 class _Place:
     """A build with its database, and the provider and server of both."""
 
@@ -130,14 +121,10 @@ class _Place:
 
 def measure(beside: Path | None, large: Large, say: Callable[[str], None]) -> list[Figure]:
     """Measure this build, and the one ``beside`` it, if there is one."""
-    here = Path(__file__).parents[1]
-    builds = [Build("this build", Path(sys.executable), here)]
-    if beside is not None:
-        builds.insert(0, Build("the other", beside / ".venv" / "bin" / "python", beside))
     figures: list[Figure] = []
     with Provider.start() as provider, Server.start() as server:
         places = []
-        for number, build in enumerate(builds):
+        for number, build in enumerate(builds_with(beside)):
             database = server.named(f"large_{number}")
             place = _Place(build, database, provider, server.postmaster)
             place.command("migrate")

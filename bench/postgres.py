@@ -3,7 +3,6 @@
 import asyncio
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any, Final, Self
 import asyncpg
 
 from backfill.store.embedded import embedded_postgres
+from bench.build import HERE, Build
 from bench.workload import Load
 
 BARS: Final = """
@@ -23,7 +23,6 @@ BARS: Final = """
 """
 """The bars of a database, in the form in which `Database.digest` compares them."""
 
-_TEMPLATE: Final = "bench_schema"
 _NAME: Final = "bench"
 
 
@@ -172,27 +171,26 @@ class Server:
             with embedded_postgres(folder) as url:
                 yield cls(url, folder)
 
-    def prepare(self, tickers: Sequence[str]) -> None:
+    def prepare(self, tickers: Sequence[str], build: Build = HERE) -> None:
         """Make the schema that every fresh database starts with, these symbols registered."""
-        self._admin.execute(
-            f"DROP DATABASE IF EXISTS {_TEMPLATE} WITH (FORCE)", f"CREATE DATABASE {_TEMPLATE}"
-        )
-        environment = os.environ | {"DATABASE_URL": self._url(_TEMPLATE)}
+        template = self.named(_template(build))
+        environment = os.environ | {"DATABASE_URL": template.url}
         commands = [["migrate"], ["symbols", "add", *tickers]] if tickers else [["migrate"]]
         for arguments in commands:
             subprocess.run(
-                [sys.executable, "-m", "backfill", *arguments],
+                [build.python, "-m", "backfill", *arguments],
+                cwd=build.folder,
                 env=environment,
                 check=True,
                 capture_output=True,
             )
 
     @contextmanager
-    def fresh(self) -> Iterator[Database]:
+    def fresh(self, build: Build = HERE) -> Iterator[Database]:
         """Yield a database with the schema and no bars; all that came before is on the disk."""
         self._admin.execute(
             f"DROP DATABASE IF EXISTS {_NAME} WITH (FORCE)",
-            f"CREATE DATABASE {_NAME} TEMPLATE {_TEMPLATE}",
+            f"CREATE DATABASE {_NAME} TEMPLATE {_template(build)}",
             "CHECKPOINT",
         )
         yield Database(self._url(_NAME))
@@ -207,6 +205,10 @@ class Server:
 
     def _url(self, name: str) -> str:
         return self._admin.url.replace("/postgres?", f"/{name}?")
+
+
+def _template(build: Build) -> str:
+    return f"schema_of_{build.name.replace(' ', '_')}"
 
 
 def _run(url: str, statements: Sequence[str]) -> None:
