@@ -1,64 +1,23 @@
 """Massive's aggregates, a page or a grouped day, from the body to columns."""
 
 import json
-import re
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from backfill.core.bars import NO_COUNT, Bars
+from backfill.core.bars import Bars
 from backfill.core.raw import VALUES, Oddities, raw_values
 from backfill.errors import UnreadableAnswer
 from backfill.providers.bodies import UNREADABLE
-from backfill.providers.doubles import Doubles, DoublesReader, doubles_reader
+from backfill.providers.massive_columns import columns_of
 from backfill.providers.massive_errors import refuse_status
 from backfill.providers.rows import IMPOSSIBLE_COUNT, NULL, came
 
 _Read = TypeVar("_Read")
 
-
-class _Bar(msgspec.Struct, gc=False):
-    """All as doubles: the columns of a page are read at once, and whole numbers checked after."""
-
-    t: float
-    o: float
-    h: float
-    l: float  # noqa: E741  # the wire's own name
-    c: float
-    v: float
-    vw: float = np.nan
-    n: float = np.nan  # whole numbers take fewer bytes in `_rows`
-
-
-def _row_type() -> np.dtype[np.void]:
-    """Where the doubles of a bar are in its MessagePack form.
-
-    One byte begins the map; a byte and the name, and one byte more, come before each double
-    (https://github.com/msgpack/msgpack/blob/master/spec.md).
-    """
-    names = _Bar.__struct_fields__
-    widths = [len(name) + 10 for name in names]
-    ends = np.cumsum(widths) + 1
-    return np.dtype(
-        {
-            "names": list(names),
-            "formats": [">f8"] * len(names),
-            "offsets": [int(end) - 8 for end in ends],
-            "itemsize": int(ends[-1]),
-        }
-    )
-
-
-_ROW: Final = _row_type()
-_PIECE: Final = 64 * 1024
 _RESULTS: Final = b'"results":['
-_BETWEEN: Final = re.compile(rb"\},\{")
-_MOST: Final = 2.0**53
-"""Below it a double holds every whole number; one read as this may have been another."""
 
 
 class _LooseBar(msgspec.Struct):
@@ -116,9 +75,7 @@ class _LooseGroupedDay(Envelope):
     ticker: None = None
 
 
-_ROWS: Final = msgspec.msgpack.Encoder()
 _PAGE: Final = msgspec.json.Decoder(_Page)
-_BARS: Final = msgspec.json.Decoder(list[_Bar])
 _TICKERS: Final = msgspec.json.Decoder(list[_Ticker])
 _LOOSE_PAGE: Final = msgspec.json.Decoder(_LoosePage)
 _GROUPED_DAY: Final = msgspec.json.Decoder(_GroupedDay)
@@ -146,7 +103,7 @@ def read_page(body: bytes) -> tuple[PageEnvelope, Bars, Oddities]:
             rows = _inside(page.results)
         elif bytes(page.results) != b"[]":
             raise msgspec.ValidationError("the results stand elsewhere")
-        return page, _columns(rows), {}
+        return page, columns_of(rows), {}
 
     def loosely() -> tuple[PageEnvelope, Bars, Oddities]:
         page = _LOOSE_PAGE.decode(body)
@@ -169,7 +126,7 @@ def read_grouped_day(body: bytes) -> tuple[Envelope, list[str], Bars, Oddities]:
 
     def strictly() -> tuple[Envelope, list[str], Bars, Oddities]:
         day = _GROUPED_DAY.decode(body)
-        bars = _columns(_inside(day.results))
+        bars = columns_of(_inside(day.results))
         return day, [row.T for row in _TICKERS.decode(_array(day.results))], bars, {}
 
     def loosely() -> tuple[Envelope, list[str], Bars, Oddities]:
@@ -228,57 +185,6 @@ def _parted(body: bytes) -> tuple[bytes, memoryview | None]:
     if start < len(_RESULTS) or end < 0:
         return body, None
     return body[:start] + body[end:], memoryview(body)[start:end]
-
-
-def _pieces(rows: memoryview) -> Iterator[bytes]:
-    """Cut the bars of a JSON array into arrays of some hundred each.
-
-    Decoding a page at one go would keep the event loop from running all that time, and the
-    database waiting for the page before.
-
-    >>> list(_pieces(memoryview(b'{"t":1},{"t":2}')))
-    [b'[{"t":1},{"t":2}]']
-    """
-    start, end = 0, len(rows)
-    while start < end:
-        cut = _BETWEEN.search(rows, start + _PIECE)
-        stop = cut.start() + 1 if cut else end
-        yield b"".join((b"[", rows[start:stop], b"]"))
-        # Whoever waits for the interpreter's lock has it now, not in five milliseconds.
-        time.sleep(0)
-        start = stop + 1
-
-
-def _columns(results: memoryview) -> Bars:
-    quickly = doubles_reader(_ROW.names or (), may_lack=("vw", "n"))
-    read = [_piece_columns(piece, quickly) for piece in _pieces(results)]
-    t, o, h, l, c, v, vw, n = np.concatenate([np.empty((8, 0)), *read], axis=1)  # noqa: E741  # the wire's own names
-    if (n < 0).any():
-        raise msgspec.ValidationError("a count is negative")
-    n[np.isnan(n)] = NO_COUNT  # not given: JSON has no NaN
-    for whole in (t, n):
-        if not ((whole == np.trunc(whole)) & (np.abs(whole) < _MOST)).all():
-            raise msgspec.ValidationError("a time stamp or a count is no whole number")
-    return Bars(t.astype(np.int64), o, h, l, c, v, vw, n.astype(np.int64))
-
-
-def _piece_columns(piece: bytes, quickly: DoublesReader | None) -> Doubles:
-    """Return a column for each field of the bars of a piece."""
-    if quickly is not None and (columns := quickly(piece)) is not None:
-        return columns
-    rows = _rows(_BARS.decode(piece))
-    return np.array([rows[name] for name in _ROW.names or ()], np.float64)
-
-
-def _rows(bars: Sequence[_Bar]) -> NDArray[np.void]:
-    """Return bars as records.
-
-    As MessagePack, a bar of doubles is a map whose size is always the same, so that a list of them
-    lies in memory as an array of records does. That costs half of what reading the values one by
-    one does.
-    """
-    packed = _ROWS.encode(bars)
-    return np.frombuffer(packed, _ROW, offset=len(packed) - len(bars) * _ROW.itemsize)
 
 
 def _loose_columns(rows: Sequence[_LooseBar]) -> tuple[Bars, Oddities]:

@@ -63,7 +63,7 @@ OWN_LIBRARIES: Final = {
     "typer": {"cli"},
     "rich": {"present", "cli"},
 }
-PURE: Final = {"numpy", "msgspec", "isal", "pyarrow"}
+PURE: Final = {"numpy", "msgspec", "isal", "pyarrow", "simdjson"}
 
 
 def part_of(module: str) -> str:
