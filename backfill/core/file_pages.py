@@ -1,7 +1,7 @@
 """Pages of a file: what it holds of a series, cut into parts, and what each of them proves."""
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Final, Self
 
 import numpy as np
 
@@ -26,13 +26,15 @@ PAGE: Final = 50_000
 class Extent:
     """How many bars a file has of a series, from when to when, and whether the newest come first.
 
-    ``first_ms`` and ``last_ms`` are the oldest and newest stamp, in epoch ms.
+    ``first_ms`` and ``last_ms`` are the oldest and newest stamp, in epoch ms. ``elsewhere`` are
+    stamps that were written as a midnight by another clock than UTC's, one by the time that it is.
     """
 
     bars: int
     first_ms: int
     last_ms: int
     is_descending: bool | None = None
+    elsewhere: dict[int, int] = field(default_factory=dict)
 
 
 class Survey:
@@ -75,18 +77,26 @@ class Survey:
         known.first_ms = min(known.first_ms, int(stamps.min()))
         known.last_ms = max(known.last_ms, int(stamps.max()))
         self._before[rows.key] = int(stamps[-1])
+        times, firsts = np.unique(rows.elsewhere_ms % DAY_MS, return_index=True)
+        known.elsewhere |= dict(
+            zip(times.tolist(), rows.elsewhere_ms[firsts].tolist(), strict=True)
+        )
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class FilePage:
     """Some bars of a series, and the range that they are all of in the file, whatever that proves.
 
-    ``beside_ms`` are the starts of bars beyond it that are known to be there.
+    ``beside_ms`` are the starts of other bars that are known to be there.
     """
 
     bars: Bars
     span: Span
     beside_ms: IntColumn
+
+    def beside(self, stamps_ms: IntColumn) -> Self:
+        """Return it with more bars that are known to be there, by their starts."""
+        return replace(self, beside_ms=np.concatenate((self.beside_ms, stamps_ms)))
 
 
 class Pager:
@@ -175,6 +185,7 @@ def read_page(
         older, good = good.parted(calendar.begins(symbol.cut_on, timeframe))
         checked = checked.with_rejected(older, Reason.before_listing)
     bad, inside = grid.floor(calendar.canonical(timeframe, checked.rejected.ts_ms))
+    present = np.union1d(good.ts_ms, page.beside_ms)
     bad = bad[inside]
     chunk = Chunk(
         series,
@@ -190,9 +201,28 @@ def read_page(
         calendar,
         timeframe,
         day_final_ms,
-        np.concatenate((good.ts_ms, page.beside_ms)),
-        quarantined_ms=bad[~is_among(bad, good.ts_ms)],
+        present,
+        quarantined_ms=bad[~is_among(bad, present)],
         late=Spans(),
+    )
+
+
+def foreign_days(calendar: Calendar, extent: Extent) -> BadAnswer | None:
+    """Return why days of a file name none of an exchange's: they begin elsewhere; None if not.
+
+    Such a midnight may be when a session closes here, and would name the day before.
+    """
+    if calendar.name == ALWAYS_OPEN:
+        return None
+    stamps = np.array(sorted(extent.elsewhere.values()), np.int64)
+    wrong = stamps[~calendar.starts_bar(Timeframe.d1, stamps)]
+    return _vague_day(int(wrong[0])) if len(wrong) else None
+
+
+def _vague_day(ts_ms: int) -> BadAnswer:
+    return BadAnswer(
+        f"{np.datetime64(ts_ms, 'ms')}Z is midnight neither in UTC nor at the exchange: "
+        "write days as 2024-07-03, without --timezone"
     )
 
 
@@ -209,11 +239,7 @@ def _see_days(calendar: Calendar, timeframe: Timeframe, ts_ms: IntColumn) -> Non
     vague = ~(calendar.starts_bar(Timeframe.d1, stamps) | is_among(stamps, calendar.open_ms))
     vague &= ~is_among(stamps, calendar.close_ms)
     if vague.any():
-        at = np.datetime64(int(stamps[vague][0]), "ms")
-        raise BadAnswer(
-            f"{at}Z is midnight neither in UTC nor at the exchange: write days as 2024-07-03, "
-            "without --timezone"
-        )
+        raise _vague_day(int(stamps[vague][0]))
     if timeframe is Timeframe.w1:
         sundays = calendar.canonical(timeframe, ts_ms) - ts_ms > DAY_MS // 2
         if sundays.any():

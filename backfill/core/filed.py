@@ -7,12 +7,12 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from backfill.core.bars import Bars, IntColumn
+from backfill.core.bars import NO_STAMPS, Bars, IntColumn
 from backfill.core.cells import BadRow
 from backfill.core.series import IMPORT, ticker_traits
 from backfill.core.stamps import NO_ZONE, Stamps, Told
 from backfill.core.ticker import Ticker, spelling, spelling_of
-from backfill.core.timeframe import Timeframe
+from backfill.core.timeframe import DAY_MS, Timeframe
 from backfill.errors import UsageError
 
 
@@ -43,11 +43,16 @@ class Reading:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Rows:
-    """Some rows of one series, in the file's order; ``numbers`` are their lines, or rows, in it."""
+    """Some rows of one series, in the file's order; ``numbers`` are their lines, or rows, in it.
+
+    ``elsewhere_ms`` are the stamps of those of a day or longer that were written as a midnight, or
+    as a day, by another clock than UTC's.
+    """
 
     key: Key
     bars: Bars
     numbers: IntColumn
+    elsewhere_ms: IntColumn = field(default_factory=lambda: NO_STAMPS)
 
 
 class Sorter:
@@ -89,12 +94,17 @@ class Sorter:
         """
         found = []
         for key, rows in self._parted(tickers, timeframes, len(bars)):
-            vague = np.flatnonzero(told.told[rows] != Told.instant)
-            if len(vague) and key.timeframe.is_intraday:
-                is_day = told.told[rows][vague[0]] == Told.day
-                why = f"a day without a time begins no {key.timeframe} bar" if is_day else NO_ZONE
-                raise BadRow(_at(rows, int(vague[0])), why)
-            found.append(Rows(key, bars.take(rows), numbers[rows]))
+            mine, what = bars.take(rows), told.told[rows]
+            elsewhere = NO_STAMPS
+            if key.timeframe.is_intraday:
+                vague = np.flatnonzero((what == Told.day) | (what == Told.midnight))
+                if len(vague):
+                    is_day = what[vague[0]] == Told.day
+                    why = f"a day without a time begins no {key.timeframe} bar"
+                    raise BadRow(_at(rows, int(vague[0])), why if is_day else NO_ZONE)
+            else:
+                elsewhere = mine.ts_ms[(what != Told.instant) & (mine.ts_ms % DAY_MS != 0)]
+            found.append(Rows(key, mine, numbers[rows], elsewhere))
         return found
 
     def _parted(

@@ -86,6 +86,12 @@ def columns_of(names: Sequence[str], said: Mapping[str, str]) -> Columns:
             f"no column is known for {', '.join(missing)}: name it, --column {missing[0]}=NAME; "
             f"the first line has {_listed(names)}"
         )
+    for field, name in said.items():
+        if others := [one for one in at if at[one] == at[field] and one != field]:
+            raise UsageError(
+                f"--column {field}={name}: {others[0]} is read from that one, too; "
+                f"name another for it, --column {others[0]}=NAME"
+            )
     return Columns(at, of_time)
 
 

@@ -256,6 +256,13 @@ class Progress:
     denied: Span | None = None
     denied_until_ms: int | None = None
 
+    @property
+    def stored(self) -> Spans:
+        """The span from the start of the oldest stored bar to right after that of the newest."""
+        if self.oldest_bar_ms is None or self.newest_bar_ms is None:
+            return Spans()
+        return Spans.of((self.oldest_bar_ms, self.newest_bar_ms + 1))
+
 
 def aliases_of(ticker: str, names: Iterable[DatedName]) -> tuple[Alias, ...]:
     """Return the former tickers of who is called ``ticker`` now, oldest first.

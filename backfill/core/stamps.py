@@ -3,10 +3,10 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from enum import IntEnum
 from typing import Final
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,8 @@ class Told(IntEnum):
     """A day without a time; as an instant it is midnight UTC, or in the zone that was named."""
     midnight = 2
     """A midnight without a zone: a day, for bars of a day or longer."""
+    midnight_elsewhere = 3
+    """An instant that was written as midnight, by another clock than UTC's."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -119,6 +121,20 @@ class StampReader:
         )
         return Stamps(ts_ms, np.zeros(len(values), np.int8))
 
+    def of_instants(self, values: IntColumn, unit: str, zone: str) -> Stamps:
+        """Return what epoch numbers tell that were written by the clock of a zone.
+
+        Raises
+        ------
+        BadRow
+            As `of_numbers` does, and if there is no such zone.
+        """
+        ts_ms = self.of_numbers(values, unit).ts_ms
+        local_ms = ts_ms.copy()
+        quarters = np.flatnonzero(ts_ms % _QUARTER_MS == 0)
+        local_ms[quarters] += _offsets_ms(ts_ms[quarters], _zone(zone))
+        return Stamps(ts_ms, _told(local_ms, ts_ms))
+
     def of_days(self, ordinals: IntColumn) -> Stamps:
         """Return what days tell, counted from 1970-01-01."""
         return self._local(ordinals * DAY_MS, np.ones(len(ordinals), bool))
@@ -144,8 +160,8 @@ class StampReader:
         try:
             local_ms = _local_ms(chars, layout)
             if layout[9] is not None:
-                instant_ms = local_ms - _offset_ms(chars, layout)
-                return _within(instant_ms), np.zeros(len(rows), np.int8)
+                instant_ms = _within(local_ms - _offset_ms(chars, layout))
+                return instant_ms, _told(local_ms, instant_ms)
             stamps = self._local(local_ms, np.full(len(rows), layout[5] is None))
         except BadRow as bad:
             row = int(rows[bad.row])
@@ -169,8 +185,8 @@ class StampReader:
                 "write times in UTC"
             ),
         )
-        told = np.where(is_day, Told.day, Told.instant).astype(np.int8)
-        return Stamps(local_ms - offsets[which], told)
+        ts_ms = local_ms - offsets[which]
+        return Stamps(ts_ms, np.where(is_day, Told.day, _told(local_ms, ts_ms)).astype(np.int8))
 
     def _offset(self, quarter: int) -> int | None:
         """The zone's offset in a quarter of an hour by its own clock, in ms; None if not one."""
@@ -180,6 +196,32 @@ class StampReader:
             offset = both.pop() or timedelta()
             self._offsets[quarter] = None if both else offset // timedelta(milliseconds=1)
         return self._offsets[quarter]
+
+
+def _told(local_ms: IntColumn, ts_ms: IntColumn) -> NDArray[np.int8]:
+    """Return what instants tell, by the clock that they were written by."""
+    elsewhere = (local_ms % DAY_MS == 0) & (ts_ms % DAY_MS != 0)
+    return np.where(elsewhere, Told.midnight_elsewhere, Told.instant).astype(np.int8)
+
+
+def _zone(name: str) -> tzinfo:
+    """Return the zone of a name, or of an offset such as +03:00."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        pass
+    try:
+        return datetime.strptime(name, "%z").tzinfo or UTC
+    except ValueError:
+        raise BadRow(0, f"{name!r} is no time zone") from None
+
+
+def _offsets_ms(ts_ms: IntColumn, zone: tzinfo) -> IntColumn:
+    """Return how far the clock of a zone is ahead of UTC's at some instants."""
+    each, which = np.unique(ts_ms, return_inverse=True)
+    clocks = (datetime.fromtimestamp(ms / 1000, zone).utcoffset() for ms in each.tolist())
+    offsets = [0 if one is None else one // timedelta(milliseconds=1) for one in clocks]
+    return np.array(offsets, np.int64)[which]
 
 
 def _refuse(wrong: NDArray[np.bool_], why: Callable[[int], str]) -> None:

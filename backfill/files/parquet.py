@@ -113,7 +113,7 @@ class ParquetFile:
         if pa.types.is_timestamp(kind):
             numbers = _integers(values.view(pa.int64()))
             if kind.tz is not None:
-                return stamps.of_numbers(numbers, kind.unit)
+                return stamps.of_instants(numbers, kind.unit, kind.tz)
             return stamps.of_local(_in_ms(numbers, kind.unit))
         if pa.types.is_date32(kind):
             return stamps.of_days(_integers(values.view(pa.int32())))

@@ -10,7 +10,7 @@ import numpy as np
 from backfill.core.basis import RAW
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span, Spans
-from backfill.core.file_pages import Extent
+from backfill.core.file_pages import Extent, foreign_days
 from backfill.core.filed import Key
 from backfill.core.plain import argument
 from backfill.core.plan import frontier_ms
@@ -72,13 +72,11 @@ class Entry:
         hull = (self.covers | Spans.of((first_ms, last_ms + 1))).hull
         return Spans.of(hull) if hull else Spans()
 
-    def is_part_of(self, known: Progress | None) -> bool:
+    def is_part_of(self, known: Progress) -> bool:
         """Whether bars that a split changes are stored beyond those of the file."""
-        if known is None or known.oldest_bar_ms is None or known.newest_bar_ms is None:
-            return False
         first_ms, last_ms = self._ends_ms
-        is_within = first_ms <= known.oldest_bar_ms and known.newest_bar_ms <= last_ms
-        return self.filed.source.adjustment != RAW and not is_within
+        beyond = known.stored - Spans.of((first_ms, last_ms + 1))
+        return self.filed.source.adjustment != RAW and bool(beyond)
 
     @property
     def _ends_ms(self) -> tuple[int, int]:
@@ -203,6 +201,8 @@ async def entries_of(
             entries.refused.append((one, refusal or calendar))
         elif refusal is not None:
             entries.refused.append((one, refusal))
+        elif (foreign := foreign_days(calendar, one.extent)) is not None:
+            entries.refused.append((one, foreign))
         else:
             covers = _covers(job, looked, calendar, one.key.timeframe, now_ms)
             day_final_ms = frontier_ms(calendar, Timeframe.d1, UNTOLD, now_ms)
@@ -215,7 +215,7 @@ async def _calendars(
 ) -> dict[str, Calendar | NoCalendar]:
     """Return each calendar that is needed, from the oldest bar on, or why there is none."""
     found: dict[str, Calendar | NoCalendar] = {}
-    first = to_time(min(one.extent.first_ms for one in filed)).date()
+    first = min(to_time(min(one.extent.first_ms for one in filed)), now).date()
     for name in sorted({one.series.symbol.calendar for one in filed}):
         try:
             found[name] = await load_calendar(

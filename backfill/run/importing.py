@@ -22,7 +22,7 @@ from backfill.core.file_pages import PAGE, FilePage, Pager, read_page
 from backfill.core.filed import Key, Rows
 from backfill.core.paging import Chunk
 from backfill.core.redact import Redactor
-from backfill.core.series import IMPORT, Series, SymbolId
+from backfill.core.series import IMPORT, Progress, Series, SymbolId
 from backfill.errors import (
     BadAnswer,
     LeaseLost,
@@ -64,6 +64,7 @@ from backfill.store.basis import on_other_bases
 from backfill.store.files import note_file
 from backfill.store.partitions import see_partitions
 from backfill.store.pool import Connection, Database
+from backfill.store.read import bars_of_each
 from backfill.store.shape import Shape, bars_shape
 from backfill.store.times import to_ms
 
@@ -129,7 +130,8 @@ class _Import:
 
     ``_open`` are the series that are being written, ``_noted`` those that the file is noted for,
     ``_confirmed`` the symbols that it has had a good bar of, ``_parts`` the series that have bars
-    beyond the file's, which may be on another share basis.
+    beyond the file's, which may be on another share basis, ``_held`` from when to when others had
+    brought bars before.
     """
 
     def __init__(
@@ -158,6 +160,7 @@ class _Import:
         self._noted: set[Key] = set()
         self._confirmed: set[SymbolId] = set()
         self._parts: set[Series] = set()
+        self._held: dict[Series, Spans] = {}
 
     async def execute(self) -> Summary:
         with structlog.contextvars.bound_contextvars(run_id=str(self._id), provider=IMPORT):
@@ -329,7 +332,8 @@ class _Import:
         if version_of(self._file) != self._looked.version:
             self._note_changed()
             return
-        chunks = {entry.series: chunk for entry, chunk in (await self._read(pages)).items()}
+        read = await self._read(await self._beside_stored(pages))
+        chunks = {entry.series: chunk for entry, chunk in read.items()}
         entries = [one.entry for one, _ in pages if one.entry.series in chunks]
         if not entries:
             return
@@ -366,6 +370,23 @@ class _Import:
             if entry.series.symbol.id in written.outdated:
                 self._fail(entry.filed, renamed)
         written.log_together(len(chunks))
+
+    async def _beside_stored(
+        self, pages: Sequence[tuple["_Open", FilePage]]
+    ) -> Sequence[tuple["_Open", FilePage]]:
+        """Add to pages what is stored where they prove something: others may have brought it."""
+        held = {
+            one.entry.series: spans
+            for one, page in pages
+            if (spans := self._held[one.entry.series] & one.entry.covers & Spans.of(page.span))
+        }
+        if not held:
+            return pages
+        stored = await self._database.run(lambda connection: bars_of_each(connection, held))
+        return [
+            (one, page.beside(stored[one.entry.series].ts_ms) if one.entry.series in held else page)
+            for one, page in pages
+        ]
 
     async def _rebased(self, chunks: Mapping[Entry, Chunk]) -> list[tuple[Entry, float]]:
         """Return of which series stored prices differ from those that came, by which factor."""
@@ -419,7 +440,9 @@ class _Import:
                 self._fail(one.filed, error)
             elif (slots := one.slots.hull) is not None:
                 mine[one.series] = slots.start_ms
-                if one.is_part_of(known.get(one.series.key)):
+                before = known.get(one.series.key, Progress())
+                self._held[one.series] = before.stored
+                if one.is_part_of(before):
                     self._parts.add(one.series)
         await progress.want_from(connection, mine)
         return list(mine)

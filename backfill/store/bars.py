@@ -247,7 +247,7 @@ def _to_compare(
         if chunk.series.key in rolled_up:
             # A coarser bar may be made of more of the page than is claimed of its base.
             claims = chunk.claims | rolled_up[chunk.series.key]
-            spans |= claims & _hull(known[chunk.series.key])
+            spans |= claims & known[chunk.series.key].stored
         if len(within) >= _MANY or ((spans or chunk.lacks_vwap) and len(within)):
             spans |= Spans.of((int(within.ts_ms[0]), int(within.ts_ms[-1]) + 1))
         if spans:
@@ -266,13 +266,6 @@ def _beyond(bars: Bars, known: Progress) -> tuple[Bars, Bars]:
         return bars, Bars.empty()
     outside = (bars.ts_ms < known.oldest_bar_ms) | (bars.ts_ms > known.newest_bar_ms)
     return bars.take(outside), bars.take(~outside)
-
-
-def _hull(known: Progress) -> Spans:
-    """Return the span of the starts of a series' stored bars."""
-    if known.oldest_bar_ms is None or known.newest_bar_ms is None:
-        return Spans()
-    return Spans.of((known.oldest_bar_ms, known.newest_bar_ms + 1))
 
 
 async def _withdraw(

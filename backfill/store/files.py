@@ -13,9 +13,10 @@ from backfill.store.keys import keys_of
 from backfill.store.pool import Connection
 from backfill.store.times import to_text, to_time
 
-# A file of some series, of each once, whoever imports it again; by the primary key.
+# A file of some series, of each once, whoever imports it again, with all that it was said to be all
+# of; by the primary key.
 _NOTE: Final = """
-    INSERT INTO imported_files (
+    INSERT INTO imported_files AS f (
         symbol_id, timeframe, feed, bars, first_bar, last_bar, covers, sha256, name, bytes, form,
         run_id
     )
@@ -25,10 +26,9 @@ _NOTE: Final = """
         $1::symbol_id[], $2::text[], $3::text[], $4::bigint[], $5::timestamptz[],
         $6::timestamptz[], $7::text[]
     ) AS n (symbol_id, timeframe, feed, bars, first_bar, last_bar, covers)
-    WHERE NOT EXISTS (
-        SELECT FROM imported_files AS f
-        WHERE f.symbol_id = n.symbol_id AND f.timeframe = n.timeframe::timeframe AND f.sha256 = $8
-    )
+    ON CONFLICT (symbol_id, timeframe, sha256) DO UPDATE
+    SET covers = f.covers + excluded.covers
+    WHERE NOT f.covers @> excluded.covers
 """
 
 
@@ -55,7 +55,7 @@ class FiledSeries:
 async def note_file(
     connection: Connection, file: ImportedFile, filed: Sequence[FiledSeries], run_id: UUID
 ) -> None:
-    """Note which file some series have bars of, where that isn't noted; they are locked."""
+    """Note which file some series have bars of, and what it is all of; they are locked."""
     connection.later(
         _NOTE,
         *keys_of(one.series for one in filed),

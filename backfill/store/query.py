@@ -6,6 +6,7 @@ from typing import Any, Final, TypeAlias
 
 import asyncpg
 
+from backfill.core.plain import storable
 from backfill.errors import UsageError
 from backfill.store.faults import said
 from backfill.store.pool import Connection, Database
@@ -23,10 +24,12 @@ async def answer(database: Database, statement: str, tell: Tell) -> str:
     Raises
     ------
     UsageError
-        If the server can't make sense of the statement, or of what it works on.
+        If the statement is no text, or the server can't make sense of it, or of what it works on.
     DatabaseError
         If the database fails; nothing is done again.
     """
+    if storable(statement) != statement:
+        raise UsageError("the statement was refused: it is not all Unicode, as SQL has to be")
     return await database.run_once(partial(_answered, statement=statement, tell=tell))
 
 

@@ -110,9 +110,10 @@ def test_sql_runs_on_the_database_in_use_and_tells_what_it_did(
     done = run("sql", "UPDATE watchlist SET priority = 3")
     assert (done.code, done.out) == (0, "UPDATE 2\n")
     assert query(database_url, "SELECT DISTINCT priority FROM watchlist") == [(3,)]
-    for wrong in ("SELEC 1", "SELECT 1; SELECT 2", "SELECT 1/0", "SELECT * FROM nosuch"):
+    several = "SELECT 1; SELECT 2"
+    for wrong in ("SELEC 1", several, "SELECT 1/0", "SELECT * FROM nosuch", "SELECT '\udcff'"):
         refused = run("sql", wrong)
-        assert (refused.code, refused.out, refused.err.count("\n")) == (2, "", 1), wrong
+        assert (refused.code, refused.out, refused.err.count("\n")) == (2, "", 1), ascii(wrong)
         assert "the statement was refused" in refused.err
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -469,3 +470,87 @@ async def test_epoch_numbers_of_every_unit_are_one_instant(
     await api.import_file(settings, job(written(tmp_path / "a.csv", [line])))
     [bar] = await asyncio.to_thread(stored_bars, database_url, "BTC/USD", Timeframe.m1)
     assert bar[0] == at * 1000
+
+
+@pytest.mark.parametrize(
+    ("stamps", "zone"),
+    [
+        # By New York: when Monday's session closes, and half an hour after that of a half day does.
+        pytest.param(["2024-11-05 00:00:00", "2024-11-06 00:00:00"], "Europe/Moscow", id="zone"),
+        pytest.param(["2024-11-05", "2024-11-06"], "Europe/Moscow", id="days in a zone"),
+        pytest.param(["2024-11-05T00:00:00+03:00"], None, id="offset"),
+        pytest.param(["2024-07-03T00:00:00+04:00"], None, id="offset in summer"),
+    ],
+)
+async def test_midnights_elsewhere_are_no_days_of_an_exchange_even_where_its_session_closes_then(
+    settings: api.Settings, database_url: str, tmp_path: Path, stamps: list[str], zone: str | None
+) -> None:
+    lines = [f"AAPL,d1,{at},10,11,9,10,100,," for at in stamps]
+    said = {"zone": ZoneInfo(zone)} if zone else {}
+    load = job(written(tmp_path / "a.csv", lines), **said)
+    [planned] = (await api.plan_import(settings, load)).series
+    summary = await api.import_file(settings, load)
+    [failure] = summary.failures
+    assert (summary.exit_code, failure.outcome) == (1, "bad_answer")
+    assert "write days as 2024-07-03, without --timezone" in failure.message
+    assert planned.refusal == failure.message
+    assert await rows(database_url, "SELECT 1 FROM ohlc_bars") == []
+
+
+async def test_midnights_of_the_exchange_and_ends_of_its_sessions_are_days_of_it(
+    settings: api.Settings, database_url: str, tmp_path: Path
+) -> None:
+    """The last one is written by a clock that is not at midnight then, as a stamp of a close."""
+    stamps = ["2024-11-04T00:00:00-05:00", "2024-11-05T05:00:00Z", "2024-11-06T15:00:00-06:00"]
+    lines = [f"AAPL,d1,{at},10,11,9,10,100,," for at in stamps]
+    summary = await api.import_file(settings, job(written(tmp_path / "a.csv", lines)))
+    assert summary.exit_code == 0
+    found = await asyncio.to_thread(stored_bars, database_url, "AAPL", Timeframe.d1)
+    assert [datetime.fromtimestamp(row[0] / 1000, UTC).day for row in found] == [4, 5, 6]
+
+
+@pytest.mark.parametrize("days_ahead", [3, 400, 9000])
+async def test_bars_to_come_are_set_aside_however_far_ahead_they_are(
+    settings: api.Settings, database_url: str, tmp_path: Path, days_ahead: int
+) -> None:
+    day = datetime.now(UTC).date() + timedelta(days=days_ahead)
+    while day.weekday() != 2:
+        day += timedelta(days=1)
+    for number, said in enumerate(({}, {"covers": covering(day, day)})):
+        lines = [f"AAPL,d1,{day},10,11,9,10,100,,", f"BTC/USD,m1,{day}T10:00:00Z,9,11,8,10,1,,"]
+        load = job(written(tmp_path / f"{number}.csv", lines), **said)
+        summary = await api.import_file(settings, load)
+        assert [one.outcome for one in summary.failures] == ["quarantined"] * 2
+        assert (summary.exit_code, summary.bars.inserted, summary.bars.rejected) == (1, 0, 2)
+    assert await rows(database_url, "SELECT 1 FROM ohlc_bars") == []
+
+
+async def test_what_a_file_is_all_of_says_nothing_against_bars_that_another_file_brought(
+    settings: api.Settings, database_url: str, tmp_path: Path
+) -> None:
+    odd, even = WEEK[::2], WEEK[1::2]
+    first = job(written(tmp_path / "a.csv", days("AAPL", but=tuple(even))))
+    assert (await api.import_file(settings, first)).exit_code == 0
+    lines = days("AAPL", but=(*odd, even[1]))
+    second = job(written(tmp_path / "b.csv", lines), covers=covering(MONDAY, WEEK[-1]))
+    assert (await api.import_file(settings, second)).exit_code == 0
+    empty = await rows(database_url, "SELECT reason, slots::text FROM known_empty")
+    assert empty == [("absent", '{["2024-11-07 05:00:00+00","2024-11-08 05:00:00+00")}')]
+
+
+async def test_what_a_file_is_all_of_is_noted_as_it_was_said_last_and_before(
+    settings: api.Settings, database_url: str, tmp_path: Path
+) -> None:
+    path = written(tmp_path / "a.csv", days("AAPL"))
+    noted = []
+    for first, last in ((0, 1), (3, 4), (3, 3)):
+        load = job(path, covers=covering(WEEK[first], WEEK[last]))
+        assert (await api.import_file(settings, load)).exit_code == 0
+        [[text]] = await rows(database_url, "SELECT covers::text FROM imported_files")
+        noted.append(text)
+    covered = await rows(database_url, "SELECT coverage::text FROM backfill_progress")
+    monday_tuesday = '["2024-11-04 05:00:00+00","2024-11-06 05:00:00+00")'
+    thursday_friday = '["2024-11-07 05:00:00+00","2024-11-09 05:00:00+00")'
+    both = f"{{{monday_tuesday},{thursday_friday}}}"
+    assert noted == [f"{{{monday_tuesday}}}", both, both]
+    assert covered == [(both,)]

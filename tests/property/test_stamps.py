@@ -1,6 +1,6 @@
 """Stamps of files: one instant each, whatever they look like, or refused."""
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -37,7 +37,7 @@ def test_a_time_with_an_offset_is_its_instant_beside_others_of_any_layout(
 ) -> None:
     aware = [at.replace(tzinfo=offset) for at, offset in times]
     cells = [at.isoformat(between) for at in aware]
-    assert told(*cells) == [(ms(at), Told.instant) for at in aware]
+    assert [at for at, _ in told(*cells)] == [ms(at) for at in aware]
 
 
 @given(st.lists(SECONDS, min_size=1, max_size=8), st.sampled_from(list(PER_SECOND)))
@@ -80,6 +80,26 @@ def test_a_time_without_an_offset_is_the_one_instant_of_the_named_zone_or_refuse
     else:
         with pytest.raises(BadRow, match="twice or not at all"):
             told(str(at), zone=zone)
+
+
+@given(
+    st.dates(FIRST.date(), LAST.date()),
+    st.sampled_from(["UTC", "Asia/Dubai", "America/New_York", "+03:00", "-10:00"]),
+    st.sampled_from([0, 1, 60, 12 * 60]),
+)
+def test_a_midnight_by_another_clock_is_told_from_other_instants(
+    day: date, clock: str, minutes: int
+) -> None:
+    zone = None if clock[0] in "+-" else ZoneInfo(clock)
+    aware = datetime.combine(day, time(), zone or datetime.strptime(clock, "%z").tzinfo)
+    aware += timedelta(minutes=minutes)
+    is_elsewhere = not minutes and aware.utcoffset() != timedelta()
+    expected = [(ms(aware), Told.midnight_elsewhere if is_elsewhere else Told.instant)]
+    assert told(aware.isoformat()) == expected
+    if zone:
+        assert told(f"{aware:%Y-%m-%d %H:%M:%S}", zone=zone) == expected
+    stamps = StampReader(None).of_instants(np.array([ms(aware)]), "ms", clock)
+    assert list(zip(stamps.ts_ms.tolist(), stamps.told.tolist(), strict=True)) == expected
 
 
 @pytest.mark.parametrize("cell", ["2024-11-03 01:30", "2024-03-10 02:30:00"])

@@ -125,6 +125,7 @@ def test_symbols_and_timeframes_of_a_file_are_chosen_by_the_flags(tmp_path: Path
         (("ts_event,rtype,publisher_id,open,high,low,close,volume", "x"), DAYS, "download it"),
         (("",), DAYS, "has no line of names first"),
         ((HEAD, LINE), Reading(("A",), (Timeframe.d1,), {"close": "Last"}), "file has no 'Last'"),
+        ((HEAD, LINE), Reading(("A",), (Timeframe.d1,), {"close": "Open"}), "open is read from"),
     ],
 )  # fmt: skip
 def test_what_a_csv_leaves_open_is_refused_in_a_line_that_says_what_to_do(
