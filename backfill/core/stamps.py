@@ -1,5 +1,7 @@
 """When bars begin, as files tell it: epoch numbers, days, and times with or without a zone."""
 
+# Over 300 lines: one reader of stamps: each of their forms, its unit and its clock.
+
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

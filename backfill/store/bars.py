@@ -45,11 +45,13 @@ _QUARANTINE: Final = """
         SELECT DISTINCT ts, reason, raw::jsonb AS raw
         FROM unnest($3::timestamptz[], $4::text[], $5::text[]) AS q (ts, reason, raw)
     ) AS n
-    WHERE NOT EXISTS (
-        SELECT FROM quarantined_bars AS q
+    WHERE (
+        SELECT true
+        FROM quarantined_bars AS q
         WHERE q.symbol_id = $1 AND q.timeframe = $2::text::timeframe
             AND (q.ts, q.reason, q.raw) = (n.ts, n.reason, n.raw)
-    )
+        LIMIT 1
+    ) IS NULL
 """
 
 

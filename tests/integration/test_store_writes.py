@@ -18,8 +18,10 @@ from backfill.core.series import Progress, Series, Source
 from backfill.core.timeframe import MINUTE_MS, Timeframe
 from backfill.errors import DatabaseError, LeaseLost, SourceMismatch
 from backfill.store import progress
+from backfill.store.bars import _QUARANTINE
 from backfill.store.counts import Counts
 from backfill.store.pool import Database
+from backfill.store.quote import bound
 from backfill.store.source import EVER, expel
 from backfill.store.times import to_time
 from tests.calendars import calendar
@@ -424,6 +426,24 @@ async def test_a_bar_that_a_page_rejects_twice_is_one_row(database: Database) ->
     assert await write(database, run_id, page) == [Counts(rejected=3)]
     raw = await rows(database, "SELECT raw ->> 'low' FROM quarantined_bars ORDER BY raw")
     assert [row[0] for row in raw] == ["20.0", "21.0"]
+
+
+async def test_whether_a_rejected_bar_is_there_already_is_looked_up_by_its_stamp(
+    database: Database, database_url: str
+) -> None:
+    """A join with all that the series has in quarantine takes minutes for a file of such bars."""
+    run_id, (series,) = await claimed(database)
+    await write(database, run_id, rejected(series, bar(low=20.0), Reason.high_low))
+    stamps = [to_time(START + minute * MINUTE_MS) for minute in range(20_000)]
+    many = ["high_low"] * len(stamps), ["{}"] * len(stamps)
+    asked = bound(_QUARANTINE, series.symbol.id, str(series.timeframe), stamps, *many, run_id)
+    async with connection_to(database_url) as connection, connection.transaction():
+        # There are too few rows for the planner to bother.
+        await connection.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = 0")
+        told = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN {asked}"))
+    [found] = [line for line in told.splitlines() if "Index Cond" in line]
+    assert "(ts = n.ts)" in found
+    assert " Join" not in told
 
 
 async def test_a_reload_withdraws_what_it_no_longer_brings_and_nothing_else(

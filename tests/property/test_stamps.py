@@ -76,7 +76,7 @@ def test_a_time_without_an_offset_is_the_one_instant_of_the_named_zone_or_refuse
         == at
     }
     if len(meant) == 1:
-        assert told(str(at), zone=zone) == [(ms(meant.pop()), Told.instant)]
+        assert [at for at, _ in told(str(at), zone=zone)] == [ms(meant.pop())]
     else:
         with pytest.raises(BadRow, match="twice or not at all"):
             told(str(at), zone=zone)
