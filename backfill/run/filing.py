@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from backfill.core.basis import RAW
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span, Spans
 from backfill.core.file_pages import Extent, foreign_days
@@ -71,12 +70,6 @@ class Entry:
         first_ms, last_ms = self._ends_ms
         hull = (self.covers | Spans.of((first_ms, last_ms + 1))).hull
         return Spans.of(hull) if hull else Spans()
-
-    def is_part_of(self, known: Progress) -> bool:
-        """Whether bars that a split changes are stored beyond those of the file."""
-        first_ms, last_ms = self._ends_ms
-        beyond = known.stored - Spans.of((first_ms, last_ms + 1))
-        return self.filed.source.adjustment != RAW and bool(beyond)
 
     @property
     def _ends_ms(self) -> tuple[int, int]:
@@ -254,11 +247,11 @@ def mismatch(series: Series, source: Source, known: Progress | None) -> SourceMi
 
 
 def other_basis(entry: Entry, factor: float) -> SourceMismatch:
-    """Return why a file that is a part of a series can't go into it: a split lies between them."""
+    """Return why a file can't go into a series of which it lacks bars: a split lies between."""
     return SourceMismatch(
         f"prices that are stored are {factor:g} times those of the file, as a split makes them "
-        f"which {entry.filed.source} was adjusted for since, and bars are stored beyond the file: "
-        "import all of them again, in one file"
+        f"which {entry.filed.source} was adjusted for since, and bars are stored that the file "
+        "lacks: import all of them again, in one file"
     )
 
 

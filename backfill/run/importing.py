@@ -17,6 +17,8 @@ from uuid import UUID, uuid4
 
 import structlog
 
+from backfill.core.bars import Bars, is_among
+from backfill.core.basis import RAW
 from backfill.core.coverage import Spans
 from backfill.core.file_pages import PAGE, FilePage, Pager, read_page
 from backfill.core.filed import Key, Rows
@@ -129,9 +131,8 @@ class _Import:
     """One import, from what the file holds to the ledger.
 
     ``_open`` are the series that are being written, ``_noted`` those that the file is noted for,
-    ``_confirmed`` the symbols that it has had a good bar of, ``_parts`` the series that have bars
-    beyond the file's, which may be on another share basis, ``_held`` from when to when others had
-    brought bars before.
+    ``_confirmed`` the symbols that it has had a good bar of, ``_held`` from when to when each
+    series had bars before.
     """
 
     def __init__(
@@ -159,7 +160,6 @@ class _Import:
         self._open: dict[Key, _Open] = {}
         self._noted: set[Key] = set()
         self._confirmed: set[SymbolId] = set()
-        self._parts: set[Series] = set()
         self._held: dict[Series, Spans] = {}
 
     async def execute(self) -> Summary:
@@ -253,22 +253,38 @@ class _Import:
     async def _see_bases(self) -> None:
         """Fail what would be on two share bases, before anything of it is written.
 
-        What comes first in the file may lie beyond all that is stored, and so tell nothing.
+        That is what has stored bars on another basis than the file's, and some that it lacks. What
+        comes first in the file may lie beyond all that is stored, and so tell nothing.
         """
-        parts = {
+        adjusted = {
             key: _Open(one.entry)
             for key, one in self._open.items()
-            if one.entry.series in self._parts
+            if one.entry.filed.source.adjustment != RAW and self._held[one.entry.series]
         }
-        if not parts:
+        factors: dict[Entry, float] = {}
+        lacking: set[Entry] = set()
+        if not adjusted:
             return
-        async with aclosing(self._pages(parts)) as every:
+        async with aclosing(self._pages(adjusted)) as every:
             async for pages in every:
                 chunks = await self._read(pages)
-                for entry, factor in await self._rebased(chunks):
-                    self._fail(entry.filed, other_basis(entry, factor))
-                for key in parts.keys() - self._open.keys():
-                    del parts[key]
+                stored = await self._stored(
+                    {
+                        one.entry.series: self._held[one.entry.series] & Spans.of(page.span)
+                        for one, page in pages
+                        if one.entry in chunks
+                    }
+                )
+                lacking |= {
+                    entry
+                    for entry, chunk in chunks.items()
+                    if not is_among(stored[entry.series].ts_ms, chunk.bars.ts_ms).all()
+                }
+                factors |= await self._rebased(chunks)
+                for key in adjusted.keys() - self._open.keys():
+                    del adjusted[key]
+        for entry in factors.keys() & lacking:
+            self._fail(entry.filed, other_basis(entry, factors[entry]))
 
     async def _pages(
         self, opened: Mapping[Key, "_Open"]
@@ -382,13 +398,16 @@ class _Import:
         }
         if not held:
             return pages
-        stored = await self._database.run(lambda connection: bars_of_each(connection, held))
+        stored = await self._stored(held)
         return [
             (one, page.beside(stored[one.entry.series].ts_ms) if one.entry.series in held else page)
             for one, page in pages
         ]
 
-    async def _rebased(self, chunks: Mapping[Entry, Chunk]) -> list[tuple[Entry, float]]:
+    async def _stored(self, spans: Mapping[Series, Spans]) -> dict[Series, Bars]:
+        return await self._database.run(lambda connection: bars_of_each(connection, spans))
+
+    async def _rebased(self, chunks: Mapping[Entry, Chunk]) -> dict[Entry, float]:
         """Return of which series stored prices differ from those that came, by which factor."""
         came = {
             entry.series: (Spans.of((int(stamps[0]), int(stamps[-1]) + 1)), chunk.bars)
@@ -396,7 +415,7 @@ class _Import:
             if len(stamps := chunk.bars.ts_ms)
         }
         found = await self._database.run(lambda connection: on_other_bases(connection, came))
-        return [(entry, found[entry.series]) for entry in chunks if entry.series in found]
+        return {entry: found[entry.series] for entry in chunks if entry.series in found}
 
     @property
     def _writer(self) -> Writer:
@@ -440,10 +459,7 @@ class _Import:
                 self._fail(one.filed, error)
             elif (slots := one.slots.hull) is not None:
                 mine[one.series] = slots.start_ms
-                before = known.get(one.series.key, Progress())
-                self._held[one.series] = before.stored
-                if one.is_part_of(before):
-                    self._parts.add(one.series)
+                self._held[one.series] = known.get(one.series.key, Progress()).stored
         await progress.want_from(connection, mine)
         return list(mine)
 

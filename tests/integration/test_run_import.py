@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -209,6 +209,8 @@ async def test_a_part_of_a_series_on_another_share_basis_is_refused_and_all_of_i
     [
         pytest.param(range(6), range(11, 2, -1), id="newest first"),
         pytest.param(range(6, 12), range(9), id="oldest first"),
+        pytest.param(range(12), [*range(1, 5), *range(6, 11)], id="in the middle"),
+        pytest.param(range(9), [*range(4), *range(5, 9)], id="all but one that is stored"),
     ],
 )
 async def test_a_part_on_another_share_basis_is_refused_before_what_lies_beyond_is_written(
@@ -217,12 +219,12 @@ async def test_a_part_on_another_share_basis_is_refused_before_what_lies_beyond_
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     stored: range,
-    part: range,
+    part: Sequence[int],
 ) -> None:
     monkeypatch.setattr("backfill.files.text._AT_ONCE", 2)
     monkeypatch.setattr("backfill.run.importing.PAGE", 2)
 
-    def filed(name: str, numbers: range, basis: float) -> api.FileJob:
+    def filed(name: str, numbers: Sequence[int], basis: float) -> api.FileJob:
         lines = []
         for at in numbers:
             day, close = MONDAY + timedelta(days=at // 5 * 7 + at % 5), (100 + at) * basis
@@ -236,10 +238,14 @@ async def test_a_part_on_another_share_basis_is_refused_before_what_lies_beyond_
     refused = await api.import_file(settings, filed("b.csv", part, 0.5))
 
     assert [one.outcome for one in refused.failures] == ["source_mismatch"]
-    assert refused.bars.inserted == 0
+    assert (refused.bars.inserted, refused.bars.updated) == (0, 0)
     after = await asyncio.to_thread(stored_bars, database_url, "AAPL", Timeframe.d1)
     assert after == before
-    assert (await api.import_file(settings, filed("c.csv", part, 1))).bars.inserted == 6
+    assert (await api.import_file(settings, filed("c.csv", part, 1))).exit_code == 0
+    every = range(min(*stored, *part), max(*stored, *part) + 1)
+    assert (await api.import_file(settings, filed("d.csv", every, 0.5))).exit_code == 0
+    after = await asyncio.to_thread(stored_bars, database_url, "AAPL", Timeframe.d1)
+    assert [row[4] for row in after] == [(100.0 + at) / 2 for at in every]
 
 
 async def test_a_run_of_an_imported_series_says_why_it_cannot_go_on_without_a_call(
