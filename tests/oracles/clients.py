@@ -13,7 +13,9 @@ import sys
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
+NEW_YORK: Final = ZoneInfo("America/New_York")
 KEY: Final = "sim-key"
 MINUTES: Final = {"m1": 1, "m5": 5, "m15": 15, "h1": 60, "d1": 1440}
 Row = list[Any]
@@ -217,6 +219,70 @@ def massive(url: str, symbol: str, timeframe: str, start_ms: int, end_ms: int) -
         ]
 
 
+def tiingo(url: str, symbol: str, timeframe: str, start_ms: int, end_ms: int) -> Iterable[Row]:
+    """`get_ticker_price`: whole days, of which those that were not asked for are left out."""
+    from tiingo import TiingoClient
+
+    client = TiingoClient({"api_key": KEY})
+    client._base_url = url
+    intraday = {"columns": "open,high,low,close,volume", "frequency": f"{MINUTES[timeframe]}min"}
+    found = client.get_ticker_price(
+        symbol,
+        startDate=f"{_instant(start_ms).astimezone(NEW_YORK):%Y-%m-%d}",
+        endDate=f"{_instant(end_ms).astimezone(NEW_YORK):%Y-%m-%d}",
+        **({} if timeframe == "d1" else intraday),
+    )
+    for one in found:
+        at_ms = round(datetime.fromisoformat(one["date"]).timestamp() * 1000)
+        prices = (one[name] for name in ("open", "high", "low", "close", "volume"))
+        if timeframe == "d1" or start_ms <= at_ms < end_ms:
+            yield [at_ms, *prices, None, None]
+
+
+def twelvedata(url: str, symbol: str, timeframe: str, start_ms: int, end_ms: int) -> Iterable[Row]:
+    """`time_series`, one answer, by the clock that it is asked for; no indicator is asked about."""
+    from twelvedata import TDClient, client
+
+    client.patch_endpoints_meta.patched = True
+    clock = ZoneInfo("UTC") if "/" in symbol else NEW_YORK
+    first, last = (_instant(ms).astimezone(clock) for ms in (start_ms, end_ms))
+    series = TDClient(apikey=KEY, base_url=url).time_series(
+        symbol=symbol,
+        interval={"m15": "15min", "h1": "1h", "d1": "1day"}[timeframe],
+        start_date=f"{first:%Y-%m-%d %H:%M:%S}",
+        end_date=f"{last:%Y-%m-%d %H:%M:%S}",
+        timezone=clock.key,
+        order="asc",
+        outputsize=5000,
+    )
+    for one in series.as_json():
+        prices = (float(one[name]) for name in ("open", "high", "low", "close", "volume"))
+        yield [_told_by(clock, one["datetime"]), *prices, None, None]
+
+
+def yfinance(url: str, symbol: str, timeframe: str, start_ms: int, end_ms: int) -> Iterable[Row]:
+    """`Ticker.history`, as Yahoo has it: without a second adjustment, without the first cookie."""
+    import tempfile
+
+    import yfinance as yf
+    from yfinance import base, data
+    from yfinance.scrapers import history
+
+    base._BASE_URL_ = history._BASE_URL_ = url
+    data.YfData._get_cookie_and_crumb = lambda *_, **__: (None, "basic")
+    with tempfile.TemporaryDirectory() as folder:
+        yf.set_tz_cache_location(folder)
+        found = yf.Ticker(symbol).history(
+            interval=_ccxt_frame(timeframe),
+            start=_instant(start_ms),
+            end=_instant(end_ms),
+            auto_adjust=False,
+            actions=False,
+        )
+    for at, *prices in found[["Open", "High", "Low", "Close", "Volume"]].itertuples():
+        yield [round(at.timestamp() * 1000), *map(float, prices), None, None]
+
+
 CLIENTS: Final[dict[str, Read]] = {
     "massive": massive,
     "alpaca-py": alpaca_py,
@@ -229,7 +295,15 @@ CLIENTS: Final[dict[str, Read]] = {
     "krakenex": krakenex,
     "finnhub-python": finnhub_python,
     "pybit": pybit,
+    "tiingo": tiingo,
+    "twelvedata": twelvedata,
+    "yfinance": yfinance,
 }
+
+
+def _told_by(clock: ZoneInfo, text: str) -> int:
+    """Return the instant, in epoch ms, of a time or a day without a zone."""
+    return round(datetime.fromisoformat(text).replace(tzinfo=clock).timestamp() * 1000)
 
 
 def _ccxt_frame(timeframe: str) -> str:
