@@ -178,7 +178,7 @@ def loaded_by(module: str) -> list[str]:
     """The heavy libraries that a fresh interpreter holds once it has imported a module."""
     code = f"import sys, {module}; print(*[name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300
     )
     return done.stdout.split()
 
