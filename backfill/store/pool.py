@@ -239,24 +239,26 @@ class Database:
         """Have the notices on a channel heard, on a connection of its own.
 
         Yields an event that is set once none comes any more. A pooler that lends connections for a
-        transaction each passes no notices on, and says nothing of it: one to itself is sent first.
+        transaction each passes no notices on, and says nothing of it: one that nobody else hears is
+        sent first.
         """
         arrived, lost = asyncio.Event(), asyncio.Event()
-        token = uuid4().hex
+        probe = f"probe_{uuid4().hex}"
 
         def take(_connection: object, _pid: int, _channel: str, payload: str) -> None:
-            if payload == token:
-                arrived.set()
-            else:
-                hear(payload)
+            hear(payload)
+
+        def arrive(*_: object) -> None:
+            arrived.set()
 
         async with AsyncExitStack() as stack:
             try:
                 connection = await stack.enter_async_context(self._pool.acquire(timeout=_CONNECT_S))
                 connection.add_termination_listener(lambda _connection: lost.set())
-                await connection.add_listener(channel, take)
-                stack.push_async_callback(_stop_listening, connection, channel, take)
-                await self.fetch_row("SELECT pg_notify($1, $2)", channel, token)
+                for name, told in ((channel, take), (probe, arrive)):
+                    await connection.add_listener(name, told)
+                    stack.push_async_callback(_stop_listening, connection, name, told)
+                await self.fetch_row("SELECT pg_notify($1, '')", probe)
                 async with asyncio.timeout(_PROBE_S):
                     await arrived.wait()
             except (*FAULTS, DatabaseError):

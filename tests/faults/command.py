@@ -75,9 +75,9 @@ class Going:
             if self.next_line() is None:
                 return
 
-    def wait_for(self, event: str, **values: Any) -> dict[str, Any]:
+    def wait_for(self, event: str, timeout: float = 60, **values: Any) -> dict[str, Any]:
         """Read the log up to an event of this name that has these values."""
-        while (line := self.next_line()) is not None:
+        while (line := self.next_line(timeout)) is not None:
             if line.startswith("{"):
                 said: dict[str, Any] = msgspec.json.decode(line)
                 if said.get("event") == event and values.items() <= said.items():
