@@ -1,7 +1,10 @@
 """A server in the test's own loop, on loopback, with a real Postgres behind it."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 from aiohttp import ClientSession, CookieJar, web
 
@@ -13,15 +16,15 @@ from tests.conftest import NOW
 
 
 @asynccontextmanager
-async def serving(
+async def server(
     database_url: str,
     *,
     token: str | None = None,
     host: str = "127.0.0.1",
     names: frozenset[str] = frozenset(),
     origins: frozenset[str] = frozenset(),
-) -> AsyncIterator[ClientSession]:
-    """Serve a database as of `NOW`, and yield a client whose paths are the server's.
+) -> AsyncIterator[str]:
+    """Serve a database as of `NOW`, and yield the server's address.
 
     It listens on loopback; with another ``host`` it behaves as if it listened there.
     """
@@ -31,9 +34,43 @@ async def serving(
     try:
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        async with ClientSession(url, cookie_jar=CookieJar(unsafe=True)) as client:
-            yield client
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
         await reader.close()
+
+
+@asynccontextmanager
+async def serving(database_url: str, **options: Any) -> AsyncIterator[ClientSession]:
+    """Serve a database as `server` does, and yield a client whose paths are the server's."""
+    async with (
+        server(database_url, **options) as url,
+        ClientSession(url, cookie_jar=CookieJar(unsafe=True)) as client,
+    ):
+        yield client
+
+
+@contextmanager
+def server_in_thread(database_url: str, **options: Any) -> Iterator[str]:
+    """Serve a database as `server` does in a loop of its own, for a test that blocks."""
+    ready, stop = threading.Event(), asyncio.Event()
+    told: list[tuple[str, asyncio.AbstractEventLoop]] = []
+
+    async def serve() -> None:
+        try:
+            async with server(database_url, **options) as url:
+                told.append((url, asyncio.get_running_loop()))
+                ready.set()
+                await stop.wait()
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), name="server")
+    thread.start()
+    ready.wait()
+    ((url, loop),) = told
+    try:
+        yield url
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()

@@ -175,6 +175,7 @@
     tag = answer.headers.get("ETag");
     draw();
     if (first) chart.timeScale().fitContent();
+    document.getElementById("undrawn")?.remove();
     place.dataset.drawn = String(fresh.bars.time.length);
     place.dataset.marked = String(fresh.marks.length);
   }
