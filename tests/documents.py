@@ -92,7 +92,7 @@ GitHub's own `GITHUB_ACTIONS` and `GITHUB_STEP_SUMMARY` have a run tell there ho
 
 def _setting(source: Variable, value: object) -> str:
     given = "on" if value is True else value
-    default = "–" if given is None else f"`{given}`"
+    default = "–" if given is None or given == frozenset() else f"`{given}`"
     shown = " or ".join(f"`{name}`" for name in source.names)
     return f"| {shown} | {default} | {source.meaning} |"
 

@@ -9,8 +9,9 @@ from aiohttp import web
 from backfill.audit.overview import overview_in
 from backfill.report.facts import Facts
 from backfill.report.making import facts_of
-from backfill.serve.html import TYPE, html, tagged
+from backfill.serve.html import TYPE, html
 from backfill.serve.reader import Reader
+from backfill.serve.sending import sent
 from backfill.serve.symbol import address
 
 RUNNING_S: Final = 5
@@ -68,7 +69,7 @@ FRONT: Final = web.AppKey("front", Front)
 
 
 async def _front(request: web.Request) -> web.Response:
-    return tagged(request, await request.app[FRONT].text(), TYPE)
+    return sent(request, (await request.app[FRONT].text()).encode(), TYPE)
 
 
 ROUTES: Final = (web.get("/", _front),)

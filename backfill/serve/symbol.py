@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import datetime
+from hashlib import blake2b
 from typing import Final
 from urllib.parse import quote, urlencode
 
@@ -14,7 +15,8 @@ from backfill.core.when import checked_clock, parse_instant
 from backfill.errors import UsageError
 from backfill.serve.answers import READER
 from backfill.serve.drawing import Drawing, drawn
-from backfill.serve.html import TYPE, html, tagged
+from backfill.serve.html import TYPE, html
+from backfill.serve.sending import sent
 
 REFRESH_S: Final = 10
 _MOST_ROWS: Final = 1_000
@@ -32,12 +34,11 @@ async def _page(request: web.Request) -> web.Response:
     view = _view(request.match_info["ticker"], request)
     seen = await _seen(request, view)
     # Of many bars that takes a second, for which nobody else shall wait.
-    text, beside = await asyncio.to_thread(_written, seen, view)
-    return tagged(request, text, TYPE, beside)
+    return sent(request, await asyncio.to_thread(_written, seen, view), TYPE)
 
 
-def _written(seen: Picture, view: View) -> tuple[str, str]:
-    """Return the page of a picture, and its drawing."""
+def _written(seen: Picture, view: View) -> bytes:
+    """Return the page of a picture; with another drawing it is another page."""
     drawing = drawn(seen)
     ticker, timeframe = seen.symbol.ticker, str(seen.timeframe)
     whole = f"{argument(ticker)} -t {timeframe}"
@@ -46,6 +47,7 @@ def _written(seen: Picture, view: View) -> tuple[str, str]:
         picture=seen,
         view=view,
         drawing=drawing,
+        version=blake2b(_as_json(drawing), digest_size=12).hexdigest(),
         rows=list(zip(seen.bars, seen.is_regular, strict=True))[: -_MOST_ROWS - 1 : -1],
         most_rows=_MOST_ROWS,
         counts=_COUNTS,
@@ -56,18 +58,17 @@ def _written(seen: Picture, view: View) -> tuple[str, str]:
         source=_source(seen, view),
         csv=f"/bars?{urlencode({'symbol': ticker, 'timeframe': timeframe, 'format': 'csv'})}",
     )
-    return text, _text(drawing)
+    return text.encode()
 
 
 async def _drawing(request: web.Request) -> web.Response:
     view = _view(request.query.get("symbol", ""), request)
     seen = await _seen(request, view)
-    text = await asyncio.to_thread(lambda: _text(drawn(seen)))
-    return tagged(request, text, "application/json")
+    return sent(request, await asyncio.to_thread(lambda: _as_json(drawn(seen))))
 
 
-def _text(drawing: Drawing) -> str:
-    return json_text(drawing.as_dict())
+def _as_json(drawing: Drawing) -> bytes:
+    return json_text(drawing.as_dict()).encode()
 
 
 async def _seen(request: web.Request, view: View) -> Picture:
