@@ -132,33 +132,55 @@ async def reopen_all(database: Database, choice: Choice, feed: str, today: date)
     transaction, and no more are held: one that ends early is gone on with by the next `retry`.
     """
     held = await database.run(partial(held_bars, choice=choice))
+    if not held:
+        return []
+    first = min(one.first for one in held).date()
+    calendars = _Calendars(database, first, today)
     found: list[Reopened] = []
     for ticker, group in groupby(held, key=lambda one: one.symbol):
         try:
-            found += await _retry(database, ticker, list(group), choice, feed, today)
+            found += await _retry(database, ticker, list(group), choice, feed, calendars)
         except NoCalendar as error:
             log.warning("series.left_out", symbol=ticker, message=str(error))
     return found
 
 
+class _Calendars:
+    """The calendars that bars in quarantine lie on, each loaded once for all symbols."""
+
+    def __init__(self, database: Database, first: date, today: date) -> None:
+        self._database = database
+        self._first = first
+        self._today = today
+        self._loaded: dict[tuple[str, str], Calendar] = {}
+
+    async def of(self, name: str, feed: str) -> Calendar:
+        """Return a calendar by the hours of a feed."""
+        if (name, feed) not in self._loaded:
+            self._loaded[name, feed] = await load_calendar(
+                self._database, name, feed, self._first, self._today
+            )
+        return self._loaded[name, feed]
+
+
 async def _retry(
-    database: Database, ticker: str, held: list[Held], choice: Choice, feed: str, today: date
+    database: Database,
+    ticker: str,
+    held: list[Held],
+    choice: Choice,
+    feed: str,
+    calendars: "_Calendars",
 ) -> list[Reopened]:
     """Reopen the slots of one symbol's bars."""
     [symbol] = await database.run(partial(universe.by_ticker, tickers=[ticker]))
     if symbol.retired_on is not None:
         return []
-    first = min(one.first for one in held).date()
     kept = [Series(symbol, one) for one in dict.fromkeys(one.timeframe for one in held)]
     known = await database.run(partial(progress.load_progress, series=kept))
     feeds = {one: of.source.feed for one in kept if (of := known.get(one.key)) and of.source}
-    calendars = {
-        one: await load_calendar(database, symbol.calendar, one, first, today)
-        for one in sorted({feeds.get(series, feed) for series in kept})
-    }
     slots: dict[Timeframe, int] = {}
     for series in kept:
-        calendar = calendars[feeds.get(series, feed)]
+        calendar = await calendars.of(symbol.calendar, feeds.get(series, feed))
         after: datetime | None = None
         while True:
             work = partial(_reopen, series=series, calendar=calendar, choice=choice, after=after)
@@ -191,5 +213,5 @@ async def _reopen(
         spans = await invalidate_covered(connection, one, slots) if slots else Spans()
         if spans:
             reopen(connection, one, spans)
-            reopened[timeframe] = sum(map(grid.count, spans))
+            reopened[timeframe] = grid.count_all(spans)
     return reopened, lacking.last

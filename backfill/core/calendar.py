@@ -17,7 +17,7 @@ from backfill.core.grid import Grid
 from backfill.core.timeframe import DAY_MS, HOUR_MS, MINUTE_MS, Timeframe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -48,6 +48,7 @@ day's last trades are done. A night belongs to the trade date that follows it.
 """
 
 
+_EPOCH: Final = date(1970, 1, 1).toordinal()
 _A_DAY: Final = timedelta(days=1)
 _MIDNIGHT: Final = time()
 
@@ -283,6 +284,18 @@ class Calendar:
         if ts_ms % DAY_MS == 0:
             return datetime.fromtimestamp(ts_ms / 1000, UTC).toordinal()
         return self.day_of(ts_ms).toordinal()
+
+
+def every_day(first: date, last: date) -> Iterator[Session]:
+    """Yield the sessions of `ALWAYS_OPEN` from one day to another, both inclusive.
+
+    >>> [session] = every_day(date(2024, 2, 29), date(2024, 2, 29))
+    >>> session.open_ms, session.close_ms - session.open_ms
+    (1709164800000, 86400000)
+    """
+    for ordinal in range(first.toordinal(), last.toordinal() + 1):
+        open_ms = (ordinal - _EPOCH) * DAY_MS
+        yield Session(date.fromordinal(ordinal), open_ms, open_ms + DAY_MS)
 
 
 def day_begins(name: str, day: date, timeframe: Timeframe) -> int:

@@ -1,4 +1,4 @@
-"""The sessions of a calendar: what exchange_calendars says of an exchange, and our own of FX.
+"""The sessions of a calendar: what exchange_calendars says of an exchange, our own of pairs.
 
 The library can't build some calendars at all, or not for every year, and with pandas 3.1 it loses
 the special Saturdays that it lists itself. None of that may end a run, or take from the table what
@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any, Final, TypeAlias
 
-from backfill.core.calendar import FX
+from backfill.core.calendar import ALWAYS_OPEN, FX, every_day
 from backfill.core.fx import fx_sessions
 from backfill.store.times import to_time
 
 Row: TypeAlias = tuple[date, datetime, datetime]
 """A session: its day, and when it opens and closes."""
 
+# No library is loaded for what no exchange keeps.
+_OURS: Final = {ALWAYS_OPEN: every_day, FX: fx_sessions}
 _RETRIES: Final = tuple(timedelta(days=days) for days in (3650, 1825, 730, 365, 60))
 """How long before its end a calendar is tried that can't be built from where it should begin."""
 
@@ -39,8 +41,8 @@ class Listing:
 
 def list_sessions(name: str, first: date, last: date) -> Listing:
     """Return an exchange's sessions from one day to another, or as far as the library reaches."""
-    if name == FX:
-        sessions = fx_sessions(first, last)
+    if (own := _OURS.get(name)) is not None:
+        sessions = own(first, last)
         return Listing(
             (first, last),
             [(day, to_time(opens), to_time(closes)) for day, opens, closes in sessions],

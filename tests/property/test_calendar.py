@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backfill.core.calendar import Session
+from backfill.core.calendar import Session, every_day
 from backfill.core.timeframe import Timeframe
-from tests.calendars import ZONES, calendar, sessions
+from tests.calendars import FIRST, LAST, ZONES, calendar, sessions
 from tests.property.oracle import Case, cases, instants, wall_ms
 
 EQUITY = ("XNYS", "XLON")
@@ -32,6 +32,10 @@ def stamps_that_name(name: str, session: Session) -> list[int]:
 
 def canonical(name: str, timeframe: Timeframe, *stamps: int) -> list[int]:
     return list(calendar(name).canonical(timeframe, np.array(stamps, np.int64)))
+
+
+def test_where_trade_never_ends_every_day_is_a_session_as_the_library_has_it() -> None:
+    assert tuple(every_day(FIRST, LAST)) == sessions("24/7")
 
 
 @given(equity_session)

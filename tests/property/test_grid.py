@@ -60,6 +60,14 @@ def test_count_and_slots_hold_the_starts_within_a_span(data: st.DataObject) -> N
 
 
 @given(st.data())
+def test_the_slots_of_many_spans_are_counted_as_those_of_each_are(data: st.DataObject) -> None:
+    case = data.draw(cases())
+    bounds = st.tuples(instants(case), instants(case))
+    spans = Spans.union(data.draw(st.lists(bounds, max_size=8)))
+    assert case.grid.count_all(spans) == sum(map(case.grid.count, spans))
+
+
+@given(st.data())
 def test_floor_finds_the_slot_around_each_instant_or_says_there_is_none(
     data: st.DataObject,
 ) -> None:
