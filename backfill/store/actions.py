@@ -19,31 +19,30 @@ from backfill.core.wire import Dividend, Split
 from backfill.store import progress, universe
 from backfill.store.basis import outdate
 from backfill.store.pool import Connection
+from backfill.store.quote import bound
+from backfill.store.times import day_of, told_day, told_time
 
-# The first to come takes the session, and whoever comes after it has died. A run at the same time
-# is told until when the one that reads is known to live; nothing where the list has been read.
+# The first to come takes the session, and whoever comes after it has died.
 _CLAIM: Final = """
-    WITH claimed AS (
-        INSERT INTO action_syncs AS a (provider, kind, session, claimed_by)
-        VALUES ($1, $2, $3, $4)
-        ON CONFLICT (provider, kind) DO UPDATE
-        SET session = greatest(a.session, excluded.session), claimed_by = excluded.claimed_by
-        WHERE a.session < excluded.session OR (
-            a.claimed_by IS NOT NULL AND NOT EXISTS (
-                SELECT FROM backfill_runs AS r
-                WHERE r.run_id = a.claimed_by AND r.status = 'running' AND r.alive_until > now()
-            )
+    INSERT INTO action_syncs AS a (provider, kind, session, claimed_by)
+    VALUES ($1, $2, $3, $4)
+    ON CONFLICT (provider, kind) DO UPDATE
+    SET session = greatest(a.session, excluded.session), claimed_by = excluded.claimed_by
+    WHERE a.session < excluded.session OR (
+        a.claimed_by IS NOT NULL AND NOT EXISTS (
+            SELECT FROM backfill_runs AS r
+            WHERE r.run_id = a.claimed_by AND r.status = 'running' AND r.alive_until > now()
         )
-        RETURNING listed_since, next_from, synced_at
     )
-    SELECT c.*, NULL::timestamptz AS held_until
-    FROM claimed AS c
-    UNION ALL
-    SELECT NULL, NULL, NULL, r.alive_until
+    RETURNING listed_since, next_from, synced_at
+"""
+# Until when a run is known to live that reads a session; no row where it has been read.
+_READING: Final = """
+    SELECT r.alive_until
     FROM action_syncs AS a
     JOIN backfill_runs AS r
         ON r.run_id = a.claimed_by AND r.status = 'running' AND r.alive_until > now()
-    WHERE a.provider = $1 AND a.kind = $2 AND a.session >= $3 AND NOT EXISTS (SELECT FROM claimed)
+    WHERE a.provider = $1 AND a.kind = $2 AND a.session >= $3
 """
 # A session that was taken and not read to its end is free again; by the primary key.
 _GIVE_BACK: Final = """
@@ -227,22 +226,23 @@ async def claim_session(
 
     Of a run that died while it listed, the next one takes it over.
     """
-    row = await connection.fetchrow(_CLAIM, provider, kind, session, run_id)
-    if row is None:
-        return None
-    if row["held_until"] is not None:
-        return Held(row["held_until"])
-    return Listing(row["listed_since"], row["next_from"], row["synced_at"])
+    claimed = await connection.returned(_CLAIM, provider, kind, session, run_id)
+    if claimed:
+        [taken] = claimed
+        days = told_day(taken["listed_since"]), told_day(taken["next_from"])
+        return Listing(*days, told_time(taken["synced_at"]))
+    (reading,) = await connection.ask(bound(_READING, provider, kind, session))
+    return Held(datetime.fromisoformat(reading[0]["alive_until"])) if reading else None
 
 
 async def give_back(connection: Connection, provider: str, kind: str) -> None:
     """Leave the session that was taken on to the next run."""
-    await connection.execute(_GIVE_BACK, provider, kind)
+    connection.later(_GIVE_BACK, provider, kind)
 
 
 async def leave(connection: Connection, provider: str, kind: str, run_id: UUID) -> None:
     """Note that a run has read as much of a list as it will."""
-    await connection.execute(_LEAVE, provider, kind, run_id)
+    connection.later(_LEAVE, provider, kind, run_id)
 
 
 async def note_listing(
@@ -250,13 +250,13 @@ async def note_listing(
 ) -> None:
     """Note how far a kind is listed, and whether it is to the end."""
     places = listing.listed_since, listing.next_from, listing.synced_at
-    await connection.execute(_NOTE, provider, kind, *places, ended)
+    connection.later(_NOTE, provider, kind, *places, ended)
 
 
 async def keep_splits(connection: Connection, splits: Iterable[Split], now: datetime) -> None:
     """Keep splits as they are listed, one a ticker and day: of several the last counts."""
     rows = {(storable(one.ticker), one.execution_date): one for one in splits}.values()
-    await connection.execute(
+    connection.later(
         _KEEP_SPLITS,
         [storable(one.ticker) for one in rows],
         [one.execution_date for one in rows],
@@ -270,7 +270,7 @@ async def keep_dividends(
     connection: Connection, dividends: Sequence[Dividend], now: datetime
 ) -> None:
     """Keep dividends as they are listed."""
-    await connection.execute(
+    connection.later(
         _KEEP_DIVIDENDS,
         [storable(one.ticker) for one in dividends],
         [one.ex_dividend_date for one in dividends],
@@ -286,13 +286,13 @@ async def drop_unlisted_splits(
     connection: Connection, since: date, listed: Collection[ActionKey]
 ) -> list[ActionKey]:
     """Remove splits from a day on that a whole listing didn't name, and return them."""
-    rows = await connection.fetch(_DROP_SPLITS, since, *_columns(listed))
-    return [(row["ticker"], row["execution_date"]) for row in rows]
+    rows = await connection.returned(_DROP_SPLITS, since, *_columns(listed))
+    return [(row["ticker"], day_of(row["execution_date"])) for row in rows]
 
 
 async def drop_unlisted_dividends(connection: Connection, since: date, now: datetime) -> None:
     """Remove dividends from a day on that the listing of ``now`` didn't name."""
-    await connection.execute(_DROP_DIVIDENDS, since, now)
+    connection.later(_DROP_DIVIDENDS, since, now)
 
 
 async def judge_splits(connection: Connection, today: date) -> list[Split]:
@@ -300,8 +300,8 @@ async def judge_splits(connection: Connection, today: date) -> list[Split]:
 
     Returns those that are newly set aside because the prices around them contradict them.
     """
-    rows = await connection.fetch(_CLAIMED)
-    claims: dict[ActionKey, list[tuple[Mapping[str, Any], Claim]]] = {}
+    (rows,) = await connection.ask(_CLAIMED)
+    claims: dict[ActionKey, list[tuple[dict[str, Any], Claim]]] = {}
     for _, group in groupby(rows, key=lambda row: row["symbol_id"]):
         mine = list(group)
         for row, verdict in zip(mine, judge(list(map(_listed, mine)), today), strict=True):
@@ -314,14 +314,14 @@ async def judge_splits(connection: Connection, today: date) -> list[Split]:
         held, now = _held(row), claim.verdict
         owner = None if claim.named and not row["manual"] else row["symbol_id"]
         if (now, owner) != (held, row["owner"]):
-            await connection.execute(_DECIDE, *key, str(now.status), now.tested, owner)
+            connection.later(_DECIDE, *key, str(now.status), now.tested, owner)
         if now.status is Status.contradicted is not held.status:
             set_aside.append(_listed(row).split)
     return set_aside
 
 
 def _key_of(row: Mapping[str, Any]) -> ActionKey:
-    return row["ticker"], row["execution_date"]
+    return row["ticker"], day_of(row["execution_date"])
 
 
 def _held(row: Mapping[str, Any]) -> Verdict:
@@ -332,7 +332,7 @@ def _listed(row: Mapping[str, Any]) -> Listed:
     """A split as one company's; what is held of it counts if it was that company's."""
     theirs = row["owner"] == row["symbol_id"] or (row["owner"] is None and row["named"])
     return Listed(
-        Split(row["ticker"], row["execution_date"], row["split_from"], row["split_to"]),
+        Split(*_key_of(row), float(row["split_from"]), float(row["split_to"])),
         row["before"],
         row["after"],
         _held(row) if theirs else NEW,
@@ -359,11 +359,13 @@ async def invalidate_outdated(
     ``window_ms``, which the plan can't read again, leave for quarantine as ``source_changed``.
     """
     outdated = []
-    for row in await connection.fetch(_OUTDATED, known_at, now, *_columns(dropped), provider):
+    (rows,) = await connection.ask(bound(_OUTDATED, known_at, now, *_columns(dropped), provider))
+    for row in rows:
         [symbol] = await universe.by_ticker(connection, [row["ticker"]])
         series = Series(symbol, Timeframe(row["timeframe"]))
         known = (await progress.load_progress(connection, [series]))[series.key]
-        ends_ms = basis_ends(series.timeframe, row["execution_date"], symbol.calendar)
+        last_day = day_of(row["execution_date"])
+        ends_ms = basis_ends(series.timeframe, last_day, symbol.calendar)
         old = known.coverage & Spans.of((0, ends_ms))
         lost = Span(0, min(ends_ms, window_ms))
         expelled = await outdate(connection, run_id, series, old, lost, now)

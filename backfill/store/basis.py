@@ -13,6 +13,7 @@ from backfill.core.series import Progress, Series
 from backfill.store import progress
 from backfill.store.keys import key_of, keys_of
 from backfill.store.pool import Connection
+from backfill.store.quote import bound
 from backfill.store.read import bars_of_each
 from backfill.store.source import expel, uncover
 from backfill.store.times import to_time
@@ -81,7 +82,7 @@ async def _closed_before(
     if not found:
         return {}
     series, stamps = list(found), [to_time(one.ts_ms) for one in found.values()]
-    rows = await connection.fetch(_CLOSED_BEFORE, *keys_of(found), stamps)
+    (rows,) = await connection.ask(bound(_CLOSED_BEFORE, *keys_of(found), stamps))
     return {series[row["number"] - 1]: row["close"] for row in rows}
 
 

@@ -60,17 +60,18 @@ async def claim_sweep(
     It is due thirty days after it began last, and the first time a day after the first symbol was
     confirmed.
     """
-    row = await connection.fetchrow(_CLAIM, provider, session, now - _AT_FIRST, now.date(), run_id)
-    return Sweep(row["next_ticker"]) if row else None
+    days = session, now - _AT_FIRST, now.date()
+    claimed = await connection.returned(_CLAIM, provider, *days, run_id)
+    return Sweep(claimed[0]["next_ticker"]) if claimed else None
 
 
 async def note_sweep(
     connection: Connection, provider: str, reached: str | None, now: datetime
 ) -> None:
     """Note which ticker a reading has come to; None for its end."""
-    await connection.execute(_NOTE, provider, reached, now.date() + _AGAIN, now)
+    connection.later(_NOTE, provider, reached, now.date() + _AGAIN, now)
 
 
 async def note_figi(connection: Connection, symbol: Symbol, figi: str) -> None:
     """Note which company a symbol is, if that is not known."""
-    await connection.execute(_FILL_FIGI, symbol.id, figi)
+    connection.later(_FILL_FIGI, symbol.id, figi)

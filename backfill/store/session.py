@@ -127,6 +127,8 @@ def opening(connection: Session, schemas: Sequence[str], manner: Manner) -> str:
 # The rows of several queries as one value.
 _ALL: Final = "SELECT json_build_array({rows})::text"
 _ROWS: Final = "(SELECT coalesce(json_agg(q), '[]') FROM ({query}) AS q)"
+# The rows that a statement writes and returns, as one value.
+_RETURNED: Final = "WITH q AS ({statement}) SELECT coalesce(json_agg(q), '[]')::text FROM q"
 # The only value of a query, as it is sent.
 _COPIED: Final = "COPY ({query}) TO STDOUT (FORMAT binary)"
 
@@ -215,6 +217,11 @@ class Connection:
         They see the same state of the tables: that after all that was put off.
         """
         return _read(await self.value(_all(queries)))
+
+    async def returned(self, statement: str, *values: object) -> Rows:
+        """Run one statement that writes, and return what it returns, as `ask` does of queries."""
+        rows: Rows = json.loads(await self.value(_RETURNED.format(statement=statement), *values))
+        return rows
 
     async def value(self, query: str, *values: object) -> bytes:
         """Return the only value of a query's only row, as it is sent, in one round trip."""

@@ -11,7 +11,39 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 _BLOCK: Final = 16 * 1024
 _NOTICE: Final = b"A"
+_HEAD: Final = 5
+"""A message's type and its length."""
+_RUNS: Final = {b"Q", b"E"}
+"""The messages that run a statement: a whole string, or one that was prepared."""
+_PROTOCOL: Final = b"\x00\x03"
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
+
+
+class _Statements:
+    """Reads what a client sends of the protocol, and tells of each statement that it runs."""
+
+    def __init__(self, told: list[bytes]) -> None:
+        self._told = told
+        self._unread = b""
+        self._is_connecting = True
+
+    def feed(self, data: bytes) -> None:
+        """Read the next bytes."""
+        self._unread += data
+        while (end := self._end()) is not None:
+            message, self._unread = self._unread[:end], self._unread[end:]
+            if self._is_connecting:
+                self._is_connecting = message[4:6] != _PROTOCOL
+            elif message[:1] in _RUNS:
+                self._told.append(message[_HEAD:])
+
+    def _end(self) -> int | None:
+        """Where the first message ends that is not read; None while it isn't there as a whole."""
+        begins = 0 if self._is_connecting else 1
+        if len(self._unread) < begins + 4:
+            return None
+        end = begins + int.from_bytes(self._unread[begins : begins + 4], "big")
+        return end if len(self._unread) >= end else None
 
 
 class Proxy:
@@ -38,6 +70,7 @@ class Proxy:
         self._delay_s = 0.0
         self._open: set[asyncio.StreamWriter] = set()
         self._watch: Callable[[bytes], bool] | None = None
+        self._told: list[bytes] | None = None
 
     @classmethod
     @contextmanager
@@ -98,6 +131,18 @@ class Proxy:
             return True
 
         self._watch = watch
+
+    @contextmanager
+    def statements(self) -> Iterator[list[bytes]]:
+        """Yield a list to which each statement is added that comes by connections of meanwhile.
+
+        Of one that was prepared it tells the name and how many rows are asked for.
+        """
+        self._told = told = list[bytes]()
+        try:
+            yield told
+        finally:
+            self._told = None
 
     def stall_at(self, sent: bytes) -> None:
         """Hold every byte back, once a client has sent these, which still arrive."""
@@ -175,10 +220,13 @@ class Proxy:
         )
         self._open |= {writer, back}
         answered = True
+        statements = None if self._told is None else _Statements(self._told)
 
         def asks(data: bytes) -> bool:
             nonlocal answered
             self.sent += 1
+            if statements is not None:
+                statements.feed(data)
             self.round_trips += answered
             answered = False
             return self._watch is not None and self._watch(data)
