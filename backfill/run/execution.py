@@ -338,7 +338,8 @@ def _parts(prepared: Prepared, lanes: Sequence[Lane]) -> list[Plan]:
         rules, can = lane.rules, lane.rules.can
         read = (ArchivePlan.of(one, rules.files(demand.mode), can.pages) for one, demand in mine)
         archive = sum(read, ArchivePlan())
-        alone = [one for one in mine if one[0] not in set(grouped.work)]
+        joined = set(grouped.work)
+        alone = [one for one in mine if one[0] not in joined]
         files = files_for(lane.account.provider, rules, alone)
         parts.append(Plan.of(work, lane.account.quota, can.cost, saved, grouped, archive, files))
     return parts

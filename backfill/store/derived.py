@@ -47,12 +47,11 @@ def _derived_from(
 ) -> list[Series]:
     """Return the series that are rolled up from a base of this source."""
     found = []
-    for symbol_id, timeframe in known:
-        series = Series(base.symbol, timeframe)
-        held = own[series].source if series in own else known[symbol_id, timeframe].source
+    of_symbol = (Series(base.symbol, timeframe) for timeframe in Timeframe)
+    for series in (one for one in of_symbol if one.key in known):
+        held = own[series].source if series in own else known[series.key].source
         if (
-            symbol_id == base.symbol.id
-            and held is not None
+            held is not None
             and held.derived_from is base.timeframe
             and held.origin == source.origin
         ):
