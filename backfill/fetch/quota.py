@@ -37,6 +37,7 @@ asks for and proves nothing: a bucket of N that refills in W lets 2 N - 1 calls 
 # Over 300 lines: a fifth is the proof that the rest keeps; it has to stand beside it.
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -59,6 +60,8 @@ WRITE_S: Final = 5.0
 """From asking for its slot, within how long a call must be written."""
 PATIENCE_S: Final = 900.0
 """A wait of more than so many seconds ends the lane."""
+GLANCE_S: Final = 0.5
+"""How long a call without a quota to keep goes by the last look for a pause."""
 GATEWAYS: Final = frozenset({408, 502, 503, 504, *range(520, 531)})
 """What a gateway answers on its own, too; from 520 on those of a well-known one."""
 _CLOSE_S: Final = 1.0
@@ -174,7 +177,8 @@ class Pacer:
     Parameters
     ----------
     quota
-        The windows; without any, calls wait for pauses alone.
+        The windows; without any, calls wait for pauses alone, and the ledger is looked at twice a
+        second for those of others.
     ledger
         What all processes share.
     clock
@@ -194,6 +198,8 @@ class Pacer:
         self._taking: asyncio.Task[None] | None = None
         self._noting: asyncio.Task[None] | None = None
         self._queued = False
+        self._free_until_s = -math.inf
+        self._looks_count_from_s = -math.inf
 
     async def __aenter__(self) -> Self:
         return self
@@ -239,6 +245,8 @@ class Pacer:
             If the ledger can't be asked.
         """
         self._quota.check(cost)
+        if (now_s := self._clock()) < self._free_until_s:
+            return Slot(None, now_s)
         waiting = _Waiting(cost, asyncio.get_running_loop().create_future())
         self._waiting[kind].append(waiting)
         if self._taking is None or self._taking.done():
@@ -274,7 +282,12 @@ class Pacer:
 
     async def pause(self, seconds: float) -> None:
         """Stop every process that shares the key for so many seconds (R14)."""
-        await self._ledger.pause(seconds)
+        self._free_until_s = -math.inf
+        self._looks_count_from_s = math.inf  # one that is under way may miss it
+        try:
+            await self._ledger.pause(seconds)
+        finally:
+            self._looks_count_from_s = self._clock()
 
     def _note(self) -> None:
         if self._noting is None or self._noting.done():
@@ -373,6 +386,8 @@ class Pacer:
                 self.unwritten(slot)
             else:
                 call.slot.set_result(slot)
+        if not (self.proven or taken.wait_s) and asked_s >= self._looks_count_from_s:
+            self._free_until_s = asked_s + GLANCE_S
         return taken.wait_s
 
     def _doubt_s(self) -> float:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import pytest
 from aiolimiter import AsyncLimiter
 
-from backfill.core.terms import Quota
+from backfill.core.terms import Quota, Taken
 from backfill.core.wire import Kind
 from backfill.errors import DatabaseError, LimitReached, UsageError
 from backfill.fetch import quota as fetch_quota
-from backfill.fetch.quota import Clocks, Pacer, Slot
+from backfill.fetch.quota import GLANCE_S, Clocks, Pacer, Slot
 from tests.kit import WrittenLedger, leaping, now
 from tests.ledger import Ledger
 
@@ -321,6 +321,41 @@ async def test_unlimited_takes_no_slot_and_honours_pauses() -> None:
     await pacer.pause(30)
     await pacer.slot(1)
     assert now() - began >= 30
+
+
+@leaping
+async def test_without_a_quota_the_pauses_of_others_are_looked_for_twice_a_second() -> None:
+    ledger, other = beside(Quota(), 2)
+    pacer, began = pacer_of(ledger, Quota()), now()
+    while now() - began < 5:
+        await pacer.slot(1)
+        await asyncio.sleep(0.01)
+    assert 9 <= ledger.trips <= 11
+    await other.pause(30)
+    paused = now()
+    while now() - paused < 30:
+        late = now() - paused
+        await pacer.slot(1)
+        await asyncio.sleep(0.01)
+    assert late <= GLANCE_S
+
+
+@leaping
+async def test_a_look_that_was_under_way_when_a_pause_began_frees_no_call_of_it() -> None:
+    class Slow(WrittenLedger):
+        async def take(self, costs: Sequence[int]) -> Taken:
+            found = await super().take(costs)
+            await asyncio.sleep(0.2)
+            return found
+
+    pacer = pacer_of(Slow(), Quota())
+    looking = asyncio.create_task(pacer.slot(1))
+    await asyncio.sleep(0.1)
+    await pacer.pause(30)
+    began = now()
+    await looking
+    await pacer.slot(1)
+    assert now() - began >= 29
 
 
 @leaping
