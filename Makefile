@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test wide soak reliability screens hosts oracles lint docs hashes format backfill migrate simulate \
+.PHONY: help demo test wide soak reliability screens hosts oracles browser pictures lint docs hashes format backfill migrate simulate \
 	bench bench-full clean
 
 VENV := .venv
@@ -41,7 +41,7 @@ demo: $(VENV)/installed ## Backfill a simulated market into a real Postgres, and
 	@$(BIN)/backfill demo
 
 test: $(VENV)/installed ## Run the tests
-	@$(PYTEST) $(PARALLEL) -m 'not soak and not wide'
+	@$(PYTEST) $(PARALLEL) -m 'not soak and not wide and not browser'
 
 wide: $(VENV)/installed ## Run what `make test` has no time for: all providers, more runs, many examples
 	@$(PYTEST) $(PARALLEL) -m 'wide and not soak'
@@ -68,6 +68,17 @@ $(VENV)/oracles/installed: tests/oracles/requirements.txt
 
 oracles: $(VENV)/installed $(VENV)/oracles/installed ## Compare with what real client libraries read
 	@BACKFILL_ORACLES=$(VENV)/oracles/bin/python $(PYTEST) --numprocesses 1 tests/oracles
+
+$(VENV)/browser-installed: $(VENV)/installed
+	@$(ALIVE) $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[dev,browser]'
+	@touch $@
+
+browser: $(VENV)/browser-installed ## Look at the pages in the system's Chromium
+	@$(PYTEST) --numprocesses 1 -m browser tests/browser
+
+pictures: $(VENV)/browser-installed ## Take the pictures of docs/look.md anew
+	@$(PYTEST) --numprocesses 1 -m browser --pictures docs/pictures tests/browser
 
 lint: $(VENV)/installed ## Check style, types and workflows
 	@$(BIN)/ruff check .

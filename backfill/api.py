@@ -14,6 +14,7 @@ from backfill.audit.against import Against, verify
 from backfill.audit.bars import Question, looked_up
 from backfill.audit.export import Exported, ExportJob, export
 from backfill.audit.health import Health, health
+from backfill.audit.overview import Overview, overview
 from backfill.audit.repair import Findings, Repair, gaps, repair
 from backfill.audit.status import SeriesStatus, status
 from backfill.core.filed import Reading
@@ -51,6 +52,7 @@ __all__ = [
     "Job",
     "Mode",
     "Offer",
+    "Overview",
     "Plan",
     "Progress",
     "Question",
@@ -79,6 +81,7 @@ __all__ = [
     "names",
     "offers",
     "open_database",
+    "overview",
     "plan",
     "plan_import",
     "quarantine",

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from html.parser import HTMLParser
 from typing import Any, Final
+from urllib.parse import quote
 from uuid import UUID
 
 import msgspec
@@ -20,9 +22,11 @@ from backfill.admin.adopt import Adopted, OffGrid
 from backfill.admin.names import Renamed
 from backfill.audit.gaps import SeriesGaps
 from backfill.audit.health import Health
+from backfill.audit.overview import Overview, Pace, Standing
 from backfill.audit.quarantine import Listing, Reopened
 from backfill.audit.repair import Findings, Repair
 from backfill.audit.status import SeriesStatus
+from backfill.audit.tracked import Tracked
 from backfill.audit.verify import Verification
 from backfill.cli.edge import print_json, print_result, say
 from backfill.core.compare import Difference, Kind
@@ -31,22 +35,31 @@ from backfill.core.freshness import State
 from backfill.core.gaps import Gap
 from backfill.core.plain import json_text
 from backfill.core.redact import Redactor
-from backfill.core.series import Alias, Series, Symbol
+from backfill.core.series import Alias, Progress, Series, Source, Symbol
 from backfill.core.splits import Ratio
-from backfill.core.timeframe import Timeframe
+from backfill.core.terms import Quota
+from backfill.core.timeframe import DAY_MS, Timeframe
 from backfill.errors import ProviderError
 from backfill.fetch.tally import Tally
 from backfill.notify import github
 from backfill.present import columns, listings, prometheus, quarantine, show
 from backfill.present import gaps as json_gaps
 from backfill.present import status as standing
+from backfill.report.badge import badge_of
+from backfill.report.making import facts_of
+from backfill.report.page import render
+from backfill.run.job import EVERYTHING
 from backfill.run.outcomes import Failure, SeriesCounts, Summary, TimeframeCounts
 from backfill.run.planned import Plan, PlannedSeries
+from backfill.run.symbol_events import Event, SymbolEvent
+from backfill.settings import Settings
 from backfill.store.adopt import Adoption
 from backfill.store.by_hand import SplitRow
 from backfill.store.counts import Counts
 from backfill.store.quarantine import Held, QuarantinedBar
+from backfill.store.recent import LastEnd, Recent, RunDay, RunRow
 from backfill.store.universe import WatchEntry
+from tests.calendars import calendar
 from tests.property.test_plain import HOSTILE, obeyed
 
 AT: Final = datetime(2024, 11, 5, tzinfo=UTC)
@@ -80,6 +93,43 @@ def status(text: str) -> list[SeriesStatus]:
         watched=True, judged=True,
     )  # fmt: skip
     return [series, replace(series, watched=False, judged=False)]
+
+
+def overview(text: str) -> Overview:
+    """What a page is made of, with the text in every field of it."""
+    account = Settings().account()
+    known = Progress(source=Source(text, text, text), coverage=Spans.of((0, DAY_MS)))
+    [one, other] = status(text)
+    unlike = replace(found := symbol(text), calendar=f"{text}'s")
+    standings = [
+        Standing(
+            Tracked(
+                Series(of, Timeframe.d1), calendar("XNYS"), known, DAY, EVERYTHING, account,
+                watched=state.watched, judged=state.judged,
+            ),
+            state, Span(0, 2 * DAY_MS), (Gap(Span(0, DAY_MS), 1),), Spans(),
+        )
+        for of, state in ((found, one), (unlike, other))
+    ]  # fmt: skip
+    failed = dict.fromkeys(("symbol", "timeframe", "outcome", "message", "provider"), text)
+    alike = failed | {"message": "why"}
+    return Overview(
+        AT,
+        standings,
+        orphans=[1],
+        events=[
+            SymbolEvent(text, Event.renamed, DAY, text, text, (f"backfill watch add {text}",) * 2)
+        ],
+        recent=Recent(
+            (RunDay(DAY, 1, 1, 1, 1, 1),),
+            (RunRow(AT, AT, text, text, text, 1, 1, 1, 1, 1, 1, text),),
+            LastEnd(AT, "failed", text, (alike, alike | {"symbol": f"{text}'s"}, failed)),
+        ),
+        plan=text,
+        provider=text,
+        paces={text: Pace(Quota.parse("5/60s"), 1)},
+        closes={standings[0].tracked.series.key: (AT, (1.0, 2.0))},
+    )
 
 
 def verified(text: str) -> Verification:
@@ -182,6 +232,49 @@ def test_nobody_obeys_what_leaves_a_command_by_other_ways(text: str) -> None:
     assert order.count("\n") == 1
     assert order.startswith("::error title=")
     assert not obeyed(order.removeprefix("::"))
+
+
+class Skeleton(HTMLParser):
+    """The elements of a page, with the names of their attributes: all that isn't text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.bones: list[object] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.bones.append((tag, *sorted(name for name, _ in attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        self.bones.append(tag)
+
+    def handle_comment(self, data: str) -> None:
+        self.bones.append(f"comment {data}")
+
+    def handle_pi(self, data: str) -> None:
+        self.bones.append(f"instruction {data}")
+
+
+def paged(text: str) -> str:
+    def link(symbol: str, _: str) -> str:
+        return f"/s/{quote(symbol, safe='', errors='replace')}"
+
+    return render(facts_of(overview(text)), link)
+
+
+HARMLESS: Final = Skeleton(paged("X")).bones
+
+
+@settings(max_examples=15)
+@given(HOSTILE)
+def test_no_text_is_more_than_text_on_a_page(text: str) -> None:
+    page = paged(text)
+    page.encode()
+    assert {sign for sign in page if not sign.isprintable()} <= {"\n"}
+    assert Skeleton(page).bones == HARMLESS
+    badge = badge_of(facts_of(overview(text)))
+    assert not obeyed(badge)
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
