@@ -1,6 +1,6 @@
 """What somebody should see to, the worst first, each with the command that mends it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -74,15 +74,15 @@ def _failed(seen: Overview) -> Iterator[Problem]:
         )
 
 
-def _failures(rows: Sequence[object]) -> Iterator[Failure]:
-    """Read what runs wrote of series that failed, which others may have changed."""
+def _failures(rows: Iterable[Mapping[str, str]]) -> Iterator[Failure]:
+    """Read what runs wrote of series that failed, which others may have changed by hand.
+
+    What is in quarantine is a problem of its own, for longer than a run.
+    """
+    names = ("symbol", "timeframe", "outcome", "message", "provider")
     for row in rows:
-        if isinstance(row, dict):
-            named = {name: row.get(name, "") for name in _OF_FAILURES}
-            yield Failure(**named, provider=row.get("provider", ""))
-
-
-_OF_FAILURES: Final = ("symbol", "timeframe", "outcome", "message")
+        if row.get("outcome") != "quarantined":
+            yield Failure(*(row.get(name, "") for name in names))
 
 
 def _cases_of(symbols: Sequence[str], timeframes: Sequence[str], outcome: str) -> Iterator[Case]:
@@ -100,8 +100,6 @@ def _mends(outcome: str, symbols: Sequence[str], timeframes: Sequence[str]) -> s
             return "backfill providers"
         case "source_mismatch":
             return f"backfill run {named} --reload"
-        case "quarantined":
-            return f"backfill quarantine list {named}"
         case _:
             return f"backfill run {named}"
 
