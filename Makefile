@@ -69,16 +69,19 @@ $(VENV)/oracles/installed: tests/oracles/requirements.txt
 oracles: $(VENV)/installed $(VENV)/oracles/installed ## Compare with what real client libraries read
 	@BACKFILL_ORACLES=$(VENV)/oracles/bin/python $(PYTEST) --numprocesses 1 tests/oracles
 
-$(VENV)/browser-installed: $(VENV)/installed
-	@$(ALIVE) $(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[dev,browser]'
+# Not beside the others: structlog loads greenlet wherever it finds it.
+$(VENV)/browser/installed: tests/browser/requirements.txt $(VENV)/installed
+	@$(ALIVE) $(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade \
+		--target $(VENV)/browser --requirement tests/browser/requirements.txt
 	@touch $@
 
-browser: $(VENV)/browser-installed ## Look at the pages in the system's Chromium
-	@$(PYTEST) --numprocesses 1 -m browser tests/browser
+IN_BROWSER := PYTHONPATH=$(VENV)/browser $(PYTEST) --numprocesses 1 -m browser
 
-pictures: $(VENV)/browser-installed ## Take the pictures of docs/look.md anew
-	@$(PYTEST) --numprocesses 1 -m browser --pictures docs/pictures tests/browser
+browser: $(VENV)/browser/installed ## Look at the pages in the system's Chromium
+	@$(IN_BROWSER) tests/browser
+
+pictures: $(VENV)/browser/installed ## Take the pictures of docs/look.md anew
+	@$(IN_BROWSER) --pictures docs/pictures tests/browser
 
 lint: $(VENV)/installed ## Check style, types and workflows
 	@$(BIN)/ruff check .

@@ -31,7 +31,7 @@ LAW: Final = {
     "workers": {"core", "errors", "providers", "fetch", "store", "settings", "run"},
     "api": {"core", "settings", "run", "audit", "admin", "workers"},
     "present": {"core", "store", "run", "audit", "admin", "api", "workers"},
-    "report": {"core", "store", "settings", "run", "audit", "present"},
+    "report": {"core", "store", "run", "audit", "present"},
     "notify": {"core", "errors", "log", "settings", "run", "audit", "present"},
     "serve": {
         "core", "errors", "log", "fetch", "files", "store", "settings", "run", "audit", "admin",
