@@ -1,6 +1,6 @@
 """What a page to look at costs beside one ``status`` of the same series: time, memory, its size.
 
-``python -m bench look`` fills a database with pairs of which each has a year of days, some of them
+``python -m bench.look`` fills a database with pairs of which each has a year of days, some of them
 with days missing, and asks for both, turn by turn.
 """
 
@@ -20,7 +20,7 @@ from bench.workload import END, NOW, settings_for
 SERIES: Final = 10_000
 _DAYS: Final = 365
 _AS_OF: Final = ("--as-of", NOW.isoformat())
-_BEGIN: Final = "<!-- look: written by `python -m bench look` -->"
+_BEGIN: Final = "<!-- look: written by `python -m bench.look` -->"
 _END: Final = "<!-- end of look -->"
 _MEGABYTE: Final = 1_000_000
 
@@ -131,3 +131,13 @@ def write(figures: Sequence[Figure], series: int, document: Path) -> str:
 
 
 _TITLES: Final = {"s": "time", "CPU s": "CPU, with Postgres", "MB": "memory"}
+
+
+def main() -> None:
+    """Measure, and write the table into the page."""
+    figures = measure(SERIES, 3, lambda line: print(line, file=sys.stderr, flush=True))
+    print(write(figures, SERIES, Path(__file__).parents[1] / "docs" / "performance.md"))
+
+
+if __name__ == "__main__":
+    main()
