@@ -118,7 +118,6 @@ def test_the_job_of_a_killed_worker_is_at_work_again_within_45_s(
     provider: Callable[..., Simulator],
     command: Callable[..., Command],
     database_url: str,
-    record_property: Callable[[str, object], None],
 ) -> None:
     simulator = provider()
     run = command(simulator)
@@ -134,7 +133,6 @@ def test_the_job_of_a_killed_worker_is_at_work_again_within_45_s(
     heir.wait_for("run.started", timeout=60)
     again_s = monotonic() - killed_s
     heir.wait_for("job.done", timeout=60)
-    record_property("again_s", round(again_s, 1))
     heir.send(signal.SIGTERM)
     assert heir.end().code == 130
     assert again_s < 45

@@ -83,6 +83,7 @@ async def test_the_migration_makes_what_the_installed_pgqueuer_would(
     assert (list(plan.statements), list(plan.notes)) == ([], [])
 
 
+@pytest.mark.direct
 async def test_who_may_make_no_schema_migrates_all_the_same_and_is_told_what_a_queue_takes(
     server: str, empty_url: str
 ) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import pytest
 
@@ -17,7 +18,7 @@ from backfill.workers.duties import Duties, Worked
 from backfill.workers.worker import work
 from tests.conftest import NOW, _fresh, blocking, query
 from tests.faults import tables
-from tests.integration.store_kit import connection_to, until
+from tests.integration.store_kit import as_user, connection_to, until
 from tests.integration.test_run_grouped import FIVE
 
 _T = TypeVar("_T")
@@ -323,6 +324,23 @@ def test_connections_that_break_amid_a_job_cost_nothing_but_time(
     assert (worked.done, worked.held) == (2, 0)
 
 
+@pytest.mark.direct
+def test_the_role_that_runs_may_enqueue_and_work(
+    settings_here: Callable[..., Settings], database_url: str, simulator: Simulator
+) -> None:
+    role = f"runner_{uuid4().hex[:8]}"
+    query(database_url, f"CREATE ROLE {role} LOGIN IN ROLE backfill_runner")
+    try:
+        settings = settings_here(DATABASE_URL=as_user(database_url, role))
+        assert blocking(api.enqueue(settings, job("AAPL", "NOSUCH"))).added == 2
+        worked = drain(settings, Duties(("massive",), schedule=True, drain=True))
+        assert (worked.done, worked.held) == (1, 1)
+        assert blocking(api.queue.retry(settings, None)) == 1
+        assert blocking(api.queue.drop(settings, None, ["queued"])) == 1
+    finally:
+        query(database_url, f"DROP ROLE {role}")
+
+
 def test_a_job_that_another_version_wrote_is_held_and_not_guessed_at(
     settings_here: Callable[..., Settings], database_url: str, simulator: Simulator
 ) -> None:
@@ -373,8 +391,6 @@ def test_a_schedule_is_kept_by_one_worker_until_it_ends_or_is_missed(
     leads = "SELECT holder::text FROM bf_jobs.leader"
 
     async def compete() -> None:
-        from uuid import uuid4
-
         first, second = uuid4(), uuid4()
         async with Database.connect(database_url) as database:
             await database.run(lambda one: universe.watch(one, ["AAPL"], change))
