@@ -83,12 +83,14 @@ browser: $(VENV)/browser/installed ## Look at the pages in the system's Chromium
 pictures: $(VENV)/browser/installed ## Take the pictures of docs/look.md anew
 	@$(IN_BROWSER) --pictures docs/pictures tests/browser
 
-lint: $(VENV)/installed ## Check style, types and workflows
+lint: $(VENV)/installed ## Check style, types, workflows and the container
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@$(BIN)/zizmor --offline --quiet .github
+	@$(BIN)/hadolint Dockerfile
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml
 
 docs: $(VENV)/installed ## Write the pages that are made from the code
 	@$(BIN)/python -m tests.documents

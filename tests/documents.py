@@ -59,7 +59,10 @@ def configuration() -> str:
 
 Everything is read from the environment, once, at the start. White space around a value is stripped,
 an empty one counts as unset, and a wrong one ends the command with exit code 2 and one line that
-names the variable and not its value. Secrets appear in no log, error, address or row.
+names the variable and not its value. Secrets appear in no log, error, address or row. What is said
+to be secret may stand in a file instead, as containers have it: `DATABASE_URL_FILE`,
+`MASSIVE_API_KEY_FILE`, the name of any of them with `_FILE` behind. It holds one line; both a
+variable and its file are an error.
 
 In a checkout, `make backfill` reads them from `.env` ([.env.example](../.env.example)); the command
 itself reads no file. This page is written from `backfill/settings` by `make docs`.

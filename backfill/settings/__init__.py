@@ -1,14 +1,13 @@
 """Settings: the environment, read once, checked, and frozen."""
 
 import os
-import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import date
 from itertools import chain
 from pathlib import Path
-from typing import Final, Literal, Self
-from urllib.parse import parse_qsl, unquote
+from typing import Literal, Self
 
 from backfill.core.calendar import Night
 from backfill.core.terms import Terms
@@ -31,15 +30,15 @@ from backfill.settings.environment import (
     one_of,
     read_environment,
     switch,
+    text_in_file,
     variable,
     variable_of,
 )
 from backfill.settings.proxies import Proxies
+from backfill.settings.secrecy import parts_of_secret, passwords_in
 from backfill.settings.serving import hosts, origins
 
 __all__ = ["Account", "AccountSettings", "Secret", "Settings"]
-
-_SECRET_LENGTH: Final = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +115,7 @@ class Settings:
         "`HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say; unset: no proxy, whatever these say. "
         "Secret",
         read=Proxies.read,
+        holds_secret=True,
     )
     log_format: Literal["json", "console"] | None = variable(
         "BACKFILL_LOG",
@@ -223,7 +223,7 @@ class Settings:
         """
         if self.database_url is not None and self.database_url.reveal().strip():
             return self.database_url.reveal().strip()
-        if self.database_url is not None or "DATABASE_URL" in os.environ:
+        if self.database_url is not None or {"DATABASE_URL", "DATABASE_URL_FILE"} & set(os.environ):
             raise NotSet(
                 "DATABASE_URL is empty",
                 advice="set it to postgresql://…, or unset it to use an embedded Postgres",
@@ -244,7 +244,7 @@ class Settings:
     def secrets(self) -> list[str]:
         """Return every value that must never be shown."""
         own = (self.database_url, self.ping_url, self.serve_token)
-        values = [_secrets_of(secret.reveal().strip()) for secret in own if secret is not None]
+        values = [parts_of_secret(secret.reveal().strip()) for secret in own if secret is not None]
         values.append(secrets_of(self.accounts.values()))
         proxies = self.proxies.secrets() if self.proxies is not None else ()
         return list(dict.fromkeys([*chain(*values), *proxies, *secrets_in(os.environ)]))
@@ -263,37 +263,18 @@ def secrets_in(environment: Mapping[str, str]) -> list[str]:
         for one in (*keys_of(provider), *file_keys_of(provider))
     ]
     ours = [name for one in secret for name in one.names]
-    said = [environment[name].strip() for name in ours if name in environment]
-    proxies = [url for name, url in environment.items() if name.lower().endswith("_proxy")]
-    whole = [url if "://" in url else f"http://{url}" for url in proxies]
-    values = [*map(_secrets_of, said), *map(_passwords, whole)]
+    proxies = {name for name in environment if name.lower().endswith("_proxy")} | {"BACKFILL_PROXY"}
+    urls = chain.from_iterable(_texts(environment, name) for name in proxies)
+    whole = [url if "://" in url else f"http://{url}" for url in urls]
+    said = chain.from_iterable(_texts(environment, name) for name in ours)
+    values = [*map(parts_of_secret, said), *map(passwords_in, whole)]
     found = [*chain(*values), environment.get("PGPASSWORD", "")]
     return [value for value in found if value]
 
 
-def _secrets_of(text: str) -> list[str]:
-    """Return a secret and, where it is a URL, the parts of it that are secret by themselves."""
-    if "://" not in text:
-        return [text] if text else []
-    parts = _passwords(text) if text.startswith("postgres") else _long_parts(text)
-    return [text, *parts]
-
-
-def _long_parts(url: str) -> list[str]:
-    """Return what of a URL's path and query is long enough to be the secret in it."""
-    path, _, query = url.partition("://")[2].partition("?")
-    values = [value for _, value in parse_qsl(query)]
-    return [part for part in [*path.split("/")[1:], *values] if len(part) >= _SECRET_LENGTH]
-
-
-def _passwords(url: str) -> list[str]:
-    """Return the passwords in a URL, as they are written and as they are meant.
-
-    One whose characters should have been encoded may end at any of these: each is one.
-    """
-    login = re.search(r"://[^:/?#@]*:(.*)", url)
-    rest = login[1] if login else ""
-    written = [rest[: at.start()] for at in re.finditer("@", rest)]
-    queried = [part.partition("=") for part in url.partition("?")[2].split("&")]
-    written += [value for name, _, value in queried if name.endswith("password")]
-    return [*written, *map(unquote, written)]
+def _texts(environment: Mapping[str, str], name: str) -> list[str]:
+    """Return what a variable says, and what stands in its file, as far as that can be read."""
+    found = [environment.get(name, "").strip()]
+    with suppress(UsageError):  # what can't be read can't be shown
+        found.append(text_in_file(environment, name) or "")
+    return found

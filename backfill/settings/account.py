@@ -13,7 +13,7 @@ from backfill.core.terms import Quota, Terms
 from backfill.errors import NotSet, UsageError
 from backfill.providers import PROVIDERS
 from backfill.providers.base import Archives, ByNameOnly, MarketArchives, OtherHost, Provider
-from backfill.settings.environment import Secret, Variable, said_by
+from backfill.settings.environment import Secret, Variable, file_name, said_by
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,7 +250,7 @@ def _checked(provider: Provider, names: tuple[str, ...], secret: Secret | None) 
     said = " or ".join(names)
     key = secret.reveal().strip() if secret else ""
     if not key:
-        empty = [name for name in names if name in os.environ]
+        empty = [one for name in names for one in (name, file_name(name)) if one in os.environ]
         are = "are" if len(empty) > 1 else "is"
         what = f"{' and '.join(empty)} {are} empty" if empty else f"set {said}"
         raise NotSet(f"no key for {provider.name}: {what}", advice=_advice(provider))

@@ -1,13 +1,16 @@
 """One variable of the environment: its names, what it means, and how its text is read."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
 from typing import Any, Final
 
 from backfill.errors import UsageError
 
 _METADATA: Final = "variable"
+_FILE: Final = "_FILE"
+_LONGEST: Final = 16_384
 _YES: Final = frozenset({"on", "true", "t", "yes", "y", "1"})
 _NO: Final = frozenset({"off", "false", "f", "no", "n", "0"})
 
@@ -44,18 +47,34 @@ class Variable:
     names: tuple[str, ...]
     meaning: str
     read: Callable[[str], object]
+    holds_secret: bool = False
 
     @property
     def is_secret(self) -> bool:
         """Whether its value must never be shown."""
         return self.read is Secret
 
+    @property
+    def may_be_file(self) -> bool:
+        """Whether the file that ``<NAME>_FILE`` names may hold it: all of it is secret, or some."""
+        return self.is_secret or self.holds_secret
+
+    @property
+    def all_names(self) -> tuple[str, ...]:
+        """Its names, and those that name files."""
+        return (*self.names, *map(file_name, self.names)) if self.may_be_file else self.names
+
 
 def variable(
-    *names: str, meaning: str, default: object = None, read: Callable[[str], object] = str
+    *names: str,
+    meaning: str,
+    default: object = None,
+    read: Callable[[str], object] = str,
+    holds_secret: bool = False,
 ) -> Any:  # as dataclasses.field, which the field's own type bounds
     """Return a dataclass field that is read from the environment."""
-    return field(default=default, metadata={_METADATA: Variable(names, meaning, read)})
+    source = Variable(names, meaning, read, holds_secret)
+    return field(default=default, metadata={_METADATA: source})
 
 
 def variable_of(one: "Field[Any]") -> Variable | None:
@@ -99,9 +118,56 @@ def read_variable(variable: Variable) -> object | None:
 
 
 def said_by(variable: Variable) -> list[tuple[str, str]]:
-    """Return which of a variable's names aren't empty, the first first, each with its text."""
-    said = ((name, os.environ.get(name, "").strip()) for name in variable.names)
+    """Return which of a variable's names aren't empty, the first first, each with its text.
+
+    A secret's text may stand in a file instead, which ``<NAME>_FILE`` names.
+
+    Raises
+    ------
+    UsageError
+        If such a file can't be read, or both are given.
+    """
+    said = [(name, os.environ.get(name, "").strip()) for name in variable.names]
+    if variable.may_be_file:
+        said = [_said_or_filed(name, text) for name, text in said]
     return [pair for pair in said if pair[1]]
+
+
+def _said_or_filed(name: str, text: str) -> tuple[str, str]:
+    filed = text_in_file(os.environ, name)
+    if filed is None:
+        return name, text
+    if text:
+        raise UsageError(f"{name} and {file_name(name)} are both set: leave one of them out")
+    return file_name(name), filed
+
+
+def file_name(name: str) -> str:
+    """Return the variable that names the file in which another one's text may stand."""
+    return f"{name}{_FILE}"
+
+
+def text_in_file(environment: Mapping[str, str], name: str) -> str | None:
+    """Return a variable's text from the file that ``<NAME>_FILE`` names; None if that names none.
+
+    Raises
+    ------
+    UsageError
+        If the file can't be read, or holds more than a line. The message holds neither its name,
+        which may be the secret itself by mistake, nor anything of what it holds.
+    """
+    path = environment.get(file_name(name), "").strip()
+    if not path:
+        return None
+    try:
+        with Path(path).open("rb") as file:
+            text = file.read(_LONGEST + 1).decode().strip()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise UsageError(f"{file_name(name)} names a file that can't be read: {reason}") from None
+    if len(text) > _LONGEST or len(text.splitlines()) > 1:
+        raise UsageError(f"{file_name(name)} names a file that holds more than a line")
+    return text
 
 
 def switch(text: str) -> bool:

@@ -47,8 +47,8 @@ def examine() -> Examined:
         except UsageError as error:
             faults.append(error)
     known = _variables()
-    said = tuple(name for one in known for name, _ in said_by(one))
-    names = [name for one in known for name in one.names]
+    said = tuple(name for one in known for name in _said(one))
+    names = [name for one in known for name in one.all_names]
     unknown = sorted(one for one in os.environ if one.startswith(_OURS) and one not in names)
     strange = tuple((one, next(iter(get_close_matches(one, names, n=1)), None)) for one in unknown)
     return Examined(settings, tuple(faults), said, strange)
@@ -94,6 +94,14 @@ def _part_of_account(provider: Provider, part: str) -> Callable[[Settings], Sett
         return replace(settings, accounts={**settings.accounts, provider.name: account})
 
     return taken
+
+
+def _said(variable: Variable) -> list[str]:
+    """Return the names under which a variable is said, if it can be read."""
+    try:
+        return [name for name, _ in said_by(variable)]
+    except UsageError:
+        return []
 
 
 def _variables() -> list[Variable]:

@@ -346,3 +346,88 @@ def test_settings_in_a_message_show_no_secret(load: Load) -> None:
 )  # fmt: skip
 def test_a_switch_is_read_in_every_usual_spelling(load: Load, said: str, derives: bool) -> None:
     assert load(BACKFILL_DERIVE=said).derive is derives
+
+
+SECRET_VARIABLES: Final = sorted(
+    {
+        *("DATABASE_URL", "BACKFILL_PING_URL", "BACKFILL_SERVE_TOKEN", "BACKFILL_PROXY"),
+        *chain.from_iterable(
+            one.names
+            for provider in PROVIDERS.values()
+            for one in (*keys_of(provider), *file_keys_of(provider))
+        ),
+    }
+)
+
+
+@pytest.fixture
+def said(load: Load, monkeypatch: pytest.MonkeyPatch) -> Load:
+    """Read the settings of an environment that holds these variables, whichever they are."""
+
+    def read(**environment: str) -> Settings:
+        load()
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        return Settings.load()
+
+    return read
+
+
+HIDDEN: Final = "https://user:h1dden-in-a-file@proxy.example"
+
+
+@pytest.mark.parametrize("name", SECRET_VARIABLES)
+def test_every_secret_may_stand_in_a_file_and_is_never_shown(
+    said: Load, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = f"{HIDDEN}:8080" if name == "BACKFILL_PROXY" else HIDDEN
+    path = tmp_path / "secret"
+    path.write_text(f"{text}\n", encoding="utf-8")
+    beside = {
+        other: "key"
+        for provider in PROVIDERS.values()
+        for one in file_keys_of(provider)
+        if name in {each for pair in file_keys_of(provider) for each in pair.names}
+        for other in one.names
+        if other != name
+    }
+    by_file = said(**beside, **{f"{name}_FILE": str(path)})
+    assert any(text in one for one in by_file.secrets())
+    monkeypatch.delenv(f"{name}_FILE")
+    monkeypatch.setenv(name, text)
+    assert Settings.load() == by_file
+
+    monkeypatch.setenv(f"{name}_FILE", str(path))
+    with pytest.raises(UsageError, match=f"^{name} and {name}_FILE are both set") as refused:
+        Settings.load()
+    assert "h1dden" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "can't be read: No such file or directory"),
+        (b"\xff\xfe", "can't be read: it is no text"),
+        (b"one\ntwo", "holds more than a line"),
+        (b"1" * 20_000, "holds more than a line"),
+    ],
+)
+def test_a_file_that_holds_no_secret_is_one_line_without_its_name(
+    said: Load, content: bytes | None, told: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "the-key-itself-by-mistake"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UsageError) as refused:
+        said(MASSIVE_API_KEY_FILE=str(path))
+    assert str(refused.value) == f"MASSIVE_API_KEY_FILE names a file that {told}"
+
+
+def test_an_empty_file_is_an_empty_variable(said: Load, tmp_path: Path) -> None:
+    path = tmp_path / "empty"
+    path.touch()
+    settings = said(DATABASE_URL_FILE=str(path), MASSIVE_API_KEY_FILE=str(path))
+    with pytest.raises(NotSet, match="DATABASE_URL is empty"):
+        settings.database()
+    with pytest.raises(NotSet, match="MASSIVE_API_KEY_FILE is empty"):
+        settings.account().api_keys()
