@@ -8,6 +8,7 @@ RUN python -m venv "$VIRTUAL_ENV" \
     && "$VIRTUAL_ENV/bin/python" -m pip install --quiet --require-hashes --requirement requirements.txt
 COPY pyproject.toml README.md CHANGELOG.md LICENSE ./
 COPY backfill ./backfill
+COPY docs/backfill.1 ./docs/
 COPY migrations ./migrations
 RUN "$VIRTUAL_ENV/bin/python" -m pip install --quiet --no-deps --no-build-isolation . \
     && "$VIRTUAL_ENV/bin/python" -m pip check \

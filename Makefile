@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help demo test wide soak reliability screens hosts oracles browser pictures lint docs hashes format backfill migrate simulate \
-	bench bench-full clean
+	package bench bench-full clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -82,6 +82,15 @@ browser: $(VENV)/browser/installed ## Look at the pages in the system's Chromium
 
 pictures: $(VENV)/browser/installed ## Take the pictures of docs/look.md anew
 	@$(IN_BROWSER) --pictures docs/pictures tests/browser
+
+$(VENV)/package/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -m venv --clear $(VENV)/package
+	@$(ALIVE) $(VENV)/package/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt pipx twine uv
+	@touch $@
+
+package: $(VENV)/package/installed ## Build the package, and try it on each Python, from the file alone
+	@tests/package.sh $(VENV)/package/bin
 
 lint: $(VENV)/installed ## Check style, types, workflows and the container
 	@$(BIN)/ruff check .

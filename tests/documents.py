@@ -25,6 +25,7 @@ from backfill.settings.account import file_keys_of, keys_of, variables_of
 from backfill.settings.environment import Variable, variable_of
 from backfill.settings.offers import offers
 from tests.calendars import calendar
+from tests.manpage import man_page
 
 DOCS: Final = Path(__file__).resolve().parents[1] / "docs"
 MASSIVE: Final = provider_named("massive")
@@ -253,7 +254,12 @@ def _pace(terms: Terms) -> str:
     return f"{1 / terms.quota.seconds_per_call:g} calls a second"
 
 
-PAGES: Final = {"configuration.md": configuration, "costs.md": costs, "providers.md": providers}
+PAGES: Final = {
+    "backfill.1": man_page,
+    "configuration.md": configuration,
+    "costs.md": costs,
+    "providers.md": providers,
+}
 
 
 if __name__ == "__main__":

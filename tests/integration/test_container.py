@@ -102,6 +102,7 @@ def test_the_lines_that_build_the_image_run_in_an_empty_place(tmp_path: Path) ->
                 if here.is_dir():
                     shutil.copytree(here, folder / into, ignore=shutil.ignore_patterns("__pyc*"))
                 else:
+                    (folder / into).mkdir(parents=True, exist_ok=True)
                     shutil.copy(here, folder / into)
         else:
             assert word == "RUN"
