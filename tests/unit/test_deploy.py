@@ -67,11 +67,12 @@ def test_the_cron_job_is_valid_and_may_do_no_more_than_it_needs() -> None:
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd-analyze")
 def test_the_units_are_valid_and_the_service_is_hardly_exposed(tmp_path: Path) -> None:
-    for unit in SYSTEMD.iterdir():
-        text = unit.read_text("utf-8").replace("/opt/backfill/bin/backfill", "/bin/true")
-        tmp_path.joinpath(unit.name).write_text(text, encoding="utf-8")
-    units = sorted(map(str, tmp_path.iterdir()))
-    assert [Path(unit).name for unit in units] == ["backfill.service", "backfill.timer"]
+    units = []
+    for name in ("backfill.service", "backfill.timer"):
+        text = SYSTEMD.joinpath(name).read_text("utf-8")
+        copy = tmp_path / name
+        copy.write_text(text.replace("/opt/backfill/bin/backfill", "/bin/true"), encoding="utf-8")
+        units.append(str(copy))
     verified = _told("verify", "--man=no", *units)
     assert verified.returncode == 0, verified.stderr
     assert [line for line in verified.stderr.splitlines() if "backfill" in line] == []
