@@ -1,7 +1,7 @@
 """Everything that a page shows of what is kept, looked up at once."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -73,17 +73,20 @@ class Overview:
     ``orphans`` are ids that only bars name. ``plan`` is of a run of the watchlist, or says why
     there would be none. ``paces`` are those of the providers, by their names, ``provider`` names
     who is asked by default. ``closes`` is None unless bars were asked for.
+
+    What is large stands in no repr: up to Python 3.12 `asyncio.run` makes one of its result
+    (``findings/asyncio-run-spells-its-result-out.sh``).
     """
 
     at: datetime
-    standings: list[Standing]
-    orphans: list[SymbolId]
-    events: list[SymbolEvent]
-    recent: Recent
-    plan: Plan | str
+    standings: list[Standing] = field(repr=False)
+    orphans: list[SymbolId] = field(repr=False)
+    events: list[SymbolEvent] = field(repr=False)
+    recent: Recent = field(repr=False)
+    plan: Plan | str = field(repr=False)
     provider: str
     paces: Mapping[str, Pace]
-    closes: NewestCloses | None = None
+    closes: NewestCloses | None = field(default=None, repr=False)
 
 
 async def overview(

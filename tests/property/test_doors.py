@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 import pytest
 import structlog
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 
 from backfill import log
 from backfill.admin.adopt import Adopted, OffGrid
@@ -268,6 +268,9 @@ HARMLESS: Final = Skeleton(paged("X")).bones
 
 @settings(max_examples=15)
 @given(HOSTILE)
+@example("<img src=y>")
+@example('"onload="')
+@example("\x1b\u202e\0\ud800")
 def test_no_text_is_more_than_text_on_a_page(text: str) -> None:
     page = paged(text)
     page.encode()
@@ -275,6 +278,10 @@ def test_no_text_is_more_than_text_on_a_page(text: str) -> None:
     assert Skeleton(page).bones == HARMLESS
     badge = badge_of(facts_of(overview(text)))
     assert not obeyed(badge)
+
+
+def test_what_a_page_is_made_of_is_not_spelled_out_whole() -> None:
+    assert len(repr(overview("X"))) < 500
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
