@@ -20,7 +20,7 @@ from bench.results import FOLDER, Spread
 from bench.server import Provider
 from bench.workload import bars_in, workload
 
-_DELAYS_MS: Final = (0, 10, 30, 60, 100, 150)
+_DELAYS_MS: Final = (0, 20, 60, 100, 150)
 _PEERS: Final = tuple(one for one in PEERS if one.name in {"massive_copy", "polars_adbc"})
 _BEGIN: Final = "<!-- far: written by `python -m bench far` -->"
 _END: Final = "<!-- end of far -->"
@@ -30,7 +30,7 @@ _END: Final = "<!-- end of far -->"
 class Far:
     """What is loaded: so many bars of so many pairs, a page or more each."""
 
-    bars: int = 420_000
+    bars: int = 210_000
     series: int = 14
     rounds: int = 1
 
