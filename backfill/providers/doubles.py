@@ -30,7 +30,8 @@ def doubles_reader(names: Sequence[str], may_lack: Sequence[str]) -> DoublesRead
     """Return what reads objects that hold a number by each of some names, None without pysimdjson.
 
     It reads nothing else, not so much as a blank, nor objects of which one lacks what another has.
-    What all of them lack, as they ``may_lack`` it, is NaN.
+    What all of them lack, as they ``may_lack`` it, is NaN. Only a number before its colon passes,
+    which no JSON has: it can be meant for nothing else.
     """
     try:
         import simdjson
