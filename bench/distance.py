@@ -97,9 +97,9 @@ def _told(who: str, delay_ms: int, timed: Timed, round_trips: int) -> FarLoad:
 
 
 def _lines(loads: Sequence[FarLoad]) -> Iterator[str]:
-    """Yield a row for each contestant: its seconds at each distance, and of those its own nearest.
+    """Yield a row for each contestant: its seconds at each distance, and its round trips.
 
-    Round trips are of the whole command; those of a page hardly depend on the distance.
+    These are of the whole command, and hardly depend on the distance.
     """
     delays_ms = list(dict.fromkeys(one.delay_ms for one in loads))
     head = ["who", *(f"{delay_ms} ms" for delay_ms in delays_ms), "round trips"]
@@ -111,7 +111,6 @@ def _lines(loads: Sequence[FarLoad]) -> Iterator[str]:
             delay_ms: Spread.of(one.seconds for one in mine if one.delay_ms == delay_ms).median
             for delay_ms in delays_ms
         }
-        near_s = seconds[delays_ms[0]]
         trips = Spread.of(one.round_trips for one in mine)
-        cells = [f"{one:.2f} s ({one / near_s:.2f} ×)" for one in seconds.values()]
+        cells = [f"{one:.1f} s" for one in seconds.values()]
         yield f"| {' | '.join([who, *cells, f'{trips.least:,.0f}–{trips.most:,.0f}'])} |"
