@@ -10,7 +10,7 @@ from backfill.store.source import EVER
 from backfill.store.times import to_time
 
 if TYPE_CHECKING:
-    from backfill.audit.viewed import Chart
+    from backfill.audit.excerpt import Chart
 
 
 class Bar(msgspec.Struct, frozen=True):
@@ -47,21 +47,21 @@ class ChartAnswer(msgspec.Struct, frozen=True, rename={"from_": "from", "asset_t
 
 def chart(one: "Chart", *, fresh: bool) -> bytes:
     """Return a chart as JSON, with whether its series is fresh."""
-    view = one.view
-    symbol, timeframe = view.series
-    source = view.known.progress.source
+    of = one.excerpt
+    symbol, timeframe = of.series
+    source = of.known.progress.source
     return msgspec.json.encode(
         ChartAnswer(
             symbol=symbol.ticker,
             asset_type=symbol.asset_type,
             timeframe=str(timeframe),
             bars=bars(one.bars),
-            from_=_bound(view.span.start_ms),
-            to=_bound(view.span.end_ms),
+            from_=_bound(of.span.start_ms),
+            to=_bound(of.span.end_ms),
             limit=one.limit,
             has_more=one.has_more,
             provider=source.provider if source else None,
-            adjustment=view.adjustment,
+            adjustment=of.adjustment,
             fresh=fresh,
         )
     )

@@ -4,7 +4,7 @@ from typing import Final
 
 from aiohttp import web
 
-from backfill.audit.viewed import Asked, Chart, newest, view
+from backfill.audit.excerpt import Asked, Chart, excerpt, newest
 from backfill.present import chart as present
 from backfill.serve import asking
 from backfill.serve.answers import READER
@@ -25,12 +25,12 @@ async def chart(request: web.Request) -> web.StreamResponse:
     database = await request.app[READER].database()
 
     async def look(connection: Connection) -> Chart:
-        seen = await view(connection, asked)
+        seen = await excerpt(connection, asked)
         bars, more = await newest(connection, seen, limit)
         return Chart(seen, limit, bars, has_more=more)
 
     found = await database.run(look)
-    fresh = await is_fresh(request, found.view)
+    fresh = await is_fresh(request, found.excerpt)
     return sent(request, present.chart(found, fresh=fresh))
 
 

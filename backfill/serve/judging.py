@@ -4,7 +4,7 @@ from typing import Final
 
 from aiohttp import web
 
-from backfill.audit.viewed import Judge, View
+from backfill.audit.excerpt import Excerpt, Judge
 from backfill.serve.answers import READER
 
 _JUDGE: Final = web.AppKey("judge", dict[str, Judge])
@@ -15,7 +15,7 @@ def provide(app: web.Application) -> None:
     app[_JUDGE] = {}
 
 
-async def is_fresh(request: web.Request, seen: View) -> bool:
+async def is_fresh(request: web.Request, seen: Excerpt) -> bool:
     """Whether a series is fresh by now, as `backfill status` judges."""
     reader, judges = request.app[READER], request.app[_JUDGE]
     if not judges:

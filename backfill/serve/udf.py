@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from backfill.audit.viewed import Asked, newest, view
+from backfill.audit.excerpt import Asked, excerpt, newest
 from backfill.core import udf
 from backfill.core.timeframe import Timeframe
 from backfill.errors import NotKnown, UsageError
@@ -15,7 +15,7 @@ from backfill.serve import asking
 from backfill.serve.answers import READER
 from backfill.serve.chart import MOST
 from backfill.serve.sending import sent, sent_json
-from backfill.store import viewed
+from backfill.store import standing
 from backfill.store.pool import Connection
 
 _LOOKED_AT: Final = 100
@@ -60,12 +60,12 @@ async def symbols(request: web.Request) -> web.StreamResponse:
     asked = Asked(_ticker(request), Timeframe.d1)
 
     async def look(connection: Connection) -> dict[str, Any]:
-        seen = await view(connection, asked)
+        seen = await excerpt(connection, asked)
         symbol = seen.series.symbol
-        timeframes = await viewed.timeframes_of(connection, seen.series)
+        timeframes = await standing.timeframes_of(connection, seen.series)
         if not timeframes:
             raise NotKnown(f"no bars of {symbol.ticker} are stored")
-        seen = await view(connection, Asked(symbol.ticker, timeframes[-1]))
+        seen = await excerpt(connection, Asked(symbol.ticker, timeframes[-1]))
         bars, _ = await newest(connection, seen, _LOOKED_AT)
         return udf.symbol_info(
             symbol.ticker, symbol.asset_type, symbol.calendar, timeframes, bars.close.tolist()
@@ -81,7 +81,7 @@ async def search(request: web.Request) -> web.StreamResponse:
     types = {name: asset_type for asset_type, name in udf.TYPES.items()}
     named = request.query.get("type", "")
     find = partial(
-        viewed.found,
+        standing.found,
         word=request.query.get("query", "").strip(),
         asset_type=types.get(named, named),
         most=min(limit, _FOUND_AT_MOST),
@@ -115,7 +115,7 @@ async def history(request: web.Request) -> web.StreamResponse:
     asked = Asked(_ticker(request), timeframe)
 
     async def look(connection: Connection) -> dict[str, Any]:
-        seen = await view(connection, asked)
+        seen = await excerpt(connection, asked)
         calendar = seen.series.symbol.calendar
         span = udf.span_of(calendar, timeframe, 0 if back else from_s, to_s)
         bars, _ = await newest(connection, seen.within(span), min(back or MOST, MOST))

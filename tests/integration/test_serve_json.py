@@ -161,7 +161,7 @@ def settings_now(url: str, simulate: Callable[..., Simulator]) -> Callable[[], S
 async def test_all_bars_of_a_series_come_as_arrow_parquet_and_csv(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backfill.audit.viewed._BLOCK", 97)
+    monkeypatch.setattr("backfill.audit.excerpt._BLOCK", 97)
     stored = await asyncio.to_thread(stored_bars, url, "AAPL", Timeframe.m15)
     async with serving(url) as client:
         read = {}

@@ -58,7 +58,7 @@ _FOUND: Final = """
 
 
 @dataclass(frozen=True, slots=True)
-class Viewed:
+class Standing:
     """A series as it stands: ``updated`` is when something of it was written last."""
 
     progress: Progress
@@ -76,13 +76,13 @@ class Found:
     calendar: str
 
 
-async def viewed(connection: Connection, series: Series) -> Viewed:
+async def standing(connection: Connection, series: Series) -> Standing:
     """Return how a series stands, in one round trip."""
     rows, (ends,), factors = await connection.ask(
         loading([series]), bound(_ENDS, *key_of(series)), bound(_FACTORS, series.symbol.id)
     )
     newest = told_time(ends["newest"])
-    return Viewed(
+    return Standing(
         read_progress(rows).get(series.key, Progress()),
         told_time(ends["updated"]),
         None if newest is None else to_ms(newest),

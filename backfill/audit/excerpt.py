@@ -24,8 +24,8 @@ from backfill.store import status, universe
 from backfill.store.pool import Connection, Database
 from backfill.store.read import some_bars
 from backfill.store.source import EVER
+from backfill.store.standing import Standing, standing
 from backfill.store.times import to_ms
-from backfill.store.viewed import Viewed, viewed
 
 RAW: Final = "raw"
 SPLIT: Final = "split"
@@ -53,11 +53,11 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """A series that is looked at, and the range that was asked for."""
+class Excerpt:
+    """Some of the bars of a series: how it stands, and which of them are asked for."""
 
     series: Series
-    known: Viewed
+    known: Standing
     asked: Asked
     span: Span
 
@@ -82,11 +82,11 @@ class View:
         return adjusted(bars, self.known.factors) if self._is_adjusted else bars
 
     def within(self, span: Span) -> Self:
-        """Return a view of another range."""
+        """Return an excerpt of another range."""
         return replace(self, span=span)
 
     def before(self, at_ms: int) -> Self:
-        """Return a view of all that begins before an instant."""
+        """Return an excerpt of all that begins before an instant."""
         return replace(self, span=Span(EVER.start_ms, at_ms))
 
     @property
@@ -99,13 +99,13 @@ class View:
 class Chart:
     """The newest bars of a range; ``has_more`` tells whether there are older ones in it."""
 
-    view: View
+    excerpt: Excerpt
     limit: int
     bars: Bars
     has_more: bool
 
 
-async def view(connection: Connection, asked: Asked) -> View:
+async def excerpt(connection: Connection, asked: Asked) -> Excerpt:
     """Return a series, and how it stands.
 
     Raises
@@ -117,25 +117,25 @@ async def view(connection: Connection, asked: Asked) -> View:
     """
     symbol = await universe.known(connection, asked.ticker)
     series = Series(symbol, asked.timeframe)
-    known = await viewed(connection, series)
+    known = await standing(connection, series)
     source = known.progress.source
     if asked.adjustment == RAW and source is not None and source.adjustment != RAW:
         raise UsageError(
             f"{symbol.ticker} {asked.timeframe} holds {source.adjustment}-adjusted bars of "
             f"{source.provider}, no raw ones"
         )
-    return View(series, known, asked, _span(symbol, asked))
+    return Excerpt(series, known, asked, _span(symbol, asked))
 
 
-async def newest(connection: Connection, seen: View, limit: int) -> tuple[Bars, bool]:
-    """Return the newest bars of a view as they are asked for, and whether there are older ones."""
+async def newest(connection: Connection, seen: Excerpt, limit: int) -> tuple[Bars, bool]:
+    """Return the newest bars of an excerpt, and whether there are older ones."""
     bars = await some_bars(connection, seen.series, seen.span, limit + 1, newest=True)
     more = len(bars) > limit
     return seen.shown(bars.take(slice(1, None)) if more else bars), more
 
 
-async def blocks(database: Database, seen: View) -> AsyncIterator[Bars]:
-    """Yield all bars of a view as they are asked for, oldest first, a block at a time.
+async def blocks(database: Database, seen: Excerpt) -> AsyncIterator[Bars]:
+    """Yield all bars of an excerpt as they are asked for, oldest first, a block at a time.
 
     Each is read when it is asked for, and none is empty.
     """
@@ -172,7 +172,7 @@ class Judge:
         self._read_s = float("-inf")
         self._tracked: Mapping[tuple[SymbolId, Timeframe], Tracked] = {}
 
-    async def is_fresh(self, seen: View, now: datetime) -> bool:
+    async def is_fresh(self, seen: Excerpt, now: datetime) -> bool:
         """Whether a series is fresh by a clock; one that isn't kept is not."""
         kept = await self._kept(seen.series.key, now)
         newest_ms = seen.known.newest_ms
