@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from bench.build import Build, builds_with
+from bench.filled import filling
 from bench.measure import Ended, run_measured
 from bench.postgres import Database, Server
 from bench.results import FOLDER, Figure, Spread
@@ -25,29 +26,6 @@ _AS_OF: Final = ("--as-of", NOW.isoformat())
 _BEGIN: Final = "<!-- large: written by `python -m bench large` -->"
 _END: Final = "<!-- end of large -->"
 
-# Pairs with minutes without a gap, as a run would have left them.
-_FILL: Final = """
-    WITH made AS (
-        INSERT INTO symbols (ticker, asset_type, calendar, confirmed_at)
-        SELECT 'X:L' || n || 'USD', 'crypto', '24/7', now()
-        FROM generate_series(10, {symbols} + 9) AS n
-        RETURNING id
-    ),
-    known AS (
-        INSERT INTO backfill_progress (
-            symbol_id, timeframe, provider, feed, adjustment, coverage, wanted_from, oldest_bar,
-            newest_bar
-        )
-        SELECT id, 'm1', 'massive', 'sip', 'raw', tstzmultirange(tstzrange(starts, ends)), starts,
-            starts, ends - interval '1 minute'
-        FROM made, {span}
-        RETURNING symbol_id
-    )
-    INSERT INTO ohlc_bars (symbol_id, timeframe, ts, open, high, low, close, volume)
-    SELECT symbol_id, 'm1', at, 10, 11, 9, 10.5, 1000
-    FROM known, {span}, generate_series(starts, ends - interval '1 minute', '1 minute') AS at
-    ORDER BY symbol_id, at
-"""
 _QUARANTINE: Final = """
     INSERT INTO quarantined_bars (symbol_id, timeframe, ts, reason, raw, run_id)
     SELECT p.symbol_id, 'm1', p.newest_bar - n * interval '2 minutes', 'high_low',
@@ -176,10 +154,6 @@ def fill_between(document: Path, begins: str, ends: str, text: str) -> None:
 def _fill(place: _Place, large: Large) -> None:
     """Fill a database: minutes of many pairs, one pair with gaps, quarantine and the ledger."""
     each = large.bars // _SYMBOLS
-    span = (
-        f"(SELECT timestamptz '{END.isoformat()}' - {each} * interval '1 minute' AS starts, "
-        f"timestamptz '{END.isoformat()}' AS ends) AS span"
-    )
     end_ms = round(END.timestamp() * 1000)
     load = Load(MARKET_TICKER, end_ms - each * 4 * 60_000, end_ms)
     place.provider.prepare([load])
@@ -188,7 +162,7 @@ def _fill(place: _Place, large: Large) -> None:
         "--to", load.end.isoformat(), *_AS_OF,
     )  # fmt: skip
     place.database.execute(
-        _FILL.format(symbols=_SYMBOLS, span=span),
+        filling(_SYMBOLS, each),
         _LOSE_EVERY.format(ticker=MARKET_TICKER, every=max(2, each * 4 // large.gaps)),
         _QUARANTINE.format(each=large.quarantined // _SYMBOLS),
         _LOSE_QUARANTINED,

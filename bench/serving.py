@@ -20,11 +20,12 @@ from typing import Final
 import asyncpg
 from aiohttp import ClientSession, TCPConnector
 
+from bench.filled import filling
 from bench.large import fill_between
 from bench.measure import Ended, clean_environment, run_measured
 from bench.postgres import Database, Server
 from bench.server import Provider
-from bench.workload import END, NOW, settings_for, workload
+from bench.workload import NOW, settings_for, workload
 
 _SERIES: Final = 20
 _ROUNDS: Final = 5
@@ -35,31 +36,6 @@ _MEGABYTE: Final = 1_000_000
 _BEGIN: Final = "<!-- serving: written by `python -m bench.serving` -->"
 _END: Final = "<!-- end of serving -->"
 _DOCUMENT: Final = Path(__file__).parents[1] / "docs" / "performance.md"
-
-# Pairs with minutes without a gap, as a run would have left them.
-_FILL: Final = """
-    WITH made AS (
-        INSERT INTO symbols (ticker, asset_type, calendar, confirmed_at)
-        SELECT 'X:L' || n || 'USD', 'crypto', '24/7', now()
-        FROM generate_series(10, {last}) AS n
-        RETURNING id
-    ),
-    known AS (
-        INSERT INTO backfill_progress (
-            symbol_id, timeframe, provider, feed, adjustment, coverage, wanted_from, oldest_bar,
-            newest_bar
-        )
-        SELECT id, 'm1', 'massive', 'sip', 'raw', tstzmultirange(tstzrange(starts, ends)), starts,
-            starts, ends - interval '1 minute'
-        FROM made, {span}
-        RETURNING symbol_id
-    )
-    INSERT INTO ohlc_bars (symbol_id, timeframe, ts, open, high, low, close, volume, vwap)
-    SELECT symbol_id, 'm1', at, p, p + 0.07, p - 0.06, p + 0.01, round(1e4 * p) / 7, p + 0.003
-    FROM known, {span}, generate_series(starts, ends - interval '1 minute', '1 minute') AS at,
-        LATERAL (SELECT round((90 + 10 * sin(extract(epoch FROM at) / 7e4))::numeric, 4)) AS x (p)
-    ORDER BY symbol_id, at
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +54,7 @@ def measure(bars: int) -> list[Row]:
         run = [sys.executable, "-m", "backfill"]
         run_measured([*run, "migrate"], environment, server.postmaster)
         each = bars // _SERIES
-        span = (
-            f"(SELECT timestamptz '{END.isoformat()}' - {each} * interval '1 minute' AS starts, "
-            f"timestamptz '{END.isoformat()}' AS ends) AS span"
-        )
-        database.execute(_FILL.format(last=9 + _SERIES, span=span), "VACUUM ANALYZE", "CHECKPOINT")
+        database.execute(filling(_SERIES, each), "VACUUM ANALYZE", "CHECKPOINT")
         _say(f"{bars:,} bars")
         found = list(_exports(environment, server, bars))
         with _served(environment) as (url, process):
