@@ -117,7 +117,7 @@ async def excerpt(connection: Connection, asked: Asked) -> Excerpt:
     """
     symbol = await universe.known(connection, asked.ticker)
     series = Series(symbol, asked.timeframe)
-    known = await standing(connection, series)
+    known = await standing(connection, series, adjusted=asked.adjustment == SPLIT)
     source = known.progress.source
     if asked.adjustment == RAW and source is not None and source.adjustment != RAW:
         raise UsageError(

@@ -76,17 +76,18 @@ class Found:
     calendar: str
 
 
-async def standing(connection: Connection, series: Series) -> Standing:
-    """Return how a series stands, in one round trip."""
-    rows, (ends,), factors = await connection.ask(
-        loading([series]), bound(_ENDS, *key_of(series)), bound(_FACTORS, series.symbol.id)
-    )
+async def standing(connection: Connection, series: Series, *, adjusted: bool) -> Standing:
+    """Return how a series stands, in one round trip; the factors only if they are asked for."""
+    asked = [loading([series]), bound(_ENDS, *key_of(series))]
+    if adjusted:
+        asked.append(bound(_FACTORS, series.symbol.id))
+    rows, (ends,), *factors = await connection.ask(*asked)
     newest = told_time(ends["newest"])
     return Standing(
         read_progress(rows).get(series.key, Progress()),
         told_time(ends["updated"]),
         None if newest is None else to_ms(newest),
-        tuple(factor_of(row) for row in factors),
+        tuple(factor_of(row) for every in factors for row in every),
     )
 
 
