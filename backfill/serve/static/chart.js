@@ -35,9 +35,19 @@
     priceLineVisible: false,
   });
   const candles = chart.addSeries(LightweightCharts.CandlestickSeries, {});
+  // Marks hang on a line that nobody sees: one on a series without a value at its time would be
+  // drawn where that series has the next one.
+  const places = chart.addSeries(LightweightCharts.LineSeries, {
+    priceScaleId: "shade",
+    lineVisible: false,
+    crosshairMarkerVisible: false,
+    lastValueVisible: false,
+    priceLineVisible: false,
+    autoscaleInfoProvider: () => ({ priceRange: { minValue: 0, maxValue: 1 } }),
+  });
   chart.priceScale("shade").applyOptions({ scaleMargins: { top: 0, bottom: 0 }, visible: false });
   chart.priceScale("volume").applyOptions({ scaleMargins: { top: 0.8, bottom: 0 } });
-  const markers = LightweightCharts.createSeriesMarkers(shade, []);
+  const markers = LightweightCharts.createSeriesMarkers(places, []);
 
   let slots = []; // every place on the axis of time: {time, bar, marks}, in order
   let at = -1; // where the reader is
@@ -104,8 +114,9 @@
     volume.setData(slots.map(({ time, bar }) => (
       bar ? { time, value: bar[4], color: colour("volume") } : { time }
     )));
-    markers.setMarkers(drawing.marks.map(({ time, kind, text }) => ({
-      time, shape: shapes[kind], color: of_mark(kind), text: signs[kind] ?? text,
+    places.setData(slots.map(({ time }) => ({ time, value: 0.5 })));
+    markers.setMarkers(drawing.marks.map(({ time, kind, text }, index) => ({
+      id: String(index), time, shape: shapes[kind], color: of_mark(kind), text: signs[kind] ?? text,
       position: "atPriceMiddle", price: heights[kind],
     })));
   }
@@ -133,7 +144,7 @@
       chart.timeScale().setVisibleLogicalRange({ from: at - half, to: at + half });
     }
     if (bar) chart.setCrosshairPosition(bar[3], time, candles);
-    else chart.setCrosshairPosition(0.5, time, shade);
+    else chart.setCrosshairPosition(0.5, time, places);
     said.textContent = words(slots[at]);
   }
 
@@ -163,6 +174,11 @@
     keys[event.key]();
   });
 
+  chart.subscribeCrosshairMove(({ hoveredInfo }) => {
+    const mark = drawing?.marks[hoveredInfo?.objectId];
+    if (mark) said.textContent = `${stamp(mark.time)}: ${mark.text}`;
+  });
+
   async function look() {
     const headers = tag ? { "If-None-Match": tag } : {};
     const answer = await fetch(place.dataset.drawing, { headers, cache: "no-store" });
@@ -187,6 +203,8 @@
   document.addEventListener("backfill:changed", redraw);
   // For whoever wants to know where something is: a test, or a reader's own script.
   place.coordinate_of = (time) => chart.timeScale().timeToCoordinate(time);
-  place.marks = () => markers.markers().map(({ time, text, price }) => ({ time, text, price }));
+  place.marks = () => markers.markers().map(({ time, text, price }) => (
+    { time, text, x: chart.timeScale().timeToCoordinate(time), y: places.priceToCoordinate(price) }
+  ));
   redraw();
 })();
