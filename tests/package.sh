@@ -28,6 +28,8 @@ assert any(name.startswith("backfill/migrations/") for name in names), "no migra
 assert "backfill/py.typed" in names, "no py.typed in the wheel"
 for name in ("look.css", "templates/report.html"):
     assert f"backfill/report/{name}" in names, f"no {name} in the wheel"
+for name in ("static/chart.js", "templates/symbol.html", "static/lightweight-charts/NOTICE"):
+    assert f"backfill/serve/{name}" in names, f"no {name} in the wheel"
 assert any(name.endswith("share/man/man1/backfill.1") for name in names), "no man page in the wheel"
 strays = [name for name in names if not name.startswith(("backfill/", "ohlc_backfill-"))]
 assert not strays, strays
