@@ -79,8 +79,9 @@ _KNOWN: Final = (
     ORDER BY s.ticker
 """
 )
-# By the index on the spelling, and by the view of the watchlist.
+# The ids of tickers, by the index on the spelling.
 _IDS_BY_TICKER: Final = "SELECT id FROM symbols WHERE spelling = ANY ($1::text[])"
+# The ids of what is watched, by the view of the watchlist.
 _IDS_OF_WATCHED: Final = "SELECT symbol_id FROM watched"
 WATCHED: Final = _SYMBOLS + "WHERE w.symbol_id IS NOT NULL ORDER BY w.priority DESC, s.ticker"
 # What is named changes, and nothing else; of what an adopted list keeps, the rest comes along.
