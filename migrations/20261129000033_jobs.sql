@@ -109,48 +109,25 @@ BEGIN
             priority, date_trunc('sec', timezone('UTC', created)), status, entrypoint
         );
 
-    -- The text of this function is PgQueuer's own, to the letter: so its tools see no difference.
+    -- Tells workers that there is a job more or fewer, in the words that PgQueuer reads. Once for a
+    -- statement; what an update changes nobody need look at.
     IF to_regprocedure('bf_jobs.fn_pgqueuer_changed()') IS NULL THEN
-        CREATE FUNCTION bf_jobs.fn_pgqueuer_changed() RETURNS trigger AS $changed$
-DECLARE
-    to_emit BOOLEAN := false;  -- Flag to decide whether to emit a notification
-BEGIN
-    -- Check operation type and set the emit flag accordingly
-    IF TG_OP = 'UPDATE' AND OLD IS DISTINCT FROM NEW THEN
-        to_emit := true;
-    ELSIF TG_OP = 'DELETE' THEN
-        to_emit := true;
-    ELSIF TG_OP = 'INSERT' THEN
-        to_emit := true;
-    ELSIF TG_OP = 'TRUNCATE' THEN
-        to_emit := true;
-    END IF;
-
-    -- Perform notification if the emit flag is set
-    IF to_emit THEN
-        PERFORM pg_notify(
-            'ch_pgqueuer',
-            json_build_object(
-                'channel', 'ch_pgqueuer',
-                'operation', lower(TG_OP),
-                'sent_at', NOW(),
-                'table', TG_TABLE_NAME,
-                'type', 'table_changed_event'
-            )::text
-        );
-    END IF;
-
-    -- Return appropriate value based on the operation
-    IF TG_OP IN ('INSERT', 'UPDATE') THEN
-        RETURN NEW;
-    ELSIF TG_OP = 'DELETE' THEN
-        RETURN OLD;
-    ELSE
-        RETURN NULL; -- For TRUNCATE and other non-row-specific contexts
-    END IF;
-
-END;
-$changed$ LANGUAGE plpgsql;
+        CREATE FUNCTION bf_jobs.fn_pgqueuer_changed() RETURNS trigger
+            LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+        AS $changed$
+        BEGIN
+            IF TG_OP <> 'UPDATE' THEN
+                PERFORM pg_notify('ch_pgqueuer', jsonb_build_object(
+                    'type', 'table_changed_event',
+                    'channel', 'ch_pgqueuer',
+                    'table', TG_TABLE_NAME,
+                    'operation', lower(TG_OP),
+                    'sent_at', now()
+                )::text);
+            END IF;
+            RETURN NULL;
+        END
+        $changed$;
     END IF;
     IF NOT EXISTS (
         SELECT FROM pg_trigger

@@ -1,5 +1,8 @@
-"""The queue's tables are PgQueuer's own, made by plain SQL; who may not make them does without."""
+"""The queue's tables are as PgQueuer makes them; who may not make them does without."""
 
+import asyncio
+import json
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
@@ -42,7 +45,7 @@ CATALOG = {
         WHERE c.relnamespace = 'bf_jobs'::regnamespace
     """,
     "functions": """
-        SELECT proname, prosrc, $1::text[] FROM pg_proc
+        SELECT proname, prorettype::regtype::text, $1::text[] FROM pg_proc
         WHERE pronamespace = 'bf_jobs'::regnamespace
     """,
     "types": """
@@ -68,6 +71,22 @@ async def catalog(url: str) -> dict[str, set[tuple[Any, ...]]]:
         }
 
 
+async def notices(url: str) -> list[dict[str, str]]:
+    """Return what is told of a job that is put in, changed and taken out, and of all at once."""
+    told: asyncio.Queue[str] = asyncio.Queue()
+    put = "INSERT INTO bf_jobs.pgqueuer (priority, entrypoint, status) VALUES (0, 'one', 'queued')"
+    async with connection_to(url) as connection:
+        await connection.add_listener("ch_pgqueuer", lambda *heard: told.put_nowait(heard[-1]))
+        await connection.execute(f"{put}; UPDATE bf_jobs.pgqueuer SET priority = 1")
+        await connection.execute("DELETE FROM bf_jobs.pgqueuer")
+        await connection.execute("TRUNCATE bf_jobs.pgqueuer; NOTIFY ch_pgqueuer, '{}'")
+        heard = []
+        while one := json.loads(await told.get()):
+            assert datetime.fromisoformat(one.pop("sent_at")).tzinfo
+            heard.append(one)
+    return heard
+
+
 async def test_the_migration_makes_what_the_installed_pgqueuer_would(
     database_url: str, empty_url: str
 ) -> None:
@@ -78,9 +97,14 @@ async def test_the_migration_makes_what_the_installed_pgqueuer_would(
     theirs = await catalog(empty_url)
     assert all(theirs.values())
     assert await catalog(database_url) == theirs
+    assert await notices(database_url) == await notices(empty_url)
     async with Database.connect(database_url) as database:
         plan = await queries(StoreDriver(database, StopSignal())).plan_upgrade()
-    assert (list(plan.statements), list(plan.notes)) == ([], [])
+    # Its own words for what tells of a change are others, and do the same.
+    assert [one.partition("(")[0] for one in plan.statements] == [
+        "CREATE OR REPLACE FUNCTION bf_jobs.fn_pgqueuer_changed"
+    ]
+    assert not plan.notes
 
 
 @pytest.mark.direct
