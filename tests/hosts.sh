@@ -47,7 +47,8 @@ for version in "${versions[@]}"; do
     more=()
 done
 BACKFILL_TEST_PGBOUNCER=$pgbouncer run "the embedded PostgreSQL through PgBouncer" \
-    "${life[@]}" tests/integration/test_pooler.py tests/integration/test_run_watch.py -m 'not direct'
+    "${life[@]}" tests/integration/test_pooler.py tests/integration/test_run_watch.py \
+    tests/integration/test_commands_report.py -m 'not direct'
 setups "PostgreSQL 18"
 BACKFILL_TEST_PGBOUNCER=$pgbouncer setups "PgBouncer" -m 'not direct'
 BACKFILL_TEST_PGPOOL=$pgpool setups "pgpool-II"
