@@ -113,6 +113,7 @@ async def export(settings: Settings, job: ExportJob) -> Exported:
     before = await asyncio.to_thread(destination.manifest)
     if before is not None and (before.format, before.adjusted) != (job.form, job.adjusted):
         raise UsageError(f"{job.out} holds {_kind(before)}: name another place, or remove that")
+    await asyncio.to_thread(destination.clear)
     present = await asyncio.to_thread(destination.folders)
     async with looked_into(settings) as database:
         state = await database.run(partial(_state, job=job, before=before, present=present))
@@ -120,6 +121,7 @@ async def export(settings: Settings, job: ExportJob) -> Exported:
         await writing.all()
     kept = {folder for folder, one in writing.written.items() if one.bars}
     orphans = await asyncio.to_thread(destination.folders) - kept
+    writing.see_own()
     await asyncio.to_thread(destination.remove, orphans)
     return Exported(
         out=job.out,
@@ -213,7 +215,7 @@ class _Writing:
             if time.monotonic() - saved_s > _SAVED_EVERY_S:
                 await self._save(mark)
                 saved_s = time.monotonic()
-        self._see_own()
+        self.see_own()
         await self._save(state.mark)
 
     async def _replace(self, partition: Partition) -> int:
@@ -234,7 +236,7 @@ class _Writing:
                     await asyncio.wait([adding])
             if adding is not None:
                 adding.result()
-            self._see_own()
+            self.see_own()
         return rows.written
 
     async def _read(self, parts: Sequence[Part], month: Span) -> list[tuple[str, Bars]]:
@@ -251,7 +253,7 @@ class _Writing:
         manifest = Manifest(job.form, job.adjusted, self._writer, mark, self.written)
         await asyncio.to_thread(self._destination.keep, manifest)
 
-    def _see_own(self) -> None:
+    def see_own(self) -> None:
         """See that no other export has begun to write there since.
 
         Raises

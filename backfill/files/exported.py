@@ -1,9 +1,11 @@
 """Where an export lies: a folder or a prefix of a bucket, whose files are replaced as a whole."""
 
 import os
+import re
 import tempfile
+import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -11,6 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from backfill.core.export import Manifest
+from backfill.core.timeframe import Timeframe
 from backfill.errors import BackfillError, UsageError
 from backfill.files.columnar import Rows, schema, see_installed, writer_of
 
@@ -18,7 +21,12 @@ if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
 _MANIFEST: Final = "_export.json"
+_FOLDER: Final = re.compile(rf"timeframe=({'|'.join(Timeframe)})/month=\d{{4}}-\d\d")
+# Whose file it is can be seen: others' end in .part as well.
+_BESIDE: Final = ".backfill-export-"
 _PART: Final = ".part"
+_LEFT_AFTER_S: Final = 3600.0
+"""A file that nobody has written to for so long is not another export's that is under way."""
 
 
 class Destination:
@@ -96,21 +104,28 @@ class Destination:
             self._put(part, path)
 
     def folders(self) -> set[str]:
-        """Return the folders of partitions that hold a file, and remove what a kill left there."""
+        """Return the folders of partitions that hold a file."""
         from pyarrow import fs
 
-        found = set()
         with _told(f"{self._root} can't be read"):
             every = self._files.get_file_info(
                 fs.FileSelector(self._root, recursive=True, allow_not_found=True)
             )
-            for one in every:
-                folder, _, name = one.path.removeprefix(f"{self._root}/").rpartition("/")
-                if name == self._name and folder.startswith("timeframe="):
-                    found.add(folder)
-                elif not folder and name.startswith(".") and name.endswith(_PART):
-                    self._files.delete_file(one.path)
-        return found
+        placed = (one.path.removeprefix(f"{self._root}/").rpartition("/") for one in every)
+        return {
+            folder for folder, _, name in placed if name == self._name and _FOLDER.fullmatch(folder)
+        }
+
+    def clear(self) -> None:
+        """Remove what an export that was killed has left beside the partitions."""
+        if not self._is_local:
+            return
+        left_before_s = time.time() - _LEFT_AFTER_S
+        with _told(f"{self._root} can't be cleared"):
+            for one in Path(self._root).glob(f"{_BESIDE}*{_PART}"):
+                with suppress(FileNotFoundError):  # by now it has taken its place
+                    if one.stat().st_mtime < left_before_s:
+                        one.unlink()
 
     def remove(self, folders: Collection[str]) -> None:
         """Remove partitions."""
@@ -148,7 +163,7 @@ class Destination:
     def _beside(self, path: str) -> Iterator[str]:
         """Yield the path of a new file on this machine, which may be moved to a place."""
         with _told(f"{path} can't be written"):
-            number, part = tempfile.mkstemp(_PART, ".", self._root if self._is_local else None)
+            number, part = tempfile.mkstemp(_PART, _BESIDE, self._root if self._is_local else None)
             os.close(number)
             try:
                 yield part

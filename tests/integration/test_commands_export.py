@@ -274,6 +274,54 @@ def test_an_export_gives_way_to_a_later_one_to_the_same_place(
     assert files(out) == {}
 
 
+def test_an_export_removes_nothing_that_a_later_one_has_written_meanwhile(
+    run_here: Run, export: Callable[..., api.Exported], out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_here("2024-11-12", "AAPL", "2024-10-01")
+    run_here("2024-11-12", "MSFT", "2024-08-01")
+    folders = Destination.folders
+    looks = 0
+
+    def overtaken(self: Destination) -> set[str]:
+        nonlocal looks
+        looks += 1
+        if looks == 2:  # all is written; what is no longer selected is still to be removed
+            export(tickers=("MSFT",))
+        return folders(self)
+
+    monkeypatch.setattr(Destination, "folders", overtaken)
+    with pytest.raises(UsageError, match="another export writes to"):
+        export(tickers=("AAPL",))
+    assert {name[-7:] for name in files(out)} == {"2024-08", "2024-09", "2024-10", "2024-11"}
+
+
+def test_an_export_leaves_the_files_of_others_where_they_are(
+    run_here: Run, export: Callable[..., api.Exported], out: Path
+) -> None:
+    run_here("2024-11-12", "AAPL", "2024-11-01")
+    theirs = [
+        out / ".movie.part",
+        out / "bars.parquet",
+        out / "timeframe=d1/bars.parquet",
+        out / "timeframe=d1/symbol=AAPL/bars.parquet",
+        out / "timeframe=d1/month=2024-11/notes.txt",
+        out / "timeframe=2h/month=2024-11/bars.parquet",
+        out / ".backfill-export-running.part",
+    ]
+    left = out / ".backfill-export-killed.part"
+    for path in (*theirs, left):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    os.utime(left, (0, 0))
+    for _ in range(2):
+        export()
+        assert all(path.exists() for path in theirs)
+    assert not left.exists()
+    assert {path.name for path in out.iterdir() if path.is_file()} == {
+        ".movie.part", "bars.parquet", ".backfill-export-running.part", "_export.json"
+    }  # fmt: skip
+
+
 def test_csv_reads_back_as_the_same_numbers(
     run_here: Run, export: Callable[..., api.Exported], out: Path, database_url: str
 ) -> None:
