@@ -118,7 +118,9 @@ async def history(request: web.Request) -> web.StreamResponse:
         seen = await excerpt(connection, asked)
         calendar = seen.series.symbol.calendar
         span = udf.span_of(calendar, timeframe, 0 if back else from_s, to_s)
-        bars, _ = await newest(connection, seen.within(span), min(back or MOST, MOST))
+        bars, more = await newest(connection, seen.within(span), min(back or MOST, MOST))
+        if more and not back:
+            raise UsageError(f"more than {MOST:,} bars begin in that range: name a shorter one")
         if len(bars):
             return udf.history(calendar, timeframe, bars)
         before, _ = await newest(connection, seen.before(span.start_ms), 1)

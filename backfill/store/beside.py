@@ -23,19 +23,23 @@ _QUARANTINED: Final = """
     ORDER BY q.ts DESC, q.id DESC
     LIMIT $5
 """
-# The splits of a symbol within some days that weren't dropped, under the name of that day.
+# The splits of a symbol within some days that weren't dropped: those that prices have shown to be
+# its, or its instrument's, under whatever name; the others under the name of that day.
 _SPLITS: Final = """
     SELECT x.execution_date, x.split_from, x.split_to, x.status
-    FROM splits AS x
-    WHERE x.execution_date BETWEEN $2 AND $3 AND x.status <> 'dropped'
-        AND coalesce(x.symbol_id, $1) = $1
-        AND EXISTS (
-            SELECT
-            FROM symbol_names AS n
-            WHERE n.symbol_id = $1 AND n.ticker = x.ticker
-                AND x.execution_date >= n.valid_from AND x.execution_date < n.valid_until
-        )
-    ORDER BY x.execution_date
+    FROM symbols AS s
+    JOIN splits AS x
+        ON CASE WHEN x.symbol_id IS NULL
+            THEN EXISTS (
+                SELECT
+                FROM symbol_names AS n
+                WHERE n.symbol_id = s.id AND n.ticker = x.ticker
+                    AND x.execution_date >= n.valid_from AND x.execution_date < n.valid_until
+            )
+            ELSE x.symbol_id = coalesce(s.listing_of, s.id)
+        END
+    WHERE s.id = $1 AND x.execution_date BETWEEN $2 AND $3 AND x.status <> 'dropped'
+    ORDER BY x.execution_date, x.ticker
 """
 # Its dividends within those days, by the index on the day.
 _DIVIDENDS: Final = """

@@ -256,6 +256,20 @@ async def test_each_documented_request_of_a_data_feed_is_answered(url: str) -> N
                 assert (answer.status == 200) == (not refused), path
 
 
+async def test_a_range_of_more_bars_than_an_answer_has_is_refused_and_never_cut(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = "/udf/history?symbol=AAPL&resolution=60&from=0&to=4000000000"
+    async with serving(url) as client:
+        whole = (await got(client, path))["t"]
+        monkeypatch.setattr("backfill.serve.udf.MOST", len(whole))
+        assert (await got(client, path))["t"] == whole
+        monkeypatch.setattr("backfill.serve.udf.MOST", len(whole) - 1)
+        refused = await got(client, path, 400)
+        assert (refused["s"], "name a shorter one" in refused["errmsg"]) == ("error", True)
+        assert (await got(client, f"{path}&countback=100000"))["t"] == whole[1:]
+
+
 async def test_how_it_stands_is_told_as_the_commands_tell_it(url: str) -> None:
     settings = Settings(database_url=Secret(url))
     status = await asyncio.to_thread(lambda: blocking(api.status(settings, NOW)))

@@ -1,6 +1,7 @@
 """The pages of a server in front of a real database: what they show, and to whom."""
 
 import re
+from dataclasses import replace
 from html import unescape
 from typing import Final
 from urllib.parse import quote
@@ -53,6 +54,16 @@ KEPT: Final = """
 """
 
 
+# One is listed under the symbol's own name, one under another; one is somebody else's.
+SPLITS: Final = """
+    INSERT INTO splits (ticker, execution_date, split_from, split_to, status, symbol_id)
+    VALUES ('AAPL', '2024-11-06', 1, 4, 'applied', NULL),
+        ('OLDER', '2024-11-07', 1, 3, 'applied', $1),
+        ('OTHER', '2024-11-08', 1, 2, 'applied', NULL)
+    RETURNING 1
+"""
+
+
 async def keep(database: Database, ticker: str = TICKER) -> None:
     """Store an hour of minutes that lacks three, and has one in quarantine."""
     run_id, (series,) = await claimed(database, ticker, Timeframe.m1)
@@ -90,6 +101,26 @@ async def test_a_series_has_a_page_with_its_bars_and_where_they_are_missing_or_b
     assert "3 bars missing" in page
     assert "backfill gaps --repair X:BTCUSD -t m1" in page
     assert "https://www.tradingview.com/" in page
+
+
+async def test_a_split_is_marked_wherever_it_adjusts_under_whatever_name_it_is_listed(
+    database: Database, database_url: str
+) -> None:
+    run_id, (plain,) = await claimed(database, "AAPL", Timeframe.d1)
+    listing_run, (listing,) = await claimed(database, "AAPL@finnhub", Timeframe.d1)
+    days = np.datetime64("2024-11-04T05:00") + np.arange(5) * np.timedelta64(1, "D")
+    bars = replace(minutes(5), ts_ms=days.astype("datetime64[ms]").astype(np.int64))
+    await write(database, run_id, chunk(plain, bars))
+    await write(database, listing_run, chunk(listing, bars))
+    await rows(database, SPLITS, plain.symbol.id)
+    async with serving(database_url) as client:
+        for ticker in ("AAPL", "AAPL@finnhub"):
+            async with client.get(f"/drawing?symbol={ticker}&timeframe=d1&adjusted=yes") as got:
+                drawing = await got.json()
+            opens = drawing["bars"]["open"]
+            assert opens[2] > 2 * opens[1] > 0
+            marks = {one["time"]: one["text"] for one in drawing["marks"] if one["kind"] == "split"}
+            assert marks == {1730851200: "split 4:1", 1730937600: "split 3:1"}
 
 
 @pytest.mark.parametrize("ticker", ["BTC/USD", "X:BTCUSD", "BTC/USD@coinbase", "BRK.B"])
