@@ -1,6 +1,10 @@
 """How a request ends: with what it asked for, or in one line that says why not; told to the log."""
 
+import asyncio
+import socket
+import struct
 import time
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -21,6 +25,9 @@ BEGUN: Final = web.RequestKey("begun", web.StreamResponse)
 _AWAY_S: Final = 2
 """After how many seconds it is worth to ask again, where the database is away."""
 
+_AT_ONCE: Final = struct.pack("ii", 1, 0)
+"""For a connection that is closed without waiting for what is unsent: the other side sees that."""
+
 log = structlog.stdlib.get_logger()
 
 
@@ -28,6 +35,7 @@ log = structlog.stdlib.get_logger()
 async def told(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer in any case, and log how: never a query, which might hold anything."""
     began_s = time.monotonic()
+    transport = request.transport  # of which the server lets go when it stops
     try:
         response = await handler(request)
     except web.HTTPError as refusal:
@@ -37,10 +45,12 @@ async def told(request: web.Request, handler: Handler) -> web.StreamResponse:
     except Exception as error:
         log.exception("serve.failed", path=request.path)
         response = refused(request, 500, str(Unforeseen.of(error)))
+    except asyncio.CancelledError:
+        if BEGUN in request:
+            _break_off(transport)
+        raise
     if (begun := request.get(BEGUN)) is not None and begun is not response:
-        # Nothing but a connection that breaks tells that an answer isn't all there is.
-        if request.transport is not None:
-            request.transport.abort()
+        _break_off(transport)
         response = begun
     log.info(
         "serve.answered",
@@ -50,6 +60,20 @@ async def told(request: web.Request, handler: Handler) -> web.StreamResponse:
         ms=round((time.monotonic() - began_s) * 1000),
     )
     return response
+
+
+def _break_off(transport: asyncio.Transport | None) -> None:
+    """Reset a connection: nothing else tells that an answer isn't all there is.
+
+    A proxy may ask by HTTP/1.0, as nginx long did, where an answer ends with the connection: closed
+    in order, it would be a whole one.
+    """
+    if transport is None:
+        return
+    with suppress(OSError):  # the other side has closed it before
+        connection = transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+    transport.abort()
 
 
 def refused(request: web.Request, status: int, why: str) -> web.Response:

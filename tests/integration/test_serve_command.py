@@ -12,10 +12,14 @@ import pytest
 from aiohttp import ClientPayloadError, web
 
 from backfill.serve import front, passing
+from backfill.serve.app import application
+from backfill.serve.guard import Guard
+from backfill.serve.reader import Reader
 from tests.conftest import Cli
-from tests.integration.serve_kit import serving
+from tests.integration.serve_kit import server, serving
 
 TOKEN: Final = "correct-horse-battery-staple"
+GO_ON: Final = web.AppKey("go_on", asyncio.Event)
 NOWHERE: Final = "postgresql://nobody@127.0.0.1:1/none"
 
 
@@ -107,6 +111,40 @@ async def test_an_answer_that_breaks_off_is_no_whole_one(monkeypatch: pytest.Mon
         assert got.status == 200
         with pytest.raises(ClientPayloadError):
             await got.read()
+
+
+@pytest.mark.parametrize("is_stopped", [False, True])
+async def test_nor_is_it_one_where_an_answer_ends_with_its_connection(
+    monkeypatch: pytest.MonkeyPatch, is_stopped: bool
+) -> None:
+    async def half(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"half of it")
+        await request.app[GO_ON].wait()
+        raise RuntimeError("and no more")
+
+    def with_half(reader: Reader, guard: Guard) -> web.Application:
+        app = application(reader, guard)
+        app[GO_ON] = asyncio.Event()
+        told.append(app[GO_ON])
+        return app
+
+    told: list[asyncio.Event] = []
+    monkeypatch.setattr("backfill.serve.app.ROUTES", ((web.get("/half", half),),))
+    monkeypatch.setattr("tests.integration.serve_kit.application", with_half)
+    async with server(NOWHERE) as url:
+        host = url.removeprefix("http://")
+        read, write = await asyncio.open_connection(*host.split(":"))
+        write.write(f"GET /half HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
+        assert (await read.readuntil(b"half of it")).startswith(b"HTTP/1.0 200")
+        if not is_stopped:
+            told[0].set()
+            with pytest.raises(ConnectionResetError):
+                await read.read()
+    with pytest.raises(ConnectionResetError):
+        await read.read()
+    write.close()
 
 
 async def test_what_nobody_foresaw_is_told_in_a_line_without_what_it_said(
