@@ -95,10 +95,14 @@ async def picture(database: Database, settings: Settings, view: View, now: datet
     has_older, bars = len(bars) > view.bars, bars[-view.bars :]
     ends = view.until or now
     begins = max(bars[0].ts if bars else ends - _LOOKS_BACK, _EARLIEST)
-    tracked = await _tracked(database, settings, series, now, begins, view.until)
+    tracked = await _tracked(database, settings, series, now, view.until)
     if tracked is not None:
+        if bars and not has_older:
+            begins = _answered_from(tracked, now, begins)
         tracked = replace(
-            tracked, calendar=await _calendar(database, settings, tracked, begins, now)
+            tracked,
+            calendar=await _calendar(database, settings, tracked, begins, now),
+            scope=replace(tracked.scope, first=Bound(begins)),
         )
     span = Span(to_ms(begins), max(to_ms(begins), to_ms(ends)))
     days = trade_date(symbol.calendar, span.start_ms), trade_date(symbol.calendar, span.end_ms)
@@ -145,17 +149,27 @@ async def _tracked(
     settings: Settings,
     series: Series,
     now: datetime,
-    begins: datetime,
     until: datetime | None,
 ) -> Tracked | None:
-    """Return what is known of a series within some time; None of one that nobody keeps."""
+    """Return what is known of a series before an instant; None of one that nobody keeps."""
     last = Bound(until) if until else None
-    scope = Scope((series.symbol.ticker,), (series.timeframe,), Bound(begins), last)
+    scope = Scope((series.symbol.ticker,), (series.timeframe,), None, last)
     try:
         found = await tracked_series(database, settings, now, scope)
     except NotKnown:
         return None
     return found[0] if found else None
+
+
+def _answered_from(tracked: Tracked, now: datetime, oldest: datetime) -> datetime:
+    """Return from when on a series is due and was answered for, if that is before its oldest bar.
+
+    What lacks there has no page of its own.
+    """
+    due, covered = tracked.due(now), tracked.known.coverage.hull
+    if due is None or covered is None:
+        return oldest
+    return min(oldest, to_time(max(due.start_ms, covered.start_ms)))
 
 
 async def _calendar(

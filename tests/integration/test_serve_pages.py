@@ -123,6 +123,26 @@ async def test_a_split_is_marked_wherever_it_adjusts_under_whatever_name_it_is_l
             assert marks == {1730851200: "split 4:1", 1730937600: "split 3:1"}
 
 
+async def test_what_lacks_before_the_oldest_bar_is_shown_with_it(
+    database: Database, database_url: str
+) -> None:
+    run_id, (series,) = await claimed(database, TICKER, Timeframe.m1)
+    hour = minutes(60)
+    await write(database, run_id, chunk(series, hour.take(slice(3, 60)), claims=span_of(hour)))
+    bad = bar(START + MINUTE_MS, high=1.0)
+    await write(database, run_id, rejected(series, bad, Reason.high_low))
+    await rows(database, KEPT)
+    async with serving(database_url) as client:
+        async with client.get("/drawing?symbol=X:BTCUSD&timeframe=m1") as got:
+            whole = await got.json()
+        async with client.get("/drawing?symbol=X:BTCUSD&timeframe=m1&bars=50") as got:
+            newest = await got.json()
+    first = START // 1000
+    assert whole["blank"] == [first, first + 60, first + 120]
+    assert {one["kind"] for one in whole["marks"]} == {"gap", "quarantined"}
+    assert newest["marks"] == []
+
+
 @pytest.mark.parametrize("ticker", ["BTC/USD", "X:BTCUSD", "BTC/USD@coinbase", "BRK.B"])
 async def test_whatever_a_ticker_holds_its_page_is_found_under_its_address(
     database: Database, database_url: str, ticker: str
