@@ -19,7 +19,8 @@ def badge_of(facts: Facts) -> str:
 def _told(facts: Facts) -> tuple[str, str]:
     """Say what is worst of it.
 
-    The problems that this passes over, such as a split that may be one, make no badge red.
+    The problems that this passes over, such as a split that may be one, make no badge red. Series
+    that nobody watches are not judged, and none of them is called fresh.
     """
     if not facts.series:
         return "no series", "lightgrey"
@@ -29,4 +30,6 @@ def _told(facts: Facts) -> tuple[str, str]:
         return f"{amount(facts.missing, 'bar')} missing", "orange"
     if facts.problems:
         return amount(len(facts.problems), "problem"), "yellow"
-    return f"{amount(facts.series, 'series', 'series')} fresh", "brightgreen"
+    if not facts.judged:
+        return "nothing watched", "lightgrey"
+    return f"{amount(facts.judged, 'series', 'series')} fresh", "brightgreen"

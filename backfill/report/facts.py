@@ -109,8 +109,8 @@ class Group:
     """The series of one timeframe, provider and calendar, on one axis of time.
 
     ``mix`` has for each column how many series show each `Cell` there. ``listed`` are those with a
-    line of their own, the troubled first; ``unlisted`` names the others, which all are fresh and
-    whole as long as ``unlisted_troubled`` is zero.
+    line of their own, the troubled first; ``unlisted`` names the others, ``unlisted_troubled`` of
+    which have something to tell, too. ``judged`` are those that somebody means to keep up to date.
     """
 
     timeframe: str
@@ -119,6 +119,7 @@ class Group:
     since: datetime
     until: datetime
     series: int
+    judged: int
     stale: int
     missing: int
     quarantined: int
@@ -135,9 +136,13 @@ class Group:
         return f"{self.timeframe} · {self.provider} · {self.calendar}"
 
     @property
-    def has_trouble(self) -> bool:
-        """Whether any of its series has something to tell."""
-        return bool(self.stale or self.missing or self.quarantined)
+    def told(self) -> str:
+        """How fresh its series are, in words: of those that nobody watches nobody knows."""
+        unjudged = self.series - self.judged
+        if not self.judged:
+            return "not judged: nobody watches them"
+        told = f"{self.stale:,} stale" if self.stale else "all fresh"
+        return f"{told}; {unjudged:,} not judged" if unjudged else told
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,7 @@ def _group(
         since=to_time(axis.start_ms),
         until=to_time(axis.end_ms),
         series=len(every),
+        judged=sum(one.status.judged for one in standings),
         stale=sum(one.is_stale for _, one in every),
         missing=sum(one.missing for _, one in every),
         quarantined=sum(one.quarantined for _, one in every),

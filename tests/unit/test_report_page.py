@@ -48,8 +48,8 @@ TROUBLED: Final = series(
 def group(*listed: SeriesFacts, **changed: object) -> Group:
     some = Group(
         timeframe="d1", provider="massive", calendar="XNYS", since=AT - timedelta(days=800),
-        until=AT, series=len(listed), stale=1, missing=2, quarantined=1, bars=1000, share=0.93,
-        mix=tuple({"s": 9, "g": 1} for _ in range(96)), listed=listed,
+        until=AT, series=len(listed), judged=len(listed), stale=1, missing=2, quarantined=1,
+        bars=1000, share=0.93, mix=tuple({"s": 9, "g": 1} for _ in range(96)), listed=listed,
     )  # fmt: skip
     return replace(some, **changed)  # type: ignore[arg-type]
 
@@ -152,7 +152,7 @@ def test_few_series_lie_open_and_many_are_collapsed_counted_and_named() -> None:
     text = render(facts(many, series=10_001))
     page = Read(text)
     assert not [one for one in page.all("details") if one.get("class") == "group" and "open" in one]
-    assert "8,000 more without a line of their own, all fresh and whole: " in page.texts
+    assert "8,000 more without a line of their own, with nothing to tell: " in page.texts
     named = " ".join(page.texts).split()
     assert {*(one.symbol for one in listed), *others} <= set(named)
     assert len(text) < 2_000_000
@@ -189,6 +189,19 @@ def test_the_badge_tells_the_worst_in_a_word() -> None:
     words = ["1 series fresh", "1 problem", "3 bars missing", "1 of 1 stale"]
     for one, word in zip(told, words, strict=True):
         assert f'"message": "{word}"' in badge_of(one)
+
+
+def test_of_series_that_nobody_watches_nobody_says_that_they_are_fresh() -> None:
+    for judged, stale, in_group, on_badge in (
+        (2, 0, "all fresh", "2 series fresh"),
+        (1, 0, "all fresh; 1 not judged", "1 series fresh"),
+        (1, 1, "1 stale; 1 not judged", "1 of 1 stale"),
+        (0, 0, "not judged: nobody watches them", "nothing watched"),
+    ):
+        two = group(series("A"), series("B"), judged=judged, stale=stale)
+        told = facts(two, judged=judged, stale=stale, missing=0, problems=())
+        assert in_group in Read(render(told)).texts
+        assert f'"message": "{on_badge}"' in badge_of(told)
 
 
 def test_the_examples_in_the_docstrings_are_true() -> None:
