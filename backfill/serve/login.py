@@ -2,6 +2,7 @@
 
 import time
 from typing import Final
+from urllib.parse import parse_qsl
 
 from aiohttp import hdrs, web
 
@@ -11,6 +12,7 @@ from backfill.serve.html import TYPE, html
 GUARD: Final = web.AppKey("guard", Guard)
 COOKIE: Final = "backfill_serve"
 PATH: Final = "/login"
+_AS_SENT: Final = "application/x-www-form-urlencoded"
 
 
 def form(leads_to: str, *, status: int, refused: bool = False) -> web.Response:
@@ -41,9 +43,9 @@ async def _asked(_request: web.Request) -> web.Response:
 
 async def _shown(request: web.Request) -> web.Response:
     """Take the token of the form, and give a cookie for it."""
-    guard, sent = request.app[GUARD], await request.post()
-    leads_to = _own(str(sent.get("next", "/")))
-    if not guard.takes(str(sent.get("token", "")).strip()):
+    guard, sent = request.app[GUARD], await _sent(request)
+    leads_to = _own(sent.get("next", "/"))
+    if not guard.takes(sent.get("token", "").strip()):
         return form(leads_to, status=403, refused=True)
     value, lasts_s = guard.cookie(int(time.time()))
     answer = web.Response(status=303, headers={hdrs.LOCATION: leads_to})
@@ -57,6 +59,17 @@ async def _shown(request: web.Request) -> web.Response:
         secure=request.headers.get(hdrs.ORIGIN, "").startswith("https:"),
     )
     return answer
+
+
+async def _sent(request: web.Request) -> dict[str, str]:
+    """Return what the form sent; of anything that no form of ours sends, nothing but a refusal."""
+    if request.content_type != _AS_SENT:
+        raise web.HTTPUnsupportedMediaType(text=f"the form comes as {_AS_SENT}")
+    try:
+        body = await request.read()
+    except web.RequestPayloadError:
+        raise web.HTTPBadRequest(text="what came with the request can't be read") from None
+    return dict(parse_qsl(body.decode(errors="replace"), keep_blank_values=True))
 
 
 def _own(address: str) -> str:

@@ -6,6 +6,7 @@ from typing import Final
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
+from backfill.core.plain import storable
 from backfill.serve.answers import BEGUN
 from backfill.serve.login import GUARD, PATH, shows_token
 
@@ -61,6 +62,8 @@ async def admitted(request: web.Request, handler: Handler) -> web.StreamResponse
             text="show the token: Authorization: Bearer …, or once in the form at /login",
             headers={hdrs.WWW_AUTHENTICATE: 'Bearer realm="backfill"'},
         )
+    if any(storable(text) != text for text in (request.path, *request.query.values())):
+        raise web.HTTPBadRequest(text="no name in the database holds such a character")
     return await handler(request)
 
 

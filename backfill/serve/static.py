@@ -8,10 +8,21 @@ from aiohttp import web
 from backfill.report.page import sheet
 
 FILES: Final = Path(__file__).parent / "static"
+_NAMED: Final = {
+    one.relative_to(FILES).as_posix(): one for one in FILES.rglob("*") if one.is_file()
+}
 
 
 async def _look(_request: web.Request) -> web.Response:
     return web.Response(text=sheet(), content_type="text/css")
 
 
-ROUTES: Final = (web.get("/static/look.css", _look), web.static("/static", FILES))
+async def _file(request: web.Request) -> web.FileResponse:
+    """Answer with a file of the package; whatever is asked for, no other is looked for."""
+    found = _NAMED.get(request.match_info["name"])
+    if found is None:
+        raise web.HTTPNotFound
+    return web.FileResponse(found)
+
+
+ROUTES: Final = (web.get("/static/look.css", _look), web.get("/static/{name:.+}", _file))

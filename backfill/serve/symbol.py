@@ -13,6 +13,7 @@ from backfill.core.plain import argument, json_text
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import checked_clock, parse_instant
 from backfill.errors import UsageError
+from backfill.serve import asking
 from backfill.serve.answers import READER
 from backfill.serve.drawing import Drawing, drawn
 from backfill.serve.html import TYPE, html
@@ -88,13 +89,10 @@ def _view(ticker: str, request: web.Request) -> View:
     timeframe, until = query.get("timeframe"), query.get("until")
     if timeframe is not None and timeframe not in set(Timeframe):
         raise UsageError(f"timeframe {timeframe!r} is not one of: {' '.join(Timeframe)}")
-    bars = query.get("bars", str(_USUAL.bars))
-    if not bars.isdecimal() or not 0 < int(bars) <= MOST_BARS:
-        raise UsageError(f"bars={bars!r} is no number from 1 to {MOST_BARS}")
     return View(
         ticker,
         Timeframe(timeframe) if timeframe else None,
-        int(bars),
+        asking.whole(request, "bars", _USUAL.bars, 1, MOST_BARS),
         checked_clock(parse_instant(until)) if until else None,
         query.get("adjusted") == "yes",
     )

@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 from aiohttp import ClientResponse
 
-from tests.integration.serve_kit import serving
+from tests.integration.serve_kit import server, serving
 
 TOKEN = "correct-horse-battery-staple"
 NOBODY = "postgresql://nobody@127.0.0.1:1/none"
 """A database that no request here gets as far as."""
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 APP = "https://app.example.com"
+FORM = "application/x-www-form-urlencoded"
 ANSWERED = 404
 """What a path that leads nowhere says to whom it is told."""
 
@@ -177,3 +178,50 @@ async def test_every_answer_tells_a_browser_how_little_it_may_do(headers: dict[s
     assert got.headers["X-Content-Type-Options"] == "nosniff"
     assert got.headers["Referrer-Policy"] == "no-referrer"
     assert "aiohttp" not in got.headers["Server"]
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ("/static/../passing.py", 404),
+        ("/static/%2e%2e/passing.py", 404),
+        ("/static//etc/hostname", 404),
+        (f"/static/{'a' * 4000}", 404),
+        ("/static/lightweight-charts", 404),
+        ("/static/%00", 400),
+        ("/symbols/%00", 400),
+        ("/udf/search?query=%00", 400),
+        (f"/symbols/A?bars={'9' * 5000}", 400),
+        ("/symbols/A?bars=0", 400),
+    ],
+)
+async def test_what_nobody_means_is_refused_and_no_fault(line: str, status: int) -> None:
+    async with server(NOBODY) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        asks = f"GET {line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        writer.write(asks.encode())
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+    assert head.startswith(f"HTTP/1.1 {status} ".encode())
+    assert b"backfill/" not in body
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "status"),
+    [
+        ({"Content-Type": "multipart/form-data"}, b"token=a", 415),
+        ({"Content-Type": "application/json"}, b"{}", 415),
+        ({"Content-Type": f"{FORM}; charset=nonsense"}, b"token=a", 403),
+        ({"Content-Type": FORM}, b"token=\xff%ff&token", 403),
+        ({"Content-Type": FORM, "Content-Encoding": "deflate"}, b"token=a", 400),
+        ({"Content-Type": FORM}, b"token=" + b"a" * 20_000, 413),
+    ],
+)
+async def test_a_form_that_is_none_of_ours_is_refused_and_no_fault(
+    headers: dict[str, str], body: bytes, status: int
+) -> None:
+    async with (
+        serving(NOBODY, token=TOKEN) as client,
+        client.post("/login", data=body, headers=headers) as got,
+    ):
+        assert got.status == status

@@ -181,7 +181,7 @@ async def test_what_is_unknown_or_no_question_is_refused_in_a_line(
             ("/symbols/NOPE", 404, "NOPE is not known"),
             ("/symbols/X:BTCUSD?timeframe=m2", 400, "m2"),
             ("/symbols/X:BTCUSD?bars=0", 400, "bars"),
-            ("/symbols/X:BTCUSD?bars=50001", 400, "50000"),
+            ("/symbols/X:BTCUSD?bars=50001", 400, "50,000"),
             ("/symbols/X:BTCUSD?until=soon", 400, "soon"),
             (URL(f"/symbols/{HOSTILE_PATH}", encoded=True), 404, "is not known"),
         ):
