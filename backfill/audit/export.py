@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Final
@@ -12,6 +12,7 @@ from backfill.audit.bars import begins, ends
 from backfill.core.bars import Bars
 from backfill.core.coverage import Span, Spans
 from backfill.core.export import (
+    File,
     Manifest,
     Mark,
     Part,
@@ -114,14 +115,18 @@ async def export(settings: Settings, job: ExportJob) -> Exported:
     if before is not None and (before.format, before.adjusted) != (job.form, job.adjusted):
         raise UsageError(f"{job.out} holds {_kind(before)}: name another place, or remove that")
     await asyncio.to_thread(destination.clear)
-    present = await asyncio.to_thread(destination.folders)
+    present = await asyncio.to_thread(destination.files)
     async with looked_into(settings) as database:
         state = await database.run(partial(_state, job=job, before=before, present=present))
         writing = _Writing(database, destination, job, state)
+        writing.see_writer(before.writer if before else None)
         await writing.all()
-    kept = {folder for folder, one in writing.written.items() if one.bars}
-    orphans = await asyncio.to_thread(destination.folders) - kept
+    kept = {folder: one.file for folder, one in writing.written.items() if one.bars}
+    lying = await asyncio.to_thread(destination.files)
     writing.see_own()
+    if any(lying.get(folder) != file for folder, file in kept.items()):
+        raise writing.overtaken()
+    orphans = lying.keys() - kept.keys()
     await asyncio.to_thread(destination.remove, orphans)
     return Exported(
         out=job.out,
@@ -142,7 +147,7 @@ def _kind(manifest: Manifest) -> str:
 
 
 async def _state(
-    connection: Connection, job: ExportJob, before: Manifest | None, present: Collection[str]
+    connection: Connection, job: ExportJob, before: Manifest | None, present: Mapping[str, File]
 ) -> _State:
     """Return what there is to export, and what of it is to be written."""
     known = await ledger(connection, before.mark.at if before else None)
@@ -210,19 +215,19 @@ class _Writing:
         await self._save(mark)
         saved_s = time.monotonic()
         for one in state.left:
-            bars = await self._replace(one)
-            self.written[one.folder] = Written(bars, state.digests[one])
+            self.written[one.folder] = await self._replace(one)
             if time.monotonic() - saved_s > _SAVED_EVERY_S:
                 await self._save(mark)
                 saved_s = time.monotonic()
         self.see_own()
         await self._save(state.mark)
 
-    async def _replace(self, partition: Partition) -> int:
-        """Write a partition, and return how many bars it has."""
+    async def _replace(self, partition: Partition) -> Written:
+        """Write a partition, and return what was written."""
         timeframe, month = partition.timeframe, partition.span
         parts = (one for one in self._state.parts if one.series.timeframe is timeframe)
-        with self._destination.partition(partition.folder) as rows:
+        with self._destination.partition(partition.folder) as replacement:
+            rows = replacement.rows
             adding: asyncio.Task[None] | None = None
             try:
                 for batch in batches(parts, month, _AT_ONCE):
@@ -237,7 +242,7 @@ class _Writing:
             if adding is not None:
                 adding.result()
             self.see_own()
-        return rows.written
+        return Written(rows.written, self._state.digests[partition], replacement.file)
 
     async def _read(self, parts: Sequence[Part], month: Span) -> list[tuple[str, Bars]]:
         """Return the bars of some parts in a month, each with its ticker."""
@@ -261,9 +266,23 @@ class _Writing:
         UsageError
             If one has.
         """
+        self.see_writer(self._writer)
+
+    def see_writer(self, writer: str | None) -> None:
+        """See that the manifest is a writer's, or that there is none.
+
+        Raises
+        ------
+        UsageError
+            If it is another's.
+        """
         found = self._destination.manifest()
-        if found is None or found.writer != self._writer:
-            raise UsageError(f"another export writes to {self._job.out}; this one has ended")
+        if (found.writer if found else None) != writer:
+            raise self.overtaken()
+
+    def overtaken(self) -> UsageError:
+        """Return that another export has begun to write there since this one looked."""
+        return UsageError(f"another export writes to {self._job.out}; this one has ended")
 
 
 def _add(rows: Rows, bars: Iterable[tuple[str, Bars]]) -> None:

@@ -143,11 +143,22 @@ class Mark(msgspec.Struct, frozen=True):
         return [run for run, one in runs.items() if one.bars != self.bars.get(run, 0)]
 
 
+class File(msgspec.Struct, frozen=True):
+    """A file as its folder lists it, by which it is known to be the one that was written.
+
+    ``modified_ns`` is 0 in a bucket, which tells when a file has come only after that.
+    """
+
+    size: int
+    modified_ns: int
+
+
 class Written(msgspec.Struct, frozen=True):
-    """A partition as it was written: how many bars it has, and what they were made of."""
+    """A partition as it was written: how many bars, what they were made of, and as which file."""
 
     bars: int
     digest: str
+    file: File | None
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -215,7 +226,7 @@ def digests(parts: Iterable[Part]) -> dict[Partition, str]:
 def outdated(
     now: Mapping[Partition, str],
     written: Mapping[str, Written],
-    present: Collection[str],
+    present: Mapping[str, File],
     changed: Iterable[Changed],
 ) -> list[Partition]:
     """Return the partitions to be written, timeframe by timeframe, the oldest month first.
@@ -227,7 +238,7 @@ def outdated(
     written
         What was written before, by folder.
     present
-        The folders that hold a file.
+        The files that lie there, by folder.
     changed
         What runs have changed since.
     """
@@ -242,7 +253,7 @@ def outdated(
         return (
             before is not None
             and before.digest == now[partition]
-            and (before.bars == 0 or partition.folder in present)
+            and (before.bars == 0 or before.file == present.get(partition.folder))
             and partition not in touched
         )
 

@@ -6,13 +6,14 @@ import tempfile
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import msgspec
 
-from backfill.core.export import Manifest
+from backfill.core.export import File, Manifest
 from backfill.core.timeframe import Timeframe
 from backfill.errors import BackfillError, UsageError
 from backfill.files.columnar import Rows, schema, see_installed, writer_of
@@ -27,6 +28,14 @@ _BESIDE: Final = ".backfill-export-"
 _PART: Final = ".part"
 _LEFT_AFTER_S: Final = 3600.0
 """A file that nobody has written to for so long is not another export's that is under way."""
+
+
+@dataclass(slots=True)
+class Replacement:
+    """What writes a partition, and then the file that it has become; None without rows."""
+
+    rows: Rows
+    file: File | None = None
 
 
 class Destination:
@@ -103,18 +112,20 @@ class Destination:
             Path(part).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
             self._put(part, path)
 
-    def folders(self) -> set[str]:
-        """Return the folders of partitions that hold a file."""
+    def files(self) -> dict[str, File]:
+        """Return the files of partitions, by folder."""
         from pyarrow import fs
 
         with _told(f"{self._root} can't be read"):
             every = self._files.get_file_info(
                 fs.FileSelector(self._root, recursive=True, allow_not_found=True)
             )
-        placed = (one.path.removeprefix(f"{self._root}/").rpartition("/") for one in every)
-        return {
-            folder for folder, _, name in placed if name == self._name and _FOLDER.fullmatch(folder)
-        }
+        found = {}
+        for one in every:
+            folder, _, name = one.path.removeprefix(f"{self._root}/").rpartition("/")
+            if name == self._name and _FOLDER.fullmatch(folder):
+                found[folder] = File(one.size, one.mtime_ns if self._is_local else 0)
+        return found
 
     def clear(self) -> None:
         """Remove what an export that was killed has left beside the partitions."""
@@ -136,7 +147,7 @@ class Destination:
                     _remove_empty(Path(self._path(folder)), Path(self._root))
 
     @contextmanager
-    def partition(self, folder: str) -> Iterator[Rows]:
+    def partition(self, folder: str) -> Iterator[Replacement]:
         """Yield what writes a partition; it is replaced at the end, if all went well.
 
         One without rows is left as it is.
@@ -152,11 +163,14 @@ class Destination:
         with self._beside(path) as part:
             with pa.OSFile(part, "wb") as stream:
                 rows = Rows(writer_of(self._form, stream, schema(names_symbol=True)))
+                replacement = Replacement(rows)
                 try:
-                    yield rows
+                    yield replacement
                 finally:
                     rows.close()  # also of what nobody wants: it would complain when collected
             if rows.written:
+                told = Path(part).stat()
+                replacement.file = File(told.st_size, told.st_mtime_ns if self._is_local else 0)
                 self._put(part, path)
 
     @contextmanager

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from backfill import api
+from backfill.core.export import File
 from backfill.core.timeframe import Timeframe
 from backfill.errors import BackfillError, LoginRefused, UsageError
 from backfill.files.exported import Destination
@@ -274,25 +275,43 @@ def test_an_export_gives_way_to_a_later_one_to_the_same_place(
     assert files(out) == {}
 
 
-def test_an_export_removes_nothing_that_a_later_one_has_written_meanwhile(
-    run_here: Run, export: Callable[..., api.Exported], out: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("looks", [1, 2], ids=["before it writes", "before it removes"])
+def test_an_export_neither_keeps_nor_removes_what_another_has_written_meanwhile(
+    run_here: Run,
+    export: Callable[..., api.Exported],
+    out: Path,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    looks: int,
 ) -> None:
     run_here("2024-11-12", "AAPL", "2024-10-01")
     run_here("2024-11-12", "MSFT", "2024-08-01")
-    folders = Destination.folders
-    looks = 0
+    export(tickers=("AAPL",))
+    look = Destination.files
 
-    def overtaken(self: Destination) -> set[str]:
+    def overtaken(self: Destination) -> dict[str, File]:
         nonlocal looks
-        looks += 1
-        if looks == 2:  # all is written; what is no longer selected is still to be removed
+        looks -= 1
+        found = look(self)
+        if looks == 0:
             export(tickers=("MSFT",))
-        return folders(self)
+        return found
 
-    monkeypatch.setattr(Destination, "folders", overtaken)
+    monkeypatch.setattr(Destination, "files", overtaken)
     with pytest.raises(UsageError, match="another export writes to"):
         export(tickers=("AAPL",))
-    assert {name[-7:] for name in files(out)} == {"2024-08", "2024-09", "2024-10", "2024-11"}
+    assert table(out) == {("MSFT", "d1"): truth(database_url)["MSFT", "d1"]}
+
+
+def test_a_file_that_is_no_longer_the_one_that_was_written_is_written_again(
+    run_here: Run, export: Callable[..., api.Exported], out: Path, database_url: str
+) -> None:
+    run_here("2024-11-12", "AAPL", "2024-10-01")
+    export()
+    place = files(out)["timeframe=d1/month=2024-10"]
+    place.write_bytes(files(out)["timeframe=d1/month=2024-11"].read_bytes())
+    assert export().written == 1
+    assert table(out) == truth(database_url)
 
 
 def test_an_export_leaves_the_files_of_others_where_they_are(

@@ -35,7 +35,8 @@ async def test_polars_and_duckdb_read_an_export_as_the_page_says(
         for timeframe in (Timeframe.m1, Timeframe.d1):
             one = Partition(timeframe, month)
             bars = minutes(50, one.span.start_ms + 5 * DAY_MS)
-            with destination.partition(one.folder) as rows:
+            with destination.partition(one.folder) as replacement:
+                rows = replacement.rows
                 for symbol in ("AAPL", "BTC/USD"):
                     rows.add(batch_of(bars, symbol))
             written[str(timeframe), f"{month:%Y-%m}"] = rows.written

@@ -9,6 +9,7 @@ from backfill.core.coverage import Spans
 from backfill.core.export import (
     Changed,
     Factor,
+    File,
     Mark,
     Part,
     Partition,
@@ -22,6 +23,7 @@ from backfill.core.export import (
 from backfill.core.series import Series, Symbol
 from backfill.core.timeframe import DAY_MS, Timeframe
 
+FILE = File(1_000, 1)
 BEGINS_MS = Partition(Timeframe.d1, date(2023, 11, 1)).span.start_ms
 DAYS = st.integers(0, 200).map(lambda day: BEGINS_MS + day * DAY_MS // 2)
 COVERED = st.lists(st.tuples(DAYS, DAYS), max_size=4).map(Spans.union)
@@ -60,7 +62,7 @@ def held(parts: tuple[Part, ...]) -> dict[Partition, list[object]]:
 def test_a_month_is_written_again_if_it_holds_something_else_or_a_run_changed_bars_of_it(
     before: tuple[Part, ...], after: tuple[Part, ...], changed: Series, first: int, last: int
 ) -> None:
-    written = {one.folder: Written(7, digest) for one, digest in digests(before).items()}
+    written = {one.folder: Written(7, digest, FILE) for one, digest in digests(before).items()}
     change = Changed(changed, min(first, last), max(first, last))
     was, now = held(before), held(after)
     assert set(digests(after)) == set(now)
@@ -74,11 +76,13 @@ def test_a_month_is_written_again_if_it_holds_something_else_or_a_run_changed_ba
             and change.first_ms < one.span.end_ms
         )
     }
-    found = outdated(digests(after), written, set(written), [change])
+    found = outdated(digests(after), written, dict.fromkeys(written, FILE), [change])
     assert len(found) == len(set(found))
     assert set(found) == expected
     # What isn't there is written anyhow, but for what had no bars.
-    assert set(outdated(digests(before), written, (), ())) == set(was)
+    assert set(outdated(digests(before), written, {}, ())) == set(was)
+    others = dict.fromkeys(written, File(FILE.size, FILE.modified_ns + 1))
+    assert set(outdated(digests(before), written, others, ())) == set(was)
 
 
 @given(parts=PARTS, most=st.integers(1, 2_000))
