@@ -101,7 +101,10 @@ class DatabaseError(SharedFault):
 
 
 class LoginRefused(DatabaseError):
-    """There is a server, but it doesn't know the user, the password or the database."""
+    """There is a server, but it doesn't know the user, the password or the database.
+
+    Or the user may not use the queue there.
+    """
 
 
 class SchemaMismatch(DatabaseError):

@@ -99,6 +99,8 @@ def _text(path: Path) -> str:
         raise UsageError(f"{path} is no text in UTF-8") from None
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror or error}") from None
+    except ValueError:
+        raise UsageError(f"{str(path)!r} is no name of a file") from None
 
 
 async def _entries(database: Database, group: Group, folder: Path) -> list[Entry]:

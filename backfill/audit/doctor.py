@@ -161,9 +161,13 @@ async def _open_database(database: Database, seen: _Seen, folder: Path | None) -
         seen.findings.append(Finding("database", State.failed, said, full))
     schema = await _schema(database)
     seen.findings.append(schema)
-    if not database.has_ledger or schema.state is not State.ok:
+    if not database.has_ledger:
         return
-    seen.findings += _access(server.role, await database.run(asked.access))
+    access = _access(server.role, await database.run(asked.access))
+    if schema.state is not State.ok:  # as where the ledger of migrations is hidden, too
+        seen.findings += [one for one in access if one.state is not State.ok]
+        return
+    seen.findings += access
     seen.calendars = list(await database.run(asked.calendars)) or [_USUAL]
     entries = await universe.watched(database)
     due = [one for one in entries if one.is_due]

@@ -1,6 +1,7 @@
 """The commands of the queue: what puts fetches in, works them off, and looks at them."""
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -30,6 +31,7 @@ Ids = Annotated[
     list[str] | None, typer.Argument(metavar="JOB", help="Numbers, as `queue status` shows them.")
 ]
 _FORMATS: Final = ("table", "json", "prometheus")
+_NUMBER: Final = re.compile("[0-9]{1,18}")
 
 
 def enqueue(
@@ -239,6 +241,6 @@ def _ids(jobs: list[str] | None) -> list[int] | None:
 
     if not jobs:
         return None
-    if wrong := [one for one in jobs if not one.isascii() or not one.isdigit()]:
+    if wrong := [one for one in jobs if not _NUMBER.fullmatch(one)]:
         raise UsageError(f"{wrong[0]!r} is no number of a job")
     return [int(one) for one in jobs]

@@ -12,7 +12,9 @@ from backfill.store.faults import said
 from backfill.store.pool import Connection, Database
 
 _BLOCK: Final = 1_000
-_WRITES: Final = asyncpg.ReadOnlySQLTransactionError
+_REFUSED: Final = (asyncpg.SyntaxOrAccessError, asyncpg.DataError)
+_MAY_NOT: Final = (asyncpg.ReadOnlySQLTransactionError, asyncpg.QueryCanceledError)
+"""What a query is refused for that writes, or that takes longer than a statement may."""
 
 Tell: TypeAlias = Callable[[Sequence[str], list[tuple[Any, ...]]], None]
 """Hears the names of the columns and the next rows; at the end of no rows."""
@@ -43,7 +45,7 @@ async def _answered(connection: Connection, statement: str, tell: Tell) -> str:
         cursor = await prepared.cursor()
         while rows := await cursor.fetch(_BLOCK):
             tell(names, [tuple(row) for row in rows])
-    except (asyncpg.SyntaxOrAccessError, asyncpg.DataError) as error:
+    except _REFUSED as error:
         raise UsageError(f"the statement was refused: {said(error)}") from None
     tell(names, [])
     return ""
@@ -55,7 +57,8 @@ async def only_column(database: Database, statement: str) -> list[str]:
     Raises
     ------
     UsageError
-        If the server can't make sense of it, it would change something, or it gives anything else.
+        If the server can't make sense of it, it would change something, takes too long, or gives
+        anything else.
     DatabaseError
         If the database fails.
     """
@@ -68,8 +71,10 @@ async def _only_column(connection: Connection, statement: str) -> list[str]:
         prepared = await connection.prepare(statement)
         if len(prepared.get_attributes()) != 1:
             raise UsageError("the query is to give one column, of tickers")
+        if prepared.get_parameters():
+            raise UsageError("the query is to take no parameters such as $1")
         rows = await prepared.fetch()
-    except (asyncpg.SyntaxOrAccessError, asyncpg.DataError, _WRITES) as error:
+    except (*_REFUSED, *_MAY_NOT) as error:
         raise UsageError(f"the query was refused: {said(error)}") from None
     found = [row[0] for row in rows]
     if strange := [one for one in found if not isinstance(one, str)]:

@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 import asyncpg
 
 from backfill.core.fetches import Fetch
-from backfill.errors import DatabaseError, SchemaMismatch
+from backfill.errors import DatabaseError, LoginRefused, SchemaMismatch
 from backfill.store.pool import Connection, Database
 from backfill.store.session import Rows
 
@@ -78,7 +78,7 @@ _PICKED: Final = """
     SELECT
         id,
         queue_manager_id::text AS worker,
-        convert_from(payload, 'UTF8') AS text,
+        encode(payload, 'hex') AS payload,
         extract(epoch FROM now() - updated) AS since_s,
         extract(epoch FROM now() - heartbeat) AS heard_s
     FROM bf_jobs.pgqueuer
@@ -89,7 +89,7 @@ _PICKED: Final = """
 _HELD: Final = """
     SELECT
         q.id,
-        convert_from(q.payload, 'UTF8') AS text,
+        encode(q.payload, 'hex') AS payload,
         (extract(epoch FROM q.updated) * 1000)::bigint AS since_ms,
         coalesce(q.headers ? 'parked', false) AS is_parked,
         l.why
@@ -192,8 +192,8 @@ async def in_queue(database: Database, work: Callable[[Connection], Awaitable[_T
 
     Raises
     ------
-    SchemaMismatch
-        If the database has no queue.
+    SchemaMismatch, LoginRefused
+        If the database has no queue, or the login may not use it.
     DatabaseError
         As `Database.run` does.
     """
@@ -204,6 +204,8 @@ async def in_queue(database: Database, work: Callable[[Connection], Awaitable[_T
 
 
 def _told(error: DatabaseError) -> DatabaseError:
+    if isinstance(error.__cause__, asyncpg.InsufficientPrivilegeError):
+        return LoginRefused(f"{error}; the queue is for members of the role backfill_runner")
     if not isinstance(error.__cause__, _NO_QUEUE):
         return error
     return SchemaMismatch(
@@ -234,7 +236,7 @@ async def look(database: Database, schedule: str) -> Looked:
 
     Raises
     ------
-    SchemaMismatch, DatabaseError
+    SchemaMismatch, LoginRefused, DatabaseError
         As `in_queue` does.
     """
     try:

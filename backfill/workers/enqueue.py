@@ -68,6 +68,8 @@ async def enqueue(settings: Settings, database: Database, job: Job) -> Enqueued:
     if job.max_calls is not None or job.deadline_s is not None:
         raise UsageError("what is enqueued has no --max-calls and no --deadline: workers have")
     now = job.as_of or datetime.now(UTC)
+    if now > datetime.now(UTC):
+        raise UsageError(f"--as-of {now.isoformat()} lies ahead: workers would wait for it in vain")
     prepared = await prepare(database, settings, job, now, register=True)
     fetches = list(fetches_of(settings, prepared, job))
     put = await queue.in_queue(database, partial(queue.put, fetches=fetches))

@@ -161,7 +161,8 @@ async def drop(settings: Settings, ids: Sequence[int] | None, statuses: Sequence
 def _see_all(ids: Sequence[int] | None, found: Sequence[int], what: str, mend: str) -> None:
     if missing := sorted(set(ids or ()) - set(found)):
         listed = ", ".join(map(str, missing))
-        raise UsageError(f"no job {listed} {what}; the others are done", mend=mend)
+        others = "; the others are done" if found else ""
+        raise UsageError(f"no job {listed} {what}{others}", mend=mend)
 
 
 def _providers(found: queue.Looked) -> list[ProviderJobs]:
@@ -187,7 +188,7 @@ def _providers(found: queue.Looked) -> list[ProviderJobs]:
 def _named(row: dict[str, Any]) -> dict[str, Any]:
     """Return what a job's text says of it, also if this version can't read it."""
     try:
-        fetch = read(row["text"])
+        fetch = read(bytes.fromhex(row["payload"] or ""))
     except UnreadableJob:
         return {"id": row["id"], "name": "?", "provider": "?"}
     return {"id": row["id"], "name": fetch.name, "provider": fetch.source.provider}

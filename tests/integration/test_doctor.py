@@ -206,8 +206,12 @@ def test_schema_login_and_what_the_database_takes_are_judged_and_mended(
     query(empty_url, f"CREATE ROLE {role} LOGIN")
     try:
         query(empty_url, f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
-        query(empty_url, f"CREATE POLICY {role} ON backfill_migrations TO {role} USING (true)")
         login = there | {"DATABASE_URL": as_user(empty_url, role)}
+        code, found = looked(**login)
+        assert code == 3
+        assert len(found["schema"]) == 1  # its migrations are hidden, too
+        assert [one.state for one in found["row security"]] == [State.failed]
+        query(empty_url, f"CREATE POLICY {role} ON backfill_migrations TO {role} USING (true)")
         code, found = looked(**login)
         assert code == 3
         assert [one.state for one in (*found["role"], *found["row security"])] == [State.failed] * 2

@@ -185,6 +185,12 @@ def test_a_symbol_without_a_provider_in_the_file_is_whoevers_filled_it(
         ("query = 'SELECT id FROM symbols'", "line 1: the query is to give tickers, and not"),
         ("query = 'SELECT ticker FROM watchlist, symbols'", "line 1: the group a names no symbol"),
         ("query = 'COMMIT'", "line 1: the query is to give one column"),
+        ("query = 'SELECT $1::text'", "line 1: the query is to take no parameters"),
+        (
+            "query = 'SELECT pg_cancel_backend(pg_backend_pid()) || pg_sleep(60)::text'",
+            "line 1: the query was refused: canceling statement",  # as one that takes too long
+        ),
+        ('file = "a\\u0000b"', "line 1: '/"),
     ],
 )
 def test_a_bad_line_is_refused_whole_with_its_place(

@@ -16,6 +16,7 @@ from backfill.cli import main
         ("queue drop", "name the jobs to drop"),
         ("queue drop 7 --held", "name the jobs to drop"),
         ("queue retry seven", "'seven' is no number of a job"),
+        (f"queue drop {2**64}", f"'{2**64}' is no number of a job"),
         ("worker --provider nobody", "nobody"),
         ("worker --concurrency 0", "--concurrency"),
     ],
