@@ -98,6 +98,7 @@ def test_workers_killed_at_random_leave_the_table_of_a_single_run(
         )
     eventually(lambda: count(database_url, _JOBS) == 0, timeout=600)
     for one in going:
+        one.wait_for("worker.started")  # the others may have done it all before the last one began
         one.send(signal.SIGTERM)
     for one in going:
         ended = one.end()
@@ -161,6 +162,7 @@ def test_a_job_that_kills_its_workers_is_parked_and_the_others_are_done(
             database_url, "UPDATE bf_jobs.pgqueuer SET heartbeat = now() - interval '31 s'"
         )
     last = started(run, *WORKER)
+    last.wait_for("worker.started")
     eventually(lambda: count(database_url, _JOBS) == 0, timeout=300)
     last.send(signal.SIGTERM)
     assert last.end().code == 130
