@@ -15,13 +15,22 @@ def read(name: str) -> Any:
     return YAML(typ="safe").load((DEPLOY / "kubernetes" / name).read_text())
 
 
+def container_of(found: Any) -> Any:
+    """The only container of a Deployment or a CronJob."""
+    spec = found["spec"]["jobTemplate"]["spec"] if found["kind"] == "CronJob" else found["spec"]
+    [one] = spec["template"]["spec"]["containers"]
+    return one
+
+
 def test_the_unit_runs_a_worker_and_lets_it_hand_its_jobs_back() -> None:
     unit = configparser.RawConfigParser(strict=False)
     unit.optionxform = str  # type: ignore[assignment,method-assign]  # options keep their case
     unit.read(DEPLOY / "systemd" / "backfill-worker@.service")
     assert set(unit) - {"DEFAULT"} == {"Unit", "Service", "Install"}
     service = unit["Service"]
-    assert "backfill worker" in service["ExecStart"]
+    assert service["ExecStart"].startswith("/opt/backfill/bin/backfill worker ")
+    run = (DEPLOY / "systemd" / "backfill.service").read_text()
+    assert f"LoadCredential={service['LoadCredential']}\n" in run
     assert int(service["TimeoutStopSec"]) > _LEAVES_S
     assert service["SuccessExitStatus"] == "130"
 
@@ -36,6 +45,17 @@ def test_the_deployment_runs_workers_and_lets_them_hand_their_jobs_back() -> Non
     assert container["args"][0] == "worker"
 
 
+@pytest.mark.parametrize("name", ["workers", "enqueue"])
+def test_they_take_the_secret_and_the_image_that_the_run_takes(name: str) -> None:
+    container, run = container_of(read(f"{name}.yaml")), container_of(read("cronjob.yaml"))
+    assert container["image"] == run["image"]
+    keys = [Path(one["value"]).name for one in run["env"]]
+    refs = [one["valueFrom"]["secretKeyRef"] for one in container["env"]]
+    assert [one["key"] for one in refs] == keys
+    assert [one["name"].lower() for one in container["env"]] == keys
+    assert {one["name"] for one in refs} == {"backfill"}
+
+
 def test_the_cron_job_enqueues_one_at_a_time() -> None:
     found = read("enqueue.yaml")
     assert (found["apiVersion"], found["kind"]) == ("batch/v1", "CronJob")
@@ -48,10 +68,8 @@ def test_the_cron_job_enqueues_one_at_a_time() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        read("workers.yaml")["spec"]["template"]["spec"]["containers"][0]["args"],
-        read("enqueue.yaml")["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0][
-            "args"
-        ],
+        container_of(read("workers.yaml"))["args"],
+        container_of(read("enqueue.yaml"))["args"],
     ],
 )
 def test_their_commands_are_ones_that_there_are(
