@@ -21,6 +21,7 @@ from backfill.serve.sending import sent
 
 REFRESH_S: Final = 10
 _MOST_ROWS: Final = 1_000
+_MOST_BESIDE: Final = 200
 _COUNTS: Final = (500, 5_000, MOST_BARS)
 _USUAL: Final = View("")
 
@@ -51,9 +52,11 @@ def _written(seen: Picture, view: View) -> bytes:
         version=blake2b(_as_json(drawing), digest_size=12).hexdigest(),
         rows=list(zip(seen.bars, seen.is_regular, strict=True))[: -_MOST_ROWS - 1 : -1],
         most_rows=_MOST_ROWS,
+        most_beside=_MOST_BESIDE,
         counts=_COUNTS,
         refresh_s=REFRESH_S,
         command=f"backfill run {whole}",
+        quarantine=f"backfill quarantine list {whole}",
         mend=f"backfill gaps --repair {whole}",
         address=lambda **changes: _address(seen, view, **changes),
         source=_source(seen, view),

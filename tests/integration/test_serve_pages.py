@@ -143,6 +143,25 @@ async def test_what_lacks_before_the_oldest_bar_is_shown_with_it(
     assert newest["marks"] == []
 
 
+async def test_of_more_bad_bars_than_the_page_lists_it_says_that_there_are_more(
+    database: Database, database_url: str
+) -> None:
+    await keep(database)
+    path = "/symbols/X:BTCUSD?timeframe=m1"
+    told = "The newest 200; all: <code>backfill quarantine list X:BTCUSD -t m1</code>"
+    async with serving(database_url) as client:
+        assert told not in (await seen(client, path))[1]
+        await rows(database, MORE_BAD)
+        assert told in (await seen(client, path))[1]
+
+
+MORE_BAD: Final = """
+    INSERT INTO quarantined_bars (symbol_id, timeframe, ts, reason, raw, run_id)
+    SELECT symbol_id, timeframe, ts + make_interval(secs => more), reason, raw, run_id
+    FROM quarantined_bars, generate_series(1, 200) AS more
+"""
+
+
 @pytest.mark.parametrize("ticker", ["BTC/USD", "X:BTCUSD", "BTC/USD@coinbase", "BRK.B"])
 async def test_whatever_a_ticker_holds_its_page_is_found_under_its_address(
     database: Database, database_url: str, ticker: str
