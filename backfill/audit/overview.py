@@ -6,23 +6,26 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from backfill.audit.gaps import gaps_and_empty
-from backfill.audit.status import SeriesStatus, orphans_and_events, tracked_status
+from backfill.audit.status import SeriesStatus, tracked_status
 from backfill.audit.tracked import Tracked, tracked_series
 from backfill.core.coverage import Span, Spans
 from backfill.core.series import SymbolId
 from backfill.core.terms import Quota
-from backfill.errors import DatabaseError, UsageError
+from backfill.errors import DatabaseError, NotKept, UsageError
 from backfill.run.connect import opened
 from backfill.run.execution import plan_in
 from backfill.run.job import Job
 from backfill.run.planned import Plan
-from backfill.run.symbol_events import SymbolEvent
+from backfill.run.symbol_events import SymbolEvent, events_of
 from backfill.settings import Settings
+from backfill.store import universe
 from backfill.store.closes import NewestCloses, newest_closes
 from backfill.store.empty import KnownEmpty
+from backfill.store.orphans import orphans
 from backfill.store.pool import Connection, Database
 from backfill.store.recent import Recent, recent
 from backfill.store.sight import check_sight
+from backfill.store.universe import WatchEntry
 
 if TYPE_CHECKING:
     from backfill.core.gaps import Gap
@@ -48,6 +51,14 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A symbol of the watchlist whose series are not among those that are kept, and why."""
+
+    symbol: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Pace:
     """What a provider's plan allows, and what one of its requests takes of that."""
 
@@ -70,9 +81,10 @@ class Pace:
 class Overview:
     """How all that is kept stands, as of an instant (UTC).
 
-    ``orphans`` are ids that only bars name. ``plan`` is of a run of the watchlist, or says why
-    there would be none. ``paces`` are those of the providers, by their names, ``provider`` names
-    who is asked by default. ``closes`` is None unless bars were asked for.
+    ``left_out`` are of the watchlist, ``orphans`` are ids that only bars name. ``plan`` is of a run
+    of the watchlist, or says why there would be none. ``paces`` are those of the providers, by
+    their names, ``provider`` names who is asked by default. ``closes`` is None unless bars were
+    asked for.
 
     What is large stands in no repr: up to Python 3.12 `asyncio.run` makes one of its result
     (``findings/asyncio-run-spells-its-result-out.sh``).
@@ -80,6 +92,7 @@ class Overview:
 
     at: datetime
     standings: list[Standing] = field(repr=False)
+    left_out: list[LeftOut] = field(repr=False)
     orphans: list[SymbolId] = field(repr=False)
     events: list[SymbolEvent] = field(repr=False)
     recent: Recent = field(repr=False)
@@ -120,15 +133,16 @@ async def overview_in(
 
     async def look(
         connection: Connection,
-    ) -> tuple[list[SymbolId], list[SymbolEvent], Recent, NewestCloses | None]:
+    ) -> tuple[list[SymbolId], list[WatchEntry], Recent, NewestCloses | None]:
         kept = [one.series for one in tracked]
         return (
-            *await orphans_and_events(connection),
+            await orphans(connection),
+            await universe.watched(connection),
             await recent(connection, now - LOOKED_BACK, _RUNS),
             await newest_closes(connection, kept, _CLOSES) if with_bars else None,
         )
 
-    orphans, events, runs, closes = await database.run(look)
+    ids, watchlist, runs, closes = await database.run(look)
     return Overview(
         now,
         [
@@ -141,14 +155,36 @@ async def overview_in(
             )
             for one, status in zip(tracked, series, strict=True)
         ],
-        orphans,
-        events,
+        _left_out(watchlist, tracked, now),
+        ids,
+        events_of(watchlist),
         runs,
         await _plan(database, settings, now),
         settings.provider.name,
         _paces(settings, tracked, runs),
         closes,
     )
+
+
+def _left_out(watchlist: list[WatchEntry], tracked: list[Tracked], now: datetime) -> list[LeftOut]:
+    """Return the symbols that are watched and due, of which nobody can tell how they stand."""
+    kept = {one.series.key for one in tracked}
+    return [
+        LeftOut(one.symbol.ticker, _why_left_out(one, now))
+        for one in watchlist
+        if one.is_due and one.symbol.retired_on is None
+        if any((one.symbol.id, timeframe) not in kept for timeframe in one.timeframes)
+    ]
+
+
+def _why_left_out(entry: WatchEntry, now: datetime) -> str:
+    if entry.symbol.doubt is not None:
+        return entry.symbol.doubt
+    try:
+        entry.since_day(now.date())
+    except NotKept as error:
+        return str(error)
+    return f"no sessions of its calendar, {entry.symbol.calendar}, are known"
 
 
 async def _plan(database: Database, settings: Settings, now: datetime) -> Plan | str:

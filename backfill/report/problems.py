@@ -34,6 +34,7 @@ def problems(seen: Overview, lacks: Sequence[Lack]) -> Iterator[Problem]:
     """Yield what is wrong, the worst first."""
     yield from _last_run(seen)
     yield from _failed(seen)
+    yield from _left_out(seen)
     yield from _stale(seen)
     yield from _missing(lacks)
     yield from _waiting(seen)
@@ -102,6 +103,17 @@ def _mends(outcome: str, symbols: Sequence[str], timeframes: Sequence[str]) -> s
             return f"backfill run {named} --reload"
         case _:
             return f"backfill run {named}"
+
+
+def _left_out(seen: Overview) -> Iterator[Problem]:
+    if count := len(seen.left_out):
+        yield Problem(
+            f"{amount(count, 'symbol')} of the watchlist can't be kept",
+            "Their rows can't be meant, so nothing else here counts them: see docs/runbook.md.",
+            "backfill watch list",
+            count,
+            tuple(Case(one.symbol, one.why, None) for one in seen.left_out[:_LISTED]),
+        )
 
 
 def _stale(seen: Overview) -> Iterator[Problem]:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from html import unescape
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,7 +34,7 @@ def whys(ended: Ended) -> dict[str, Any]:
 
 @pytest.mark.attack(10)
 def test_odd_rows_fail_their_own_series_and_every_command_goes_on(
-    backfill: Cli, database_url: str
+    backfill: Cli, database_url: str, tmp_path: Path
 ) -> None:
     assert backfill("watch", "add", "--offline", *TICKERS, "--since", "2024-10-01").code == 0
     for statement in filter(None, map(str.strip, ODD.split(";"))):
@@ -60,6 +62,11 @@ def test_odd_rows_fail_their_own_series_and_every_command_goes_on(
         looked = backfill(command, *AS_OF)
         assert looked.code == 0, looked.err
         assert looked.err.count("series.left_out") == 4
+    assert backfill("report", "--out", str(tmp_path / "page.html"), *AS_OF).code == 0
+    page = unescape((tmp_path / "page.html").read_text("utf-8"))
+    assert "4 symbols of the watchlist can't be kept" in page
+    for ticker, (_, why) in failed.items():
+        assert f">{ticker}</th><td>{why}</td>" in page
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from backfill.admin.adopt import Adopted, OffGrid
 from backfill.admin.names import Renamed
 from backfill.audit.gaps import SeriesGaps
 from backfill.audit.health import Health
-from backfill.audit.overview import Overview, Pace, Standing
+from backfill.audit.overview import LeftOut, Overview, Pace, Standing
 from backfill.audit.quarantine import Listing, Reopened
 from backfill.audit.repair import Findings, Repair
 from backfill.audit.status import SeriesStatus
@@ -116,6 +116,7 @@ def overview(text: str) -> Overview:
     return Overview(
         AT,
         standings,
+        left_out=[LeftOut(text, text)],
         orphans=[1],
         events=[
             SymbolEvent(text, Event.renamed, DAY, text, text, (f"backfill watch add {text}",) * 2)
