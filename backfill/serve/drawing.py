@@ -5,7 +5,7 @@ order; of anything else it draws nonsense or nothing. Days, weeks and months sta
 of their date, as the library names days by UTC.
 """
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -15,9 +15,8 @@ from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from backfill.audit.picture import Missing, Picture
-from backfill.core.calendar import day_begins, trade_date
+from backfill.core.calendar import bar_begins, trade_date
 from backfill.core.splits import Status
-from backfill.core.timeframe import Timeframe
 from backfill.store.history import StoredBar
 from backfill.store.times import to_ms
 
@@ -150,15 +149,13 @@ def missing_text(one: Missing) -> str:
 
 
 def _on(picture: Picture, day: date, times: list[int]) -> list[int]:
-    """Return the time of the first bar from a day on, or of the week or month that holds it.
+    """Return the time of the first bar from a day, or the week or month that holds it, on.
 
     It is the only one, where there is such a bar.
     """
-    timeframe, calendar = picture.timeframe, picture.symbol.calendar
-    begins = _time(picture, day_begins(calendar, day, timeframe))
-    holds_many = timeframe in {Timeframe.w1, Timeframe.mn1}
-    at = bisect_right(times, begins) - 1 if holds_many else bisect_left(times, begins)
-    return times[at : at + 1] if at >= 0 else []
+    begins = _time(picture, bar_begins(picture.symbol.calendar, day, picture.timeframe))
+    at = bisect_left(times, begins)
+    return times[at : at + 1]
 
 
 def _runs(outside: Iterable[tuple[int, bool]]) -> Iterator[tuple[int, int]]:

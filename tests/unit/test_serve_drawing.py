@@ -115,6 +115,7 @@ def test_a_gap_is_places_without_a_bar_and_a_mark_at_its_first() -> None:
     [
         (Timeframe.d1, [(7, 5), (8, 5), (12, 5)], 12),  # a Monday without a bar
         (Timeframe.w1, [(4, 5), (11, 5), (18, 5)], 11),
+        (Timeframe.w1, [(4, 5), (18, 5)], 18),  # its week has no bar
         (Timeframe.m1, [(8, 15), (11, 15), (12, 15)], 11),
     ],
 )
@@ -134,6 +135,13 @@ def test_a_split_and_a_dividend_are_marked_on_the_bar_of_their_day_or_the_next(
         "split 4:1",
         "split 3:1 (contradicted)",
     ]
+
+
+@pytest.mark.parametrize("timeframe", [Timeframe.m1, Timeframe.d1, Timeframe.w1, Timeframe.mn1])
+def test_a_split_after_the_newest_bar_is_marked_on_none(timeframe: Timeframe) -> None:
+    beside = Beside(splits=(Split(date(2024, 11, 11), Ratio(4, 1), "applied"),))
+    newest = bar(datetime(2024, 10, 1, 4, tzinfo=UTC))
+    assert drawn(picture(newest, timeframe=timeframe, beside=beside)).marks == ()
 
 
 def test_bars_outside_of_the_session_are_shaded_by_runs() -> None:
