@@ -44,6 +44,10 @@ def report(
             "--with-bars is refused in GitHub Actions: others can read its artifacts, and bars are "
             "licensed to you; leave it out"
         )
+    if badge is not None and badge.absolute() == out.absolute():
+        raise UsageError(
+            "--out and --badge name the same file: the badge would take the page's place"
+        )
     settings = read_settings()
     from backfill.audit.overview import overview
     from backfill.report.badge import badge_of

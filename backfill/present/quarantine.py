@@ -29,7 +29,8 @@ class JsonListing:
 
     def add(self, bars: str) -> None:
         """Add bars to the object, which are JSON by now."""
-        if not bars.isascii() or "#" in bars:  # only then it holds what a reader would obey
+        # Only then it holds what a reader would obey: Postgres escapes every control but DEL.
+        if not (bars.isascii() and bars.isprintable()) or "#" in bars:
             bars = json_text(json.loads(f"[{bars}]"))[1:-1]
         sys.stdout.write(self._between + bars)
         self._between = ", "

@@ -212,7 +212,8 @@ def test_the_command_writes_a_page_and_a_badge_at_once_and_refuses_what_it_must(
     assert (there.code, there.out) == (2, "")
     nowhere = run("report", "--out", str(tmp_path / "no" / "x.html"), *as_of)
     folder = run("report", "--out", str(tmp_path), *as_of)
-    for refused in (there, nowhere, folder):
+    same = run("report", "--out", str(page), "--badge", str(page), *as_of)
+    for refused in (there, nowhere, folder, same):
         assert refused.code == 2
         assert len([line for line in refused.err.splitlines() if "backfill: " in line]) == 1
     assert page.read_text("utf-8") == before

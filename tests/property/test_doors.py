@@ -205,6 +205,7 @@ def said(work: Callable[[], Any]) -> str:
 @pytest.mark.parametrize("short", [1000, 1], ids=["laid-out", "row-by-row"])
 @settings(max_examples=15)
 @given(text=HOSTILE)
+@example(text="\x7f")
 def test_nobody_obeys_what_a_command_shows(text: str, short: int) -> None:
     for shown, as_values in values(text):
         with pytest.MonkeyPatch.context() as patched:
