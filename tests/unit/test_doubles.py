@@ -2,14 +2,17 @@
 
 import json
 import sys
+from dataclasses import fields
 from typing import Final
+from unittest.mock import patch
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backfill.core.bars import Bars
+from backfill.errors import UnreadableAnswer
 from backfill.providers.doubles import doubles_reader
 from backfill.providers.massive_bars import read_page
 
@@ -104,6 +107,82 @@ def test_a_page_is_the_same_with_and_without_the_quick_reader(
     assert (answer.next_url, oddities) == (other.next_url, others)
     assert quickly.equals(slowly)
     assert len(quickly) == len(bars)
+
+
+WORDS: Final = [
+    "0",
+    "-0",
+    "-0.0",
+    "1e5",
+    "1E+5",
+    "1e400",
+    "-1e400",
+    "1e-400",
+    "5e-324",
+    "9007199254740993",
+    "18446744073709551616",
+    "01",
+    "1.",
+    ".5",
+    "1e",
+    "-",
+    "null",
+    "true",
+    '"1"',
+    "[1]",
+    "{}",
+    "NaN",
+    "1_0",
+    "0.1",
+    "1735689600000.0",
+    "1.00000000000000011102230246251565404236",
+]
+VALUES: Final = (
+    st.floats(allow_nan=False, allow_infinity=False).map(repr)
+    | st.integers(0, 2**64).map(str)
+    | st.sampled_from(WORDS)
+)
+SPOILT: Final = [
+    *(("o", behind) for behind in ("", "", "", ",", " ", "]", ",{}", ",null")),
+    *((named, "") for named in ("\\u006f", "O", "o1", "oe", "t")),
+]
+"""How the opening price is named, and what stands behind the last bar."""
+KEYS: Final = ("v", "vw", "o", "c", "h", "l", "t", "n")
+
+
+def came_of(body: bytes) -> object:
+    """What a page is read as, to the last bit, or that it is refused."""
+    try:
+        _, bars, oddities = read_page(body)
+    except UnreadableAnswer:
+        return None
+    return [getattr(bars, one.name).tobytes() for one in fields(bars)], oddities
+
+
+@given(
+    bars=st.lists(st.permutations(KEYS), min_size=1, max_size=3),
+    alike=st.booleans(),
+    odd=st.lists(st.tuples(st.integers(0, 2), st.sampled_from(KEYS), VALUES), max_size=2),
+    spoilt=st.sampled_from(SPOILT),
+)
+@settings(max_examples=100)
+def test_any_page_is_the_same_or_refused_with_and_without_the_quick_reader(
+    bars: list[list[str]],
+    alike: bool,
+    odd: list[tuple[int, str, str]],
+    spoilt: tuple[str, str],
+) -> None:
+    texts, (named, behind) = [], spoilt
+    for place, order in enumerate(bars):
+        values = dict.fromkeys(KEYS, "7") | {"t": str(1735689600000 + 60_000 * place)}
+        values |= {key: value for at, key, value in odd if at == place}
+        keys = bars[0] if alike else order
+        pairs = (f'"{named if key == "o" else key}":{values[key]}' for key in keys)
+        texts.append(f"{{{','.join(pairs)}}}")
+    body = page(",".join(texts) + behind)
+    quickly = came_of(body)
+    with patch.dict(sys.modules, {"simdjson": None}):
+        assert came_of(body) == quickly
 
 
 @pytest.mark.parametrize(
