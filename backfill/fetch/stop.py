@@ -51,11 +51,16 @@ class StopSignal:
     async def unless_set(self, waiting: Coroutine[Any, Any, _T]) -> _T:
         """Await a coroutine that can be given up, and give it up when the signal is set.
 
+        Where it is set already, nothing of the coroutine runs, however quick it would be.
+
         Raises
         ------
         Stopped
             The reason.
         """
+        if self.reason is not None:
+            waiting.close()
+            raise self.reason
         work = asyncio.ensure_future(waiting)
         stop = asyncio.ensure_future(self._event.wait())
         try:

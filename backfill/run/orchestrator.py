@@ -192,6 +192,8 @@ class Orchestrator:
         """Wait for a stream's last write, note how the stream ended, and release its leases."""
         self._open.discard(stream)
         self._gauge.end(stream)
+        if isinstance(error, SharedFault):
+            self._end_by(error)  # at once: calls would go while it is written and released
         try:
             await stream.written()
             if isinstance(error, NotEntitled):
