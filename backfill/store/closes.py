@@ -9,8 +9,9 @@ from backfill.core.timeframe import Timeframe
 from backfill.store.keys import keys_of
 from backfill.store.pool import Connection
 
-# The newest closes of each series, oldest first, and where the newest bar starts; as many steps of
-# the primary key for each as closes are asked for.
+# The newest closes of each series that are numbers, oldest first, and where the bar of the last one
+# starts; as many steps of the primary key for each as closes are asked for, and a few more where a
+# foreign table holds bars without one: NaN is greater than infinity.
 _CLOSES: Final = """
     SELECT k.symbol_id, k.timeframe, max(b.ts) AS newest,
         array_agg(b.close::double precision ORDER BY b.ts) AS closes
@@ -19,6 +20,8 @@ _CLOSES: Final = """
         SELECT o.ts, o.close
         FROM ohlc_bars AS o
         WHERE o.symbol_id = k.symbol_id AND o.timeframe = k.timeframe::timeframe
+            AND o.close::double precision > '-Infinity'
+            AND o.close::double precision < 'Infinity'
         ORDER BY o.ts DESC
         LIMIT $3
     ) AS b
@@ -31,7 +34,7 @@ NewestCloses: TypeAlias = dict[tuple[SymbolId, Timeframe], tuple[datetime, tuple
 async def newest_closes(
     connection: Connection, series: Sequence[Series], most: int
 ) -> NewestCloses:
-    """Return the newest closes of each series, oldest first, and the start of the newest bar."""
+    """Return the newest closes of each series, oldest first, and when the last one's bar starts."""
     return {
         (row["symbol_id"], Timeframe(row["timeframe"])): (row["newest"], tuple(row["closes"]))
         for row in await connection.fetch(_CLOSES, *keys_of(series), most)

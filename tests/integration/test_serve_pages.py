@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from html import unescape
+from math import isfinite
 from typing import Final
 from urllib.parse import quote
 from uuid import uuid4
@@ -12,10 +13,16 @@ import pytest
 from aiohttp import ClientSession
 from yarl import URL
 
+from backfill.audit.overview import overview_in
 from backfill.core.checks import Reason
 from backfill.core.timeframe import MINUTE_MS, Timeframe
+from backfill.report.making import facts_of
+from backfill.report.page import render
 from backfill.serve.symbol import address
+from backfill.settings import Settings
 from backfill.store.pool import Database
+from backfill.store.times import to_ms
+from tests.conftest import NOW
 from tests.faults.proxy import Proxy
 from tests.integration.serve_kit import serving
 from tests.integration.store_kit import (
@@ -159,6 +166,29 @@ MORE_BAD: Final = """
     INSERT INTO quarantined_bars (symbol_id, timeframe, ts, reason, raw, run_id)
     SELECT symbol_id, timeframe, ts + make_interval(secs => more), reason, raw, run_id
     FROM quarantined_bars, generate_series(1, 200) AS more
+"""
+
+
+@pytest.mark.parametrize("close", ["NULL", "'NaN'", "'Infinity'"])
+async def test_a_bar_without_a_close_is_passed_over_where_closes_are_shown(
+    database: Database, close: str
+) -> None:
+    await keep(database)
+    for constraint in await rows(database, NUMBERS):
+        await rows(database, f"ALTER TABLE ohlc_bars DROP CONSTRAINT {constraint['conname']}")
+    await rows(database, "ALTER TABLE ohlc_bars ALTER close DROP NOT NULL")
+    newest = "ts = (SELECT max(ts) FROM ohlc_bars)"
+    await rows(database, f"UPDATE ohlc_bars SET close = {close} WHERE {newest}")
+    seen = await overview_in(database, Settings(), NOW, with_bars=True)
+    assert seen.closes is not None
+    ((at, closes),) = seen.closes.values()
+    assert (to_ms(at), len(closes)) == (START + 58 * MINUTE_MS, 55)
+    assert all(map(isfinite, closes))
+    assert "55 closes up to" in render(facts_of(seen))
+
+
+NUMBERS: Final = """
+    SELECT conname FROM pg_constraint WHERE conrelid = 'ohlc_bars'::regclass AND contype = 'c'
 """
 
 
