@@ -7,9 +7,7 @@ r"""A watchlist as a file of TOML: what it says is to be kept, and where in the 
 
 import re
 import tomllib
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
@@ -80,8 +78,10 @@ def read_groups(text: str, name: str) -> list[Group]:
     """
     try:
         found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # also a number of too many digits
         raise UsageError(f"{name}: {error}") from None
+    except RecursionError:
+        raise UsageError(f"{name}: it is nested too deep") from None
     return _Reading(text, name).groups(found)
 
 
@@ -119,7 +119,8 @@ class _Reading:
     """A text that is read, and where in it what was found wrong stands."""
 
     def __init__(self, text: str, name: str) -> None:
-        self._lines = text.splitlines()
+        self._lines = text.split("\n")
+        self._statements = _statements(self._lines)
         self._name = name
 
     def groups(self, found: Mapping[str, Any]) -> list[Group]:
@@ -197,26 +198,42 @@ class _Reading:
 
     def _lines_of(self, path: tuple[str, ...]) -> tuple[int, int]:
         """Return the first and the last line of the statement that a path of keys leads to."""
-        numbers = range(1, len(self._lines) + 1)
-        first = 1 + bisect_left(
-            numbers, 1, key=lambda number: _leads(self._beginning(number)[1], path)
-        )
-        return first, self._beginning(first)[0]
-
-    def _beginning(self, least: int) -> tuple[int, object]:
-        """Return the shortest beginning that can be read of at least so many lines: how many."""
-        for number in range(least, len(self._lines)):
-            with suppress(tomllib.TOMLDecodeError):
-                return number, tomllib.loads("\n".join(self._lines[:number]))
-        return len(self._lines), tomllib.loads("\n".join(self._lines))
+        while path and path not in self._statements:
+            path = path[:-1]
+        return self._statements.get(path, (1, len(self._lines)))
 
 
-def _leads(found: object, path: tuple[str, ...]) -> bool:
-    for name in path:
-        if not isinstance(found, dict) or name not in found:
-            return False
-        found = found[name]
-    return True
+def _statements(lines: list[str]) -> dict[tuple[str, ...], tuple[int, int]]:
+    """Return the first and the last line of the statement that says each path of keys first.
+
+    A statement is the fewest lines that can be read; one that goes on, as its comma or bracket
+    tells, isn't tried, so that a long list is read once and not once a line.
+    """
+    found: dict[tuple[str, ...], tuple[int, int]] = {}
+    table: tuple[str, ...] = ()
+    first = 1
+    for number, line in enumerate(lines, 1):
+        if line.partition("#")[0].rstrip().endswith((",", "[")):
+            continue
+        try:
+            said = tomllib.loads("\n".join(lines[first - 1 : number]))
+        except tomllib.TOMLDecodeError:
+            continue
+        paths = list(_paths(said))
+        is_header = bool(paths) and lines[first - 1].lstrip().startswith("[")
+        for path in paths:
+            found.setdefault(path if is_header else (*table, *path), (first, number))
+        table = paths[-1] if is_header else table
+        first = number + 1
+    return found
+
+
+def _paths(said: object) -> Iterator[tuple[str, ...]]:
+    """Yield every path of keys in a table, each after those that it begins with."""
+    if isinstance(said, dict):
+        for name, value in said.items():
+            yield (name,)
+            yield from ((name, *rest) for rest in _paths(value))
 
 
 def _timeframes(said: object) -> tuple[Timeframe, ...]:

@@ -101,3 +101,24 @@ def test_the_example_of_the_page_can_be_read() -> None:
     [example] = re.findall(r"^```toml\n(.*?)^```$", page, re.S | re.M)
     groups = read_groups(example, "watchlist.toml")
     assert [one.name for one in groups] == ["core", "minutes", "sp500", "positions", "later"]
+
+
+def test_a_list_of_thousands_is_read_at_once_and_each_stands_at_its_line() -> None:
+    symbols = [f"S{number}" for number in range(5_000)]
+    lines = "".join(f'    "{one}",  # kept\n' for one in symbols)
+    (group,) = read_groups(f"[groups.a]\nsymbols = [\n{lines}]\n", "w.toml")
+    assert group.symbols == tuple(symbols)
+    assert group.places == tuple(f"w.toml line {number + 3}" for number in range(5_000))
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\u0085"])
+def test_what_unicode_takes_for_the_end_of_a_line_is_none(mark: str) -> None:
+    text = f"# a{mark}b c\n[groups.a]\nsymbols = ['AAPL']\nsymbol = 3"
+    with pytest.raises(UsageError, match=r"^w\.toml line 4: groups\.a\.symbol means nothing"):
+        read_groups(text, "w.toml")
+
+
+@pytest.mark.parametrize("value", ["9" * 5_000, "[" * 2_000 + "]" * 2_000])
+def test_what_is_too_large_to_be_read_is_refused(value: str) -> None:
+    with pytest.raises(UsageError, match=r"^w\.toml"):
+        read_groups(f"[groups.a]\nsymbols = {value}", "w.toml")
