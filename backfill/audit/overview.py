@@ -86,8 +86,7 @@ class Overview:
     their names, ``provider`` names who is asked by default. ``closes`` is None unless bars were
     asked for.
 
-    What is large stands in no repr: up to Python 3.12 `asyncio.run` makes one of its result
-    (``findings/asyncio-run-spells-its-result-out.sh``).
+    What is large stands in no repr: up to Python 3.12 `asyncio.run` makes one of its result.
     """
 
     at: datetime
