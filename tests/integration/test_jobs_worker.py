@@ -230,7 +230,7 @@ def test_a_worker_that_lost_its_job_to_another_writes_nothing_more(
     settings = settings_here()
     blocking(api.enqueue(settings, job("AAPL")))
     simulator.inject(
-        Fault(action=Action.LATE, kind="bars", back_s=(6.0, 6.0), times=1, counted="before")
+        Fault(action=Action.LATE, kind="bars", back_s=(12.0, 12.0), times=1, counted="before")
     )
 
     async def lose(stop: StopSignal) -> None:
