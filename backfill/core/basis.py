@@ -78,15 +78,18 @@ def rebased(stored: "Bars", came: "Bars") -> Rebase | None:
         return None
     sizes = np.log(was / now)
     slack = _EXACT + _CENT / np.minimum(was, now)
-    # A bar whose prices are not one factor apart was corrected: it tells nothing.
-    own = np.median(sizes, axis=0)
-    told = np.all(np.abs(sizes - own) <= slack, axis=0)
-    was, sizes, slack = was[:, told], sizes[:, told], slack[:, told]
-    if not sizes.size:
+    # Each price tells a range of what the factor may be. A bar whose ranges have nothing in common
+    # was corrected, and tells nothing.
+    least, most = (sizes - slack).max(axis=0), (sizes + slack).min(axis=0)
+    told = least <= most
+    if not told.any():
         return None
-    size = float(np.median(sizes[:, 0]))
-    alike = np.all(np.abs(sizes - size) <= slack, axis=0)
+    was, slack = was[:, told], slack[:, told]
+    # From the oldest bar on, what all of them have in common.
+    least, most = np.maximum.accumulate(least[told]), np.minimum.accumulate(most[told])
+    alike = least <= most
     first = len(alike) if alike.all() else int(np.argmin(alike))
+    size = float(least[first - 1] + most[first - 1]) / 2
     most_slack = 2 * float(slack[:, :first].max())
     spread = float(np.log(was[:, :first].max() / was[:, :first].min()))
     is_flat, is_alone = spread <= most_slack, first == 1 < len(alike)

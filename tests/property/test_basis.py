@@ -5,7 +5,7 @@ from datetime import date
 from typing import Final
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from backfill.core.bars import Bars
@@ -38,6 +38,7 @@ def times(bars: Bars, factor: float, digits: int = 12) -> Bars:
     )
 
 
+@example(Bars.of([(0, 412.5825, 429.2525, 404.2475, 416.75, 1e6, None, None)]), 50.0, 2)
 @given(series(), FACTORS, st.sampled_from([2, 4, 12]))
 def test_all_prices_one_factor_apart_are_another_basis_however_they_are_rounded(
     was: Bars, factor: float, digits: int

@@ -77,7 +77,7 @@ def test_another_lane_takes_no_less(lanes: list[LaneLeft], other: LaneLeft) -> N
 
 @given(QUOTAS, AGES, st.integers(1, 500))
 def test_a_quota_lets_more_calls_go_no_sooner(quota: Quota, ages: list[float], calls: int) -> None:
-    assert quota_s(quota, ages, calls + 1) >= quota_s(quota, ages, calls)
+    assert quota_s(quota, ages, calls + 1) >= quota_s(quota, ages, calls) - 1e-9
 
 
 @given(WINDOWS, AGES, st.integers(1, 400))
