@@ -50,6 +50,7 @@ wide: $(VENV)/installed ## Run what `make test` has no time for: all providers, 
 soak: $(VENV)/installed ## Run the slow tests
 	@$(PYTEST) $(PARALLEL) -m 'soak and not timing'
 	@$(PYTEST) -m 'soak and timing'
+	@BACKFILL_TEST_EXAMPLES=others $(PYTEST) $(PARALLEL) -m 'not soak' tests/property
 
 reliability: $(VENV)/installed ## Run the tests of faults and attacks, write docs/reliability.md
 	@$(PYTEST) $(PARALLEL) --reliability docs/reliability.md $(ARGS)

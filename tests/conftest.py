@@ -35,11 +35,16 @@ NOW = datetime(2024, 11, 12, 12, tzinfo=UTC)
 KEY = "sim-key"
 
 # No deadlines, nor a check of how fast examples are drawn: a shared machine's clock proves nothing.
-# What a test's examples share of its fixtures they share on purpose.
+# What a test's examples share of its fixtures they share on purpose. `make test` and `make wide`
+# try the same examples each time, so what they say is of the change; `make soak` looks for others.
 _NOT_CHECKED = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
-for _name, _examples in (("some", 20), ("many", 150)):
+for _name, _examples in (("some", 20), ("many", 150), ("others", 150)):
     settings.register_profile(
-        _name, deadline=None, suppress_health_check=_NOT_CHECKED, max_examples=_examples
+        _name,
+        deadline=None,
+        derandomize=_name != "others",
+        suppress_health_check=_NOT_CHECKED,
+        max_examples=_examples,
     )
 settings.load_profile(os.environ.get("BACKFILL_TEST_EXAMPLES", "some"))
 
