@@ -36,7 +36,7 @@ from backfill.run.job import Job
 from backfill.run.lane import Lane
 from backfill.run.outcomes import Outcomes, Summary
 from backfill.run.planned import ArchivePlan, Plan
-from backfill.run.prepare import Prepared, files_for, grouping, prepare
+from backfill.run.prepare import Prepared, parted, prepare
 from backfill.run.symbol_events import RunSymbols
 from backfill.settings import Settings
 from backfill.store import progress, runs, universe
@@ -333,14 +333,11 @@ def _parts(prepared: Prepared, lanes: Sequence[Lane]) -> list[Plan]:
     for lane in lanes:
         mine = lane.part(prepared.work)
         saved = sum(calls_saved(one, lane.rules, demand.mode) for one, demand in mine)
-        grouped = grouping(lane.account.provider, mine)
         work = [one for one, _ in mine]
         rules, can = lane.rules, lane.rules.can
         read = (ArchivePlan.of(one, rules.files(demand.mode), can.pages) for one, demand in mine)
         archive = sum(read, ArchivePlan())
-        joined = set(grouped.work)
-        alone = [one for one in mine if one[0] not in joined]
-        files = files_for(lane.account.provider, rules, alone)
+        grouped, files, _ = parted(lane.account.provider, rules, mine)
         parts.append(Plan.of(work, lane.account.quota, can.cost, saved, grouped, archive, files))
     return parts
 

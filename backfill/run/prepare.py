@@ -1,9 +1,9 @@
 """From a job to work: which series, on which calendars, and what each of them misses."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from backfill.core.grouped import Grouping, group
 from backfill.core.market_files import NO_FILES, MarketFiles, market_files
@@ -86,6 +86,24 @@ def files_for(provider: Provider, rules: Rules, work: Iterable[tuple[Work, Deman
     choice = next((choice for _, choice in served if choice is not None), None)
     mine = (one for one, choice in served if choice is not None)
     return market_files(mine, choice, provider.file_adjustment, rules.can.pages)
+
+
+class Parted(NamedTuple):
+    """The work of one provider by how it is asked for: for many symbols at once, by files, alone."""
+
+    grouped: Grouping
+    files: MarketFiles
+    single: list[tuple[Work, Demand]]
+
+
+def parted(provider: Provider, rules: Rules, work: Sequence[tuple[Work, Demand]]) -> Parted:
+    """Return how a provider is best asked for its work."""
+    grouped = grouping(provider, work)
+    joined = set(grouped.work)
+    alone = [piece for piece in work if piece[0] not in joined]
+    files = files_for(provider, rules, alone)
+    filed = set(files.work)
+    return Parted(grouped, files, [piece for piece in alone if piece[0] not in filed])
 
 
 async def prepare(

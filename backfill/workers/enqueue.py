@@ -13,7 +13,7 @@ from backfill.errors import UsageError
 from backfill.run.execution import check
 from backfill.run.job import Job
 from backfill.run.outcomes import Failure
-from backfill.run.prepare import Prepared, files_for, grouping, prepare
+from backfill.run.prepare import Prepared, parted, prepare
 from backfill.settings import Settings
 from backfill.store import queue
 from backfill.store.pool import Database
@@ -91,14 +91,11 @@ def fetches_of(settings: Settings, prepared: Prepared, job: Job) -> Iterator[Fet
     for name, rules in prepared.rules.items():
         provider = settings.account(name).provider
         mine = [piece for piece in prepared.work if piece[0].provider == name and piece[0].due]
-        grouped = grouping(provider, mine)
-        alone = [piece for piece in mine if piece[0] not in set(grouped.work)]
-        files = files_for(provider, rules, alone)
+        grouped, files, single = parted(provider, rules, mine)
         for kind, together in ((Kind.days, grouped.batches), (Kind.files, [files.work])):
             for work in filter(None, together):
                 chosen = set(work)
                 yield _fetch(kind, job, [piece for piece in mine if piece[0] in chosen])
-        single = [piece for piece in alone if piece[0] not in set(files.work)]
         for piece in sorted(single, key=_upto_ms, reverse=True):
             yield _fetch(Kind.series, job, [piece])
 
