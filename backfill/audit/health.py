@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from backfill.audit.gaps import series_gaps
-from backfill.audit.status import SeriesStatus, series_status
+from backfill.audit.status import SeriesStatus, tracked_status
 from backfill.audit.tracked import tracked_series
 from backfill.run.connect import opened
 from backfill.run.job import EVERYTHING, Scope
@@ -44,8 +44,8 @@ async def health_of(
     database: Database, settings: Settings, now: datetime, scope: Scope = EVERYTHING
 ) -> Health:
     """Return what `health` does, of a database that is open."""
-    series = await series_status(database, settings, now, scope)
     tracked = await tracked_series(database, settings, now, scope)
+    series = await tracked_status(database, now, tracked)
     missing = {
         (one.series.symbol.ticker, str(one.series.timeframe)): sum(
             gap.slots for gap in one.gaps if gap.alarms

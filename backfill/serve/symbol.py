@@ -12,7 +12,6 @@ from backfill.audit.picture import MOST_BARS, Picture, View, picture
 from backfill.core.plain import argument, json_text
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import checked_clock, parse_instant
-from backfill.errors import UsageError
 from backfill.serve import asking
 from backfill.serve.answers import READER
 from backfill.serve.drawing import Drawing, drawn
@@ -89,12 +88,10 @@ def _view(ticker: str, request: web.Request) -> View:
         If it can't be read.
     """
     query = request.query
-    timeframe, until = query.get("timeframe"), query.get("until")
-    if timeframe is not None and timeframe not in set(Timeframe):
-        raise UsageError(f"timeframe {timeframe!r} is not one of: {' '.join(Timeframe)}")
+    until = query.get("until")
     return View(
         ticker,
-        Timeframe(timeframe) if timeframe else None,
+        asking.choice(request, "timeframe", list(Timeframe)),
         asking.whole(request, "bars", _USUAL.bars, 1, MOST_BARS),
         checked_clock(parse_instant(until)) if until else None,
         query.get("adjusted") == "yes",

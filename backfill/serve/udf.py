@@ -9,13 +9,12 @@ from aiohttp import web
 
 from backfill.audit.excerpt import Asked, excerpt, newest
 from backfill.core import udf
-from backfill.core.timeframe import Timeframe
 from backfill.errors import NotKnown, UsageError
 from backfill.serve import asking
 from backfill.serve.answers import READER
 from backfill.serve.chart import MOST
 from backfill.serve.sending import sent, sent_json
-from backfill.store import standing
+from backfill.store import standing, universe
 from backfill.store.pool import Connection
 
 _LOOKED_AT: Final = 100
@@ -57,12 +56,11 @@ async def time_(request: web.Request) -> web.StreamResponse:
 @_in_its_words
 async def symbols(request: web.Request) -> web.StreamResponse:
     """Answer with what a chart has to know of a symbol."""
-    asked = Asked(_ticker(request), Timeframe.d1)
+    ticker = _ticker(request)
 
     async def look(connection: Connection) -> dict[str, Any]:
-        seen = await excerpt(connection, asked)
-        symbol = seen.series.symbol
-        timeframes = await standing.timeframes_of(connection, seen.series)
+        symbol = await universe.known(connection, ticker)
+        timeframes = await standing.timeframes_of(connection, symbol)
         if not timeframes:
             raise NotKnown(f"no bars of {symbol.ticker} are stored")
         seen = await excerpt(connection, Asked(symbol.ticker, timeframes[-1]))

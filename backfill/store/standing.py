@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Final
 
 from backfill.core.export import Factor
-from backfill.core.series import Progress, Series
+from backfill.core.series import Progress, Series, Symbol
 from backfill.core.timeframe import Timeframe
 from backfill.store.export import factor_of
 from backfill.store.keys import key_of
@@ -14,8 +14,7 @@ from backfill.store.progress import loading, read_progress
 from backfill.store.quote import bound
 from backfill.store.times import to_ms, told_time
 
-# When something of a series was written last, and where its oldest and its newest bar begin; by
-# the primary keys.
+# When something of a series was written last, and where its newest bar begins; by the primary keys.
 _ENDS: Final = """
     SELECT
         (
@@ -91,9 +90,9 @@ async def standing(connection: Connection, series: Series, *, adjusted: bool) ->
     )
 
 
-async def timeframes_of(connection: Connection, series: Series) -> list[Timeframe]:
-    """Return the timeframes of which the symbol of a series has bars, the finest first."""
-    (rows,) = await connection.ask(bound(_TIMEFRAMES, series.symbol.id))
+async def timeframes_of(connection: Connection, symbol: Symbol) -> list[Timeframe]:
+    """Return the timeframes of which a symbol has bars, the finest first."""
+    (rows,) = await connection.ask(bound(_TIMEFRAMES, symbol.id))
     return [Timeframe(row["timeframe"]) for row in rows]
 
 
