@@ -165,16 +165,15 @@ class Judge:
     What the watchlist says of them, and their calendars, are read once a minute for all.
     """
 
-    def __init__(self, database: Database, settings: Settings) -> None:
-        self._database = database
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._reading = asyncio.Lock()
         self._read_s = float("-inf")
         self._tracked: Mapping[tuple[SymbolId, Timeframe], Tracked] = {}
 
-    async def is_fresh(self, seen: Excerpt, now: datetime) -> bool:
+    async def is_fresh(self, database: Database, seen: Excerpt, now: datetime) -> bool:
         """Whether a series is fresh by a clock; one that isn't kept is not."""
-        kept = await self._kept(seen.series.key, now)
+        kept = await self._kept(database, seen.series.key, now)
         newest_ms = seen.known.newest_ms
         if kept is None or newest_ms is None:
             return False
@@ -182,18 +181,20 @@ class Judge:
         due = tracked.due(now)
         quiet = status.Quiet()
         if asked := silence_of(tracked, due, newest_ms):
-            every = await self._database.run(partial(status.silences, asked=[asked]))
+            every = await database.run(partial(status.silences, asked=[asked]))
             quiet = every.get(seen.series, quiet)
         state, _, _ = judged(tracked, due, newest_ms, quiet)
         return state is State.fresh
 
-    async def _kept(self, key: tuple[SymbolId, Timeframe], now: datetime) -> Tracked | None:
+    async def _kept(
+        self, database: Database, key: tuple[SymbolId, Timeframe], now: datetime
+    ) -> Tracked | None:
         """Return what is kept of a series; one that isn't may be new since it was read."""
         clock = asyncio.get_running_loop().time
         async with self._reading:
             good_for_s = _KEPT_S if key in self._tracked else _MISSED_S
             if clock() > self._read_s + good_for_s:
-                every = await tracked_series(self._database, self._settings, now)
+                every = await tracked_series(database, self._settings, now)
                 self._tracked = {one.series.key: one for one in every}
                 self._read_s = clock()
             return self._tracked.get(key)

@@ -4,12 +4,12 @@ from typing import Final
 
 from aiohttp import web
 
+from backfill.audit.excerpt import Judge
 from backfill.serve import (
     answers,
     bars,
     chart,
     front,
-    judging,
     login,
     looks,
     openapi,
@@ -47,7 +47,7 @@ def application(reader: Reader, guard: Guard) -> web.Application:
     app[answers.READER] = reader
     app[front.FRONT] = front.Front(reader)
     app[login.GUARD] = guard
-    judging.provide(app)
+    app[chart.JUDGE] = Judge(reader.settings)
     app[passing.UNDER_WAY] = passing.UnderWay()
     for routes in ROUTES:
         app.add_routes(routes)

@@ -4,14 +4,14 @@ from typing import Final
 
 from aiohttp import web
 
-from backfill.audit.excerpt import Asked, Chart, excerpt, newest
+from backfill.audit.excerpt import Asked, Chart, Judge, excerpt, newest
 from backfill.present import chart as present
 from backfill.serve import asking
 from backfill.serve.answers import READER
-from backfill.serve.judging import is_fresh
 from backfill.serve.sending import sent
 from backfill.store.pool import Connection
 
+JUDGE: Final = web.AppKey("judge", Judge)
 DEFAULT_LIMIT: Final = 500
 MOST: Final = 10_000
 """How many bars an answer has at most."""
@@ -22,7 +22,8 @@ async def chart(request: web.Request) -> web.StreamResponse:
     asking.see_known(request, "symbol", "timeframe", "from", "to", "limit", "adjustment")
     asked = asked_of(request)
     limit = asking.whole(request, "limit", DEFAULT_LIMIT, 1, MOST)
-    database = await request.app[READER].database()
+    reader = request.app[READER]
+    database = await reader.database()
 
     async def look(connection: Connection) -> Chart:
         seen = await excerpt(connection, asked)
@@ -30,7 +31,7 @@ async def chart(request: web.Request) -> web.StreamResponse:
         return Chart(seen, limit, bars, has_more=more)
 
     found = await database.run(look)
-    fresh = await is_fresh(request, found.excerpt)
+    fresh = await request.app[JUDGE].is_fresh(database, found.excerpt, reader.now())
     return sent(request, present.chart(found, fresh=fresh))
 
 
