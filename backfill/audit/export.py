@@ -9,6 +9,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 from backfill.audit.bars import begins, ends
+from backfill.audit.tracked import see_kept
 from backfill.core.bars import Bars
 from backfill.core.coverage import Span, Spans
 from backfill.core.export import (
@@ -24,14 +25,12 @@ from backfill.core.export import (
     outdated,
 )
 from backfill.core.series import Series
-from backfill.core.ticker import spelling_of
 from backfill.errors import UsageError
 from backfill.files.columnar import Rows, batch_of
 from backfill.files.exported import Destination
 from backfill.run.connect import looked_into
 from backfill.run.job import Scope
 from backfill.settings import Settings
-from backfill.store import universe
 from backfill.store.export import changed_by, covered_series, factors, ledger
 from backfill.store.pool import Connection, Database
 from backfill.store.read import bars_of_each
@@ -165,10 +164,7 @@ async def _parts(connection: Connection, job: ExportJob) -> list[Part]:
     """Return what is covered of the series of a job, in the order of the files."""
     every, known = await covered_series(connection)
     scope = job.scope
-    spellings = {one.symbol.spelling for one in every}
-    if strange := [one for one in scope.tickers or () if spelling_of(one) not in spellings]:
-        named = await universe.hinted(connection, strange)
-        raise UsageError(f"no series of {named} is kept here", mend="backfill status")
+    await see_kept(connection, scope, every)
     by_symbol = await factors(connection) if job.adjusted else {}
     parts = []
     for series in filter(scope.holds, every):

@@ -1,9 +1,8 @@
 """The series that are kept: watched, or fetched at least once; with what is known of them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from functools import partial
 from typing import Final
 
 import structlog
@@ -143,14 +142,11 @@ async def tracked_series(
         held = {one.symbol.id: one.symbol for one in kept if scope.holds(one)}.values()
         meant = {symbol.id for symbol in held if _can_be_meant(symbol)}
         found = [one for one in kept if scope.holds(one) and one.symbol.id in meant]
+        await see_kept(connection, scope, found)
         return found, watchlist, entries, await progress.load_progress(connection, found)
 
     found, watchlist, entries, known = await database.run(load)
     watched = {(entry.symbol.id, one) for entry in watchlist for one in entry.timeframes}
-    held = {one.symbol.spelling for one in found} if asked is not None else set()
-    if strange := sorted(one for one in scope.tickers or () if spelling_of(one) not in held):
-        named = await database.run(partial(universe.hinted, tickers=strange))
-        raise NotKnown(f"no series of {named} is kept here", mend="backfill status")
     order = list(Timeframe)
     found.sort(key=lambda one: (one.symbol.ticker, order.index(one.timeframe)))
     tracked: list[Tracked] = []
@@ -187,6 +183,20 @@ async def tracked_series(
                 )
             )
     return tracked
+
+
+async def see_kept(connection: Connection, scope: Scope, kept: Iterable[Series]) -> None:
+    """See that each symbol that a scope names has a series among those that are kept.
+
+    Raises
+    ------
+    NotKnown
+        If one has none.
+    """
+    spellings = {one.symbol.spelling for one in kept}
+    if strange := sorted(one for one in scope.tickers or () if spelling_of(one) not in spellings):
+        named = await universe.hinted(connection, strange)
+        raise NotKnown(f"no series of {named} is kept here", mend="backfill status")
 
 
 def _is_imported(known: Progress | None) -> bool:

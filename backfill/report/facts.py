@@ -5,8 +5,10 @@ somebody else wrote: whoever prints it makes it harmless.
 """
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from enum import StrEnum
+
+from backfill.store.recent import RunDay
 
 
 class Cell(StrEnum):
@@ -174,18 +176,6 @@ class RunFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Day:
-    """The runs that began on one day, by UTC."""
-
-    on: date
-    runs: int
-    bad: int
-    calls: int
-    failed: int
-    bars: int
-
-
-@dataclass(frozen=True, slots=True)
 class NextRun:
     """What the next run of the watchlist would cost; ``refused`` says why there would be none."""
 
@@ -218,7 +208,7 @@ class Facts:
     share: float | None
     problems: tuple[Problem, ...] = ()
     groups: tuple[Group, ...] = ()
-    days: tuple[Day, ...] = ()
+    days: tuple[RunDay, ...] = ()
     runs: tuple[RunFacts, ...] = ()
     runs_before: int = 0
     quotas: tuple[tuple[str, str], ...] = ()

@@ -15,7 +15,6 @@ from backfill.report.drawing import COLUMNS
 from backfill.report.facts import (
     Cell,
     Closes,
-    Day,
     Facts,
     Group,
     NextRun,
@@ -173,19 +172,14 @@ def _mean(shares: Sequence[float]) -> float | None:
     return sum(shares) / len(shares) if shares else None
 
 
-def _days(seen: Overview) -> tuple[Day, ...]:
+def _days(seen: Overview) -> tuple[RunDay, ...]:
     """Return the days of the last weeks, those without a run as well."""
     found = {one.on: one for one in seen.recent.days}
     if not found:
         return ()
     last = max(seen.at.astimezone(UTC).date(), *found)  # the ledger's clock is its own
     days = (last - timedelta(days=back) for back in range(LOOKED_BACK.days, -1, -1))
-    nothing = (0, 0, 0, 0, 0)
-    return tuple(Day(day, *(_counts(found[day]) if day in found else nothing)) for day in days)
-
-
-def _counts(day: RunDay) -> tuple[int, int, int, int, int]:
-    return day.runs, day.bad, day.calls, day.failed, day.bars
+    return tuple(found.get(day, RunDay(day)) for day in days)
 
 
 def _run(seen: Overview, run: RunRow) -> RunFacts:

@@ -193,20 +193,19 @@ async def check_schema(database: Database) -> None:
     SchemaMismatch
         If it isn't, empty or in the middle of a migration included.
     """
-    if missing := await _missing(database) if database.has_ledger else migrations():
+    if missing := await lacking(database):
         raise _not_applied(missing)
 
 
-async def lacking(database: Database) -> list[str]:
-    """Return the names of the migrations that a database lacks, whoever may be migrating it.
+async def lacking(database: Database) -> list[Migration]:
+    """Return the migrations that a database lacks, whoever may be migrating it.
 
     Raises
     ------
     SchemaMismatch
         If it is newer than this version, or an applied migration has changed.
     """
-    missing = await _missing(database) if database.has_ledger else migrations()
-    return [f"{one.version}_{one.name}" for one in missing]
+    return await _missing(database) if database.has_ledger else migrations()
 
 
 async def ask_today(database: Database, *queries: str) -> list[Rows]:

@@ -50,11 +50,11 @@ class RunDay:
     """The runs that began on one day, by UTC; ``bad`` of them did not end in order."""
 
     on: date
-    runs: int
-    bad: int
-    calls: int
-    failed: int
-    bars: int
+    runs: int = 0
+    bad: int = 0
+    calls: int = 0
+    failed: int = 0
+    bars: int = 0
 
 
 @dataclass(frozen=True, slots=True)

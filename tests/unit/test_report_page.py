@@ -15,7 +15,6 @@ from backfill.report.badge import badge_of
 from backfill.report.facts import (
     Case,
     Closes,
-    Day,
     Facts,
     Group,
     NextRun,
@@ -24,6 +23,7 @@ from backfill.report.facts import (
     SeriesFacts,
 )
 from backfill.report.page import pages, render, sheet
+from backfill.store.recent import RunDay
 
 AT: Final = datetime(2024, 11, 12, 12, tzinfo=UTC)
 CELLS: Final = "." * 6 + "s" * 40 + "g" + "u" * 5 + "e" * 5 + "q" * 3 + "s" * 30 + "n" * 6
@@ -62,7 +62,7 @@ def facts(*groups: Group, **changed: object) -> Facts:
         quarantined=1, share=0.93,
         problems=(Problem("1 series lacks bars", "Lost.", "backfill gaps --repair", 9, (case,)),),
         groups=groups,
-        days=tuple(Day(date(2024, 11, 1 + n), 4, n == 3, n * 10, 0, 9) for n in range(12)),
+        days=tuple(RunDay(date(2024, 11, 1 + n), 4, n == 3, n * 10, 0, 9) for n in range(12)),
         runs=(RunFacts(AT, 9.5, "default", "massive", "failed", 12, 1, 0.8, 1, 7, 0, 0, "down"),),
         runs_before=3, quotas=(("massive", "5/60s"),),
         next_run=NextRun("backfill run --all", 3, 4, 500, 60.0, 2), with_bars=True,
