@@ -10,7 +10,7 @@ from pathlib import Path
 from backfill.admin.watching import OFFLINE, checked, looked_at, whose
 from backfill.admin.watchlist import Changed
 from backfill.core.likely import is_misspelled
-from backfill.core.series import Symbol, SymbolId, unregistered
+from backfill.core.series import SymbolId, unregistered
 from backfill.core.timeframe import Timeframe
 from backfill.core.watchfile import (
     DEFAULT,
@@ -180,12 +180,6 @@ async def _planned(
     others = [entry for key, entry in before.items() if key not in listed]
     removed, unlisted = (others, []) if prune else ([], others)
     return Applied(changed, removed, unlisted, len(entries) - len(changed), [])
-
-
-def _entry(symbol: Symbol, kept: Kept) -> WatchEntry:
-    return WatchEntry(
-        symbol, kept.timeframes, kept.since, kept.paused, kept.priority, kept.provider
-    )
 
 
 async def _looked_at(

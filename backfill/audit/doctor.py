@@ -168,7 +168,7 @@ async def _open_database(database: Database, seen: _Seen, folder: Path | None) -
         seen.findings += [one for one in access if one.state is not State.ok]
         return
     seen.findings += access
-    seen.calendars = list(await database.run(asked.calendars)) or [_USUAL]
+    seen.calendars = await database.run(asked.calendars) or [_USUAL]
     entries = await universe.watched(database)
     due = [one for one in entries if one.is_due]
     seen.providers = [one.provider for one in due] or [None]

@@ -169,7 +169,7 @@ async def _retry(
     held: list[Held],
     choice: Choice,
     feed: str,
-    calendars: "_Calendars",
+    calendars: _Calendars,
 ) -> list[Reopened]:
     """Reopen the slots of one symbol's bars."""
     [symbol] = await database.run(partial(universe.by_ticker, tickers=[ticker]))

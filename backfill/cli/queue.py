@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -132,7 +133,7 @@ def worker(
     from backfill.workers.duties import Duties
 
     done = foreground.work(settings, Duties(names, concurrency, schedule=schedule, drain=drain))
-    print_result(_as_dict(done), as_json=as_json, text=lambda: _tell(done))
+    print_result(asdict(done), as_json=as_json, text=lambda: _tell(done))
     edge.end(done.exit_code, done.error)
 
 
@@ -160,16 +161,6 @@ def _providers(settings: "Settings", named: list[str] | None) -> tuple[str, ...]
     for name in names:
         settings.account(name).api_keys()
     return names
-
-
-def _as_dict(done: "Worked") -> dict[str, object]:
-    return {
-        "done": done.done,
-        "handed_back": done.handed_back,
-        "held": done.held,
-        "exit_code": done.exit_code,
-        "error": done.error,
-    }
 
 
 def _tell(done: "Worked") -> None:

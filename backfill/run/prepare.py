@@ -89,7 +89,7 @@ def files_for(provider: Provider, rules: Rules, work: Iterable[tuple[Work, Deman
 
 
 class Parted(NamedTuple):
-    """The work of one provider by how it is asked for: for many symbols at once, by files, alone."""
+    """The work of one provider by how it is asked for: many symbols at once, files, or alone."""
 
     grouped: Grouping
     files: MarketFiles

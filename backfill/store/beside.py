@@ -100,7 +100,7 @@ async def beside(
 
     Of bars in quarantine these are the newest ``most``.
     """
-    key, (symbol_id, _) = key_of(series), key_of(series)
+    key, symbol_id = key_of(series), series.symbol.id
     within = to_time(span.start_ms), to_time(span.end_ms)
     rejected, splits, dividends = await connection.ask(
         bound(_QUARANTINED, *key, *within, most),

@@ -146,7 +146,6 @@ _RETRY: Final = """
     )
     SELECT
         (SELECT count(*) FROM added) AS added,
-        (SELECT count(*) FROM held) AS found,
         (SELECT coalesce(array_agg(id), '{}') FROM held) AS ids
 """
 # Take jobs out that no worker has, by their ids, or all that wait, or all that are held.

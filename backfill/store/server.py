@@ -1,12 +1,10 @@
 """What a server says of itself and of our login: whether a run could work there, and where."""
 
 from dataclasses import dataclass
-from datetime import date
 from typing import Final
 
 from backfill.store.pool import Connection
 from backfill.store.quote import bound
-from backfill.store.times import told_day
 
 # Which server is it, who are we there, may anything be written, how much is stored, what does its
 # clock say, and which of its processes is asked?
@@ -43,18 +41,8 @@ _WRITTEN: Final = (
     *("backfill_progress", "backfill_runs", "known_empty", "market_sessions", "ohlc_bars"),
     *("quarantined_bars", "symbols"),
 )
-# Which calendars do symbols trade by, and to which day does the table know each?
-_CALENDARS: Final = """
-    SELECT
-        c.calendar,
-        (
-            SELECT max(m.session)
-            FROM market_sessions AS m
-            WHERE m.calendar = c.calendar AND NOT m.manual
-        ) AS last
-    FROM (SELECT DISTINCT calendar FROM symbols) AS c
-    ORDER BY c.calendar
-"""
+# Which calendars do symbols trade by?
+_CALENDARS: Final = "SELECT DISTINCT calendar FROM symbols ORDER BY calendar"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +100,7 @@ async def access(connection: Connection) -> Access:
     )
 
 
-async def calendars(connection: Connection) -> dict[str, date | None]:
-    """Return the calendars of all symbols, and the last session that the table has of each."""
+async def calendars(connection: Connection) -> list[str]:
+    """Return the calendars of all symbols."""
     (rows,) = await connection.ask(_CALENDARS)
-    return {row["calendar"]: told_day(row["last"]) for row in rows}
+    return [row["calendar"] for row in rows]
