@@ -34,6 +34,25 @@ AllTimeframes = Annotated[bool, typer.Option("--all-timeframes", help="All nine.
 Symbols = Annotated[
     list[str] | None, typer.Option("--symbol", "-s", metavar="S", help="Repeatable.")
 ]
+SymbolList = Annotated[
+    str | None, typer.Option("--symbols", metavar="A,B,C", help="Several at once.")
+]
+Everything = Annotated[bool, typer.Option("--all", help="The watchlist's unpaused entries.")]
+AsWatched = Annotated[
+    bool, typer.Option("--as-watched", help="With --all -t: only where the watchlist has them.")
+]
+Incremental = Annotated[
+    bool, typer.Option("--incremental", help="What is new, and what was left unfinished.")
+]
+Reload = Annotated[
+    bool, typer.Option("--reload", help="Fetch the range again, whatever is covered.")
+]
+OfProvider = Annotated[
+    str | None, typer.Option("--provider", metavar="P", help="Before BACKFILL_PROVIDER.")
+]
+JudgedAsOf = Annotated[
+    str | None, typer.Option("--as-of", metavar="T", help="Judge as of this instant.")
+]
 First = Annotated[
     str | None,
     typer.Option("--from", metavar="D", help="First session, an instant, or a length back: 1y."),

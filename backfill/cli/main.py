@@ -23,7 +23,21 @@ from backfill.cli import edge
 from backfill.cli.actions import actions_app
 from backfill.cli.bars import bars
 from backfill.cli.doctor import doctor
-from backfill.cli.edge import AllTimeframes, AsJson, First, Last, Named, Symbols, Timeframes
+from backfill.cli.edge import (
+    AllTimeframes,
+    AsJson,
+    AsWatched,
+    Everything,
+    First,
+    Incremental,
+    Last,
+    Named,
+    OfProvider,
+    Reload,
+    SymbolList,
+    Symbols,
+    Timeframes,
+)
 from backfill.cli.edge import print_result as _print
 from backfill.cli.edge import read_settings as _settings
 from backfill.cli.edge import say as _say
@@ -118,30 +132,17 @@ def _common(
 def run(
     named: Named = None,
     symbol: Symbols = None,
-    symbols: Annotated[
-        str | None, typer.Option("--symbols", metavar="A,B,C", help="Several at once.")
-    ] = None,
+    symbols: SymbolList = None,
     *,
-    everything: Annotated[
-        bool, typer.Option("--all", help="The watchlist's unpaused entries.")
-    ] = False,
+    everything: Everything = False,
     timeframe: Timeframes = None,
     all_timeframes: AllTimeframes = False,
-    as_watched: Annotated[
-        bool,
-        typer.Option("--as-watched", help="With --all -t: only where the watchlist has them."),
-    ] = False,
-    incremental: Annotated[
-        bool, typer.Option("--incremental", help="What is new, and what was left unfinished.")
-    ] = False,
-    reload: Annotated[
-        bool, typer.Option("--reload", help="Fetch the range again, whatever is covered.")
-    ] = False,
+    as_watched: AsWatched = False,
+    incremental: Incremental = False,
+    reload: Reload = False,
     first: First = None,
     last: Last = None,
-    provider: Annotated[
-        str | None, typer.Option("--provider", metavar="P", help="Before BACKFILL_PROVIDER.")
-    ] = None,
+    provider: OfProvider = None,
     as_of: AsOf = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the calls it would take, and make none.")

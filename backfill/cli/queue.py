@@ -11,9 +11,15 @@ from backfill.cli import edge
 from backfill.cli.edge import (
     AllTimeframes,
     AsJson,
+    AsWatched,
+    Everything,
     First,
+    Incremental,
     Last,
     Named,
+    OfProvider,
+    Reload,
+    SymbolList,
     Symbols,
     Timeframes,
     print_result,
@@ -38,30 +44,17 @@ _NUMBER: Final = re.compile("[0-9]{1,18}")
 def enqueue(
     named: Named = None,
     symbol: Symbols = None,
-    symbols: Annotated[
-        str | None, typer.Option("--symbols", metavar="A,B,C", help="Several at once.")
-    ] = None,
+    symbols: SymbolList = None,
     *,
-    everything: Annotated[
-        bool, typer.Option("--all", help="The watchlist's unpaused entries.")
-    ] = False,
+    everything: Everything = False,
     timeframe: Timeframes = None,
     all_timeframes: AllTimeframes = False,
-    as_watched: Annotated[
-        bool,
-        typer.Option("--as-watched", help="With --all -t: only where the watchlist has them."),
-    ] = False,
-    incremental: Annotated[
-        bool, typer.Option("--incremental", help="What is new, and what was left unfinished.")
-    ] = False,
-    reload: Annotated[
-        bool, typer.Option("--reload", help="Fetch the range again, whatever is covered.")
-    ] = False,
+    as_watched: AsWatched = False,
+    incremental: Incremental = False,
+    reload: Reload = False,
     first: First = None,
     last: Last = None,
-    provider: Annotated[
-        str | None, typer.Option("--provider", metavar="P", help="Before BACKFILL_PROVIDER.")
-    ] = None,
+    provider: OfProvider = None,
     as_of: Annotated[
         str | None,
         typer.Option("--as-of", metavar="T", help="Plan and work as of this instant."),

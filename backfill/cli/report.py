@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from backfill.cli.edge import AsJson, print_result, read_settings, say
+from backfill.cli.edge import AsJson, JudgedAsOf, print_result, read_settings, say
 
 _PAGE = "backfill-report.html"
 
@@ -25,9 +25,7 @@ def report(
         bool,
         typer.Option("--with-bars", help="With the newest closes; never in GitHub Actions."),
     ] = False,
-    as_of: Annotated[
-        str | None, typer.Option("--as-of", metavar="T", help="Judge as of this instant.")
-    ] = None,
+    as_of: JudgedAsOf = None,
     as_json: AsJson = False,
 ) -> None:
     """Write one page of HTML: problems and what mends them, coverage, runs, what comes next.

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from backfill.cli import edge
-from backfill.cli.edge import AsJson, First, Last, Named, Symbols, Timeframes
+from backfill.cli.edge import AsJson, First, JudgedAsOf, Last, Named, Symbols, Timeframes
 
 
 def verify(
@@ -27,9 +27,7 @@ def verify(
     max_calls: Annotated[
         int, typer.Option("--max-calls", metavar="N", min=1, help="How many it may cost.")
     ] = 10,
-    as_of: Annotated[
-        str | None, typer.Option("--as-of", metavar="T", help="Judge as of this instant.")
-    ] = None,
+    as_of: JudgedAsOf = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare a sample of what is stored with another provider's bars. Exits 4 if some differ.
