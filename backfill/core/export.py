@@ -17,6 +17,7 @@ import numpy as np
 
 from backfill.core.bars import Bars
 from backfill.core.coverage import Span, Spans
+from backfill.core.lots import lots
 from backfill.core.series import Series
 from backfill.core.timeframe import DAY_MS, HOUR_MS, Timeframe
 
@@ -192,19 +193,9 @@ def adjusted(bars: Bars, factors: Iterable[Factor]) -> Bars:
 
 
 def batches(parts: Iterable[Part], month: Span, most: int) -> Iterator[list[Part]]:
-    """Yield the parts that have something of a month, as many at once as have ``most`` bars."""
-    batch: list[Part] = []
-    bars = 0
-    for part in parts:
-        if not (own := part.most_bars(month)):
-            continue
-        if batch and bars + own > most:
-            yield batch
-            batch, bars = [], 0
-        batch.append(part)
-        bars += own
-    if batch:
-        yield batch
+    """Return the parts that have something of a month, as many at once as have ``most`` bars."""
+    sized = ((part, part.most_bars(month)) for part in parts)
+    return lots(((part, bars) for part, bars in sized if bars), most)
 
 
 def digests(parts: Iterable[Part]) -> dict[Partition, str]:

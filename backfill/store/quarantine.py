@@ -23,6 +23,7 @@ import numpy as np
 from backfill.core.bars import IntColumn
 from backfill.core.checks import Reason
 from backfill.core.coverage import Span
+from backfill.core.lots import lots
 from backfill.core.plain import json_text
 from backfill.core.series import Series, SymbolId
 from backfill.core.ticker import stored_spellings
@@ -274,19 +275,10 @@ async def _pages(
 
 
 def _lots(held: Sequence[Held]) -> Iterator[list[Held]]:
-    """Join series, one of each's counts standing for it, that fit into one page together."""
-    lot: list[Held] = []
-    total = 0
-    for _, counts in groupby(held, key=lambda one: (one.symbol_id, one.timeframe)):
-        first, *others = counts
-        bars = first.bars + sum(one.bars for one in others)
-        if lot and total + bars > _PAGE_BARS:
-            yield lot
-            lot, total = [], 0
-        lot.append(first)
-        total += bars
-    if lot:
-        yield lot
+    """Return series, one of each's counts standing for it, joined as they fit into one page."""
+    by_series = groupby(held, key=lambda one: (one.symbol_id, one.timeframe))
+    series = (list(counts) for _, counts in by_series)
+    return lots(((mine[0], sum(one.bars for one in mine)) for mine in series), _PAGE_BARS)
 
 
 async def _bars(
