@@ -17,9 +17,25 @@ from backfill.store.session import Rows
 
 _T = TypeVar("_T")
 
+# What is wanted is put in, in its order, but for what is queued or at work already; the log has it.
+_ADDED: Final = """added AS (
+        INSERT INTO bf_jobs.pgqueuer AS q (priority, entrypoint, payload, dedupe_key, status)
+        SELECT w.priority, w.entrypoint, w.payload, w.dedupe_key, 'queued'
+        FROM wanted AS w
+        ORDER BY w.place
+        ON CONFLICT (dedupe_key)
+            WHERE status IN ('queued', 'picked') AND dedupe_key IS NOT NULL
+            DO NOTHING
+        RETURNING q.id, q.entrypoint, q.priority
+    ),
+    logged AS (
+        INSERT INTO bf_jobs.pgqueuer_log (job_id, status, entrypoint, priority)
+        SELECT id, 'queued', entrypoint, priority
+        FROM added
+    )"""
 # Put jobs in, in their order. One that is queued or at work already is passed over, and so is one
 # that is parked; one that failed otherwise is replaced.
-_PUT: Final = """
+_PUTTING: Final = """
     WITH asked AS MATERIALIZED (
         SELECT a.priority, a.entrypoint, a.dedupe_key, a.payload, a.place
         FROM unnest($1::integer[], $2::text[], $3::text[], $4::text[])
@@ -34,26 +50,17 @@ _PUT: Final = """
         DELETE FROM bf_jobs.pgqueuer
         WHERE status = 'failed' AND id IN (SELECT id FROM failed WHERE NOT is_parked)
     ),
-    added AS (
-        INSERT INTO bf_jobs.pgqueuer AS q (priority, entrypoint, payload, dedupe_key, status)
-        SELECT a.priority, a.entrypoint, convert_to(a.payload, 'UTF8'), a.dedupe_key, 'queued'
-        FROM asked AS a
-        WHERE a.dedupe_key NOT IN (SELECT dedupe_key FROM failed WHERE is_parked)
-        ORDER BY a.place
-        ON CONFLICT (dedupe_key)
-            WHERE status IN ('queued', 'picked') AND dedupe_key IS NOT NULL
-            DO NOTHING
-        RETURNING q.id, q.entrypoint, q.priority
+    wanted AS (
+        SELECT priority, entrypoint, convert_to(payload, 'UTF8') AS payload, dedupe_key, place
+        FROM asked
+        WHERE dedupe_key NOT IN (SELECT dedupe_key FROM failed WHERE is_parked)
     ),
-    logged AS (
-        INSERT INTO bf_jobs.pgqueuer_log (job_id, status, entrypoint, priority)
-        SELECT id, 'queued', entrypoint, priority
-        FROM added
-    )
+    {added}
     SELECT
         (SELECT count(*) FROM added) AS added,
         (SELECT count(DISTINCT dedupe_key) FROM failed WHERE is_parked) AS parked
 """
+_PUT: Final = _PUTTING.format(added=_ADDED)
 # Mark a job that is about to be held: nothing puts it in again but whoever asks for that.
 _PARK: Final = """
     UPDATE bf_jobs.pgqueuer
@@ -123,31 +130,22 @@ _ENDED: Final = """
 """
 # Put held jobs in again, as new ones: how often they were picked counts anew. One whose key was
 # taken meanwhile is done by that one. Without ids all that are held.
-_RETRY: Final = """
+_RETRYING: Final = """
     WITH held AS (
         DELETE FROM bf_jobs.pgqueuer
         WHERE status = 'failed' AND ($1::bigint[] IS NULL OR id = ANY ($1::bigint[]))
         RETURNING id, priority, entrypoint, payload, dedupe_key
     ),
-    added AS (
-        INSERT INTO bf_jobs.pgqueuer AS q (priority, entrypoint, payload, dedupe_key, status)
-        SELECT priority, entrypoint, payload, dedupe_key, 'queued'
+    wanted AS (
+        SELECT priority, entrypoint, payload, dedupe_key, id AS place
         FROM held
-        ORDER BY id
-        ON CONFLICT (dedupe_key)
-            WHERE status IN ('queued', 'picked') AND dedupe_key IS NOT NULL
-            DO NOTHING
-        RETURNING q.id, q.entrypoint, q.priority
     ),
-    logged AS (
-        INSERT INTO bf_jobs.pgqueuer_log (job_id, status, entrypoint, priority)
-        SELECT id, 'queued', entrypoint, priority
-        FROM added
-    )
+    {added}
     SELECT
         (SELECT count(*) FROM added) AS added,
-        (SELECT coalesce(array_agg(id), '{}') FROM held) AS ids
+        (SELECT coalesce(array_agg(id), '{{}}') FROM held) AS ids
 """
+_RETRY: Final = _RETRYING.format(added=_ADDED)
 # Take jobs out that no worker has, by their ids, or all that wait, or all that are held.
 _DROP: Final = """
     WITH dropped AS (
