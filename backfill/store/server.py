@@ -5,6 +5,7 @@ from typing import Final
 
 from backfill.store.pool import Connection
 from backfill.store.quote import bound
+from backfill.store.sight import IS_HIDDEN
 
 # Which server is it, who are we there, may anything be written, how much is stored, what does its
 # clock say, and which of its processes is asked?
@@ -22,21 +23,17 @@ _SERVER: Final = """
 """
 # Of the tables that runs write: which may this login not write, and of which does row security show
 # it nothing, since no policy is for it?
-_ACCESS: Final = """
+_ACCESSIBLE: Final = """
     SELECT
         c.relname::text AS name,
         has_table_privilege(c.oid, 'SELECT') AS readable,
         has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'UPDATE') AS writable,
-        row_security_active(c.oid) AND NOT EXISTS (
-            SELECT
-            FROM pg_policy AS p, unnest(p.polroles) AS r (oid)
-            WHERE p.polrelid = c.oid
-                AND CASE WHEN r.oid = 0 THEN true ELSE pg_has_role(r.oid, 'USAGE') END
-        ) AS hidden
+        {is_hidden} AS hidden
     FROM unnest($1::text[]) AS n (name)
     JOIN pg_class AS c ON c.oid = to_regclass(n.name)
     ORDER BY c.relname
 """
+_ACCESS: Final = _ACCESSIBLE.format(is_hidden=IS_HIDDEN)
 _WRITTEN: Final = (
     *("backfill_progress", "backfill_runs", "known_empty", "market_sessions", "ohlc_bars"),
     *("quarantined_bars", "symbols"),
