@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
+from bench.filled import filling
 from bench.large import fill_between
 from bench.measure import Ended, run_measured
 from bench.postgres import Server
@@ -24,32 +25,11 @@ _BEGIN: Final = "<!-- look: written by `python -m bench.look` -->"
 _END: Final = "<!-- end of look -->"
 _MEGABYTE: Final = 1_000_000
 
-_FILL: Final = """
-    WITH made AS (
-        INSERT INTO symbols (ticker, asset_type, calendar, confirmed_at)
-        SELECT 'X:L' || n || 'USD', 'crypto', '24/7', now()
-        FROM generate_series(10000, {series} + 9999) AS n
-        RETURNING id
-    ),
-    watched AS (
-        INSERT INTO watchlist (symbol_id, timeframes, since)
-        SELECT id, '{{d1}}', '{since}'
-        FROM made
-    ),
-    known AS (
-        INSERT INTO backfill_progress (
-            symbol_id, timeframe, provider, feed, adjustment, coverage, wanted_from, oldest_bar,
-            newest_bar
-        )
-        SELECT id, 'd1', 'massive', 'sip', 'raw', tstzmultirange(tstzrange(starts, ends)), starts,
-            starts, ends - interval '1 day'
-        FROM made, {span}
-        RETURNING symbol_id
-    )
-    INSERT INTO ohlc_bars (symbol_id, timeframe, ts, open, high, low, close, volume)
-    SELECT symbol_id, 'd1', at, 10, 11, 9, 10.5, 1000
-    FROM known, {span}, generate_series(starts, ends - interval '1 day', '1 day') AS at
-    ORDER BY symbol_id, at
+# All of them are watched, as deep as they go.
+_WATCH: Final = """
+    INSERT INTO watchlist (symbol_id, timeframes, since)
+    SELECT id, '{{d1}}', '{since}'
+    FROM symbols
 """
 # Of every hundredth pair two days are lost.
 _LOSE: Final = """
@@ -103,14 +83,13 @@ _UNITS: Final[dict[str, Callable[[Ended], float]]] = {
 }
 
 
-def _statements(series: int) -> tuple[str, str]:
-    end = END.isoformat()
-    span = (
-        f"(SELECT timestamptz '{end}' - interval '{_DAYS} days' AS starts, "
-        f"timestamptz '{end}' AS ends) AS span"
-    )
+def _statements(series: int) -> tuple[str, ...]:
     since = (END - timedelta(days=_DAYS)).date().isoformat()
-    return _FILL.format(series=series, since=since, span=span), _LOSE.format(end=end)
+    return (
+        filling(series, _DAYS, "d1"),
+        _WATCH.format(since=since),
+        _LOSE.format(end=END.isoformat()),
+    )
 
 
 def write(figures: Sequence[Figure], series: int, document: Path) -> str:
