@@ -1,8 +1,8 @@
 """The benchmark: ``python -m bench quick``, ``full``, or ``report`` on what was measured before.
 
 ``large`` is another: what is asked of large tables, by this build and one ``--beside`` it; so are
-``archive``, loads out of files, beside the limit and calls, and ``far``, loads into databases at
-other distances.
+``archive``, loads out of files, beside the limit and calls, ``far``, loads into databases at other
+distances, and ``fresh``, a first load beside the limit and that other build.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from bench import archive, distance, large, report, scenarios
+from bench import archive, distance, fresh, large, report, scenarios
 from bench.postgres import Server
 from bench.results import FOLDER, About, Results, Scale
 from bench.server import Provider
@@ -40,6 +40,7 @@ FULL: Final = Scale(
     kept=1_000,
     planned=10_000,
 )
+_WHAT: Final = ("quick", "full", "report", "large", "archive", "far", "fresh")
 _DOCUMENT: Final = Path(__file__).parents[1] / "docs" / "performance.md"
 
 
@@ -73,7 +74,7 @@ def measure(scale: Scale) -> Results:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("what", choices=["quick", "full", "report", "large", "archive", "far"])
+    parser.add_argument("what", choices=_WHAT)
     parser.add_argument("--rounds", type=int, help="how often each contestant runs")
     parser.add_argument(
         "--months", type=int, default=archive.Archive().months, help="archive: how many months"
@@ -92,6 +93,10 @@ def main() -> None:
     if given.what == "far":
         some_far = distance.Far(rounds=given.rounds or 1)
         print(distance.write(distance.measure(given.beside, some_far, _say), _DOCUMENT))
+        return
+    if given.what == "fresh":
+        loads = fresh.measure(given.beside, FULL.bars, given.rounds or FULL.rounds, _say)
+        print(fresh.write(loads, _DOCUMENT))
         return
     if given.what == "large":
         size = large.Large(given.bars, given.gaps, given.quarantined, given.runs, given.rounds or 1)
