@@ -62,21 +62,21 @@ def _measured(
             raise RuntimeError(f"the table holds {expected.rows:,} bars")
         turn: list[Build | None] = [*builds, None]
         for number in range(rounds):
-            for build in turn[number % len(turn) :] + turn[: number % len(turn)]:
-                with server.fresh(build or builds[-1]) as database:
-                    arena = Arena(provider, database, server.postmaster, build or builds[-1])
-                    phases: list[Phase] = ["fresh", "again"] if build else ["fresh"]
+            for who in turn[number % len(turn) :] + turn[: number % len(turn)]:
+                with server.fresh(who or builds[-1]) as database:
+                    arena = Arena(provider, database, server.postmaster, who or builds[-1])
+                    phases: list[Phase] = ["fresh", "again"] if who else ["fresh"]
                     for phase in phases:
                         database.settle()
-                        if build is None:
+                        if who is None:
                             timed = arena.let(LIMIT, some, str(rows))
                         else:
                             timed = arena.load(some, *(["--reload"] if phase == "again" else []))
-                        who = build.name if build else LIMIT.title
+                        name = who.name if who else LIMIT.title
                         if database.digest(None) != expected:
-                            raise RuntimeError(f"{who} ended with other rows")
-                        say(f"{who}, {phase}: {timed.bars / timed.seconds:,.0f} bars/s")
-                        yield Loaded(who, phase, timed)
+                            raise RuntimeError(f"{name} ended with other rows")
+                        say(f"{name}, {phase}: {timed.bars / timed.seconds:,.0f} bars/s")
+                        yield Loaded(name, phase, timed)
 
 
 def write(loads: Sequence[Loaded], document: Path) -> str:

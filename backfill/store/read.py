@@ -42,7 +42,8 @@ _IS_BAR: Final = """
                 AND b.open IS NOT NULL AND b.high IS NOT NULL AND b.low IS NOT NULL
                 AND b.close IS NOT NULL AND b.volume IS NOT NULL
 """
-# The bars of each series within its spans, by the primary key.
+# The bars of each series within its spans, by the primary key. OFFSET keeps the planner from
+# reading a series whole and in order for the sake of the sort.
 _EACH: Final = """
     SELECT string_agg({sent}, ''::bytea ORDER BY k.number)
     FROM unnest($1::symbol_id[], $2::text[]::timeframe[], $3::text[])
@@ -52,8 +53,14 @@ _EACH: Final = """
         FROM (
             SELECT b.*
             FROM unnest(k.spans::tstzmultirange) AS s (span)
-            JOIN ohlc_bars AS b ON b.ts >= lower(s.span) AND b.ts < upper(s.span)
-            WHERE b.symbol_id = k.symbol_id AND b.timeframe = k.timeframe {is_bar}
+            CROSS JOIN LATERAL (
+                SELECT *
+                FROM ohlc_bars AS o
+                WHERE o.symbol_id = k.symbol_id AND o.timeframe = k.timeframe
+                    AND o.ts >= lower(s.span) AND o.ts < upper(s.span)
+                OFFSET 0
+            ) AS b
+            WHERE true {is_bar}
             ORDER BY b.ts
         ) AS ordered
     ) AS bars

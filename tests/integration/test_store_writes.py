@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Any
 from uuid import uuid4
@@ -22,6 +23,7 @@ from backfill.store.bars import _QUARANTINE
 from backfill.store.counts import Counts
 from backfill.store.pool import Database
 from backfill.store.quote import bound
+from backfill.store.read import reading
 from backfill.store.source import EVER, expel
 from backfill.store.times import to_time
 from tests.calendars import calendar
@@ -52,6 +54,12 @@ from tests.integration.store_kit import (
 
 pytestmark = pytest.mark.one_database
 
+# So many minutes of a symbol from a time on.
+_MANY_MINUTES = """
+    INSERT INTO ohlc_bars (symbol_id, timeframe, ts, open, high, low, close, volume)
+    SELECT $1, 'm1', $2::timestamptz + minute * interval '1 minute', 1, 1, 1, 1, 1
+    FROM generate_series(0, $3::integer - 1) AS minute
+"""
 _VERSIONS = "SELECT ts, ctid::text, xmin::text FROM ohlc_bars ORDER BY ts"
 _EMPTY = """
     SELECT month, reason, slots, expires_at FROM known_empty
@@ -444,6 +452,34 @@ async def test_whether_a_rejected_bar_is_there_already_is_looked_up_by_its_stamp
     [found] = [line for line in told.splitlines() if "Index Cond" in line]
     assert "(ts = n.ts)" in found
     assert " Join" not in told
+
+
+async def test_what_a_page_is_compared_with_is_read_without_the_rest_of_its_series(
+    database: Database, database_url: str
+) -> None:
+    """Of a long series that was analysed the planner would sooner read all than sort a page."""
+    _, (series,) = await claimed(database)
+    page = Spans.of((START + 30_000 * MINUTE_MS, START + 30_500 * MINUTE_MS))
+    asked = reading({series: page})
+    async with connection_to(database_url) as connection:
+        await connection.execute(_MANY_MINUTES, series.symbol.id, to_time(START), 60_000)
+        await connection.execute("ANALYZE ohlc_bars")
+        # A sort of so few is dear only without memory.
+        await connection.execute("SET work_mem = '64kB'")
+        [[told]] = await connection.fetch(f"EXPLAIN (ANALYZE, FORMAT json) {asked}")
+    read = [
+        node["Actual Rows"] * node["Actual Loops"] + node.get("Rows Removed by Filter", 0)
+        for node in _nodes(json.loads(told)[0]["Plan"])
+        if node.get("Relation Name") == "ohlc_bars"
+    ]
+    assert read == [500]
+
+
+def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield a node of a plan and all below it."""
+    yield node
+    for below in node.get("Plans", ()):
+        yield from _nodes(below)
 
 
 async def test_a_reload_withdraws_what_it_no_longer_brings_and_nothing_else(
