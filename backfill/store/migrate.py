@@ -73,6 +73,17 @@ _OF_ANOTHER_SCHEMA: Final = (
 )
 # What was migrated here, and by which files?
 _APPLIED: Final = "SELECT version, name, checksum FROM backfill_migrations"
+# May this login read which files the Supabase CLI applied, if it did any?
+_MAY_READ_PUSHED: Final = """
+    SELECT EXISTS (
+        SELECT FROM pg_class AS c
+        JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE n.nspname = 'supabase_migrations' AND c.relname = 'schema_migrations'
+            AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+    )
+"""
+# Which did it apply?
+_PUSHED: Final = "SELECT version FROM supabase_migrations.schema_migrations"
 # Whether anything was ever migrated here.
 _HAS_LEDGER: Final = "SELECT to_regclass('backfill_migrations') IS NOT NULL AS ledger"
 
@@ -173,6 +184,8 @@ async def _apply(connection: Connection, migration: Migration) -> None:
 async def ensure_schema(database: Database) -> None:
     """Migrate an empty database; see that any other is up to date, once nobody is migrating it.
 
+    What the Supabase CLI has applied is applied once more, which changes nothing, and noted.
+
     Raises
     ------
     SchemaMismatch
@@ -182,7 +195,10 @@ async def ensure_schema(database: Database) -> None:
         await migrate(database)
         return
     if await _missing(database) and (missing := await database.run(_still_missing)):
-        raise _not_applied(missing)
+        pushed = await database.run(_pushed)
+        if not pushed.issuperset(one.version for one in missing):
+            raise _not_applied(missing)
+        await migrate(database)
 
 
 async def check_schema(database: Database) -> None:
@@ -242,6 +258,13 @@ async def _still_missing(connection: Connection) -> list[Migration]:
     """Return what is missing when whoever is migrating has come to an end."""
     await lock_schema(connection)
     return await _pending(connection, migrations())
+
+
+async def _pushed(connection: Connection) -> set[str]:
+    """Return the versions that the Supabase CLI says it has applied."""
+    if not await connection.fetchval(_MAY_READ_PUSHED):
+        return set()
+    return {row["version"] for row in await connection.fetch(_PUSHED)}
 
 
 async def _pending(connection: Connection, shipped: list[Migration]) -> list[Migration]:

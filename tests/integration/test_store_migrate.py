@@ -229,6 +229,36 @@ async def test_a_later_migration_is_applied_to_a_database_that_has_the_first(
     assert "later" in await _tables(database_url)
 
 
+@pytest.mark.parametrize("pushed", [True, False], ids=["all-of-it", "a-part"])
+async def test_what_the_supabase_cli_has_applied_is_noted_if_it_is_all_that_is_missing(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, *, pushed: bool
+) -> None:
+    later = Migration("29990101000000", "later", "CREATE TABLE IF NOT EXISTS later ();")
+    other = dataclasses.replace(later, version="29990101000001", name="other")
+    shipped = [*migrations(), later, other]
+    monkeypatch.setattr(migrating, "migrations", lambda: shipped)
+    await _execute(
+        database_url,
+        "CREATE SCHEMA supabase_migrations",
+        "CREATE TABLE supabase_migrations.schema_migrations "
+        "(version text NOT NULL PRIMARY KEY, statements text[], name text)",
+        *(
+            f"INSERT INTO supabase_migrations.schema_migrations VALUES ('{one.version}')"
+            for one in (shipped if pushed else shipped[:-1])
+        ),
+        later.sql,
+    )
+    async with Database.connect(database_url) as database:
+        if pushed:
+            await ensure_schema(database)
+            assert await migrate(database) == []
+        else:
+            with pytest.raises(SchemaMismatch, match=r"2 migration.*backfill migrate"):
+                await ensure_schema(database)
+    known = [one for one in shipped if pushed or one not in (later, other)]
+    assert await _ledger(database_url) == [(one.version, one.checksum) for one in known]
+
+
 @pytest.mark.parametrize("act", [migrate, ensure_schema])
 async def test_a_file_that_changed_after_it_was_applied_is_refused_by_its_name(
     database_url: str, monkeypatch: pytest.MonkeyPatch, act: Any
