@@ -18,7 +18,7 @@ RUN "$VIRTUAL_ENV/bin/python" -m pip install --quiet --no-deps --no-build-isolat
 FROM python:3.13-slim
 LABEL org.opencontainers.image.title="backfill" \
     org.opencontainers.image.description="Keeps a Postgres table of OHLC bars complete, current and true." \
-    org.opencontainers.image.licenses="MIT"
+    org.opencontainers.image.licenses="MIT AND Apache-2.0"
 COPY --from=build /opt/backfill /opt/backfill
 # A disk that goes with the container is no place for bars: CI has an unset DATABASE_URL refused.
 ENV PATH=/opt/backfill/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 CI=true \

@@ -17,6 +17,7 @@ from backfill.cli.main import app
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 SYSTEMD: Final = ROOT / "deploy" / "systemd"
+KUBERNETES: Final = sorted(ROOT.joinpath("deploy", "kubernetes").glob("*.yaml"))
 _MOST_EXPOSED: Final = 15  # tenths; systemd calls what is below 2.0 OK, and most services are at 9
 
 
@@ -25,10 +26,15 @@ def yaml(*path: str) -> Any:
     return YAML(typ="safe").load(ROOT.joinpath(*path))
 
 
+def pod(path: Path) -> Any:
+    """The pod that a CronJob or a Deployment makes."""
+    spec = yaml(str(path))["spec"]
+    return spec.get("jobTemplate", {"spec": spec})["spec"]["template"]["spec"]
+
+
 def container() -> Any:
     """The container of the CronJob."""
-    job = yaml("deploy", "kubernetes", "cronjob.yaml")["spec"]["jobTemplate"]["spec"]
-    [found] = job["template"]["spec"]["containers"]
+    [found] = pod(ROOT / "deploy" / "kubernetes" / "cronjob.yaml")["containers"]
     return found
 
 
@@ -51,33 +57,50 @@ def test_every_command_line_is_one(words: list[str]) -> None:
     assert context.params["everything"]
 
 
-def test_the_cron_job_is_valid_and_may_do_no_more_than_it_needs() -> None:
-    path = ROOT / "deploy" / "kubernetes" / "cronjob.yaml"
+def test_what_kubernetes_takes_is_valid_by_the_published_schemas() -> None:
     validate = Path(sys.executable).parent / "kubernetes-validate"
-    subprocess.run([str(validate), "--strict", str(path)], check=True, capture_output=True)
+    words = [str(validate), "--strict", *map(str, KUBERNETES)]
+    checked = subprocess.run(words, check=False, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert checked.stdout.count(" passed ") == len(KUBERNETES) == 3
+
+
+@pytest.mark.parametrize("path", KUBERNETES, ids=lambda path: path.stem)
+def test_no_pod_may_do_more_than_it_needs(path: Path) -> None:
+    found = pod(path)
+    assert found["automountServiceAccountToken"] is False
+    assert found["securityContext"]["runAsNonRoot"] is True
+    assert found["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert [one["securityContext"] for one in found["containers"]] == [
+        {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+    ]
+
+
+def test_the_cron_job_runs_alone_and_reads_its_secrets_from_files() -> None:
     assert yaml("deploy", "kubernetes", "cronjob.yaml")["spec"]["concurrencyPolicy"] == "Forbid"
-    may = container()["securityContext"]
-    assert may == {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
-    }
     assert all(one["name"].endswith("_FILE") for one in container()["env"])
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd-analyze")
-def test_the_units_are_valid_and_the_service_is_hardly_exposed(tmp_path: Path) -> None:
+def test_the_units_are_valid_and_the_services_are_hardly_exposed(tmp_path: Path) -> None:
     units = []
-    for name in ("backfill.service", "backfill.timer"):
-        text = SYSTEMD.joinpath(name).read_text("utf-8")
-        copy = tmp_path / name
+    for path in sorted(SYSTEMD.iterdir()):
+        text = path.read_text("utf-8")
+        copy = tmp_path / path.name.replace("@", "@1")
         copy.write_text(text.replace("/opt/backfill/bin/backfill", "/bin/true"), encoding="utf-8")
         units.append(str(copy))
+    services = [one for one in units if one.endswith(".service")]
+    assert (len(units), len(services)) == (3, 2)
     verified = _told("verify", "--man=no", *units)
     assert verified.returncode == 0, verified.stderr
     assert [line for line in verified.stderr.splitlines() if "backfill" in line] == []
-    judged = _told("security", "--offline=true", f"--threshold={_MOST_EXPOSED}", units[0])
-    assert judged.returncode == 0, judged.stdout
+    for service in services:
+        judged = _told("security", "--offline=true", f"--threshold={_MOST_EXPOSED}", service)
+        assert judged.returncode == 0, judged.stdout
 
 
 def _told(*words: str) -> "subprocess.CompletedProcess[str]":
