@@ -66,17 +66,15 @@ def report(
 def _write(path: Path, text: str) -> None:
     """Put a text in the place of a file at once: whoever reads it sees the old one or this one."""
     from backfill.errors import UsageError
+    from backfill.files.placing import beside, put
 
     try:
         if path.exists() and not path.is_file():
             path.write_text(text, "utf-8")  # a pipe, or a terminal
             return
         place = path.resolve()
-        beside = place.with_name(f".{place.name}.{os.getpid()}")
-        try:
-            beside.write_text(text, "utf-8")
-            beside.replace(place)
-        finally:
-            beside.unlink(missing_ok=True)
+        with beside(place.parent, f".{place.name}.", ".part") as part:
+            part.write_text(text, "utf-8")
+            put(part, place)
     except OSError as error:
         raise UsageError(f"{path} can't be written: {error.strerror}") from None

@@ -1,6 +1,5 @@
 """Where an export lies: a folder or a prefix of a bucket, whose files are replaced as a whole."""
 
-import os
 import re
 import tempfile
 import time
@@ -17,6 +16,7 @@ from backfill.core.export import File, Manifest
 from backfill.core.timeframe import Timeframe
 from backfill.errors import BackfillError, UsageError
 from backfill.files.columnar import Rows, schema, see_installed, writer_of
+from backfill.files.placing import beside, put
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -109,7 +109,7 @@ class Destination:
         """Replace the manifest."""
         path = self._path(_MANIFEST)
         with self._beside(path) as part:
-            Path(part).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
+            part.write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
             self._put(part, path)
 
     def files(self) -> dict[str, File]:
@@ -161,7 +161,7 @@ class Destination:
 
         path = self._path(folder, self._name)
         with self._beside(path) as part:
-            with pa.OSFile(part, "wb") as stream:
+            with pa.OSFile(str(part), "wb") as stream:
                 rows = Rows(writer_of(self._form, stream, schema(names_symbol=True)))
                 replacement = Replacement(rows)
                 try:
@@ -169,34 +169,29 @@ class Destination:
                 finally:
                     rows.close()  # also of what nobody wants: it would complain when collected
             if rows.written:
-                told = Path(part).stat()
+                told = part.stat()
                 replacement.file = File(told.st_size, told.st_mtime_ns if self._is_local else 0)
                 self._put(part, path)
 
     @contextmanager
-    def _beside(self, path: str) -> Iterator[str]:
+    def _beside(self, path: str) -> Iterator[Path]:
         """Yield the path of a new file on this machine, which may be moved to a place."""
-        with _told(f"{path} can't be written"):
-            number, part = tempfile.mkstemp(_PART, _BESIDE, self._root if self._is_local else None)
-            os.close(number)
-            try:
-                yield part
-            finally:
-                Path(part).unlink(missing_ok=True)
+        with (
+            _told(f"{path} can't be written"),
+            beside(self._root if self._is_local else None, _BESIDE, _PART) as part,
+        ):
+            yield part
 
-    def _put(self, part: str, path: str) -> None:
+    def _put(self, part: Path, path: str) -> None:
         """Have a file take another's place."""
         if self._is_local:
-            # Readable for whom the umask allows it, as files are that aren't made to be secret.
-            mask = os.umask(0)
-            os.umask(mask)
-            Path(part).chmod(0o666 & ~mask)
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            Path(part).replace(path)
+            place = Path(path)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            put(part, place)
             return
         from pyarrow import fs
 
-        fs.copy_files(part, path, fs.LocalFileSystem(), self._files)
+        fs.copy_files(str(part), path, fs.LocalFileSystem(), self._files)
 
     def _path(self, *parts: str) -> str:
         return "/".join([self._root, *filter(None, parts)])

@@ -175,7 +175,7 @@ def test_an_export_that_ends_at_any_file_leaves_whole_ones_and_the_next_finishes
     class Killed(BaseException):
         pass
 
-    def put_some(self: Destination, part: str, path: str) -> None:
+    def put_some(self: Destination, part: Path, path: str) -> None:
         nonlocal left
         if left == 0:
             raise Killed
@@ -232,10 +232,15 @@ def test_an_adjusted_export_is_what_the_adjusted_view_shows_and_follows_its_spli
     raw = truth(database_url)
     assert exported() != raw["SPLT", "h1"] + raw["SPLT", "d1"]
 
-    # Months before a split that is set aside are other ones now; those after it stand.
+    # Months before a split that is set aside are other ones now; those after it stand. Who may read
+    # a file may read the one that takes its place.
     execute(database_url, "UPDATE splits SET status = 'dropped'")
+    files = [one for one in out.rglob("*") if one.is_file()]
+    for one in files:
+        one.chmod(0o600)
     again = export(adjusted=True)
     assert 0 < again.written < again.partitions
+    assert {one.stat().st_mode & 0o777 for one in files} == {0o600}
     assert exported() == shown() == raw["SPLT", "h1"] + raw["SPLT", "d1"]
     with pytest.raises(UsageError, match="holds adjusted bars as parquet"):
         export()
@@ -263,7 +268,7 @@ def test_an_export_gives_way_to_a_later_one_to_the_same_place(
     run_here("2024-11-12", "AAPL", "2024-10-01")
     put = Destination._put
 
-    def overtaken(self: Destination, part: str, path: str) -> None:
+    def overtaken(self: Destination, part: Path, path: str) -> None:
         put(self, part, path)
         manifest = out / "_export.json"
         held = json.loads(manifest.read_text())

@@ -202,8 +202,9 @@ def test_the_command_writes_a_page_and_a_badge_at_once_and_refuses_what_it_must(
     prices = {f"{row['close']:.6g}" for row in closes}
     assert not prices & set(re.findall(r"[\d.]+", " ".join(shown.said)))
 
+    page.chmod(0o600)
     with_bars = run("report", "--out", str(page), "--with-bars", *as_of)
-    assert with_bars.code == 0
+    assert (with_bars.code, page.stat().st_mode & 0o777) == (0, 0o600)
     before = page.read_text("utf-8")
     assert f"{closes[0]['close']:.6g}" in Text(before).said
 

@@ -38,8 +38,8 @@ LAW: Final = {
         "api", "present", "report",
     },
     "cli": {
-        "core", "errors", "log", "providers", "fetch", "store", "simulator", "settings", "run",
-        "audit", "admin", "workers", "api", "present", "report", "notify", "serve",
+        "core", "errors", "log", "providers", "fetch", "files", "store", "simulator", "settings",
+        "run", "audit", "admin", "workers", "api", "present", "report", "notify", "serve",
     },
     "__main__": {"cli"},
 }  # fmt: skip
