@@ -10,14 +10,12 @@ from typing import Any, Final, Protocol, TypeVar
 import structlog
 
 from backfill.core.calendar import Calendar
-from backfill.core.coverage import Spans
 from backfill.core.series import Series
 from backfill.core.timeframe import Timeframe
 from backfill.errors import NoCalendar
 from backfill.run.connect import opened
 from backfill.settings import Settings
 from backfill.store import progress, universe
-from backfill.store.empty import reopen
 from backfill.store.pool import Connection, Database
 from backfill.store.quarantine import (
     Choice,
@@ -28,7 +26,7 @@ from backfill.store.quarantine import (
     quarantined_json,
 )
 from backfill.store.quarantine import accept as accept_bars
-from backfill.store.retry import invalidate_covered, lacking_ms, origins
+from backfill.store.retry import lacking_ms, origins, reopen_covered
 from backfill.store.sessions import load_calendar
 
 log = structlog.stdlib.get_logger()
@@ -209,9 +207,7 @@ async def _reopen(
     fed = await origins(connection, series)
     for timeframe in reversed([one for one in fed if series.timeframe in {one, fed[one]}]):
         one, grid = Series(series.symbol, timeframe), calendar.grid(timeframe)
-        slots = grid.around(calendar.canonical(timeframe, lacking.ts_ms))
-        spans = await invalidate_covered(connection, one, slots) if slots else Spans()
-        if spans:
-            reopen(connection, one, spans)
-            reopened[timeframe] = grid.count_all(spans)
+        slots = grid.bounds_around(calendar.canonical(timeframe, lacking.ts_ms))
+        if len(slots) and len(covered := await reopen_covered(connection, one, slots)):
+            reopened[timeframe] = grid.count_all(covered)
     return reopened, lacking.last

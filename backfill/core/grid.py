@@ -84,11 +84,10 @@ class Grid:
         """Count the slots that start within the span."""
         return max(0, self.index_from(span[1]) - self.index_from(span[0]))
 
-    def count_all(self, spans: Spans) -> int:
-        """Count the slots that start within spans, of which there may be many."""
+    def count_all(self, bounds_ms: IntColumn) -> int:
+        """Count the slots that start within spans, of which there may be many, by their bounds."""
         import numpy as np
 
-        bounds_ms = np.array(spans.items, np.int64).reshape(-1, 2)
         first, last = (self._indices_from(bounds_ms[:, side]) for side in (0, 1))
         return int(np.maximum(last - first, 0).sum())
 
@@ -144,17 +143,18 @@ class Grid:
 
     def around(self, ts_ms: IntColumn) -> Spans:
         """Return the whole slots that instants lie in; what lies in none is passed over."""
+        return Spans(tuple(map(Span, *self.bounds_around(ts_ms).T.tolist())))
+
+    def bounds_around(self, ts_ms: IntColumn) -> IntColumn:
+        """Return what `around` does, of which there may be much, as pairs of bounds."""
         import numpy as np
 
         starts, inside = self.floor(ts_ms)
         starts = np.unique(starts[inside])
-        if not len(starts):
-            return Spans()
         ends = starts + self.steps[np.searchsorted(self.starts, starts, side="right") - 1]
-        cuts = np.flatnonzero(starts[1:] != ends[:-1])
-        firsts = starts[np.concatenate(([0], cuts + 1))].tolist()
-        lasts = ends[np.concatenate((cuts, [-1]))].tolist()
-        return Spans(tuple(map(Span, firsts, lasts)))
+        begins = np.ones(len(starts), bool)
+        begins[1:] = starts[1:] != ends[:-1]
+        return np.stack((starts[begins], ends[np.roll(begins, -1)]), axis=1)
 
     def widen(self, span: tuple[int, int]) -> Span:
         """Grow a span to the whole slots that it touches, keeping its ends outside of slots."""

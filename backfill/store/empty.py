@@ -12,7 +12,7 @@ from backfill.core.coverage import Span, Spans
 from backfill.core.empty import ALONE_AFTER, EmptyReason, EmptySlots, Joint
 from backfill.core.series import Series, SymbolId
 from backfill.core.timeframe import Timeframe
-from backfill.store.keys import key_of, keys_of, keys_of_symbols, told_key
+from backfill.store.keys import keys_of, keys_of_symbols, told_key
 from backfill.store.pool import Connection
 from backfill.store.quote import Quoted, bound
 from backfill.store.times import (
@@ -201,7 +201,8 @@ def note_empty(
     before: dict[tuple[SymbolId, Timeframe], list[Entry]] = {}
     for row in opened:
         before.setdefault(told_key(row), []).append(_entry(row))
-    _clear(connection, _claims(closing))
+    connection.later(_CLEAR, *_claims(closing))
+    drop_emptied(connection, [answer.series for answer in closing])
     noted = [
         (answer.series, entry)
         for answer in closing
@@ -222,18 +223,18 @@ def note_empty(
 
 def reopen(connection: Connection, series: Series, spans: Spans) -> None:
     """Forget what is known to be empty within spans of a series."""
-    symbol_id, timeframe = key_of(series)
-    _clear(connection, ([symbol_id], [timeframe], [to_text(spans)]))
+    connection.later(_CLEAR, *keys_of([series]), [to_text(spans)])
+    drop_emptied(connection, [series])
+
+
+def drop_emptied(connection: Connection, series: Iterable[Series]) -> None:
+    """Drop what holds no slot any more of what is known to be empty of series."""
+    connection.later(_DROP, *keys_of(series))
 
 
 def _claims(closing: Sequence[Answer]) -> tuple[list[SymbolId], list[str], list[str]]:
     series = [answer.series for answer in closing]
     return *keys_of(series), [to_text(answer.claims) for answer in closing]
-
-
-def _clear(connection: Connection, claims: tuple[list[SymbolId], list[str], list[str]]) -> None:
-    connection.later(_CLEAR, *claims)
-    connection.later(_DROP, *claims[:2])
 
 
 def _entry(row: Mapping[str, Any]) -> Entry:

@@ -416,14 +416,10 @@ async def invalidate(connection: Connection, series: Series, spans: Spans) -> No
 
     They leave the coverage of what is derived from it too, to be rolled up again.
     """
+    key, text = key_of(series), to_text(spans)
     connection.later(_ADD_MISSING, *keys_of([series]))
-    connection.later(_INVALIDATE, *key_of(series), to_text(spans))
-    await uncover_derived(connection, series, spans)
-
-
-async def uncover_derived(connection: Connection, series: Series, spans: Spans) -> None:
-    """Take spans out of the coverage of what is rolled up from a series, to be made again."""
-    connection.later(_UNCOVER_DERIVED, *key_of(series), to_text(spans))
+    connection.later(_INVALIDATE, *key, text)
+    connection.later(_UNCOVER_DERIVED, *key, text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,8 @@ _PAGE: Final = """
     LIMIT $7
 """
 # The same bars as JSON, one value a page: no Python object is made for a bar. $8 has how an object
-# begins for each series.
+# begins for each series. Times are written by the session's zone, which is UTC then; the bars are
+# in order as the page holds them.
 _PAGE_JSON: Final = (
     "WITH page AS MATERIALIZED ("  # noqa: S608 - of constants alone
     + _PAGE
@@ -80,22 +81,19 @@ _PAGE_JSON: Final = (
         (SELECT (ts, id) FROM page ORDER BY number DESC, ts DESC, id DESC LIMIT 1) AS last,
         string_agg(
             ($8::text[])[number]
-            || ', "ts": ' || left(to_json(ts AT TIME ZONE 'UTC')::text, -1) || '+00:00"'
+            || ', "ts": ' || to_json(ts)::text
             || ', "reason": ' || to_json(reason)::text
             || ', "raw": ' || raw::text
             || ', "run_id": "' || run_id
-            || '", "quarantined_at": '
-            || left(to_json(quarantined_at AT TIME ZONE 'UTC')::text, -1) || '+00:00"'
-            || ', "accepted_at": '
-            || coalesce(
-                left(to_json(accepted_at AT TIME ZONE 'UTC')::text, -1) || '+00:00"', 'null'
-            )
-            || ', "stored": ' || stored || '}',
-            ', ' ORDER BY number, ts, id
+            || '", "quarantined_at": ' || to_json(quarantined_at)::text
+            || ', "accepted_at": ' || coalesce(to_json(accepted_at)::text, 'null')
+            || CASE WHEN stored THEN ', "stored": true}' ELSE ', "stored": false}' END,
+            ', '
         ) AS objects
     FROM page
     """
 )
+_IN_UTC: Final = "SET LOCAL TimeZone = 'UTC'"
 # What failed a check of each series within a span, not what left the table later.
 _REJECTED: Final = """
     SELECT DISTINCT k.number, q.ts
@@ -296,6 +294,7 @@ async def _objects(
 ) -> tuple[str, int, _Place]:
     """Read a page of bars as JSON, as `_bars` does."""
     begin = [json_text({"symbol": one.symbol, "timeframe": str(one.timeframe)}) for one in series]
+    connection.later(_IN_UTC)
     row = (await connection.fetch(_PAGE_JSON, *values, [one.removesuffix("}") for one in begin]))[0]
     return row["objects"] or "", row["bars"], row["last"] or (_BEFORE_ALL, 0)
 

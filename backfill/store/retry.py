@@ -6,14 +6,14 @@ from datetime import UTC, datetime
 from typing import Final
 
 from backfill.core.bars import IntColumn
-from backfill.core.coverage import Spans
 from backfill.core.series import Series
 from backfill.core.timeframe import Timeframe
+from backfill.store.empty import drop_emptied
 from backfill.store.keys import key_of
 from backfill.store.pool import Connection
-from backfill.store.progress import uncover_derived
 from backfill.store.quarantine import Choice, values_of
-from backfill.store.times import stamps_to_ms, to_text
+from backfill.store.quote import numbers
+from backfill.store.times import stamps_to_ms
 
 # The next stamps of the chosen bars of a series that nobody has accepted, by the index on the
 # series; as one value those where the table holds no bar by now. Each is looked up by its key:
@@ -47,14 +47,26 @@ _ORIGINS: Final = """
     WHERE symbol_id = $1
     ORDER BY timeframe
 """
-# What of the slots a series was covered for: it is to be asked for again. Only that comes back,
-# the bounds of its ranges as one value: the whole coverage may be as long as all slots before.
-_INVALIDATE: Final = """
-    WITH held AS MATERIALIZED (
-        SELECT symbol_id, timeframe, coverage * $3::text::tstzmultirange AS spans
-        FROM backfill_progress
-        WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
-        FOR UPDATE
+# What of the slots a series was covered for: it is to be asked for again, what is rolled up from it
+# made again, and nothing is known to be empty there. Only that comes back, the bounds of its ranges
+# as one value: the whole coverage may be as long as all slots before. The slots come as numbers,
+# which the server reads in a tenth of the time of ranges. Derived series are coarser: they are
+# locked after their base, in the order of keys.
+_REOPEN: Final = """
+    WITH asked AS MATERIALIZED (
+        SELECT range_agg(tstzrange(
+            to_timestamp(n.starts::double precision / 1000),
+            to_timestamp(n.ends::double precision / 1000)
+        )) AS slots
+        FROM unnest($3::bigint[], $4::bigint[]) AS n (starts, ends)
+    ),
+    held AS MATERIALIZED (
+        SELECT p.symbol_id, p.timeframe, p.provider, p.feed, p.adjustment,
+            p.coverage * a.slots AS spans
+        FROM backfill_progress AS p
+        CROSS JOIN asked AS a
+        WHERE p.symbol_id = $1 AND p.timeframe = $2::text::timeframe
+        FOR UPDATE OF p
     ),
     invalidated AS (
         UPDATE backfill_progress AS p
@@ -62,10 +74,23 @@ _INVALIDATE: Final = """
             coverage = p.coverage - h.spans
         FROM held AS h
         WHERE p.symbol_id = h.symbol_id AND p.timeframe = h.timeframe AND NOT isempty(h.spans)
+    ),
+    uncovered AS (
+        UPDATE backfill_progress AS p
+        SET coverage = p.coverage - h.spans
+        FROM held AS h
+        WHERE p.symbol_id = h.symbol_id AND p.derived_from = h.timeframe
+            AND (p.provider, p.feed, p.adjustment) = (h.provider, h.feed, h.adjustment)
+            AND p.coverage && h.spans
+    ),
+    cleared AS (
+        UPDATE known_empty AS k
+        SET slots = k.slots - h.spans
+        FROM held AS h
+        WHERE k.symbol_id = h.symbol_id AND k.timeframe = h.timeframe AND k.slots && h.spans
     )
     SELECT string_agg(
         timestamptz_send(lower(s.span)) || timestamptz_send(upper(s.span)), ''::bytea
-        ORDER BY s.span
     )
     FROM held AS h
     CROSS JOIN LATERAL unnest(h.spans) AS s (span)
@@ -103,15 +128,13 @@ async def origins(connection: Connection, series: Series) -> Mapping[Timeframe, 
     }
 
 
-async def invalidate_covered(connection: Connection, series: Series, slots: Spans) -> Spans:
-    """Take slots out of a series' coverage, as `progress.invalidate` does, and return which were.
+async def reopen_covered(connection: Connection, series: Series, slots: IntColumn) -> IntColumn:
+    """Have what a series was covered for of some slots asked for again, and return it.
 
-    What of them was not covered is left as it is.
+    Both are pairs of bounds in epoch ms. What is rolled up from it is to be made again, and nothing
+    is known to be empty there. What of the slots was not covered is left as it is.
     """
-    bounds = await connection.fetchval(_INVALIDATE, *key_of(series), to_text(slots))
-    if not bounds:
-        return Spans()
-    bounds_ms = stamps_to_ms(bounds).tolist()
-    spans = Spans.union(zip(bounds_ms[::2], bounds_ms[1::2], strict=True))
-    await uncover_derived(connection, series, spans)
-    return spans
+    bounds = map(numbers, slots.T.tolist())
+    covered = await connection.fetchval(_REOPEN, *key_of(series), *bounds)
+    drop_emptied(connection, [series])
+    return stamps_to_ms(covered or b"").reshape(-1, 2)

@@ -64,7 +64,8 @@ def test_the_slots_of_many_spans_are_counted_as_those_of_each_are(data: st.DataO
     case = data.draw(cases())
     bounds = st.tuples(instants(case), instants(case))
     spans = Spans.union(data.draw(st.lists(bounds, max_size=8)))
-    assert case.grid.count_all(spans) == sum(map(case.grid.count, spans))
+    bounds_ms = np.array(spans.items, np.int64).reshape(-1, 2)
+    assert case.grid.count_all(bounds_ms) == sum(map(case.grid.count, spans))
 
 
 @given(st.data())
