@@ -1,8 +1,8 @@
 """What is asked of large tables, by this build and by one that is kept beside it.
 
 ``python -m bench large --beside ../older`` measures both in one run, turn by turn; the other build
-is a checkout with a virtual environment of its own. Each has a database of its own, made by its own
-migrations and filled by the same statements.
+is a checkout with a virtual environment of its own. Its database is made and filled; this build
+has a copy of that, brought up to date by its own migrations, as whoever changes builds has.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,6 +22,7 @@ from bench.workload import END, MARKET_TICKER, NOW, Load, settings_for
 
 _SYMBOLS: Final = 20
 _MEGABYTE: Final = 1_000_000
+_FILLED: Final = "filled"
 _AS_OF: Final = ("--as-of", NOW.isoformat())
 _BEGIN: Final = "<!-- large: written by `python -m bench large` -->"
 _END: Final = "<!-- end of large -->"
@@ -101,14 +102,14 @@ def measure(beside: Path | None, large: Large, say: Callable[[str], None]) -> li
     """Measure this build, and the one ``beside`` it, if there is one."""
     figures: list[Figure] = []
     with Provider.start() as provider, Server.start() as server:
-        places = []
-        for number, build in enumerate(builds_with(beside)):
-            database = server.named(f"large_{number}")
-            place = _Place(build, database, provider, server.postmaster)
-            place.command("migrate")
-            _fill(place, large)
+        places: list[_Place] = []
+        for build in builds_with(beside):
+            database = server.copied("copy", _FILLED) if places else server.named(_FILLED)
+            places.append(_Place(build, database, provider, server.postmaster))
+            places[-1].command("migrate")
+            if len(places) == 1:
+                _fill(places[0], large)
             say(f"{build.name}: {large.bars:,} bars")
-            places.append(place)
         for title, arguments, codes in _asked(large):
             taken: dict[str, list[Ended]] = {}
             for _ in range(large.rounds):

@@ -203,6 +203,15 @@ class Server:
         )
         return Database(self._url(name))
 
+    def copied(self, name: str, original: str) -> Database:
+        """Return a database of this name, made anew as a copy of another that nobody uses."""
+        self._admin.execute(
+            f"DROP DATABASE IF EXISTS {name} WITH (FORCE)",
+            f"CREATE DATABASE {name} TEMPLATE {original} STRATEGY FILE_COPY",
+            "CHECKPOINT",
+        )
+        return Database(self._url(name))
+
     def _url(self, name: str) -> str:
         return self._admin.url.replace("/postgres?", f"/{name}?")
 
