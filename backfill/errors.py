@@ -30,6 +30,7 @@
     │   ├── RowsDropped
     │   └── NotKept                what is written of it in the tables can't be meant
     │       └── NoCalendar
+    ├── BeingLoaded                bars that are asked for may be on an old share basis, for now
     ├── UnreadableJob              a job of the queue that this version can't read
     ├── LeaseLost                  the series is another run's now: skipped, nothing failed
     └── Stopped                    the run ends early and can be resumed
@@ -233,6 +234,10 @@ class NotKept(SeriesError):
 
 class NoCalendar(NotKept):
     """A symbol's calendar isn't one that is kept, or has no session."""
+
+
+class BeingLoaded(BackfillError):
+    """Bars that are asked for are being loaded again: some may be on the basis before a split."""
 
 
 class UnreadableJob(BackfillError):

@@ -12,22 +12,22 @@ from backfill.audit.bars import begins
 from backfill.audit.status import judged, silence_of
 from backfill.audit.tracked import Tracked, tracked_series
 from backfill.core.bars import Bars
-from backfill.core.coverage import Span
+from backfill.core.basis import RAW
+from backfill.core.coverage import Span, Spans
 from backfill.core.export import adjusted
 from backfill.core.freshness import State
 from backfill.core.series import Series, Symbol, SymbolId
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
-from backfill.errors import UsageError
+from backfill.errors import BeingLoaded, UsageError
 from backfill.settings import Settings
 from backfill.store import status, universe
 from backfill.store.pool import Connection, Database
 from backfill.store.read import some_bars
 from backfill.store.source import EVER
 from backfill.store.standing import Standing, standing
-from backfill.store.times import to_ms
+from backfill.store.times import to_ms, to_time
 
-RAW: Final = "raw"
 SPLIT: Final = "split"
 _KEPT_S: Final = 60.0
 """How long it is remembered what the watchlist says of a series, and its calendar."""
@@ -54,12 +54,26 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Excerpt:
-    """Some of the bars of a series: how it stands, and which of them are asked for."""
+    """Some of the bars of a series: how it stands, and which of them are asked for.
+
+    Those that may be on another share basis than the others are in none: nobody could tell them
+    apart.
+    """
 
     series: Series
     known: Standing
     asked: Asked
     span: Span
+
+    @property
+    def left_out(self) -> Spans:
+        """Where bars are left out, since they are to be loaded again, after a split above all."""
+        return self.known.doubtful & Spans.of(self.span)
+
+    @property
+    def spans(self) -> Spans:
+        """Where the bars begin that are shown."""
+        return Spans.of(self.span) - self.known.doubtful
 
     @property
     def adjustment(self) -> str | None:
@@ -129,26 +143,64 @@ async def excerpt(connection: Connection, asked: Asked) -> Excerpt:
 
 async def newest(connection: Connection, seen: Excerpt, limit: int) -> tuple[Bars, bool]:
     """Return the newest bars of an excerpt, and whether there are older ones."""
-    bars = await some_bars(connection, seen.series, seen.span, limit + 1, newest=True)
+    bars = await some_bars(connection, seen.series, seen.spans, limit + 1, newest=True)
     more = len(bars) > limit
     return seen.shown(bars.take(slice(1, None)) if more else bars), more
+
+
+async def whole_excerpt(connection: Connection, asked: Asked) -> Excerpt:
+    """Return a series, and how it stands, as `excerpt` does, if none of its bars is left out.
+
+    Raises
+    ------
+    BeingLoaded
+        If one is.
+    """
+    seen = await excerpt(connection, asked)
+    if seen.left_out and len(
+        last := await some_bars(connection, seen.series, seen.left_out, 1, newest=True)
+    ):
+        until = to_time(int(last.ts_ms[0])).isoformat(timespec="seconds")
+        raise _being_loaded(seen, f"that of {until} and those before may be")
+    return seen
 
 
 async def blocks(database: Database, seen: Excerpt) -> AsyncIterator[Bars]:
     """Yield all bars of an excerpt as they are asked for, oldest first, a block at a time.
 
     Each is read when it is asked for, and none is empty.
+
+    Raises
+    ------
+    BeingLoaded
+        If the series is found to be on another share basis meanwhile.
     """
     start_ms, end_ms = seen.span
     while True:
-        span = Span(start_ms, end_ms)
-        read = partial(some_bars, series=seen.series, span=span, most=_BLOCK, newest=False)
-        bars = await database.run(read)
+        left = Spans.of((start_ms, end_ms)) & seen.spans
+        bars = await database.run(partial(_block, seen=seen, spans=left))
         if len(bars):
             yield seen.shown(bars)
             start_ms = int(bars.ts_ms[-1]) + 1
         if len(bars) < _BLOCK:
             return
+
+
+async def _block(connection: Connection, seen: Excerpt, spans: Spans) -> Bars:
+    source = seen.known.progress.source
+    if source is not None and source.adjustment != RAW:
+        now = await standing(connection, seen.series, adjusted=False)
+        if (now.loaded, now.doubtful) != (seen.known.loaded, seen.known.doubtful):
+            raise _being_loaded(seen, "those that were read may be")
+    return await some_bars(connection, seen.series, spans, _BLOCK, newest=False)
+
+
+def _being_loaded(seen: Excerpt, what: str) -> BeingLoaded:
+    symbol, timeframe = seen.series
+    return BeingLoaded(
+        f"{symbol.ticker} {timeframe} is being loaded again: of its bars {what} on the share basis "
+        "before a split; ask for newer ones, or later"
+    )
 
 
 def _span(symbol: Symbol, asked: Asked) -> Span:

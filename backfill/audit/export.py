@@ -54,12 +54,16 @@ class ExportJob:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What an export did: ``bars`` and ``partitions`` are all that lie there now."""
+    """What an export did: ``bars`` and ``partitions`` are all that lie there now.
+
+    Of ``reloading`` series some of what is selected is being loaded again, and lies there later.
+    """
 
     out: str
     format: str
     adjusted: bool
     series: int
+    reloading: int
     bars: int
     bars_written: int
     partitions: int
@@ -76,11 +80,13 @@ class Exported:
 class _State:
     """What there is to export: its parts in the order of the files, and what is made of them.
 
-    ``mark`` is up to which changes it stands, ``left`` what is to be written. Where there is no
-    ``before``, whatever was exported is written anew.
+    Of ``reloading`` series some is being loaded again. ``mark`` is up to which changes it stands,
+    ``left`` what is to be written. Where there is no ``before``, whatever was exported is written
+    anew.
     """
 
     parts: list[Part]
+    reloading: int
     digests: dict[Partition, str]
     before: Manifest | None
     mark: Mark
@@ -132,6 +138,7 @@ async def export(settings: Settings, job: ExportJob) -> Exported:
         format=job.form,
         adjusted=job.adjusted,
         series=len(state.parts),
+        reloading=state.reloading,
         bars=sum(one.bars for one in writing.written.values()),
         bars_written=sum(writing.written[one.folder].bars for one in state.left),
         partitions=len(kept),
@@ -152,29 +159,33 @@ async def _state(
     known = await ledger(connection, before.mark.at if before else None)
     if before is not None and not before.mark.is_trusted(known.runs, known.now):
         before = None
-    parts = await _parts(connection, job)
+    parts, reloading = await _parts(connection, job)
     made_of = digests(parts)
     changing = before.mark.changing(known.runs) if before else []
     changed = await changed_by(connection, changing, {one.series.key: one.series for one in parts})
     left = outdated(made_of, before.partitions if before else {}, present, changed)
-    return _State(parts, made_of, before, Mark.of(known.runs), left)
+    return _State(parts, reloading, made_of, before, Mark.of(known.runs), left)
 
 
-async def _parts(connection: Connection, job: ExportJob) -> list[Part]:
-    """Return what is covered of the series of a job, in the order of the files."""
+async def _parts(connection: Connection, job: ExportJob) -> tuple[list[Part], int]:
+    """Return what is covered of the series of a job, in the order of the files.
+
+    With it comes of how many series some is being loaded again.
+    """
     every, known = await covered_series(connection)
     scope = job.scope
     await see_kept(connection, scope, every)
     by_symbol = await factors(connection) if job.adjusted else {}
-    parts = []
+    parts, reloading = [], 0
     for series in filter(scope.holds, every):
-        progress = known[series.key]
-        spans = progress.coverage & Spans.of(_range(series, scope))
+        progress, asked = known[series.key], Spans.of(_range(series, scope))
+        spans = progress.coverage & asked
+        reloading += bool(progress.invalidated & asked)
         if progress.source is not None and spans:
             is_raw = progress.source.adjustment == "raw"
             own = by_symbol.get(series.symbol.id, ()) if is_raw else ()
             parts.append(Part(series, str(progress.source), spans, own))
-    return parts
+    return parts, reloading
 
 
 def _range(series: Series, scope: Scope) -> Span:

@@ -1,6 +1,5 @@
 """One series as it is drawn: bars, and beside them what is missing, rejected, split and paid."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from functools import partial
@@ -9,7 +8,7 @@ from typing import Final
 from backfill.audit.gaps import series_gaps
 from backfill.audit.tracked import Tracked, tracked_series
 from backfill.core.calendar import Calendar, trade_date
-from backfill.core.coverage import Span
+from backfill.core.coverage import Span, Spans
 from backfill.core.gaps import Gap
 from backfill.core.series import IMPORT, Series, Source, Symbol
 from backfill.core.timeframe import Timeframe
@@ -24,6 +23,7 @@ from backfill.store.pool import Connection, Database
 from backfill.store.retry import origins
 from backfill.store.sessions import load_calendar
 from backfill.store.source import EVER
+from backfill.store.standing import Standing, standing
 from backfill.store.times import to_ms, to_time
 
 MOST_BARS: Final = 50_000
@@ -63,7 +63,8 @@ class Picture:
 
     ``timeframes`` are those that any run has fetched, finest first. ``is_regular`` tells of each
     bar whether it touches the regular session; it is None where nobody asked. ``source`` is None
-    for a series that nobody keeps: then nobody knows what it lacks.
+    for a series that nobody keeps: then nobody knows what it lacks. Of ``left_out`` no bar is
+    shown: they are to be loaded again, and may be on the share basis before a split.
     """
 
     symbol: Symbol
@@ -76,6 +77,7 @@ class Picture:
     missing: tuple[Missing, ...]
     beside: Beside
     source: Source | None
+    left_out: Span | None
 
 
 async def picture(database: Database, settings: Settings, view: View, now: datetime) -> Picture:
@@ -88,11 +90,11 @@ async def picture(database: Database, settings: Settings, view: View, now: datet
     DatabaseError
         If the database can't be used.
     """
-    symbol, fetched = await database.run(partial(_known, ticker=view.ticker))
-    timeframes = tuple(one for one in Timeframe if one in fetched)
-    series = Series(symbol, view.timeframe or _usual(timeframes))
+    series, timeframes, known = await database.run(partial(_known, view=view))
+    symbol = series.symbol
     bars = await _bars(database, series, view)
-    has_older, bars = len(bars) > view.bars, bars[-view.bars :]
+    has_older = len(bars) > view.bars
+    bars, left_out = _without(bars[-view.bars :], known.doubtful)
     ends = view.until or now
     begins = max(bars[0].ts if bars else ends - _LOOKS_BACK, _EARLIEST)
     tracked = await _tracked(database, settings, series, now, view.until)
@@ -115,19 +117,24 @@ async def picture(database: Database, settings: Settings, view: View, now: datet
         timeframe=series.timeframe,
         adjusted=view.adjusted,
         bars=tuple(bars),
-        has_older=has_older,
+        has_older=has_older and bool(bars),
         is_regular=_regular(tracked, bars),
         missing=await _missing(database, now, tracked) if tracked else (),
         beside=around,
         source=tracked.known.source if tracked else None,
+        left_out=left_out,
     )
 
 
 async def _known(
-    connection: Connection, ticker: str
-) -> tuple[Symbol, Mapping[Timeframe, Timeframe]]:
-    symbol = await universe.known(connection, ticker)
-    return symbol, await origins(connection, Series(symbol, Timeframe.d1))
+    connection: Connection, view: View
+) -> tuple[Series, tuple[Timeframe, ...], Standing]:
+    """Return the series that somebody wants to see, the timeframes there are, and how it stands."""
+    symbol = await universe.known(connection, view.ticker)
+    fetched = await origins(connection, Series(symbol, Timeframe.d1))
+    timeframes = tuple(one for one in Timeframe if one in fetched)
+    series = Series(symbol, view.timeframe or _usual(timeframes))
+    return series, timeframes, await standing(connection, series, adjusted=False)
 
 
 def _usual(timeframes: tuple[Timeframe, ...]) -> Timeframe:
@@ -142,6 +149,18 @@ async def _bars(database: Database, series: Series, view: View) -> list[StoredBa
     stretch = Stretch(series, to_time(EVER.start_ms), end, view.bars + 1, view.adjusted)
     most = min(view.bars, MOST_BARS) + 1
     return [bar async for block in blocks(database, stretch, most + 1) for bar in block]
+
+
+def _without(bars: list[StoredBar], doubtful: Spans) -> tuple[list[StoredBar], Span | None]:
+    """Return the bars that begin outside of spans, and from where to where others begin."""
+    import numpy as np
+
+    starts_ms = np.array([to_ms(bar.ts) for bar in bars], np.int64)
+    inside = doubtful.holds(starts_ms)
+    if not inside.any():
+        return bars, None
+    gone = starts_ms[inside].tolist()
+    return [bars[at] for at in np.flatnonzero(~inside)], Span(gone[0], gone[-1])
 
 
 async def _tracked(

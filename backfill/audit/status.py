@@ -6,10 +6,11 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 from backfill.audit.tracked import Tracked, tracked_series
+from backfill.core.basis import RAW, doubtful
 from backfill.core.calendar import trade_date
 from backfill.core.coverage import Span
 from backfill.core.freshness import Silence, State, looked_back_from, share_of, state_of
-from backfill.core.series import Series, SymbolId
+from backfill.core.series import Progress, Series, SymbolId
 from backfill.core.splits import Ratio, looks_like
 from backfill.core.timeframe import Timeframe
 from backfill.run.connect import opened
@@ -36,8 +37,10 @@ class SeriesStatus:
     without bars never is. What runs make of it by themselves begins at ``wanted_since``; of its
     slots ``missing`` are not answered for yet, and ``share`` is the part that is: None where
     nothing is wanted. One that is not ``judged`` nobody keeps up to date, so nobody is told that it
-    is stale. ``unlisted_splits`` are the days on which raw closes of a d1 jump as with a split that
-    nobody lists, with the ratio that it would have.
+    is stale. Of adjusted bars those ``reloading`` are to be loaded again: until then they may be on
+    the share basis before a split, and the others after it. ``unlisted_splits`` are the days on
+    which raw closes of a d1 jump as with a split that nobody lists, with the ratio that it would
+    have.
     """
 
     symbol: str
@@ -60,6 +63,7 @@ class SeriesStatus:
     share: float | None
     watched: bool
     judged: bool
+    reloading: tuple[datetime, datetime] | None = None
 
     @property
     def is_stale(self) -> bool:
@@ -80,6 +84,7 @@ class SeriesStatus:
             {"date": day.isoformat(), "ratio": str(ratio)} for day, ratio in self.unlisted_splits
         ]
         values["coverage"] = [[_iso(start), _iso(end)] for start, end in self.coverage]
+        values["reloading"] = [_iso(at) for at in self.reloading] if self.reloading else None
         return values
 
 
@@ -235,6 +240,7 @@ def _status(tracked: Tracked, due: Span | None, wanted: Span | None, every: _Hel
     newest_ms = to_ms(held.newest) if held and held.bars else None
     state, behind, silence = judged(tracked, due, newest_ms, quiet)
     answered, slots = share_of(grid, wanted, known.coverage)
+    reloading = _reloading(known, newest_ms)
     return SeriesStatus(
         symbol=tracked.series.symbol.ticker,
         timeframe=str(timeframe),
@@ -256,7 +262,15 @@ def _status(tracked: Tracked, due: Span | None, wanted: Span | None, every: _Hel
         share=answered / slots if slots else None,
         watched=tracked.watched,
         judged=tracked.judged,
+        reloading=(to_time(reloading.start_ms), to_time(reloading.end_ms)) if reloading else None,
     )
+
+
+def _reloading(known: Progress, newest_ms: int | None) -> Span | None:
+    """Return from when to when bars of a series may be on another share basis than its others."""
+    if known.source is None or known.source.adjustment == RAW:
+        return None
+    return doubtful(known.invalidated, known.coverage, newest_ms).hull
 
 
 def _iso(at: datetime | None) -> str | None:

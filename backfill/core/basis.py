@@ -100,6 +100,24 @@ def rebased(stored: "Bars", came: "Bars") -> Rebase | None:
     return Rebase(float(f"{exp(size):.4g}"), int(again.ts_ms[told][0]), float(was[0, 0]), is_clear)
 
 
+def doubtful(again: Spans, covered: Spans, newest_ms: int | None) -> Spans:
+    """Return where the stored bars of an adjusted series may be on another basis than its others.
+
+    That is what is to be loaded ``again``: a split put it on an old basis, or somebody wants all of
+    it anew, who may know of one. Before anything is loaded, all of the series is on one basis: then
+    nothing is covered, and its newest bar is one of those.
+
+    >>> doubtful(Spans.of((0, 30)), Spans.of((30, 50)), 40)
+    Spans(items=(Span(start_ms=0, end_ms=30),))
+    >>> doubtful(Spans.of((0, 50)), Spans(), 40)
+    Spans(items=())
+    """
+    hull = again.hull
+    if hull is None or not (covered or (newest_ms is not None and newest_ms >= hull.end_ms)):
+        return Spans()
+    return again
+
+
 def beside(
     grid: Grid, timeframe: Timeframe, missing: Spans, covered: Spans, newest_ms: int | None
 ) -> Spans:

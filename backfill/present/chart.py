@@ -24,12 +24,25 @@ class Bar(msgspec.Struct, frozen=True):
     volume: float
 
 
-class ChartAnswer(msgspec.Struct, frozen=True, rename={"from_": "from", "asset_type": "assetType"}):
+class Stretch(msgspec.Struct, frozen=True, rename={"from_": "from"}):
+    """From when on, and before when."""
+
+    from_: datetime
+    to: datetime
+
+
+class ChartAnswer(
+    msgspec.Struct,
+    frozen=True,
+    omit_defaults=True,
+    rename={"from_": "from", "asset_type": "assetType"},
+):
     """What ``/chart`` answers: the newest bars of a range, oldest first.
 
     ``has_more`` tells that older ones lie in the range, ``fresh`` what `backfill status` judges.
     ``from_`` and ``to`` are null where no bound was given, ``provider`` and ``adjustment`` where
-    nothing has been fetched.
+    nothing has been fetched. ``reloading`` is there where bars of the range are left out: they are
+    to be loaded again, and may be on the share basis before a split.
     """
 
     symbol: str
@@ -43,13 +56,14 @@ class ChartAnswer(msgspec.Struct, frozen=True, rename={"from_": "from", "asset_t
     provider: str | None
     adjustment: str | None
     fresh: bool
+    reloading: Stretch | None = None
 
 
 def chart(one: "Chart", *, fresh: bool) -> bytes:
     """Return a chart as JSON, with whether its series is fresh."""
     of = one.excerpt
     symbol, timeframe = of.series
-    source = of.known.progress.source
+    source, left_out = of.known.progress.source, of.left_out.hull
     return msgspec.json.encode(
         ChartAnswer(
             symbol=symbol.ticker,
@@ -63,6 +77,7 @@ def chart(one: "Chart", *, fresh: bool) -> bytes:
             provider=source.provider if source else None,
             adjustment=of.adjustment,
             fresh=fresh,
+            reloading=Stretch(*map(to_time, left_out)) if left_out else None,
         )
     )
 

@@ -15,6 +15,8 @@ def exported(done: "Exported") -> None:
         *([f"{amount(done.bars_written, 'bar')} written"] if done.written else ["nothing new"]),
         *([f"{amount(done.removed, 'file')} removed"] if done.removed else []),
     ]
+    if done.reloading:
+        news.append(f"{done.reloading:,} series only in part, being loaded again")
     console().print_wrapped(
         f"{done.out}: {done.bars:,} {what} of {done.series:,} series in "
         f"{amount(done.partitions, 'file')} ({done.format}); {', '.join(news)}."

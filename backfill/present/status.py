@@ -52,13 +52,13 @@ def status(
     if markdown:
         text = md.readable if on_screen() else md.text
         pages = ["\n".join([*_page(table, text), *told]) for table, told in parts if told]
-        out.print("\n".join(["\n\n".join(pages), *map(text, _jumps(some))]))
+        out.print("\n".join(["\n\n".join(pages), *map(text, [*_reloading(some), *_jumps(some)])]))
         return
     for table, told in parts:
         _print(table)
         for line in told:
             out.print_wrapped(line)
-    for line in _jumps(some):
+    for line in [*_reloading(some), *_jumps(some)]:
         out.print(line)
 
 
@@ -118,6 +118,18 @@ def _left(series: "Sequence[SeriesStatus]") -> list[str]:
         "and watch add keeps them up to date"
     )
     return [why]
+
+
+def _reloading(series: "Iterable[SeriesStatus]") -> list[str]:
+    """Say which bars may be on another share basis than the others, and what mends it."""
+    return [
+        f"{one.symbol} {one.timeframe} is being loaded again: bars from {time_text(first)} to "
+        f"{time_text(last)} may be on the share basis before a split, the others are not; to go "
+        f"on: backfill run {argument(one.symbol)} -t {one.timeframe}"
+        for one in series
+        if one.reloading
+        for first, last in [one.reloading]
+    ]
 
 
 def _jumps(series: "Iterable[SeriesStatus]") -> list[str]:

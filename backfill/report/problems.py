@@ -1,5 +1,7 @@
 """What somebody should see to, the worst first, each with the command that mends it."""
 
+# Over 300 lines: the list of what can be wrong, a function for each kind, is one.
+
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -36,6 +38,7 @@ def problems(seen: Overview, lacks: Sequence[Lack]) -> Iterator[Problem]:
     yield from _failed(seen)
     yield from _left_out(seen)
     yield from _stale(seen)
+    yield from _reloading(seen)
     yield from _missing(lacks)
     yield from _waiting(seen)
     yield from _quarantined(seen)
@@ -125,6 +128,22 @@ def _stale(seen: Overview) -> Iterator[Problem]:
         why,
         _run(seen, found),
         _fresh,
+        lambda one: _run(seen, [one]),
+    )
+
+
+def _reloading(seen: Overview) -> Iterator[Problem]:
+    found = [one for one in seen.standings if one.status.reloading]
+    why = (
+        "Until that is done, some of their bars may be on the share basis before a split: "
+        "`backfill serve` and exports leave those out, the table has them."
+    )
+    yield from _of_series(
+        found,
+        ("is being loaded again", "are being loaded again"),
+        why,
+        _run(seen, found),
+        lambda one: " to ".join(map(time_text, one.status.reloading or ())),
         lambda one: _run(seen, [one]),
     )
 

@@ -12,7 +12,14 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from backfill.core.plain import json_text
-from backfill.errors import BackfillError, DatabaseError, NotKnown, Unforeseen, UsageError
+from backfill.errors import (
+    BackfillError,
+    BeingLoaded,
+    DatabaseError,
+    NotKnown,
+    Unforeseen,
+    UsageError,
+)
 from backfill.log import told as fit_to_leave
 from backfill.serve.html import TYPE, html
 from backfill.serve.login import form
@@ -24,6 +31,8 @@ BEGUN: Final = web.RequestKey("begun", web.StreamResponse)
 
 _AWAY_S: Final = 2
 """After how many seconds it is worth to ask again, where the database is away."""
+_LOADING_S: Final = 60
+"""The same, where bars are being loaded again."""
 
 _AT_ONCE: Final = struct.pack("ii", 1, 0)
 """For a connection that is closed without waiting for what is unsent: the other side sees that."""
@@ -40,6 +49,8 @@ async def told(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await handler(request)
     except web.HTTPError as refusal:
         response = _of(request, refusal)
+    except BeingLoaded as error:
+        response = refused(request, 503, str(error), again_s=_LOADING_S)
     except BackfillError as error:
         response = refused(request, _status_of(error), str(error))
     except Exception as error:
@@ -76,9 +87,12 @@ def _break_off(transport: asyncio.Transport | None) -> None:
     transport.abort()
 
 
-def refused(request: web.Request, status: int, why: str) -> web.Response:
-    """Return an answer that says in one line why it isn't what was asked for."""
-    headers = {hdrs.RETRY_AFTER: str(_AWAY_S)} if status == 503 else {}
+def refused(request: web.Request, status: int, why: str, *, again_s: int = _AWAY_S) -> web.Response:
+    """Return an answer that says in one line why it isn't what was asked for.
+
+    Where it will be there later, it is worth to ask again after ``again_s`` seconds.
+    """
+    headers = {hdrs.RETRY_AFTER: str(again_s)} if status == 503 else {}
     said = fit_to_leave(why)
     if TYPE not in request.headers.get(hdrs.ACCEPT, ""):
         text = json_text({"error": said})

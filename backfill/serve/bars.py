@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from aiohttp import hdrs, web
 
-from backfill.audit.excerpt import blocks, excerpt
+from backfill.audit.excerpt import blocks, whole_excerpt
 from backfill.files.columnar import Rows, batch_of, schema, see_installed, writer_of
 from backfill.serve import asking, passing
 from backfill.serve.answers import READER
@@ -55,7 +55,7 @@ async def bars(request: web.Request) -> web.StreamResponse:
     asked = asked_of(request)
     see_installed(f"/bars?format={form}")
     database = await request.app[READER].database()
-    seen = await database.run(lambda connection: excerpt(connection, asked))
+    seen = await database.run(lambda connection: whole_excerpt(connection, asked))
     version = f"{seen.version}-{form}"
     if is_held(request, version):
         return unchanged(version)

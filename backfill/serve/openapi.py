@@ -75,6 +75,7 @@ _STATUS: Final = _object(
         "missing": {"type": "integer"},
         "share": {"type": ["number", "null"]},
         "state": _TEXT,
+        "reloading": {"type": ["array", "null"], "items": _STAMP, "minItems": 2, "maxItems": 2},
     }
 )
 _GAP: Final = _object(

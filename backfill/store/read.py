@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backfill.core.bars import NO_COUNT, Bars
-from backfill.core.coverage import Span, Spans
+from backfill.core.coverage import Spans
 from backfill.core.series import Series
 from backfill.store.keys import key_of, keys_of
 from backfill.store.pool import Connection
 from backfill.store.quote import bound
-from backfill.store.times import stamps_to_ms, to_text, to_time
+from backfill.store.times import stamps_to_ms, to_text
 
 # Bars as one value: how many they are, and each column behind the other. No Python object is made
 # for a bar.
@@ -66,8 +66,7 @@ _EACH: Final = """
     ) AS bars
 """
 _BARS: Final = _EACH.format(sent=_SENT, as_columns=_AS_COLUMNS, is_bar=_IS_BAR)
-# So many bars of a series from one time to before another, the first or the last, by the primary
-# key.
+# So many bars of a series within spans, the first or the last, by the primary key.
 _SOME: Final = """
     SELECT {sent}
     FROM (
@@ -75,12 +74,18 @@ _SOME: Final = """
         FROM (
             SELECT *
             FROM (
-                SELECT b.*
-                FROM ohlc_bars AS b
-                WHERE b.symbol_id = $1 AND b.timeframe = $2::text::timeframe
-                    AND b.ts >= $3 AND b.ts < $4 {is_bar}
-                ORDER BY b.ts {order}
-                LIMIT $5
+                SELECT n.*
+                FROM unnest($3::text::tstzmultirange) AS s (span)
+                CROSS JOIN LATERAL (
+                    SELECT b.*
+                    FROM ohlc_bars AS b
+                    WHERE b.symbol_id = $1 AND b.timeframe = $2::text::timeframe
+                        AND b.ts >= lower(s.span) AND b.ts < upper(s.span) {is_bar}
+                    ORDER BY b.ts {order}
+                    LIMIT $4
+                ) AS n
+                ORDER BY n.ts {order}
+                LIMIT $4
             ) AS found
             ORDER BY ts
         ) AS ordered
@@ -91,12 +96,12 @@ _NEWEST: Final = _SOME.format(sent=_SENT, as_columns=_AS_COLUMNS, is_bar=_IS_BAR
 
 
 async def some_bars(
-    connection: Connection, series: Series, span: Span, most: int, *, newest: bool
+    connection: Connection, series: Series, spans: Spans, most: int, *, newest: bool
 ) -> Bars:
-    """Return the oldest, or the newest, bars of a series that begin in a span, oldest first."""
+    """Return the oldest, or the newest, bars of a series that begin in spans, oldest first."""
     query = _NEWEST if newest else _OLDEST
-    start, end = to_time(span.start_ms), to_time(span.end_ms)
-    return _cut((series,), await connection.value(query, *key_of(series), start, end, most))[series]
+    sent = await connection.value(query, *key_of(series), to_text(spans), most)
+    return _cut((series,), sent)[series]
 
 
 async def stored_bars(connection: Connection, series: Series, spans: Spans) -> Bars:

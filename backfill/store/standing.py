@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from backfill.core.basis import doubtful
+from backfill.core.coverage import Spans
 from backfill.core.export import Factor
 from backfill.core.series import Progress, Series, Symbol
 from backfill.core.timeframe import Timeframe
@@ -12,22 +14,27 @@ from backfill.store.keys import key_of
 from backfill.store.pool import Connection
 from backfill.store.progress import loading, read_progress
 from backfill.store.quote import bound
-from backfill.store.times import to_ms, told_time
+from backfill.store.times import bounds_of, from_bounds, to_ms, told_time
 
-# When something of a series was written last, and where its newest bar begins; by the primary keys.
-_ENDS: Final = """
+# When something of a series was written last, what of adjusted bars, or of those that they are
+# rolled up from, is to be loaded again, and where its newest bar begins; by the primary keys.
+_STANDING: Final = """
     SELECT
-        (
-            SELECT last_updated
-            FROM backfill_progress
-            WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
-        ) AS updated,
+        p.last_updated AS updated,
+        p.loaded_at AS loaded,
+        CASE WHEN p.adjustment <> 'raw' THEN {again} END AS again,
         (
             SELECT max(ts)
             FROM ohlc_bars
             WHERE symbol_id = $1 AND timeframe = $2::text::timeframe
         ) AS newest
+    FROM (SELECT) AS one
+    LEFT JOIN backfill_progress AS p
+        ON p.symbol_id = $1 AND p.timeframe = $2::text::timeframe
+    LEFT JOIN backfill_progress AS b
+        ON b.symbol_id = p.symbol_id AND b.timeframe = p.derived_from
 """
+_ENDS: Final = _STANDING.format(again=bounds_of("p.invalidated + coalesce(b.invalidated, '{}')"))
 # By what the raw bars of a symbol are divided, from when to before when.
 _FACTORS: Final = """
     SELECT starts, ends, split_factor
@@ -58,12 +65,18 @@ _FOUND: Final = """
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A series as it stands: ``updated`` is when something of it was written last."""
+    """A series as it stands: ``updated`` is when something of it was written last.
+
+    It was ``loaded`` from then on: another time is another share basis. ``doubtful`` is where bars
+    may be on another one than its others.
+    """
 
     progress: Progress
     updated: datetime | None
+    loaded: datetime | None
     newest_ms: int | None
     factors: tuple[Factor, ...]
+    doubtful: Spans
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +94,16 @@ async def standing(connection: Connection, series: Series, *, adjusted: bool) ->
     if adjusted:
         asked.append(bound(_FACTORS, series.symbol.id))
     rows, (ends,), *factors = await connection.ask(*asked)
+    known = read_progress(rows).get(series.key, Progress())
     newest = told_time(ends["newest"])
+    newest_ms = None if newest is None else to_ms(newest)
     return Standing(
-        read_progress(rows).get(series.key, Progress()),
+        known,
         told_time(ends["updated"]),
-        None if newest is None else to_ms(newest),
+        told_time(ends["loaded"]),
+        newest_ms,
         tuple(factor_of(row) for every in factors for row in every),
+        doubtful(from_bounds(ends["again"]), known.coverage, newest_ms),
     )
 
 

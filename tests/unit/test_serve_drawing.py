@@ -45,6 +45,7 @@ def picture(*bars: StoredBar, timeframe: Timeframe = Timeframe.m1, **values: Any
         "missing": (),
         "beside": Beside(),
         "source": None,
+        "left_out": None,
     }
     return Picture(**(plain | values))
 
