@@ -51,8 +51,8 @@ def _measured(
         Server.start() as server,
     ):
         provider.prepare(some)
-        for build in builds:
-            server.prepare([load.ticker for load in some], build)
+        for each in builds:
+            server.prepare([load.ticker for load in some], each)
         rows = Path(folder) / "rows.copy"
         with server.fresh() as database:
             Arena(provider, database, server.postmaster).load(some)

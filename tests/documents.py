@@ -16,7 +16,7 @@ from backfill.core.timeframe import Timeframe
 from backfill.core.work import Demand, Mode, Rules, Target
 from backfill.present.providers import page
 from backfill.present.tables import duration_text
-from backfill.providers import PROVIDERS, provider_named
+from backfill.providers import PROVIDERS, account_holders, provider_named
 from backfill.providers.massive_files import ARCHIVE
 from backfill.run.planned import Plan
 from backfill.run.prepare import grouping
@@ -49,7 +49,7 @@ def configuration() -> str:
     rows = "\n".join(_setting(*one) for one in common)
     own = "\n".join(
         _setting(one, None)
-        for provider in PROVIDERS.values()
+        for provider in account_holders()
         for one in [
             *keys_of(provider),
             *file_keys_of(provider),

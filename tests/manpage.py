@@ -11,7 +11,7 @@ from typer.main import get_command
 from backfill import __doc__ as purpose
 from backfill import __version__
 from backfill.cli.main import app
-from backfill.providers import PROVIDERS
+from backfill.providers import account_holders
 from backfill.settings import Settings
 from backfill.settings.account import file_keys_of, keys_of, variables_of
 from backfill.settings.environment import Variable, variable_of
@@ -95,7 +95,7 @@ def _variables() -> Iterator[Variable]:
     """Yield every variable of the environment."""
     common = (variable_of(one) for one in fields(Settings))
     yield from (one for one in common if one is not None)
-    for provider in PROVIDERS.values():
+    for provider in account_holders():
         yield from [*keys_of(provider), *file_keys_of(provider), *variables_of(provider).values()]
 
 

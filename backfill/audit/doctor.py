@@ -94,12 +94,12 @@ def _settings(examined: Examined) -> list[Finding]:
 
 def _accounts(settings: Settings, names: Iterable[str | None]) -> list[Account]:
     """Return the accounts with some providers, None standing for the default one; each once."""
-    found = {one.provider.name: one for one in map(settings.account_of, names)}
+    found = {one.name: one for one in map(settings.account_of, names)}
     return list(found.values())
 
 
 def _keys(account: Account) -> Finding:
-    name = account.provider.name
+    name = account.name
     try:
         keys = account.api_keys()
     except NotSet as error:
@@ -241,7 +241,7 @@ async def _provider(account: Account) -> list[Finding]:
     """Look whether a provider answers; no key is sent but where judging it takes no quota."""
     from backfill.fetch.glance import glance
 
-    name, mend = account.provider.name, "see the network, BACKFILL_PROXY, and the provider's status"
+    name, mend = account.name, "see the network, BACKFILL_PROXY, and the provider's status"
     began_s = time.time()
     try:
         found = await glance(account.url, proxy=account.proxy)
@@ -267,7 +267,7 @@ def _provider_clock(name: str, began_s: float, found: "Glance") -> list[Finding]
 
 async def _judged(account: Account) -> list[Finding]:
     """Have the keys judged, where that takes nothing of the quota of bars, and they are set."""
-    name = account.provider.name
+    name = account.name
     try:
         account.api_keys()
     except UsageError:

@@ -74,8 +74,9 @@ class Hours(NamedTuple):
     """The trading day of a feed, by the exchange's clock, for sessions from one day to another.
 
     It begins at ``opens``, or the evening before at ``night_opens``, and ends at ``closes``. A feed
-    that trades at night only opens and closes its day at once. Of several that hold for a session,
-    those set by hand go before the others, later first days before earlier ones.
+    that trades at night only opens and closes its day at once: its night is its session. Of several
+    that hold for a session, those set by hand go before the others, later first days before earlier
+    ones.
     """
 
     first: date
@@ -84,6 +85,11 @@ class Hours(NamedTuple):
     closes: time
     night_opens: time | None = None
     manual: bool = False
+
+    @property
+    def has_night_alone(self) -> bool:
+        """Whether all of the trading day is its night."""
+        return self.night_opens is not None and self.opens == self.closes
 
     @property
     def precedence(self) -> tuple[bool, int, date]:
@@ -148,26 +154,29 @@ class Calendar:
         """Build a calendar from its sessions, sorted by day, without duplicates.
 
         ``hours`` are those of a feed; a session that none of them holds for trades in its regular
-        hours only.
+        hours only. Of a feed that has nothing but the night that is the session, whatever becomes
+        of ``night`` beside a day.
         """
         tz, roll_ms = ZoneInfo(zone), ROLLS_MS.get(name, 0)
         ordered = sorted(hours, key=lambda one: one.precedence)
         rows: list[tuple[int, ...]] = []
         following = 0
         for session in sessions:
-            day, open_ms, close_ms = session
+            day, opens_ms, closes_ms = session
             ordinal = day.toordinal()
             midnight = following if rows and rows[-1][0] == ordinal - 1 else _midnight(day, tz)
             following = _midnight(day + _A_DAY, tz)
             clock = _Clock(day, midnight, tz, is_even=following - midnight == DAY_MS)
             own = next((one for one in ordered if one.first <= day <= one.last), None)
             trading = _trading_day(session, own, clock, night)
-            anchor = clock.midnight_by(open_ms + roll_ms) - roll_ms
+            anchor = clock.midnight_by(opens_ms + roll_ms) - roll_ms
+            if own is not None and own.has_night_alone:
+                *_, opens_ms, closes_ms = trading
             rows.append(
                 (
                     ordinal,
-                    open_ms,
-                    close_ms,
+                    opens_ms,
+                    closes_ms,
                     *trading,
                     midnight - roll_ms,
                     following - roll_ms,
@@ -360,6 +369,8 @@ def _trading_day(
     if hours.night_opens is None:
         return opens, opens, opens, closes
     falls = _local_ms(session.day - _A_DAY, hours.night_opens, clock.zone)
+    if hours.has_night_alone:
+        return falls, falls, falls, opens
     return falls, opens, falls if night is Night.keep else opens, closes
 
 

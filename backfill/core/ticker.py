@@ -1,7 +1,8 @@
 """A ticker as somebody writes it: what it names, and whose bars of that, or of when.
 
-``AAPL@alpaca`` is another venue's bars of AAPL, a symbol of its own; ``REUSE@2024-06-28`` the
-company that had the ticker until then, which is set aside.
+``AAPL@alpaca`` is another venue's bars of AAPL, a symbol of its own, and so is another feed's,
+``AAPL@alpaca-iex``; ``REUSE@2024-06-28`` the company that had the ticker until then, which is set
+aside.
 """
 
 import re
@@ -14,7 +15,7 @@ from typing import Final, Self
 from backfill.core.instrument import read_instrument
 from backfill.errors import UsageError
 
-_PROVIDER: Final = re.compile(r"[a-z][a-z0-9]{0,30}")
+_PROVIDER: Final = re.compile(r"[a-z][a-z0-9]{0,30}(-[a-z0-9]{1,30})?")
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d")
 
 

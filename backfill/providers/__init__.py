@@ -44,6 +44,8 @@ PROVIDERS: Final = _Registry(
     {
         "massive": "massive:Massive",
         "alpaca": "alpaca:Alpaca",
+        "alpaca-iex": "alpaca_iex:AlpacaIex",
+        "alpaca-boats": "alpaca_boats:AlpacaBoats",
         "binance": "binance:Binance",
         "coinbase": "coinbase:Coinbase",
         "kraken": "kraken:Kraken",
@@ -79,8 +81,24 @@ def provider_named(name: str) -> "Provider":
     return provider
 
 
+def account_name(name: str) -> str:
+    """Return the name of the account by which a provider is asked: what stands before its dash.
+
+    Feeds of one service are providers of their own, with one address, plan, keys and quota.
+
+    >>> account_name("alpaca-iex"), account_name("alpaca")
+    ('alpaca', 'alpaca')
+    """
+    return name.partition("-")[0]
+
+
+def account_holders() -> list["Provider"]:
+    """Return a provider for each account: the one that the account is named after."""
+    return [PROVIDERS[one] for one in PROVIDERS if account_name(one) == one]
+
+
 def spoken_of(environment: Mapping[str, str]) -> list["Provider"]:
-    """Return the providers of whose accounts variables may tell, by how their names begin."""
+    """Return the holders of the accounts of which variables may tell, by how their names begin."""
     said = (name for name, text in environment.items() if "_" in name and text.strip())
     begins = {name.partition("_")[0] for name in said}
     others = {_OTHER_PREFIXES[one] for one in begins & _OTHER_PREFIXES.keys()}

@@ -29,13 +29,13 @@ from backfill.providers.alpaca_answers import (
 )
 from backfill.providers.spellings import by_slash
 
-_MOST: Final = 10_000
+MOST: Final = 10_000
 # Of pages of hours 126 to 420 bars were seen (ccxt/ccxt#30095).
-_COINS: Final = ServerSized(_MOST, fewest=120, usual=420)
-_DELAYED: Final = Settling(intraday_ms=(15 + 2) * MINUTE_MS, daily_ms=HOUR_MS)
+_COINS: Final = ServerSized(MOST, fewest=120, usual=420)
+DELAYED: Final = Settling(intraday_ms=(15 + 2) * MINUTE_MS, daily_ms=HOUR_MS)
 _STOCKS_SINCE: Final = date(2016, 1, 1)
-_BASIC: Final = Quota((Window(200, 60.0),))
-_PLUS: Final = Quota((Window(10_000, 60.0),))
+BASIC: Final = Quota((Window(200, 60.0),))
+PLUS: Final = Quota((Window(10_000, 60.0),))
 
 _TIMEFRAME: Final = {
     Timeframe.m1: "1Min",
@@ -46,19 +46,21 @@ _TIMEFRAME: Final = {
     Timeframe.d1: "1Day",
 }
 # Where its hours of four, weeks and months begin no recorded answer shows.
-_NATIVE: Final = frozenset(_TIMEFRAME)
+NATIVE: Final = frozenset(_TIMEFRAME)
 
 
 class Alpaca:
     """The provider ``alpaca``. Plans: https://alpaca.markets/data."""
 
     name = "alpaca"
+    asked_feed = "sip"
+    """What the service calls the feed."""
     base_url = "https://data.alpaca.markets"
     can = Capabilities(
         feed="sip",
-        native={"stock": _NATIVE, "crypto": _NATIVE},
+        native={"stock": NATIVE, "crypto": NATIVE},
         adjustments=("raw", "split"),
-        pages=PerMarket(exchange=BarsPerPage(_MOST), always_open=_COINS),
+        pages=PerMarket(exchange=BarsPerPage(MOST), always_open=_COINS),
     )
     key_variables: tuple[tuple[str, ...], ...] = (("APCA_API_KEY_ID",), ("APCA_API_SECRET_KEY",))
     keys_at = "https://app.alpaca.markets"
@@ -72,10 +74,10 @@ class Alpaca:
     # The free plan reads all exchanges' trades once they are fifteen minutes old; coins at once.
     terms: Mapping[str, Terms] = {
         "free": replace(
-            Terms("free", _BASIC, _DELAYED, None, _STOCKS_SINCE),
-            classes={"crypto": Terms("free", _BASIC, UNTOLD, None, _STOCKS_SINCE)},
+            Terms("free", BASIC, DELAYED, None, _STOCKS_SINCE),
+            classes={"crypto": Terms("free", BASIC, UNTOLD, None, _STOCKS_SINCE)},
         ),
-        "plus": Terms("plus", _PLUS, UNTOLD, None, _STOCKS_SINCE),
+        "plus": Terms("plus", PLUS, UNTOLD, None, _STOCKS_SINCE),
         "unlimited": Terms("unlimited", Quota(), UNTOLD, None, _STOCKS_SINCE),
     }
     plan_classes: Mapping[str, tuple[str, ...]] = {}
@@ -108,12 +110,12 @@ class Alpaca:
             "timeframe": _TIMEFRAME[asked.timeframe],
             "start": _iso(span.start_ms),
             "end": _iso(span.end_ms - 1),
-            "limit": str(_MOST),
+            "limit": str(MOST),
             "sort": "desc",
         }
         if symbol.asset_type == "crypto":
             return Request("/v1beta3/crypto/us/bars", parameters)
-        stocks = {"adjustment": asked.adjustment, "feed": self.can.feed}
+        stocks = {"adjustment": asked.adjustment, "feed": self.asked_feed}
         named_on = _named_on(symbol)
         as_of = {"asof": named_on.isoformat()} if named_on else {}
         return Request("/v2/stocks/bars", parameters | stocks | as_of)
@@ -150,10 +152,10 @@ class Alpaca:
                 "timeframe": _TIMEFRAME[Timeframe.d1],
                 "start": f"{day}T00:00:00Z",
                 "end": f"{day}T23:59:59Z",
-                "limit": str(_MOST),
+                "limit": str(MOST),
                 "sort": "desc",
                 "adjustment": adjustment,
-                "feed": self.can.feed,
+                "feed": self.asked_feed,
                 "asof": day.isoformat(),
             },
         )

@@ -152,7 +152,7 @@ async def open_client(
     from backfill.store.quota import DatabaseSlots
 
     provider, keys, quota = account.provider, account.api_keys(), account.quota
-    slots = DatabaseSlots(database, provider.name, ":".join(keys), quota)
+    slots = DatabaseSlots(database, account.name, ":".join(keys), quota)
     async with (
         Pacer(quota, slots) as pacer,
         Client(

@@ -33,7 +33,7 @@ from backfill.run import debts
 from backfill.run.connect import open_database, open_database_until
 from backfill.run.ending import close_row, note_end
 from backfill.run.job import Job
-from backfill.run.lane import Lane
+from backfill.run.lane import Lane, by_account
 from backfill.run.outcomes import Outcomes, Summary
 from backfill.run.planned import ArchivePlan, Plan
 from backfill.run.prepare import Prepared, parted, prepare
@@ -100,7 +100,7 @@ async def plan_in(database: Database, settings: Settings, job: Job) -> Plan:
     await _see_room(database, prepared)
     lanes = _lanes(settings, prepared, Budget())
     parts = _parts(prepared, lanes)
-    planned = Plan.joined(parts, prepared.refused)
+    planned = _joined(prepared, lanes, parts)
     return replace(planned, expected=await expected(database, lanes, parts))
 
 
@@ -196,7 +196,7 @@ class _Run:
             )
             began = time.monotonic()
             try:
-                plan = Plan.joined(_parts(prepared, self._lanes), prepared.refused)
+                plan = _joined(prepared, self._lanes, _parts(prepared, self._lanes))
                 log.info("plan.ready", **plan.totals())
                 if on_plan is not None:
                     table = await self._database.run(table_size)
@@ -340,6 +340,12 @@ def _parts(prepared: Prepared, lanes: Sequence[Lane]) -> list[Plan]:
         grouped, files, _ = parted(lane.account.provider, rules, mine)
         parts.append(Plan.of(work, lane.account.quota, can.cost, saved, grouped, archive, files))
     return parts
+
+
+def _joined(prepared: Prepared, lanes: Sequence[Lane], parts: Sequence[Plan]) -> Plan:
+    """Return the plan of all lanes: they go side by side, but for those that share a quota."""
+    seconds = max((one.seconds for one in by_account(lanes, parts)), default=0.0)
+    return Plan.joined(parts, prepared.refused, seconds)
 
 
 async def _see_room(database: Database, prepared: Prepared) -> None:

@@ -1,6 +1,6 @@
 """A lane of a run: one provider, and what holds for every series that it is asked for."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -10,6 +10,7 @@ from backfill.core.work import Demand, Rules, Work
 from backfill.errors import UsageError
 from backfill.fetch.tally import Tally
 from backfill.providers.base import Actions
+from backfill.run.planned import Plan
 from backfill.settings import Account, Settings
 
 
@@ -29,6 +30,39 @@ class Lane:
     def part(self, work: Iterable[tuple[Work, Demand]]) -> list[tuple[Work, Demand]]:
         """Return the pieces of work that are this lane's."""
         return [piece for piece in work if piece[0].provider == self.name]
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """The lanes that share an account, and so its quota, with what they ask for in all.
+
+    ``calls`` are those that take from the quota.
+    """
+
+    lanes: Sequence[Lane]
+    calls: int
+    bars: int
+
+    @property
+    def seconds(self) -> float:
+        """How long the quota takes for these calls."""
+        lane = self.lanes[0]
+        return lane.account.quota.seconds_for(self.calls, lane.rules.can.cost)
+
+
+def by_account(lanes: Sequence[Lane], parts: Sequence[Plan]) -> list[Sharing]:
+    """Return what the lanes of each account share, by the part of the plan that each lane has."""
+    pairs: dict[str, list[tuple[Lane, Plan]]] = {}
+    for lane, part in zip(lanes, parts, strict=True):
+        pairs.setdefault(lane.account.name, []).append((lane, part))
+    return [
+        Sharing(
+            [lane for lane, _ in mine],
+            sum(part.calls - part.archive.requests for _, part in mine),
+            sum(part.bars for _, part in mine),
+        )
+        for mine in pairs.values()
+    ]
 
 
 def rules_of(

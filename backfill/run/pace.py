@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from backfill.core.estimate import FILL, PastRun, seconds_expected, seconds_left
-from backfill.run.lane import Lane
+from backfill.run.lane import Lane, by_account
 from backfill.run.outcomes import Outcomes
 from backfill.run.planned import Expected, Plan
 from backfill.store import runs
@@ -76,13 +76,13 @@ async def expected(database: Database, lanes: Sequence[Lane], parts: Sequence[Pl
     size, past = await database.run(look)
     seconds = [
         seconds_expected(
-            lane.account.quota,
-            part.calls - part.archive.requests,
-            round(part.bars * FILL),
-            past[lane.name],
-            lane.rules.can.cost,
+            one.lanes[0].account.quota,
+            one.calls,
+            round(one.bars * FILL),
+            [run for lane in one.lanes for run in past[lane.name]],
+            one.lanes[0].rules.can.cost,
         )
-        for lane, part in zip(lanes, parts, strict=True)
+        for one in by_account(lanes, parts)
     ]
     return Expected(
         seconds=round(max(seconds, default=0.0), 1),

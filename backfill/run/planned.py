@@ -146,7 +146,9 @@ class Plan:
         )
 
     @classmethod
-    def joined(cls, parts: Sequence["Plan"], refused: Mapping[Series, SeriesError]) -> Self:
+    def joined(
+        cls, parts: Sequence["Plan"], refused: Mapping[Series, SeriesError], seconds: float
+    ) -> Self:
         """Return what is asked of several providers at once, with what can't be kept."""
         series = [series for part in parts for series in part.series]
         series += [_refused(one, error) for one, error in refused.items()]
@@ -156,7 +158,7 @@ class Plan:
             calls_saved=sum(part.calls_saved for part in parts),
             calls_grouped=sum(part.calls_grouped for part in parts),
             bars=sum(part.bars for part in parts),
-            seconds=max((part.seconds for part in parts), default=0.0),
+            seconds=round(seconds, 1),
             series=series,
             archive=sum((part.archive for part in parts), ArchivePlan()),
         )

@@ -13,18 +13,18 @@ from backfill.core.calendar import Night
 from backfill.core.terms import Terms
 from backfill.core.when import parse_since
 from backfill.errors import NotSet, UsageError
-from backfill.providers import PROVIDERS, canonical, provider_named, spoken_of
+from backfill.providers import PROVIDERS, account_name, canonical, provider_named, spoken_of
 from backfill.providers.base import Provider
 from backfill.settings.account import (
     Account,
     AccountSettings,
     account_of,
     file_keys_of,
-    is_web_url,
     keys_of,
     read_account,
     secrets_of,
 )
+from backfill.settings.address import is_web_url
 from backfill.settings.environment import (
     Secret,
     one_of,
@@ -66,7 +66,7 @@ class Settings:
     provider_asked: str | None = None
     """The provider that a flag names: it goes before ``BACKFILL_PROVIDER``."""
     accounts: Mapping[str, AccountSettings] = field(default_factory=dict)
-    """What the environment says of the account with each provider, by name."""
+    """What the environment says of each account, by its name."""
     provider_url: str | None = variable(
         "BACKFILL_PROVIDER_URL",
         meaning="where `BACKFILL_PROVIDER` is, and no other; unset: its public address",
@@ -186,16 +186,17 @@ class Settings:
     def account(self, name: str | None = None) -> Account:
         """Return the account with a provider; without a name with `provider`."""
         provider = self.provider if name is None else provider_named(name)
-        is_default = provider.name == canonical(self.provider_name)
+        account = account_name(provider.name)
+        is_default = account == account_name(canonical(self.provider_name))
         default = AccountSettings(url=self.provider_url, plan=self.plan, quota=self.quota_override)
         wanted = self.adjustment_override
-        account = account_of(
+        held = account_of(
             provider,
-            self.accounts.get(provider.name, AccountSettings()),
+            self.accounts.get(account, AccountSettings()),
             default if is_default else AccountSettings(),
             wanted if wanted in provider.can.common_adjustments else None,
         )
-        return replace(account, proxy=self.proxy_of(account.url))
+        return replace(held, proxy=self.proxy_of(held.url))
 
     def account_of(self, name: str | None) -> Account:
         """Return the account with a provider that a table names, or the default if none is that."""

@@ -1,18 +1,19 @@
 """An account: who we are to one provider, by variables of the environment that are its own.
 
 ``<NAME>_URL``, ``<NAME>_PLAN`` and ``<NAME>_QUOTA`` go before ``BACKFILL_PROVIDER_URL``, ``_PLAN``
-and ``_QUOTA``, which mean the default provider alone: no key reaches another's address.
+and ``_QUOTA``, which mean the default provider alone: no key reaches another's address. Feeds of
+one service have one account (`account_name`).
 """
 
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from backfill.core.terms import Quota, Terms
 from backfill.errors import NotSet, UsageError
-from backfill.providers import PROVIDERS
+from backfill.providers import PROVIDERS, account_name
 from backfill.providers.base import Archives, ByNameOnly, MarketArchives, OtherHost, Provider
+from backfill.settings.address import is_base_url
 from backfill.settings.environment import Secret, Variable, file_name, said_by
 
 
@@ -53,6 +54,11 @@ class Account:
     proxy: str | None = None
     file_keys: tuple[Secret, ...] = ()
 
+    @property
+    def name(self) -> str:
+        """Whose quota it is, and whose pauses: the name that feeds of one service share."""
+        return account_name(self.provider.name)
+
     def api_keys(self) -> tuple[str, ...]:
         """Return the keys that the provider takes; none where it takes none.
 
@@ -72,8 +78,7 @@ class Account:
 
 def variables_of(provider: Provider) -> dict[str, Variable]:
     """Return the variables of a provider's account, but for its keys, by what they say."""
-    name = provider.name.upper()
-    where = provider.name.capitalize()
+    name, where = account_name(provider.name).upper(), _where(provider)
     other = (
         {"other_url": Variable((provider.other_variable,), provider.other_meaning, str)}
         if isinstance(provider, OtherHost)
@@ -103,7 +108,7 @@ def variables_of(provider: Provider) -> dict[str, Variable]:
 
 def keys_of(provider: Provider) -> list[Variable]:
     """Return the variables of a provider's keys."""
-    meaning = f"a key of {provider.name.capitalize()}, sent in a header only. Secret"
+    meaning = f"a key of {_where(provider)}, sent in a header only. Secret"
     return [Variable(names, meaning, Secret) for names in provider.key_variables]
 
 
@@ -111,7 +116,7 @@ def file_keys_of(provider: Provider) -> list[Variable]:
     """Return the variables of the keys of a provider's files, where those take any."""
     if not isinstance(provider, MarketArchives):
         return []
-    files = f"{provider.name.capitalize()}'s flat files"
+    files = f"{_where(provider)}'s flat files"
     meaning = f"a key of {files}, which are read where both are set. Secret"
     return [Variable((name,), meaning, Secret) for name in provider.file_key_variables]
 
@@ -213,22 +218,6 @@ def terms_of(provider: Provider, plan: str) -> Terms:
     )
 
 
-def is_base_url(url: str) -> bool:
-    """Whether paths can be added to a URL; a user, a query or a fragment has no place in it."""
-    parts = urlsplit(url) if is_web_url(url) else None
-    return parts is not None and not (parts.query or parts.fragment or "@" in parts.netloc)
-
-
-def is_web_url(url: str) -> bool:
-    """Whether a text is the address of something on the web."""
-    try:
-        parts = urlsplit(url)
-        port_is_one = parts.port is None or parts.port > 0
-    except ValueError:
-        return False
-    return parts.scheme in {"http", "https"} and bool(parts.hostname) and port_is_one
-
-
 def secrets_of(said: Iterable[AccountSettings]) -> list[str]:
     """Return every key that is said of some accounts, each once."""
     held = [
@@ -291,6 +280,10 @@ def _plan_named(provider: Provider, plan: str) -> Terms:
         plans = ", ".join(provider.terms)
         raise UsageError(f"{plan!r} is not a plan of {provider.name}: choose from {plans}")
     return provider.terms[plan]
+
+
+def _where(provider: Provider) -> str:
+    return account_name(provider.name).capitalize()
 
 
 def _first(said: list[tuple[str, str]]) -> str | None:

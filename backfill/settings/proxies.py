@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, Self
 from urllib.parse import unquote, urlsplit
 
-from backfill.settings.account import is_web_url
+from backfill.settings.address import is_web_url
 
 ENVIRONMENT: Final = "environment"
 _SCHEMES: Final = ("https", "http")

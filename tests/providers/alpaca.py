@@ -1,8 +1,10 @@
 """What is said of Alpaca."""
 
+from dataclasses import replace
 from datetime import date
 from typing import Final
 
+from backfill.core.bars import Bars
 from backfill.core.timeframe import Timeframe
 from backfill.errors import (
     NotEntitled,
@@ -13,6 +15,8 @@ from backfill.errors import (
     UnknownSymbol,
 )
 from backfill.providers.alpaca import Alpaca
+from backfill.providers.alpaca_boats import AlpacaBoats
+from backfill.providers.alpaca_iex import AlpacaIex
 from backfill.simulator import Action
 from tests.providers.table import FIXTURES, Entry, Page, Refusal
 
@@ -87,3 +91,46 @@ ENTRY: Final = Entry(
     quota="12/1s",
     says=frozenset({Action.WRONG_TICKER}),
 )
+
+
+def at_iex(bars: Bars) -> Bars:
+    """Return bars as they are where one share in 32 is traded."""
+    return replace(bars, volume=bars.volume / 32)
+
+
+IEX: Final = replace(
+    ENTRY,
+    provider=AlpacaIex(),
+    spellings={"AAPL": "AAPL", "BRK-B": "BRK.B"},
+    pages=ENTRY.pages[:1],
+    refusals=(
+        Refusal(403, '{"message": "forbidden."}', Unauthorised),
+        Refusal(429, '{"message":"too many requests."}', RateLimited),
+    ),
+    read_elsewhere=ENTRY.read_elsewhere
+    | {"crypto_bars_m1.json", "error_403_sip.json", "error_400_location.json"},
+    told=at_iex,
+    hours=(8, 17),
+)
+"""Its other feed by the same account: the same answers, but for what was traded elsewhere."""
+
+BOATS: Final = replace(
+    IEX,
+    provider=AlpacaBoats(),
+    derived=dict.fromkeys(
+        (Timeframe.m5, Timeframe.m15, Timeframe.m30, Timeframe.h1, Timeframe.h4), Timeframe.m1
+    ),
+    refusals=(
+        Refusal(
+            403,
+            '{"message":"subscription does not permit querying recent BOATS data"}',
+            NotEntitled,
+        ),
+        *IEX.refusals,
+    ),
+    told=lambda bars: bars,
+    hours=(20, 4),
+    lacks=frozenset({Timeframe.d1, Timeframe.w1, Timeframe.mn1}),
+    frame=Timeframe.h1,
+)
+"""The feed of the night alone."""

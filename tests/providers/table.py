@@ -13,8 +13,9 @@ from typing import Final
 import numpy as np
 
 from backfill.core.bars import NO_COUNT, Bars
-from backfill.core.timeframe import Timeframe
+from backfill.core.timeframe import HOUR_MS, Timeframe
 from backfill.errors import BackfillError
+from backfill.providers import account_name
 from backfill.providers.base import Provider
 from backfill.simulator import Action
 
@@ -84,6 +85,12 @@ class Entry:
         What its answers tell of the market's bars.
     is_regular
         Whether its minutes and hours are of regular sessions only.
+    hours
+        From which hour of the exchange's clock to which they are, where it has hours of its own.
+    lacks
+        The timeframes of that symbol that it has nothing for.
+    frame
+        The timeframe that is asked for where one is enough.
     says
         What its answers say of themselves, by the faults that contradict it: such an answer is
         refused. What another provider's answers say can't be told of its own.
@@ -101,6 +108,9 @@ class Entry:
     read_elsewhere: frozenset[str] = frozenset()
     told: Callable[[Bars], Bars] = lambda bars: bars
     is_regular: bool = False
+    hours: tuple[int, int] | None = None
+    lacks: frozenset[Timeframe] = frozenset()
+    frame: Timeframe = Timeframe.d1
     says: frozenset[Action] = frozenset()
 
     @property
@@ -109,9 +119,19 @@ class Entry:
         return self.provider.name
 
     @property
+    def account(self) -> str:
+        """The name of the account by which it is asked, which feeds of one service share."""
+        return account_name(self.name)
+
+    @property
     def folder(self) -> Path:
-        """Where its recorded answers are."""
-        return FIXTURES / self.name
+        """Where its recorded answers are: those of all feeds of a service."""
+        return FIXTURES / self.account
+
+    @property
+    def evening_ms(self) -> int:
+        """How long before midnight its trade dates begin."""
+        return (24 - self.hours[0]) * HOUR_MS if self.hours and self.hours[0] > 12 else 0
 
     def __str__(self) -> str:
         return self.name

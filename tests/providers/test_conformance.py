@@ -48,6 +48,8 @@ from tests.providers.table import Bar, Entry, Page, Refusal
 ENTRIES: Final = (
     massive.ENTRY,
     alpaca.ENTRY,
+    alpaca.IEX,
+    alpaca.BOATS,
     binance.ENTRY,
     coinbase.ENTRY,
     kraken.ENTRY,
@@ -147,7 +149,10 @@ def test_a_refusal_is_its_outcome_and_no_other(entry: Entry, refusal: Refusal) -
 @EVERY
 def test_every_timeframe_is_native_or_made_of_one_that_is(entry: Entry) -> None:
     can, asset_type = entry.provider.can, unregistered(entry.ticker).asset_type
-    bases = {timeframe: can.base_of(asset_type, timeframe) for timeframe in ALL}
+    for lacking in entry.lacks:
+        with pytest.raises(NotEntitled):
+            can.base_of(asset_type, lacking)
+    bases = {timeframe: can.base_of(asset_type, timeframe) for timeframe in ALL - entry.lacks}
     assert {one: base for one, base in bases.items() if one is not base} == entry.derived
     for base in set(bases.values()):
         page = entry.pages[0]
@@ -216,13 +221,16 @@ class Place:
             can.base_of(asset_type, timeframe),
             _ms(self.simulator.now),
         )
-        first = max(midnight_ms(since, ticker), reach)
+        window = self.entry.provider.terms["unlimited"].window_start(self.simulator.now.date())
+        begins = midnight_ms(since, ticker) - self.entry.evening_ms
+        first = max(begins, midnight_ms(window, ticker), reach)
         bars = self.market.bars(
             ticker,
             timeframe,
             first,
             _ms(final),
             regular=self.entry.is_regular,
+            hours=self.entry.hours,
             now_ms=_ms(final),
         )
         return listed(self.entry.told(bars))
@@ -252,10 +260,7 @@ def same(mine: list[Bar], theirs: list[Bar]) -> None:
         assert one[6] is None or other[6] is None or math.isclose(one[6], other[6], rel_tol=1e-4)
 
 
-def _place(
-    entry: Entry, simulate: Callable[..., Simulator], market: Market, database_url: str
-) -> Place:
-    simulator = simulate(provider=entry.name, quota=entry.quota)
+def _place(entry: Entry, simulator: Simulator, market: Market, database_url: str) -> Place:
     keys = tuple(Secret(KEY) for _ in entry.provider.key_variables)
     account = AccountSettings(
         url=simulator.url,
@@ -269,36 +274,47 @@ def _place(
     settings = api.Settings(
         database_url=Secret(database_url),
         provider_name=entry.name,
-        accounts={entry.name: account},
+        accounts={entry.account: account},
     )
     return Place(entry, simulator, market, database_url, settings)
 
 
+@pytest.fixture(scope="module")
+def by_night() -> Market:
+    """The market of feeds of the night."""
+    return Market(nights_from=SINCE)
+
+
 @pytest.fixture
 def place(
-    entry: Entry, simulate: Callable[..., Simulator], market: Market, database_url: str
+    entry: Entry,
+    simulate: Callable[..., Simulator],
+    market: Market,
+    by_night: Market,
+    database_url: str,
 ) -> Place:
     """A provider to ask, and an empty database."""
-    return _place(entry, simulate, market, database_url)
+    served = by_night if entry.evening_ms else market
+    simulator = simulate(provider=entry.name, quota=entry.quota, market=served)
+    return _place(entry, simulator, served, database_url)
 
 
 @AND_CURRENCIES
 async def test_a_first_load_an_increment_a_reload_and_a_run_without_a_call(place: Place) -> None:
     recent, older = date(2024, 11, 7), SINCE
+    frame, kept = place.entry.frame, [one for one in Timeframe if one not in place.entry.lacks]
+    begins = {one: older if one in DAYS else recent for one in kept}
     loads = [
-        place.job(*(one for one in Timeframe if one not in DAYS), since=recent),
-        place.job(*DAYS, since=older),
+        place.job(*(one for one in kept if begins[one] is since), since=since)
+        for since in dict.fromkeys(begins.values())
     ]
     for load in loads:
         planned = await api.plan(place.settings, load)
         first = await place.run(load)
         assert (first.exit_code, first.failures) == (0, [])
         assert planned.calls <= first.calls <= planned.calls_max
-    for timeframe in Timeframe:
-        same(
-            await place.stored(timeframe),
-            place.true(timeframe, older if timeframe in DAYS else recent),
-        )
+    for timeframe, since in begins.items():
+        same(await place.stored(timeframe), place.true(timeframe, since))
 
     for load in loads:
         again = await place.run(load)
@@ -310,11 +326,11 @@ async def test_a_first_load_an_increment_a_reload_and_a_run_without_a_call(place
     assert increment.bars.inserted > 0
     same(await place.stored(Timeframe.h1), place.true(Timeframe.h1, recent))
 
-    held = len(await place.stored(Timeframe.d1))
-    reload = await place.run(place.job(Timeframe.d1, since=older, mode=Mode.reload))
+    held = len(await place.stored(frame))
+    reload = await place.run(place.job(frame, since=begins[frame], mode=Mode.reload))
     assert (reload.exit_code, reload.bars.updated, reload.bars.withdrawn) == (0, 0, 0)
     assert reload.bars.unchanged >= held > 0
-    same(await place.stored(Timeframe.d1), place.true(Timeframe.d1, older))
+    same(await place.stored(frame), place.true(frame, begins[frame]))
 
     place.assert_within_quota()
     seen = [(call.path, call.query) for call in place.simulator.calls]
@@ -331,31 +347,31 @@ REFUSED: Final = {Action.WRONG_GRANULARITY, Action.SECONDS, Action.MICROSECONDS}
 
 @AND_CURRENCIES
 async def test_a_wrong_answer_is_refused_and_what_can_be_healed_is(place: Place) -> None:
-    since = SINCE
+    since, frame = SINCE, place.entry.frame
     assert place.entry.says == place.simulator.wire.lies.keys() & CONTRADICTED
     for action in sorted(REFUSED | place.entry.says):
         place.simulator.inject(Fault(action=action, kind="bars"))
-        refused = await place.run(place.job(Timeframe.d1, since=since))
+        refused = await place.run(place.job(frame, since=since))
         place.simulator.clear_faults()
         outcomes = [one.outcome for one in refused.failures]
         assert (action, outcomes, refused.exit_code) == (action, ["bad_answer"], 1)
-    assert await place.stored(Timeframe.d1) == []
+    assert await place.stored(frame) == []
 
     late = Fault(action=Action.LATE, in_s=(0.3, 0.3), back_s=(0.3, 0.3))
     place.simulator.inject(late)
     for action in HEALED:
         place.simulator.inject(Fault(action=action, kind="bars", times=1))
     while HEALED - {call.fault for call in place.simulator.calls}:
-        healed = await place.run(place.job(Timeframe.d1, since=since, mode=Mode.reload))
+        healed = await place.run(place.job(frame, since=since, mode=Mode.reload))
         assert (healed.exit_code, healed.bars.rejected) == (0, 0)
-        same(await place.stored(Timeframe.d1), place.true(Timeframe.d1, since))
+        same(await place.stored(frame), place.true(frame, since))
     place.assert_within_quota()
 
 
 @LIVE
 async def test_an_unknown_symbol_is_no_silence(place: Place) -> None:
-    since = SINCE
-    unknown = await place.run(place.job(Timeframe.d1, since=since, symbols=(place.entry.unknown,)))
+    since, frame = SINCE, place.entry.frame
+    unknown = await place.run(place.job(frame, since=since, symbols=(place.entry.unknown,)))
     assert [one.outcome for one in unknown.failures] == ["unknown_symbol"]
     assert unknown.exit_code == 1
 
@@ -363,10 +379,10 @@ async def test_an_unknown_symbol_is_no_silence(place: Place) -> None:
     place.simulator.inject(
         Fault(action=Action.LACKING, ticker=place.entry.market_ticker, span_ms=fortnight)
     )
-    silent = await place.run(place.job(Timeframe.d1, since=since))
+    silent = await place.run(place.job(frame, since=since))
     assert (silent.exit_code, silent.failures) == (0, [])
-    whole = place.true(Timeframe.d1, since)
-    same(await place.stored(Timeframe.d1), [bar for bar in whole if bar[0] < fortnight[0]])
+    whole = place.true(frame, since)
+    same(await place.stored(frame), [bar for bar in whole if bar[0] < fortnight[0]])
 
 
 @pytest.mark.parametrize(
@@ -384,11 +400,11 @@ async def test_a_refusal_ends_what_it_is_about_after_two_calls_at_most_and_store
 ) -> None:
     body = refusal.data.decode()
     place.simulator.inject(Fault(action=Action.STATUS, status=refusal.status, body=body))
-    ended = await place.run(place.job(Timeframe.h1, Timeframe.d1, since=date(2024, 11, 1)))
+    ended = await place.run(place.job(Timeframe.h1, place.entry.frame, since=date(2024, 11, 1)))
     assert {one.outcome for one in ended.failures} == {refusal.outcome.outcome}
     assert ended.exit_code == refusal.outcome.exit_code
     assert ended.calls + ended.lookups <= 2
-    assert await place.stored(Timeframe.d1) == []
+    assert await place.stored(place.entry.frame) == []
 
 
 @LIVE
@@ -399,16 +415,16 @@ async def test_who_is_asked_to_slow_down_does_and_loses_nothing(place: Place) ->
             place.simulator.inject(
                 Fault(action=Action.STATUS, status=one.status, times=1, **said)  # type: ignore[arg-type]
             )
-    slowed = await place.run(place.job(Timeframe.d1, since=SINCE))
+    slowed = await place.run(place.job(place.entry.frame, since=SINCE))
     refused = [call for call in place.simulator.calls if call.fault]
     assert (slowed.exit_code, slowed.rate_limited) == (0, len(refused))
     for call, following in pairwise(place.simulator.calls):
         assert call.fault is None or following.at_s >= (call.head_s or 0.0) + 1.0
-    same(await place.stored(Timeframe.d1), place.true(Timeframe.d1, SINCE))
+    same(await place.stored(place.entry.frame), place.true(place.entry.frame, SINCE))
 
 
 async def test_all_of_them_run_at_once_and_one_that_is_down_fails_alone(
-    simulate: Callable[..., Simulator], market: Market, database_url: str
+    simulate: Callable[..., Simulator], by_night: Market, database_url: str
 ) -> None:
     # A symbol is one provider's; those of the others are listings of it.
     first = {one.ticker: one for one in reversed(ENTRIES)}
@@ -417,12 +433,17 @@ async def test_all_of_them_run_at_once_and_one_that_is_down_fails_alone(
         for one in ENTRIES
     ]
     down = massive.ENTRY.name
-    places = [_place(entry, simulate, market, database_url) for entry in several]
-    accounts = {one.entry.name: one.settings.accounts[one.entry.name] for one in places}
+    # Feeds of one service are asked at one address.
+    served = {
+        one.account: simulate(provider=one.account, quota=one.quota, market=by_night)
+        for one in several
+    }
+    places = [_place(entry, served[entry.account], by_night, database_url) for entry in several]
+    accounts = {one.entry.account: one.settings.accounts[one.entry.account] for one in places}
     settings = replace(places[0].settings, accounts=accounts)
     async with Database.connect(database_url) as database:
         for entry in several:
-            change = WatchChange((Timeframe.d1,), since=SINCE.isoformat(), provider=entry.name)
+            change = WatchChange((entry.frame,), since=SINCE.isoformat(), provider=entry.name)
             await database.run(partial(watch, tickers=[entry.ticker], change=change))
     [dead] = [one for one in places if one.entry.name == down]
     dead.simulator.inject(Fault(action=Action.STATUS, status=503))
@@ -431,9 +452,10 @@ async def test_all_of_them_run_at_once_and_one_that_is_down_fails_alone(
 
     assert (summary.exit_code, summary.provider) == (1, "mixed")
     assert [(one.provider, one.outcome) for one in summary.failures] == [(down, "provider_error")]
+    for name, simulator in served.items():
+        counts = [summary.providers[one.name] for one in several if one.account == name]
+        assert sum(one.calls + one.lookups for one in counts) == len(simulator.calls)
     for one in places:
-        counts = summary.providers[one.entry.name]
-        assert counts.calls + counts.lookups == len(one.simulator.calls)
         one.assert_within_quota()
         if one is not dead:
-            same(await one.stored(Timeframe.d1), one.true(Timeframe.d1, SINCE))
+            same(await one.stored(one.entry.frame), one.true(one.entry.frame, SINCE))

@@ -47,8 +47,8 @@ def trading(exchange: Calendar, timeframe: Timeframe, first: str, until: str) ->
     return [clock(at) for at in slots.tolist()]
 
 
-def with_hours(*hours: Hours) -> Calendar:
-    return Calendar.of("XNYS", "America/New_York", sessions(NIGHT), hours)
+def with_hours(*hours: Hours, night: Night = Night.keep) -> Calendar:
+    return Calendar.of("XNYS", "America/New_York", sessions(NIGHT), hours, night)
 
 
 def test_a_week_runs_from_sunday_at_nine_to_friday_at_eight_with_a_pause_of_an_hour() -> None:
@@ -116,11 +116,21 @@ def test_hours_set_by_hand_open_and_close_a_single_night() -> None:
     assert not trading(opened, Timeframe.h4, "2024-07-15 20:00", "2024-07-16 04:00")
 
 
-def test_a_feed_of_the_night_alone_has_no_slot_by_day_and_none_that_can_be_a_gap() -> None:
+@pytest.mark.parametrize("timeframe", INTRADAY)
+def test_the_night_of_a_feed_that_has_nothing_else_is_its_session_kept_or_dropped(
+    timeframe: Timeframe,
+) -> None:
     boats = with_hours(Hours(date.min, date.max, time(4), time(4), time(20)))
     found = trading(boats, Timeframe.h1, "2024-07-15 12:00", "2024-07-16 12:00")
     assert (found[0], found[-1], len(found)) == ("Mon 15 20:00", "Tue 16 03:00", 8)
-    assert len(boats.regular_grid(Timeframe.h1)) == 0
+    slots, own = boats.grid(timeframe), boats.regular_grid(timeframe)
+    assert (slots.starts.tolist(), slots.counts.tolist()) == (
+        own.starts.tolist(),
+        own.counts.tolist(),
+    )
+    dropped = with_hours(Hours(date.min, date.max, time(4), time(4), time(20)), night=Night.drop)
+    assert dropped.grid(timeframe).starts.tolist() == own.starts.tolist()
+    assert not dropped.drops(timeframe, own.starts).any()
     assert len(boats.grid(Timeframe.d1)) == len(boats)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from backfill.core.terms import Quota, Window
 from backfill.errors import NotSet, UsageError
-from backfill.providers import ALIASES, PROVIDERS, spoken_of
+from backfill.providers import ALIASES, PROVIDERS, account_name, spoken_of
 from backfill.settings import Settings, secrets_in
 from backfill.settings.account import file_keys_of, keys_of, variables_of
 from tests.providers.tiny import Tiny
@@ -305,7 +305,8 @@ def test_each_variable_of_a_provider_s_is_enough_to_have_its_account_read(name: 
     keys = [*keys_of(provider), *file_keys_of(provider)]
     every = [*variables_of(provider).values(), *keys]
     for variable in chain.from_iterable(one.names for one in every):
-        assert provider in spoken_of({variable: "told"}), variable
+        holders = [one.name for one in spoken_of({variable: "told"})]
+        assert account_name(name) in holders, variable
     for variable in chain.from_iterable(one.names for one in keys):
         assert secrets_in({variable: "s3cret-key"}) == ["s3cret-key"], variable
 
@@ -371,6 +372,20 @@ def said(load: Load, monkeypatch: pytest.MonkeyPatch) -> Load:
         return Settings.load()
 
     return read
+
+
+def test_feeds_of_one_service_are_asked_by_one_account_whichever_is_the_default(
+    said: Load,
+) -> None:
+    keys = {"APCA_API_KEY_ID": "an-id", "APCA_API_SECRET_KEY": "a-key"}
+    default = {"BACKFILL_PROVIDER": "alpaca-iex", "BACKFILL_QUOTA": "7/1s"}
+    settings = said(**keys, **default, ALPACA_PLAN="plus")
+    accounts = [settings.account(one) for one in ("alpaca", "alpaca-iex")]
+    assert [one.name for one in accounts] == ["alpaca", "alpaca"]
+    assert {str(one.quota) for one in accounts} == {"7/1s"}
+    assert {one.terms.name for one in accounts} == {"plus"}
+    assert {one.api_keys() for one in accounts} == {("an-id", "a-key")}
+    assert str(settings.account("binance").quota) != "7/1s"
 
 
 HIDDEN: Final = "https://user:h1dden-in-a-file@proxy.example"

@@ -122,16 +122,19 @@ class Market:
         *,
         adjusted: bool = False,
         regular: bool = False,
+        hours: tuple[int, int] | None = None,
         now_ms: int | None = None,
     ) -> Bars:
         """Return the bars that start in ``[start_ms, end_ms)``, on the canonical grid.
 
         Weeks start on Monday, those of crypto too. With ``now_ms`` these are the bars that have
         ended by then, adjusted for the splits known by then. With ``regular`` minutes and hours are
-        made of what traded in regular sessions.
+        made of what traded in regular sessions, with ``hours`` of what traded in sessions from one
+        hour of the clock to another.
         """
         now = _FOREVER_MS if now_ms is None else now_ms
-        zone = self.sessions(ticker).zone
+        sessions = self.sessions(ticker)
+        zone = sessions.zone
         start_ms, end_ms = zone.clamp(start_ms), zone.clamp(end_ms)
         if start_ms >= end_ms:
             return Bars.empty()
@@ -147,8 +150,9 @@ class Market:
             now_ms=now,
         )
         if regular and not daily:
-            sessions = self.sessions(ticker)
             base = (part.take(sessions.is_regular(part.ts_ms)) for part in base)
+        if hours is not None and not daily:
+            base = (part.take(sessions.is_within(part.ts_ms, *hours)) for part in base)
         bars = Bars.concat([roll_up(part, grid.floor(part.ts_ms))[0] for part in base])
         starts = bars.ts_ms
         return bars.take((starts >= start_ms) & (starts < end_ms) & (grid.ends(starts) <= now))

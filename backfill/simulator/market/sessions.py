@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backfill.core.bars import IntColumn
-from backfill.core.timeframe import MINUTE_MS
+from backfill.core.timeframe import HOUR_MS, MINUTE_MS
 
 FIRST_DAY: Final = date(2003, 9, 10)
 """The first day of which the provider has data."""
@@ -91,6 +91,20 @@ class Sessions:
         minute = (ts_ms - self.midnight_ms[rows]) // MINUTE_MS - self.first_minute - self.before
         regular: NDArray[np.bool_] = (rows >= 0) & (minute >= 0) & (minute < self.regular[rows])
         return regular
+
+    def is_within(self, ts_ms: IntColumn, first_hour: int, end_hour: int) -> NDArray[np.bool_]:
+        """Whether each instant lies in a session from one hour of the clock to another.
+
+        Where the first hour is the later one that is at night, the evening before included.
+        """
+        if first_hour > end_hour:
+            return ~self.is_within(ts_ms, end_hour, first_hour)
+        rows = np.searchsorted(self.midnight_ms, ts_ms, side="right") - 1
+        since_ms = ts_ms - self.midnight_ms[rows]
+        within: NDArray[np.bool_] = (
+            (rows >= 0) & (since_ms >= first_hour * HOUR_MS) & (since_ms < end_hour * HOUR_MS)
+        )
+        return within
 
 
 @dataclass(frozen=True, eq=False, slots=True)

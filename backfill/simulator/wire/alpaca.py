@@ -1,31 +1,45 @@
 """Alpaca's wire: bars of stocks and coins by symbol, tokens, assets, and refusals by words."""
 
-import base64
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from math import isnan
 from typing import Any, Final
 
 import numpy as np
 
 from backfill.core.bars import NO_COUNT, Bars
-from backfill.core.timeframe import HOUR_MS, MINUTE_MS
+from backfill.core.timeframe import MINUTE_MS
 from backfill.simulator.market.listings import Tenure
 from backfill.simulator.market.market import Market
 from backfill.simulator.market.prices import roll_up
-from backfill.simulator.market.sessions import MONDAY, Grid, Zone, sessions_of
+from backfill.simulator.market.sessions import Grid, Zone, sessions_of
+from backfill.simulator.wire.alpaca_query import (
+    MOST,
+    feed_of,
+    grid_of,
+    instant_of,
+    limit_of,
+    refusal_of,
+    resumed_at,
+    sent,
+    token_of,
+)
 from backfill.simulator.wire.base import Answer, Ask, Lie, Refused, Seen, epoch_ms
+from backfill.simulator.wire.shares import shares_of
 
 _STOCKS: Final = "/v2/stocks/bars"
 _COINS: Final = "/v1beta3/crypto/us/bars"
 _ASSETS: Final = "/v2/assets/"
-_MOST: Final = 10_000
-_DEFAULT: Final = 1000
+_STOCKS_A_PAGE: Final = MOST
 _COINS_A_PAGE: Final = 170
 """So many bars of coins come at most, whatever is asked for."""
 _HELD_BACK_MS: Final = 15 * MINUTE_MS
+_DELAYED: Final = frozenset({"sip", "boats"})
+_HOURS: Final = {"iex": (8, 17), "boats": (20, 4)}
+_IEX_SHARE: Final = 32
+"""One share in so many is traded there; a power of two, so that sums of parts stay exact."""
 
 _WORDS: Final = {
     401: "unauthorized.",
@@ -33,13 +47,15 @@ _WORDS: Final = {
     404: "Not Found",
     429: "too many requests.",
 }
-_RECENT: Final = "subscription does not permit querying recent SIP data"
-_FRAME: Final = re.compile(r"(\d+)(Min|Hour|Day|Week|Month)")
+_RECENT: Final = "subscription does not permit querying recent {} data"
 _Row = dict[str, Any]
 
 
 class AlpacaWire:
-    """The protocol of ``alpaca``: one host plays both that of the data and that of trading."""
+    """The protocol of ``alpaca``: one host plays both that of the data and that of trading.
+
+    It serves every feed by its name, whichever provider it is simulated for.
+    """
 
     name = "alpaca"
     lies: Mapping[str, Lie] = {
@@ -75,7 +91,7 @@ class AlpacaWire:
 
     def refusal(self, status: int, ask: Ask) -> Answer:  # noqa: ARG002  # they are all alike
         """Refuse a call, in the provider's words."""
-        return _refusal(status, _WORDS.get(status, "internal server error occurred"))
+        return refusal_of(status, _WORDS.get(status, "internal server error occurred"))
 
     def coarser(self, ask: Ask) -> Ask:
         """Return what asks for months for days or weeks, and days for anything shorter."""
@@ -109,6 +125,33 @@ class AlpacaWire:
         return re.sub(rb'"c":[^,}]+', b'"c":NaN', data, count=1)
 
 
+class AlpacaIexWire(AlpacaWire):
+    """The same for ``alpaca-iex``, which has stocks alone."""
+
+    name = "alpaca-iex"
+
+    def tickers(self, market: Market) -> tuple[str, ...]:
+        """Return the stocks."""
+        return shares_of(market)
+
+
+class AlpacaBoatsWire(AlpacaIexWire):
+    """The same for ``alpaca-boats``, which has minutes and hours alone."""
+
+    name = "alpaca-boats"
+
+    def coarser(self, ask: Ask) -> Ask:
+        """Return what asks for hours: it has no days."""
+        return replace(ask, query={**ask.query, "timeframe": "1Hour"})
+
+
+def _traded_on(feed: str, base: Bars, *, daily: bool) -> Bars:
+    """Return what of minutes or days a feed has: IEX a part of the volume, in its hours."""
+    if feed in _HOURS and not daily:
+        base = base.take(sessions_of("stocks").is_within(base.ts_ms, *_HOURS[feed]))
+    return replace(base, volume=base.volume / _IEX_SHARE) if feed == "iex" else base
+
+
 def _rows(body: Any) -> list[Any]:
     return [row for rows in body.get("bars", {}).values() for row in rows]
 
@@ -117,14 +160,17 @@ def _page(ask: Ask) -> dict[str, Any]:
     """Answer for bars: those of one symbol after the other, as many in all as a page holds."""
     is_coins = ask.path == _COINS
     zone = sessions_of("crypto" if is_coins else "stocks").zone
-    symbols = sorted(_sent(ask, "symbols").split(","))
-    grid, newest_first = _grid(ask, zone), ask.query.get("sort", "asc") == "desc"
-    start_ms = _instant(ask, "start", 0)
-    end_ms = _instant(ask, "end", ask.now_ms - (0 if is_coins else _held_back_ms(ask)))
-    if not is_coins and end_ms > ask.now_ms - _held_back_ms(ask):
-        raise Refused(_refusal(403, _RECENT))
-    room = min(_limit(ask), _COINS_A_PAGE if is_coins else _MOST)
-    resumed = _resumed(ask)
+    symbols = sorted(sent(ask, "symbols").split(","))
+    grid, newest_first = grid_of(ask, zone), ask.query.get("sort", "asc") == "desc"
+    start_ms = instant_of(ask, "start", 0)
+    feed = "" if is_coins else feed_of(ask)
+    held_back_ms = _HELD_BACK_MS if ask.plan == "free" and feed in _DELAYED else 0
+    end_ms = instant_of(ask, "end", ask.now_ms - held_back_ms)
+    is_early = feed in _DELAYED and end_ms > ask.now_ms - held_back_ms
+    if is_early or (feed == "boats" and grid.unit != "intraday"):
+        raise Refused(refusal_of(403, _RECENT.format(feed.upper())))
+    room = min(limit_of(ask), _COINS_A_PAGE if is_coins else _STOCKS_A_PAGE)
+    resumed = resumed_at(ask)
     bars: dict[str, list[_Row]] = {}
     for symbol in symbols:
         first_ms, last_ms = start_ms, end_ms
@@ -141,7 +187,7 @@ def _page(ask: Ask) -> dict[str, Any]:
         if len(found) > room:
             none = last_ms + 1 if newest_first else first_ms - 1
             edge = int(found.ts_ms[room - 1]) if room else none
-            return {"bars": bars, "next_page_token": _token(symbol, edge)}
+            return {"bars": bars, "next_page_token": token_of(symbol, edge)}
         room -= len(found)
     return {"bars": bars, "next_page_token": None}
 
@@ -151,13 +197,13 @@ def _bars(ask: Ask, symbol: str, grid: Grid, first_ms: int, last_ms: int) -> Bar
     ticker = _ticker(symbol)
     is_coin = "/" in symbol
     if is_coin != (ask.path == _COINS) or (is_coin and ticker not in ask.market.tickers):
-        raise Refused(_refusal(400, f"invalid symbol: {symbol}"))
+        raise Refused(refusal_of(400, f"invalid symbol: {symbol}"))
     zone, there_ms = grid.zone, ask.there_until_ms(ticker)
     first_ms, last_ms = zone.clamp(first_ms), zone.clamp(min(last_ms, there_ms - 1))
     if last_ms < first_ms:
         return Bars.empty()
     start_ms, end_ms = grid.snap(first_ms, last_ms)
-    parts = []
+    parts, daily = [], grid.unit != "intraday"
     for tenure in _tenures(ask, ticker, zone):
         since_ms = max(start_ms, zone.midnight(tenure.since))
         until_ms = min(end_ms, zone.midnight(tenure.until))
@@ -168,12 +214,14 @@ def _bars(ask: Ask, symbol: str, grid: Grid, first_ms: int, last_ms: int) -> Bar
                     tenure.company,
                     since_ms,
                     until_ms,
-                    daily=grid.unit != "intraday",
+                    daily=daily,
                     adjusted=ask.query.get("adjustment", "raw") == "split",
                     now_ms=there_ms,
                 )
             ]
     base = Bars.concat(parts)
+    if not is_coin:
+        base = _traded_on(feed_of(ask), base, daily=daily)
     bars = roll_up(base, grid.floor(base.ts_ms))[0]
     return bars.take((bars.ts_ms >= first_ms) & (bars.ts_ms <= last_ms))
 
@@ -198,7 +246,7 @@ def _asset(ask: Ask) -> dict[str, Any]:
     ticker = _ticker(symbol)
     tenures = ask.market.tenures(ticker)
     if not tenures or ticker.startswith("X:") != ("/" in symbol):
-        raise Refused(_refusal(404, f"asset not found for {symbol}", code=40410000))
+        raise Refused(refusal_of(404, f"asset not found for {symbol}", code=40410000))
     listing = ask.market.listing(tenures[-1].company)
     gone = (
         listing.delisted_on is not None
@@ -237,62 +285,3 @@ def _iso(at_ms: int) -> str:
 def _ticker(symbol: str) -> str:
     """Return what the market calls a symbol: ``BTC/USD`` is X:BTCUSD there."""
     return f"X:{symbol.replace('/', '')}" if "/" in symbol else symbol
-
-
-def _token(symbol: str, edge_ms: int) -> str:
-    """Return a token as the service's are; that of one who reads backwards hides its time."""
-    return base64.b64encode(f"{symbol}|M|{edge_ms}".encode()).decode()
-
-
-def _resumed(ask: Ask) -> tuple[str, int] | None:
-    token = ask.query.get("page_token")
-    if not token:
-        return None
-    try:
-        symbol, _, edge = base64.b64decode(token, validate=True).decode().split("|")
-        return symbol, int(edge)
-    except ValueError:
-        raise Refused(_refusal(400, "invalid page_token")) from None
-
-
-def _grid(ask: Ask, zone: Zone) -> Grid:
-    match = _FRAME.fullmatch(_sent(ask, "timeframe"))
-    number, unit = (int(match[1]), match[2]) if match else (0, "")
-    if unit == "Min" and 1 <= number < 60 and 60 % number == 0:
-        return Grid(zone, "intraday", number * MINUTE_MS)
-    if unit == "Hour" and 1 <= number < 24 and 24 % number == 0:
-        return Grid(zone, "intraday", number * HOUR_MS)
-    if number == 1 and unit in {"Day", "Week", "Month"}:
-        return Grid(zone, unit.lower(), week_starts=MONDAY)  # type: ignore[arg-type]  # narrowed
-    raise Refused(_refusal(400, f"invalid timeframe: {ask.query['timeframe']}"))
-
-
-def _held_back_ms(ask: Ask) -> int:
-    return _HELD_BACK_MS if ask.plan == "free" else 0
-
-
-def _instant(ask: Ask, name: str, default_ms: int) -> int:
-    text = ask.query.get(name)
-    if not text:
-        return default_ms
-    try:
-        return epoch_ms(datetime.fromisoformat(text).astimezone(UTC))
-    except ValueError:
-        raise Refused(_refusal(400, f"invalid {name}: {text}")) from None
-
-
-def _limit(ask: Ask) -> int:
-    text = ask.query.get("limit", str(_DEFAULT))
-    if not text.isdecimal() or not 1 <= int(text) <= _MOST:
-        raise Refused(_refusal(400, f"invalid limit: {text}"))
-    return int(text)
-
-
-def _sent(ask: Ask, name: str) -> str:
-    if not ask.query.get(name):
-        raise Refused(_refusal(400, f"{name} is required"))
-    return ask.query[name]
-
-
-def _refusal(status: int, message: str, code: int | None = None) -> Answer:
-    return Answer(status, ({} if code is None else {"code": code}) | {"message": message})

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from backfill.simulator.wire.alpaca import AlpacaWire
+from backfill.simulator.wire.alpaca import AlpacaBoatsWire, AlpacaIexWire, AlpacaWire
 from backfill.simulator.wire.base import Wire
 from backfill.simulator.wire.binance.wire import BinanceWire
 from backfill.simulator.wire.bybit import BybitWire
@@ -19,6 +19,8 @@ WIRES: Final[dict[str, Wire]] = {
     for wire in (
         MassiveWire(),
         AlpacaWire(),
+        AlpacaIexWire(),
+        AlpacaBoatsWire(),
         BinanceWire(),
         CoinbaseWire(),
         KrakenWire(),
