@@ -1,4 +1,4 @@
-"""What `backfill status` says, in the text format of Prometheus.
+"""What `backfill status` says, in the text format of Prometheus and in OpenMetrics.
 
 It fits a textfile collector: no time stamps of its own, and a value that isn't known is left out.
 """
@@ -12,6 +12,11 @@ from backfill.audit.status import SeriesStatus
 from backfill.core.freshness import State
 from backfill.core.plain import label
 
+TEXT: Final = "text/plain; version=0.0.4"
+OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0"
+"""The content types of the two formats."""
+
+_UNITS: Final = ("seconds", "ratio")
 _STATUSES: Final = ("ok", "partial", "failed", "stopped", "interrupted")
 
 _LATE: Final = (
@@ -25,16 +30,22 @@ _FRESH: Final = (
 
 Sample = tuple[dict[str, str], float | None]
 """What a value is labelled with, and the value."""
+Metric = tuple[str, str, list[Sample]]
+"""A name, what it means, and its samples."""
 
 
-def exposition(health: Health) -> str:
-    """Return everything as metrics, each with its help and its type."""
-    return "".join(
-        line for name, means, samples in _metrics(health) for line in family(name, means, samples)
-    )
+def exposition(health: Health, form: str = TEXT) -> str:
+    """Return everything as metrics, each with its help and its type; ``form`` is a content type."""
+    return text_of(_metrics(health), form)
 
 
-def _metrics(health: Health) -> Iterator[tuple[str, str, list[Sample]]]:
+def text_of(metrics: Iterable[Metric], form: str = TEXT) -> str:
+    """Return metrics as a whole text; OpenMetrics tells units besides, and where it ends."""
+    text = "".join(line for metric in metrics for line in _family(metric, form))
+    return f"{text}# EOF\n" if form == OPENMETRICS else text
+
+
+def _metrics(health: Health) -> Iterator[Metric]:
     series = [({"symbol": one.symbol, "timeframe": one.timeframe}, one) for one in health.series]
     # Nobody is to be woken for what nobody keeps up to date.
     judged = [(labels, one) for labels, one in series if one.judged]
@@ -117,14 +128,18 @@ def _epoch_s(at: datetime | None) -> float | None:
     return at.timestamp() if at else None
 
 
-def family(metric: str, means: str, samples: Iterable[Sample]) -> Iterator[str]:
+def _family(metric: Metric, form: str) -> Iterator[str]:
     """Return the lines of a metric; a sample that isn't known is left out."""
+    short, means, samples = metric
+    name, unit = f"backfill_{short}", short.rpartition("_")[2]
     known = [(labels, value) for labels, value in samples if value is not None]
     if known:
-        yield f"# HELP backfill_{metric} {means}\n# TYPE backfill_{metric} gauge\n"
+        yield f"# HELP {name} {means}\n# TYPE {name} gauge\n"
+        if form == OPENMETRICS and unit in _UNITS:
+            yield f"# UNIT {name} {unit}\n"
     for labels, value in known:
-        named = ",".join(f'{name}="{label(text)}"' for name, text in labels.items())
-        yield f"backfill_{metric}{f'{{{named}}}' if named else ''} {_number(value)}\n"
+        named = ",".join(f'{one}="{label(text)}"' for one, text in labels.items())
+        yield f"{name}{f'{{{named}}}' if named else ''} {_number(value)}\n"
 
 
 def _number(value: float) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from backfill.present.prometheus import Sample, family
+from backfill.present.prometheus import Metric, Sample, text_of
 from backfill.present.tables import amount, console, duration_text, table_of, time_text
 
 if TYPE_CHECKING:
@@ -126,12 +126,10 @@ def state_as_dict(found: "QueueState") -> dict[str, Any]:
 
 def metrics(found: "QueueState") -> str:
     """Return how the queue stands, in the text format of Prometheus."""
-    return "".join(
-        line for name, means, samples in _metrics(found) for line in family(name, means, samples)
-    )
+    return text_of(_metrics(found))
 
 
-def _metrics(found: "QueueState") -> Iterator[tuple[str, str, list[Sample]]]:
+def _metrics(found: "QueueState") -> Iterator[Metric]:
     jobs: list[Sample] = []
     ended: list[Sample] = []
     for one in found.providers:

@@ -1,8 +1,9 @@
 """What a request asks for, read from its query; what can't be read is refused in a line."""
 
+import re
 from typing import Final, TypeVar
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound, parse_bound
@@ -12,6 +13,7 @@ from backfill.serve.answers import READER
 _Word = TypeVar("_Word", bound=str)
 
 ADJUSTMENTS: Final = ("raw", "split")
+_WEIGHT: Final = re.compile(r"q=([01](?:\.\d{0,3})?)")
 
 
 def see_known(request: web.Request, *names: str) -> None:
@@ -81,3 +83,20 @@ def bounds(request: web.Request) -> tuple[Bound | None, Bound | None]:
     if first is not None and last is not None and first.is_after(last):
         raise UsageError(f"from {first.at} is after to {last.at}")
     return first, last
+
+
+def preferred(request: web.Request, first: str, other: str) -> str:
+    """Return which of two content types who asks takes more gladly; the other has to be named."""
+    weights = _weights(request.headers.get(hdrs.ACCEPT, ""))
+    default, wanted = (weights.get(one.partition(";")[0], 0) for one in (first, other))
+    return other if wanted and wanted >= default else first
+
+
+def _weights(accept: str) -> dict[str, float]:
+    """Return the types that an ``Accept`` header names, each with its greatest weight."""
+    found: dict[str, float] = {}
+    for one in accept.lower().split(","):
+        kind, *parameters = (part.strip() for part in one.split(";"))
+        told = next(filter(None, map(_WEIGHT.fullmatch, parameters)), None)
+        found[kind] = max(found.get(kind, 0), float(told[1]) if told else 1)
+    return found

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Final
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from backfill.audit.gaps import series_gaps
 from backfill.audit.health import health_of
@@ -59,11 +59,14 @@ async def runs(request: web.Request) -> web.StreamResponse:
 
 
 async def metrics(request: web.Request) -> web.StreamResponse:
-    """Answer with what `backfill status --format prometheus` tells."""
+    """Answer with what `backfill status --format prometheus` tells, as who asks reads it."""
     asking.see_known(request)
     reader = request.app[READER]
     found = await health_of(await reader.database(), reader.settings, reader.now())
-    return sent(request, prometheus.exposition(found).encode(), "text/plain")
+    form = asking.preferred(request, prometheus.TEXT, prometheus.OPENMETRICS)
+    answer = sent(request, prometheus.exposition(found, form).encode(), form)
+    answer.headers.add(hdrs.VARY, hdrs.ACCEPT)
+    return answer
 
 
 async def healthz(request: web.Request) -> web.StreamResponse:

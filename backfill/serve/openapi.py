@@ -169,7 +169,10 @@ def document() -> dict[str, Any]:
             {JSON: _object({"runs": _list(run)})},
             _limit(looks.DEFAULT_RUNS, looks.MOST_RUNS),
         ),
-        "/metrics": _operation("All of that for Prometheus", {"text/plain": _TEXT}),
+        "/metrics": _operation(
+            "All of that for Prometheus",
+            dict.fromkeys(("text/plain", "application/openmetrics-text"), _TEXT),
+        ),
         "/healthz": _operation(
             "Whether the database can be read", {JSON: _object({"status": {"const": "ok"}})}
         ),

@@ -21,6 +21,7 @@ from ruamel.yaml import YAML
 from backfill.simulator import Simulator
 from tests.conftest import NOW, Cli
 from tests.hosts import _free_port
+from tests.integration.serve_kit import server_in_thread
 
 DEPLOY: Final = Path(__file__).resolve().parents[2] / "deploy"
 RULES: Final = DEPLOY / "prometheus"
@@ -81,8 +82,26 @@ def test_every_query_of_the_dashboard_finds_something_in_real_metrics(
 ) -> None:
     tmp_path.joinpath("metrics").write_text(metrics, encoding="utf-8")
     with _served(tmp_path) as target, _prometheus(tmp_path, target) as ask:
-        _until(lambda: bool(ask("backfill_bars")))
-        assert [query for query in queries() if not ask(query)] == []
+        _until(lambda: bool(_samples(ask, "backfill_bars")))
+        assert [query for query in queries() if not _samples(ask, query)] == []
+
+
+@pytest.mark.skipif(SERVER is None, reason="there is no prometheus")
+def test_prometheus_takes_what_is_served_as_openmetrics(
+    metrics: str, database_url: str, tmp_path: Path
+) -> None:
+    with (
+        server_in_thread(database_url) as url,
+        _prometheus(tmp_path, url.removeprefix("http://")) as ask,
+    ):
+        _until(lambda: bool(_samples(ask, "backfill_bars")))
+        told = ask("metadata")
+        served = _samples(ask, '{__name__=~"backfill_.+"}')
+    assert {one["metric"]["__name__"] for one in served} == set(
+        re.findall(r"^# TYPE (\w+) gauge$", metrics, re.M)
+    )
+    # Only OpenMetrics tells units.
+    assert told["backfill_covered_ratio"][0]["unit"] == "ratio"
 
 
 @contextmanager
@@ -108,8 +127,8 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def _prometheus(folder: Path, target: str) -> Iterator[Callable[[str], list[Any]]]:
-    """Run a server that asks a target every second; yield what asks it a query."""
+def _prometheus(folder: Path, target: str) -> Iterator[Callable[..., Any]]:
+    """Run a server that asks a target every second; yield what asks it, by its own API."""
     config = {
         "global": {"scrape_interval": "1s"},
         "scrape_configs": [{"job_name": "backfill", "static_configs": [{"targets": [target]}]}],
@@ -123,19 +142,24 @@ def _prometheus(folder: Path, target: str) -> Iterator[Callable[[str], list[Any]
         stderr=subprocess.DEVNULL,
     ) as process:
 
-        def ask(query: str) -> list[Any]:
-            url = f"http://127.0.0.1:{port}/api/v1/query?{urlencode({'query': query})}"
+        def ask(what: str, **words: str) -> Any:
+            url = f"http://127.0.0.1:{port}/api/v1/{what}?{urlencode(words)}"
             try:
                 with urlopen(url) as answer:
-                    found: list[Any] = json.load(answer)["data"]["result"]
-                    return found
+                    return json.load(answer)["data"]
             except OSError:  # it isn't up yet, or refuses the query
-                return []
+                return None
 
         try:
             yield ask
         finally:
             process.terminate()
+
+
+def _samples(ask: Callable[..., Any], query: str) -> list[Any]:
+    """What a query finds; nothing while the server isn't up."""
+    found: list[Any] = (ask("query", query=query) or {"result": []})["result"]
+    return found
 
 
 def _until(condition: Callable[[], bool]) -> None:

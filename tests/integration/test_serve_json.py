@@ -306,6 +306,46 @@ async def test_how_it_stands_is_told_as_the_commands_tell_it(url: str) -> None:
         await got(client, "/status", 401)
 
 
+async def test_metrics_come_in_the_format_that_who_asks_takes_more_gladly(url: str) -> None:
+    older, newer = "text/plain; version=0.0.4", "application/openmetrics-text; version=1.0.0"
+    prometheus = (
+        "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;"
+        "q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+    )
+    told: dict[str, str] = {}
+    async with serving(url) as client:
+        for accept, form in (
+            ("*/*", older),
+            (prometheus, newer),
+            ("text/plain, application/openmetrics-text;q=0.5", older),
+            ("Application/OpenMetrics-Text ; q=1 , text/plain;q=1", newer),
+            ("application/openmetrics-text;q=0", older),
+        ):
+            async with client.get("/metrics", headers={"Accept": accept}) as answer:
+                assert answer.headers["Content-Type"] == f"{form}; charset=utf-8", accept
+                assert "Accept" in answer.headers.getall("Vary")
+                told[form] = await answer.text()
+                held = {"Accept": accept, "If-None-Match": answer.headers["ETag"]}
+            async with client.get("/metrics", headers=held) as answer:
+                assert answer.status == 304
+    # Read by Prometheus' own clients, they say the same; the newer one tells units besides.
+    found = [
+        list(parser.text_string_to_metric_families(told[form]))
+        for form, parser in (
+            (older, pytest.importorskip("prometheus_client.parser")),
+            (newer, pytest.importorskip("prometheus_client.openmetrics.parser")),
+        )
+    ]
+    assert [one.samples for one in found[0]] == [one.samples for one in found[1]]
+    assert len(found[0]) > 10
+    assert {one.type for one in found[1]} == {"gauge"}
+    units = {one.name: one.unit for one in found[1]}
+    assert units["backfill_freshness_seconds"] == "seconds"
+    assert units["backfill_covered_ratio"] == "ratio"
+    assert units["backfill_bars"] == ""
+    assert told[newer].endswith("\n# EOF\n")
+
+
 async def test_the_description_names_every_route_and_parameter_and_answers_are_as_it_says(
     url: str,
 ) -> None:
