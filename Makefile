@@ -107,7 +107,7 @@ docs: $(VENV)/installed ## Write the pages that are made from the code
 
 hashes: $(VENV)/installed ## Write requirements.txt: what ships, and the hash of each of its files
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
-	@$(COMPILE) --extra build --extra embedded --extra workers pyproject.toml --output-file requirements.txt
+	@$(COMPILE) --extra build --extra embedded --extra notify --extra workers pyproject.toml --output-file requirements.txt
 	@$(COMPILE) --group sbom --output-file requirements-sbom.txt
 
 format: $(VENV)/installed ## Format the code

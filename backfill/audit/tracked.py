@@ -107,7 +107,12 @@ class Tracked:
 
 
 async def tracked_series(
-    database: Database, settings: Settings, now: datetime, scope: Scope = EVERYTHING
+    database: Database,
+    settings: Settings,
+    now: datetime,
+    scope: Scope = EVERYTHING,
+    *,
+    missing_ok: bool = False,
 ) -> list[Tracked]:
     """Return the series of a scope that are kept, by symbol, finest timeframe first.
 
@@ -117,7 +122,7 @@ async def tracked_series(
     Raises
     ------
     NotKnown
-        If the scope names a symbol that isn't kept.
+        If the scope names a symbol that isn't kept, unless that is ``missing_ok``.
     """
     asked = None if scope.tickers is None else set(map(spelling_of, scope.tickers))
 
@@ -142,7 +147,8 @@ async def tracked_series(
         held = {one.symbol.id: one.symbol for one in kept if scope.holds(one)}.values()
         meant = {symbol.id for symbol in held if _can_be_meant(symbol)}
         found = [one for one in kept if scope.holds(one) and one.symbol.id in meant]
-        await see_kept(connection, scope, found)
+        if not missing_ok:
+            await see_kept(connection, scope, found)
         return found, watchlist, entries, await progress.load_progress(connection, found)
 
     found, watchlist, entries, known = await database.run(load)

@@ -17,12 +17,18 @@ def doctor(*, as_json: AsJson = False) -> None:
     """
     from backfill import log
     from backfill.audit.doctor import exit_code, look
+    from backfill.errors import UsageError
+    from backfill.notify.delivery import destinations_of
     from backfill.present import doctor as present
     from backfill.settings import secrets_in
     from backfill.settings.examine import examine
 
     examined = examine()
     log.configure(examined.settings.log_format, secrets_in(os.environ))
+    try:
+        destinations_of(examined.settings)
+    except UsageError as error:
+        examined = replace(examined, faults=(*examined.faults, error))
     findings = [
         replace(one, said=fit_to_leave(one.said), mend=one.mend and fit_to_leave(one.mend))
         for one in asyncio.run(look(examined))

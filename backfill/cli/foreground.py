@@ -34,13 +34,17 @@ _T = TypeVar("_T")
 
 def run(settings: Settings, job: Job) -> "Summary":
     """Run a job until it is done, or until a signal ends it, and tell whoever watches."""
-    from backfill.notify.report import reported
+    from backfill.notify.report import reported, teller_of
     from backfill.run import execution
 
+    command = "run" if job.tickers is not None else "run --all"
+    teller = teller_of(settings, command, as_of=job.as_of, deadline_s=job.deadline_s)
     return _supervised(
         settings,
         lambda stop, live: reported(
-            settings, execution.run(settings, job, stop=stop, on_plan=live.show if live else None)
+            settings,
+            execution.run(settings, job, stop=stop, on_plan=live.show if live else None),
+            teller,
         ),
     )
 
@@ -56,9 +60,17 @@ def import_file(settings: Settings, job: "FileJob") -> "Summary":
 
 def work(settings: Settings, duties: "Duties") -> "Worked":
     """Work off the queue until a signal ends it, or until it is empty where it is drained."""
+    from backfill.notify.report import teller_of, work_reported
     from backfill.workers import worker
 
-    return _supervised(settings, lambda stop, _live: worker.work(settings, duties, stop=stop))
+    teller = teller_of(settings, "worker")
+    note = teller.note if teller is not None else None
+    return _supervised(
+        settings,
+        lambda stop, _live: work_reported(
+            worker.work(settings, duties, stop=stop, tell=note), teller
+        ),
+    )
 
 
 def run_rounds(
@@ -72,8 +84,10 @@ def run_rounds(
     ``tell_wait`` is told of each wait for the next one; what is live on the terminal is off it
     while either tells.
     """
-    from backfill.notify.report import reported, watch_reported
+    from backfill.notify.report import reported, teller_of, watch_reported
     from backfill.run import rounds
+
+    teller = teller_of(settings, "run --all --watch", deadline_s=job.deadline_s)
 
     def watch(stop: StopSignal, live: "Live | None") -> "Awaitable[Ending]":
         def off() -> "AbstractContextManager[None]":
@@ -97,9 +111,9 @@ def run_rounds(
             stop=stop,
             on_plan=live.show if live else None,
             on_wait=wait,
-            around=partial(reported, settings),
+            around=partial(reported, settings, teller=teller),
         )
-        return watch_reported(settings, running)
+        return watch_reported(settings, running, teller)
 
     return _supervised(settings, watch)
 
@@ -164,8 +178,9 @@ def repair(
 ) -> "Repair":
     """Repair gaps and what differs in a sample, until done or until a signal ends it."""
     from backfill.audit import repair as audit
-    from backfill.notify.report import repair_reported
+    from backfill.notify.report import repair_reported, teller_of
 
+    teller = teller_of(settings, "gaps --repair", as_of=as_of)
     return _supervised(
         settings,
         lambda stop, live: repair_reported(
@@ -178,6 +193,7 @@ def repair(
                 stop=stop,
                 on_plan=live.show if live else None,
             ),
+            teller,
         ),
     )
 

@@ -14,6 +14,7 @@ JSON            lone surrogates, NaN                          `json_text`
 Postgres        NUL, lone surrogates                          `storable`
 Markdown        markup, HTML, links, mentions, emoji, cells   `markdown`
 Prometheus      quotes, backslashes, ends of lines            `label`
+a chat          mentions of people, links, tags               `chat`
 a browser       markup, control characters, bidi overrides    `printable`, templates
 ==============  ============================================  =======================
 
@@ -40,6 +41,14 @@ _MARKUP: Final = re.compile(r"[^\w\s,;()/'.+=-]|_|(?<=www)\.")
 # What GitHub looks for once entities are characters again, in the text of the page: addresses,
 # mentions, issues, formulas and, between two colons, emoji. An element of its own parts them.
 _AFTERWARDS: Final = re.compile(r"[@#$]|:(?=[\w+-]+:)")
+# What looks like them, to people alone.
+_UNCALLED: Final = str.maketrans(
+    {
+        "@": "\N{FULLWIDTH COMMERCIAL AT}",
+        "<": "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}",
+        ">": "\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK}",
+    }
+)
 
 
 def one_line(text: str) -> str:
@@ -132,6 +141,15 @@ def markdown(text: str) -> str:
         return f"<span>{made}</span>" if found.start() in apart else made
 
     return _MARKUP.sub(entity, line)
+
+
+def chat(text: str) -> str:
+    """Return a text on one line that calls nobody and links to nothing, where it is a message.
+
+    >>> chat("see http://evil.example")
+    'see http: //evil.example'
+    """
+    return one_line(text).translate(_UNCALLED).replace("://", ": //").replace("www.", "www .")
 
 
 def label(text: str) -> str:

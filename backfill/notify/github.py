@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from backfill.core.plain import annotation, argument
-from backfill.present.failures import Block, blocks
+from backfill.core.plain import annotation
+from backfill.present.failures import Block, blocks, remedy
 from backfill.present.markdown import code, head, row, text
 from backfill.present.tables import sent_text
 
@@ -132,23 +132,6 @@ def _event(one: "SymbolEvent") -> str:
 
 
 def _remedy(block: Block) -> str:
-    """Return what mends failures; a mismatch of sources names it in its own message."""
-    named = block.symbols[:_NAMED]
-    symbols = argument(",".join(named))
-    timeframes = "".join(f" --timeframe {one}" for one in block.timeframes)
-    rest = ", then the others" if len(named) < len(block.symbols) else ""
-    match block.outcome:
-        case "source_mismatch":
-            return ""
-        case "not_entitled":
-            return f"set {code('BACKFILL_PLAN')} to the plan that you have"
-        case "unknown_symbol":
-            command = " ".join(["backfill watch remove", *map(argument, named)])
-        case "quarantined":
-            each = "".join(f" --symbol {argument(one)}" for one in named)
-            command = f"backfill quarantine list{each}{timeframes}"
-        case _ if len(named) == 1:
-            command = f"backfill run --symbol {symbols}{timeframes}"
-        case _:
-            command = f"backfill run --symbols {symbols}{timeframes}"
-    return code(command) + rest
+    """Return what mends failures, as a cell of a table."""
+    found = remedy(block, _NAMED)
+    return f"{found.before}{code(found.what)}{found.after}" if found is not None else ""

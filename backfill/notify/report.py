@@ -1,4 +1,4 @@
-"""Who else is told of a run than the one who started it: GitHub's pages, a dead-man's switch.
+"""Who else is told of a run than the one who started it: GitHub, a dead-man's switch, messages.
 
 Only the command does this. None of it changes how a run ends.
 """
@@ -9,23 +9,55 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from backfill.core.plain import json_text
-from backfill.errors import BackfillError
+from backfill.errors import BackfillError, Interrupted, SharedFault
 from backfill.log import told
 from backfill.notify import github
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
+    from datetime import datetime
 
     from backfill.audit.repair import Repair
+    from backfill.notify.telling import Teller
     from backfill.run.outcomes import Summary
     from backfill.run.rounds import Ending
     from backfill.settings import Settings
+    from backfill.workers.duties import Worked
 
 _MOST_CHARACTERS: Final = 100_000
+_BETWEEN_S: Final = 60.0
+"""A worker's jobs are many: what they come to is told once in so many seconds."""
 
 
-async def reported(settings: Settings, running: Awaitable[Summary]) -> Summary:
+def teller_of(
+    settings: Settings,
+    command: str,
+    *,
+    as_of: datetime | None = None,
+    deadline_s: float | None = None,
+) -> Teller | None:
+    """Return who tells of the changes that a command's runs see, where somebody is to be told.
+
+    Raises
+    ------
+    UsageError
+        If the messages can't be sent by what the settings say.
+    """
+    if settings.notify_urls is None:
+        return None
+    from backfill.notify.delivery import destinations_of
+    from backfill.notify.telling import Teller
+
+    destinations = destinations_of(settings)
+    return Teller(settings, destinations, command, as_of=as_of, is_bounded=deadline_s is not None)
+
+
+async def reported(
+    settings: Settings, running: Awaitable[Summary], teller: Teller | None = None
+) -> Summary:
     """Await a run, and tell of its start and of how it ended, also by an error."""
+    if teller is not None:
+        running = teller.told(running)
     if settings.ping_url is None:
         summary = await running
         github.report(summary)
@@ -51,7 +83,9 @@ async def reported(settings: Settings, running: Awaitable[Summary]) -> Summary:
     return summary
 
 
-async def watch_reported(settings: Settings, watching: Awaitable[Ending]) -> Ending:
+async def watch_reported(
+    settings: Settings, watching: Awaitable[Ending], teller: Teller | None = None
+) -> Ending:
     """Await a watch, whose rounds are told of by themselves, and tell how it ended."""
     ending: Ending | None = None
     error = "the watch ended by an error that it doesn't know"
@@ -61,6 +95,8 @@ async def watch_reported(settings: Settings, watching: Awaitable[Ending]) -> End
         error = told(str(fault))
         raise
     else:
+        if teller is not None and ending.exit_code == SharedFault.exit_code:
+            await teller.tell_end(ending.error or error)
         return ending
     finally:
         if settings.ping_url is not None:
@@ -73,12 +109,38 @@ async def watch_reported(settings: Settings, watching: Awaitable[Ending]) -> End
             await ping(url, "success" if good else "fail", body, proxy=settings.proxy_of(url))
 
 
-async def repair_reported(running: Awaitable[Repair]) -> Repair:
-    """Await a repair, and tell GitHub of its run, if there was something to ask for."""
-    done = await running
+async def repair_reported(running: Awaitable[Repair], teller: Teller | None = None) -> Repair:
+    """Await a repair, and tell of its run, if there was something to ask for."""
+    done = await (running if teller is None else teller.ended(running))
     if done.summary is not None:
         github.report(done.summary)
+        if teller is not None:
+            teller.note(done.summary)
+            await teller.tell()
     return done
+
+
+async def work_reported(working: Awaitable[Worked], teller: Teller | None) -> Worked:
+    """Await a worker, and tell now and then what has changed by the runs of its jobs."""
+    if teller is None:
+        return await working
+    telling = asyncio.create_task(_told_now_and_then(teller))
+    try:
+        worked = await teller.ended(working)
+    finally:
+        telling.cancel()
+        await asyncio.wait({telling})
+    if worked.error is not None:
+        await teller.tell_end(worked.error)
+    else:
+        await teller.tell(in_haste=worked.exit_code == Interrupted.exit_code)
+    return worked
+
+
+async def _told_now_and_then(teller: Teller) -> None:
+    while True:
+        await asyncio.sleep(_BETWEEN_S)
+        await teller.tell()
 
 
 def is_success(summary: Summary) -> bool:

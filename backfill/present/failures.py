@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from backfill.core.plain import argument
 from backfill.core.timeframe import Timeframe
 
 if TYPE_CHECKING:
@@ -56,6 +57,40 @@ class Block:
     def why(self) -> str:
         """The message, marked as an example where the others differ in a name or a number."""
         return f"such as: {self.message}" if self.varies else self.message
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """What mends failures: something to type or to set, with the words around it."""
+
+    what: str
+    before: str = ""
+    after: str = ""
+
+
+def remedy(block: Block, most: int) -> Remedy | None:
+    """Return what mends the failures of a block, naming some symbols at most.
+
+    A mismatch of sources names it in its own message.
+    """
+    named = block.symbols[:most]
+    symbols = argument(",".join(named))
+    timeframes = "".join(f" --timeframe {one}" for one in block.timeframes)
+    match block.outcome:
+        case "source_mismatch":
+            return None
+        case "not_entitled":
+            return Remedy("BACKFILL_PLAN", before="set ", after=" to the plan that you have")
+        case "unknown_symbol":
+            command = " ".join(["backfill watch remove", *map(argument, named)])
+        case "quarantined":
+            each = "".join(f" --symbol {argument(one)}" for one in named)
+            command = f"backfill quarantine list{each}{timeframes}"
+        case _ if len(named) == 1:
+            command = f"backfill run --symbol {symbols}{timeframes}"
+        case _:
+            command = f"backfill run --symbols {symbols}{timeframes}"
+    return Remedy(command, after=", then the others" if len(named) < len(block.symbols) else "")
 
 
 def blocks(failures: "Iterable[Failure]") -> list[Block]:

@@ -2,8 +2,8 @@
 
 # Over 300 lines: what became of every series, and the one summary that is made of it.
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 from uuid import UUID
 
@@ -99,6 +99,15 @@ class Rebased:
 
 
 @dataclass(frozen=True, slots=True)
+class Looked:
+    """Which series a run looked at, of which all that is due is in place, and which it left."""
+
+    series: Collection[Series] = ()
+    in_place: Collection[Series] = ()
+    skipped: Collection[Series] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """What a run did: the last event of its log, the ``--json`` object and its ledger row.
 
@@ -107,7 +116,7 @@ class Summary:
     timeframe: people are told of both. ``rate_limited_by_others`` of the 429s came although every
     run that uses the database kept the quota. ``symbol_events`` tell what became of its symbols,
     ``rebased`` which series were on an old share basis. ``wait_s`` is for how many seconds the
-    quota has nothing left, where that is what stopped it.
+    quota has nothing left, where that is what stopped it; ``looked`` is for whoever tells others.
     """
 
     run_id: str
@@ -130,6 +139,7 @@ class Summary:
     symbol_events: list[SymbolEvent] = field(default_factory=list)
     rebased: list[Rebased] = field(default_factory=list)
     wait_s: float | None = None
+    looked: Looked = field(default=Looked(), repr=False, compare=False)
 
     @property
     def notice(self) -> str | None:
@@ -151,8 +161,9 @@ class Summary:
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the contract names, as JSON's own types; ``rebased`` where there is one."""
-        values = asdict(self)
-        del values["error"], values["timeframes"], values["rebased"], values["wait_s"]
+        values = asdict(replace(self, looked=Looked()))
+        for name in ("error", "timeframes", "rebased", "wait_s", "looked"):
+            del values[name]
         values["symbol_events"] = [one.as_dict() for one in self.symbol_events]
         rebased = [one.as_dict() for one in self.rebased]
         return values | ({"rebased": rebased} if rebased else {})
@@ -271,6 +282,7 @@ class Outcomes:
             symbol_events=self.symbols.events(one.symbol for one in self.series),
             rebased=list(self.rebased),
             wait_s=self.stopped.wait_s if isinstance(self.stopped, QuotaUsedUp) else None,
+            looked=Looked(self.series, self.complete, self.skipped),
         )
 
     def _failures(self, told: Callable[[str], str]) -> list[Failure]:

@@ -109,6 +109,13 @@ class Settings:
         "healthchecks.io ([runbook.md](runbook.md)). Secret",
         read=Secret,
     )
+    notify_urls: Secret | None = variable(
+        "BACKFILL_NOTIFY",
+        meaning="addresses of [apprise](https://github.com/caronc/apprise), with spaces or commas "
+        "between, that get a message when series begin to fail, go stale, are refused or are well "
+        "again ([runbook.md](runbook.md#messages)). Needs the extra `notify`. Secret",
+        read=Secret,
+    )
     proxies: Proxies | None = variable(
         "BACKFILL_PROXY",
         meaning="what calls and pings go through: a proxy's URL, or `environment` for what "
@@ -244,7 +251,7 @@ class Settings:
 
     def secrets(self) -> list[str]:
         """Return every value that must never be shown."""
-        own = (self.database_url, self.ping_url, self.serve_token)
+        own = (self.database_url, self.ping_url, self.notify_urls, self.serve_token)
         values = [parts_of_secret(secret.reveal().strip()) for secret in own if secret is not None]
         values.append(secrets_of(self.accounts.values()))
         proxies = self.proxies.secrets() if self.proxies is not None else ()

@@ -5,21 +5,42 @@ from typing import Final
 from urllib.parse import parse_qsl, unquote
 
 _SECRET_LENGTH: Final = 16
+_BETWEEN: Final = re.compile(r"[\s,]+(?=[a-z0-9]{1,32}://)", re.IGNORECASE)
+
+
+def addresses(text: str) -> list[str]:
+    """Return the URLs that a text names, with white space or commas between, as apprise parts them.
+
+    >>> addresses("json://a/b,c  mailto://d:e@f")
+    ['json://a/b,c', 'mailto://d:e@f']
+    """
+    return [part for one in _BETWEEN.split(text) if (part := one.strip(" \t\r\n,"))]
 
 
 def parts_of_secret(text: str) -> list[str]:
-    """Return a secret and, where it is a URL, the parts of it that are secret by themselves."""
+    """Return a secret and, where it is URLs, the parts of them that are secret by themselves."""
     if "://" not in text:
         return [text] if text else []
-    parts = passwords_in(text) if text.startswith("postgres") else _long_parts(text)
-    return [text, *parts]
+    if text.startswith("postgres"):
+        return [text, *passwords_in(text)]
+    found = [text]
+    for url in addresses(text):
+        found += [url, *passwords_in(url), *_long_parts(url)]
+    return found
 
 
 def _long_parts(url: str) -> list[str]:
-    """Return what of a URL's path and query is long enough to be the secret in it."""
-    path, _, query = url.partition("://")[2].partition("?")
-    values = [value for _, value in parse_qsl(query)]
-    return [part for part in [*path.split("/")[1:], *values] if len(part) >= _SECRET_LENGTH]
+    """Return what of a URL is long enough to be the secret in it.
+
+    Of its host, too, but on the web: elsewhere a token may stand there.
+    """
+    scheme, _, rest = url.partition("://")
+    path, _, query = rest.partition("?")
+    host, *parts = path.split("/")
+    if scheme.lower() not in {"http", "https"}:
+        parts += re.split("[:@]", host)
+    parts += [value for _, value in parse_qsl(query)]
+    return [part for part in parts if len(part) >= _SECRET_LENGTH]
 
 
 def passwords_in(url: str) -> list[str]:

@@ -49,7 +49,7 @@ MADE: Final = (
     "known_empty", "watchlist", "quarantined_bars", "backfill_runs", "backfill_changes", "splits",
     "dividends", "action_syncs", "market_sessions", "market_hours", "provider_quota",
     "quota_call", "quota_ticket", "symbol_aliases", "uncounted_writes", "provider_symbols",
-    "archive_files", "imported_files",
+    "archive_files", "imported_files", "backfill_notices",
     "symbol_names", "watched", "adjustment_factors", "ohlc_bars_regular", "ohlc_bars_adjusted",
     "ohlc_bars_composed", "symbol_id",
 )  # fmt: skip

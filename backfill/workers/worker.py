@@ -9,7 +9,7 @@ under the leases of its run, which a second run of the same job takes over or wa
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
@@ -33,6 +33,7 @@ from backfill.errors import (
 )
 from backfill.fetch.stop import StopSignal
 from backfill.run.connect import database_url
+from backfill.run.outcomes import Summary
 from backfill.settings import Settings
 from backfill.store import queue, queue_log
 from backfill.store.migrate import ensure_schema
@@ -63,11 +64,17 @@ class JobHeld(Exception):
     """Says why a job is held; PgQueuer keeps it in the log."""
 
 
-async def work(settings: Settings, duties: Duties, *, stop: StopSignal) -> Worked:
+async def work(
+    settings: Settings,
+    duties: Duties,
+    *,
+    stop: StopSignal,
+    tell: Callable[[Summary], None] | None = None,
+) -> Worked:
     """Work off the queue until a signal ends it, or, to drain it, until it is empty.
 
     It outlasts a database and a provider that are away. A signal hands every job back that it has
-    in hand.
+    in hand. ``tell`` is told how each job's run ended.
 
     Raises
     ------
@@ -84,7 +91,7 @@ async def work(settings: Settings, duties: Duties, *, stop: StopSignal) -> Worke
             try:
                 async with _opened(url, stop) as (database, queued):
                     away_s = _AWAY_S
-                    await _Worker(settings, database, queued, duties, stop, worked).run()
+                    await _Worker(settings, database, queued, duties, stop, worked, tell).run()
                     break
             except (LoginRefused, SchemaMismatch):
                 raise
@@ -122,6 +129,7 @@ class _Worker:
         duties: Duties,
         stop: StopSignal,
         worked: Worked,
+        tell: Callable[[Summary], None] | None,
     ) -> None:
         self._settings = settings
         self._database = database
@@ -129,6 +137,7 @@ class _Worker:
         self._duties = duties
         self._stop = stop
         self._worked = worked
+        self._tell = tell
         self._id: UUID = uuid4()
         self._told = Redactor(settings.secrets()).told
         self._places = asyncio.Semaphore(duties.concurrency)
@@ -266,4 +275,6 @@ class _Worker:
         """Run what a fetch asks for."""
         log.info("job.started", fetch=fetch.name, provider=fetch.source.provider)
         summary = await run_fetch(self._database, self._settings, fetch, self._stop.branch())
+        if self._tell is not None:
+            self._tell(summary)
         return verdict_of(summary, job.attempts)

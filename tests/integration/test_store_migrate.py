@@ -27,6 +27,7 @@ TABLES = {
     "provider_symbols",
     "imported_files",
     "backfill_changes",
+    "backfill_notices",
     "symbol_aliases",
     "splits",
     "dividends",

@@ -32,7 +32,7 @@ LAW: Final = {
     "api": {"core", "settings", "run", "audit", "admin", "workers"},
     "present": {"core", "store", "run", "audit", "admin", "api", "workers"},
     "report": {"core", "store", "run", "audit", "present"},
-    "notify": {"core", "errors", "log", "settings", "run", "audit", "present"},
+    "notify": {"core", "errors", "log", "store", "settings", "run", "audit", "present", "workers"},
     "serve": {
         "core", "errors", "log", "fetch", "files", "store", "settings", "run", "audit", "admin",
         "api", "present", "report",
@@ -52,6 +52,7 @@ OWN_LIBRARIES: Final = {
     "yarl": {"fetch", "notify"},
     "tenacity": {"fetch", "store"},
     "aiolimiter": {"fetch"},
+    "apprise": {"notify"},
     "jinja2": {"report", "serve"},
     "markupsafe": {"report"},
     "databento_dbn": {"files"},
@@ -170,7 +171,7 @@ def test_modules_of_a_layer_do_not_import_each_other_in_circles() -> None:
 
 HEAVY: Final = (
     "aiohttp", "asyncpg", "numpy", "pydantic", "exchange_calendars", "pandas", "rich", "aiolimiter",
-    "jinja2",
+    "apprise", "jinja2",
 )  # fmt: skip
 
 

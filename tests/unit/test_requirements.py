@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 ROOT: Final = Path(__file__).parents[2]
 PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text())
-SHIPS: Final = ("build", "embedded", "workers")
+SHIPS: Final = ("build", "embedded", "notify", "workers")
 _HASH: Final = re.compile(r"sha256:[0-9a-f]{64}")
 FILES: Final = ("requirements.txt", "requirements-sbom.txt")
 
