@@ -14,7 +14,7 @@ import pytest
 
 from backfill import api
 from backfill.core.timeframe import Timeframe
-from backfill.errors import BackfillError, DatabaseError
+from backfill.errors import BackfillError, DatabaseError, UsageError
 from backfill.fetch.stop import StopSignal
 from backfill.notify import delivery, telling
 from backfill.notify.report import repair_reported, reported, teller_of, work_reported
@@ -370,26 +370,30 @@ def test_a_repair_tells_how_its_run_ended(
 
 
 def test_an_address_that_apprise_cannot_read_ends_the_command_before_anything(
+    settings_here: Callable[..., Settings],
     cli: Callable[..., Cli],
     simulator: Simulator,
     reader: Reader,
     tmp_path: Path,
 ) -> None:
+    for wrong, place in ((TOKEN, 1), (f"{reader.url} nosuch://{TOKEN}", 2), ("tgram://a", 1)):
+        settings = settings_here(BACKFILL_NOTIFY=wrong)
+        with pytest.raises(UsageError, match=f"can't read its address number {place}") as caught:
+            teller_of(settings, "run")
+        assert TOKEN not in str(caught.value)
+
     run = cli(simulator)
     at_noon = ("run", "AAPL", "--as-of", NOW.isoformat())
-    for wrong in (TOKEN, f"{reader.url} nosuch://{TOKEN}", f"tgram://{TOKEN}"):
-        ended = run(*at_noon, BACKFILL_NOTIFY=wrong)
-        assert (ended.code, ended.err.count("\n")) == (2, 1), ended.err
-        assert "BACKFILL_NOTIFY" in ended.err
-        doctor = run("doctor", "--json", BACKFILL_NOTIFY=wrong)
-        assert doctor.code == 2
-        assert "BACKFILL_NOTIFY: apprise can't read" in doctor.out
-        assert TOKEN not in ended.err + ended.out + doctor.out + doctor.err
-    assert simulator.calls == []
+    ended = run(*at_noon, BACKFILL_NOTIFY=f"tgram://{TOKEN}")
+    assert (ended.code, ended.err.count("\n"), simulator.calls) == (2, 1, []), ended.err
+    doctor = run("doctor", "--json", BACKFILL_NOTIFY=f"tgram://{TOKEN}")
+    assert doctor.code == 2
+    assert "BACKFILL_NOTIFY: apprise can't read" in doctor.out
+    assert TOKEN not in ended.err + ended.out + doctor.out + doctor.err
 
     file = tmp_path / "notify"
     file.write_text(f"{reader.url}\n")
-    breaks(simulator, "AAPL")
+    simulator.inject(Fault(action=Action.STATUS, status=400))
     assert run(*at_noon, BACKFILL_NOTIFY_FILE=str(file)).code == 1
     assert reader.titles == ["1 series failing"]
 
