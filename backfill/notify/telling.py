@@ -5,7 +5,7 @@ sent by the next run. None of it changes how a command ends, or keeps it for lon
 """
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, TypeVar
@@ -259,7 +259,12 @@ class Teller:
                 # What was claimed is free again in a minute: then it is told once more.
                 log.warning("notify.not_noted", message=_said(error))
                 return False
-        return reached == ours.keys()
+        # What another is just telling is kept, too: it may not get there.
+        return reached == ours.keys() and _counted(ours) == _counted(found)
+
+
+def _counted(of: Mapping[str, Sequence[Change]]) -> int:
+    return sum(map(len, of.values()))
 
 
 def _said(error: Exception) -> str:
