@@ -57,7 +57,8 @@ _LOAD: Final = (
 """
 )
 # Rows for series never seen. One that holds bars already, of another system or put there by hand,
-# is not counted yet.
+# is not counted yet: it has a first one, in the order of the primary key. Of any one the planner
+# believes that it finds it soon, and reads the whole table where there is none.
 _ADD_MISSING: Final = """
     INSERT INTO backfill_progress (symbol_id, timeframe, bars)
     SELECT k.symbol_id, k.timeframe::timeframe, CASE WHEN b.ts IS NULL THEN 0 END
@@ -66,6 +67,7 @@ _ADD_MISSING: Final = """
         SELECT ts
         FROM ohlc_bars
         WHERE symbol_id = k.symbol_id AND timeframe = k.timeframe::timeframe
+        ORDER BY ts
         LIMIT 1
     ) AS b ON true
     WHERE NOT EXISTS (

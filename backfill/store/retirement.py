@@ -41,12 +41,25 @@ _REPLACE_VENUE: Final = """
 # What was watched is watched of the other symbol; by the primary key.
 _MOVE_WATCH: Final = "UPDATE watchlist SET symbol_id = $2 WHERE symbol_id = $1"
 # Whether anything is stored under a ticker that a retired symbol shall have again, here or of
-# another venue.
+# another venue. A first bar is looked for, by the indexes: for any one the planner would read on
+# until it finds it, and all where there is none.
 _HEIR: Final = """
     SELECT s.id,
         s.adopted_at IS NOT NULL
-        OR EXISTS (SELECT FROM ohlc_bars AS b WHERE b.symbol_id = s.id)
-        OR EXISTS (SELECT FROM quarantined_bars AS q WHERE q.symbol_id = s.id)
+        OR (
+            SELECT b.ts
+            FROM ohlc_bars AS b
+            WHERE b.symbol_id = s.id
+            ORDER BY b.timeframe, b.ts
+            LIMIT 1
+        ) IS NOT NULL
+        OR (
+            SELECT q.ts
+            FROM quarantined_bars AS q
+            WHERE q.symbol_id = s.id
+            ORDER BY q.timeframe, q.ts
+            LIMIT 1
+        ) IS NOT NULL
         OR EXISTS (
             SELECT FROM symbols AS v
             JOIN backfill_progress AS p ON p.symbol_id = v.id
