@@ -2,9 +2,11 @@
 
 ``python -m bench large --beside ../older`` measures both in one run, turn by turn; the other build
 is a checkout with a virtual environment of its own. Its database is made and filled; this build
-has a copy of that, brought up to date by its own migrations, as whoever changes builds has.
+has a copy of that, brought up to date by its own migrations, as whoever changes builds has. What
+this one does, the other may do with six times its CPU time, and is ended then.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,8 @@ from bench.workload import END, MARKET_TICKER, NOW, Load, settings_for
 _SYMBOLS: Final = 20
 _MEGABYTE: Final = 1_000_000
 _FILLED: Final = "filled"
+_TIMES: Final = 6
+_LEAST_CPU_S: Final = 10.0
 _AS_OF: Final = ("--as-of", NOW.isoformat())
 _BEGIN: Final = "<!-- large: written by `python -m bench large` -->"
 _END: Final = "<!-- end of large -->"
@@ -62,6 +66,12 @@ _LEDGER: Final = """
     SELECT run_id, n, 'm1', 'empty', 1, 0, 0
     FROM past, generate_series(1, 3) AS n
 """
+# What goes on for a command that was ended.
+_END_OTHERS: Final = """
+    SELECT pg_terminate_backend(pid)
+    FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
 _LEDGER_ROWS: Final = """
     SELECT (SELECT count(*) FROM backfill_runs) + (SELECT count(*) FROM backfill_changes)
 """
@@ -87,7 +97,9 @@ class _Place:
     provider: Provider
     postmaster: int
 
-    def command(self, *arguments: str, codes: Sequence[int] = (0,)) -> Ended:
+    def command(
+        self, *arguments: str, codes: Sequence[int] = (0,), most_cpu_s: float = math.inf
+    ) -> Ended:
         """Run the build's command."""
         return run_measured(
             [str(self.build.python), "-m", "backfill", *arguments],
@@ -95,6 +107,7 @@ class _Place:
             self.postmaster,
             folder=self.build.folder,
             codes=codes,
+            most_cpu_s=most_cpu_s,
         )
 
 
@@ -111,12 +124,17 @@ def measure(beside: Path | None, large: Large, say: Callable[[str], None]) -> li
                 _fill(places[0], large)
             say(f"{build.name}: {large.bars:,} bars")
         for title, arguments, codes in _asked(large):
-            taken: dict[str, list[Ended]] = {}
+            taken: dict[str, list[Ended]] = {place.build.name: [] for place in places}
             for _ in range(large.rounds):
-                for place in places:
-                    ended = place.command(*arguments, codes=codes)
-                    taken.setdefault(place.build.name, []).append(ended)
-                    say(f"{place.build.name}: {title}: {ended.seconds:.2f} s")
+                most_cpu_s = math.inf
+                for place in reversed(places):
+                    ended = place.command(*arguments, codes=codes, most_cpu_s=most_cpu_s)
+                    taken[place.build.name].append(ended)
+                    used_s = sum(ended.cpu)
+                    say(f"{place.build.name}: {title}: {used_s:.2f} CPU s")
+                    if ended.cut:
+                        place.database.execute(_END_OTHERS)
+                    most_cpu_s = max(_TIMES * used_s, _LEAST_CPU_S)
             figures += _figures(title, taken)
         figures += [
             Figure("rows of the ledger after one run", place.build.name, "rows", (
@@ -198,22 +216,32 @@ def _asked(large: Large) -> list[tuple[str, tuple[str, ...], tuple[int, ...]]]:
 def _figures(title: str, taken: dict[str, list[Ended]]) -> list[Figure]:
     found = []
     for name, ended in taken.items():
-        found.append(Figure(title, name, "s", tuple(one.seconds for one in ended)))
-        found.append(Figure(title, name, "CPU s", tuple(sum(one.cpu) for one in ended)))
-        found.append(Figure(title, name, "MB", tuple(one.peak_bytes / _MEGABYTE for one in ended)))
+        cut = any(one.cut for one in ended)
+        for unit, values in (
+            ("s", [one.seconds for one in ended]),
+            ("CPU s", [sum(one.cpu) for one in ended]),
+            ("MB", [one.peak_bytes / _MEGABYTE for one in ended]),
+        ):
+            found.append(Figure(title, name, unit, tuple(values), cut))
     return found
 
 
 def _table(figures: Sequence[Figure]) -> str:
     """Return one row a scenario and unit: each build, and what this one takes of the other."""
     rows: dict[tuple[str, str], dict[str, float]] = {}
+    cut = {(one.scenario, one.unit, one.what) for one in figures if one.at_least}
     for one in figures:
         rows.setdefault((one.scenario, one.unit), {})[one.what] = Spread.of(one.values).median
     names = list(dict.fromkeys(one.what for one in figures))
     head = ["asked", *names, "of the other"][: 2 + len(names) - (len(names) == 1)]
     lines = [head, ["---"] * len(head)]
     for (scenario, unit), values in rows.items():
-        cells = [f"{values[name]:,.{0 if unit == 'rows' else 2}f} {unit}" for name in names]
-        share = [f"{values[names[-1]] / values[names[0]]:.0%}"] if len(names) > 1 else []
+        more = ["more than " if (scenario, unit, name) in cut else "" for name in names]
+        cells = [
+            f"{word}{values[name]:,.{0 if unit == 'rows' else 2}f} {unit}"
+            for word, name in zip(more, names, strict=True)
+        ]
+        less = "under " if more[0] else ""
+        share = [f"{less}{values[names[-1]] / values[names[0]]:.0%}"] if len(names) > 1 else []
         lines.append([scenario, *cells, *share])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -4,13 +4,14 @@ Its CPU time and memory are looked at from outside, five times a second, so that
 change to be measured, and so that the time before its first request can be told apart.
 """
 
+import math
 import os
 import re
 import resource
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A process that has ended, and what it took.
+    """A process that has ended, and what it took; at least that, if it was ``cut`` short.
 
     ``began_at`` and ``ended_at`` are in seconds of the epoch; ``peak_bytes`` is the most memory
     that it and its children held at once, pages shared among them counted for each.
@@ -53,6 +54,7 @@ class Ended:
     ended_at: float
     peak_bytes: int
     samples: tuple[Sample, ...]
+    cut: bool = False
 
     @property
     def seconds(self) -> float:
@@ -79,8 +81,11 @@ def run_measured(
     *,
     folder: Path | None = None,
     codes: Sequence[int] = (0,),
+    most_cpu_s: float = math.inf,
 ) -> Ended:
     """Run a command to its end; ``environment`` comes on top of a clean one.
+
+    One that has used ``most_cpu_s`` with Postgres is ended then.
 
     Raises
     ------
@@ -98,16 +103,17 @@ def run_measured(
         stderr=subprocess.PIPE,
         text=True,
     )
-    watch = _Watch(_Tree(psutil.Process(process.pid)), postgres)
+    watch = _Watch(_Tree(psutil.Process(process.pid)), postgres, process.kill, most_cpu_s)
     watch.samples.append(Sample(began_at, 0.0, postgres_before_s))
     watch.start()
     out, err = process.communicate()
     ended_at = time.time()
     watch.stop()
     watch.samples.append(Sample(ended_at, _children_s() - children_before_s, postgres.cpu_s()))
-    if process.returncode not in codes:
+    if process.returncode not in codes and not watch.cut:
         raise RuntimeError(f"{' '.join(command)} exited with {process.returncode}:\n{err[-3000:]}")
-    return Ended(out, err, began_at, ended_at, watch.peak_bytes, tuple(watch.samples))
+    peak_bytes, samples = watch.peak_bytes, tuple(watch.samples)
+    return Ended(out, err, began_at, ended_at, peak_bytes, samples, watch.cut)
 
 
 def clean_environment() -> dict[str, str]:
@@ -133,10 +139,15 @@ class _Tree:
 
 
 class _Watch(threading.Thread):
-    """Takes a sample of a process and of Postgres at each beat."""
+    """Takes a sample of a process and of Postgres at each beat, and ends what has used enough."""
 
-    def __init__(self, process: _Tree, postgres: _Tree) -> None:
+    def __init__(
+        self, process: _Tree, postgres: _Tree, end: Callable[[], None], most_cpu_s: float
+    ) -> None:
         super().__init__(name="watch")
+        self.cut = False
+        self._end = end
+        self._most_cpu_s = most_cpu_s
         self.samples: list[Sample] = []
         self.peak_bytes = 0
         self._process = process
@@ -147,8 +158,13 @@ class _Watch(threading.Thread):
         while not self._ended.wait(_EVERY_S):
             alive = self._process.alive()
             used_s = sum(map(_cpu_s, alive))
-            self.samples.append(Sample(time.time(), used_s, self._postgres.cpu_s()))
+            postgres_s = self._postgres.cpu_s()
+            self.samples.append(Sample(time.time(), used_s, postgres_s))
             self.peak_bytes = max(self.peak_bytes, sum(map(_peak_bytes, alive)))
+            if used_s + postgres_s - self.samples[0].postgres_s > self._most_cpu_s:
+                self.cut = True
+                self._end()
+                return
 
     def stop(self) -> None:
         """Stop looking, once the process has ended."""

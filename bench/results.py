@@ -96,12 +96,13 @@ class LoadRun:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One number of a scenario, measured once a round."""
+    """One number of a scenario, measured once a round; ``at_least`` that, if one was cut short."""
 
     scenario: str
     what: str
     unit: str
     values: tuple[float, ...]
+    at_least: bool = False
 
 
 @dataclass(frozen=True, slots=True)
