@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import partial
 
+import structlog
+
 from backfill.core.calendar import bar_begins, day_begins
+from backfill.core.coverage import Spans
 from backfill.core.series import Series, Symbol
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
@@ -14,8 +17,12 @@ from backfill.run.connect import opened
 from backfill.settings import Settings
 from backfill.store import universe
 from backfill.store.history import StoredBar, Stretch, blocks
+from backfill.store.pool import Connection
 from backfill.store.source import EVER
-from backfill.store.times import to_time
+from backfill.store.standing import standing
+from backfill.store.times import to_ms, to_time
+
+log = structlog.stdlib.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +49,32 @@ async def looked_up(
         If the symbol is not known.
     """
     async with opened(settings) as database:
-        symbol = await database.run(partial(universe.known, ticker=question.ticker))
-        yield symbol, blocks(database, _stretch(symbol, question))
+        symbol, doubtful = await database.run(partial(_known, question=question))
+        stretch = _stretch(symbol, question)
+        yield symbol, _told(stretch.series, doubtful, blocks(database, stretch))
+
+
+async def _known(connection: Connection, question: Question) -> tuple[Symbol, Spans]:
+    symbol = await universe.known(connection, question.ticker)
+    series = Series(symbol, question.timeframe)
+    return symbol, (await standing(connection, series, adjusted=False)).doubtful
+
+
+async def _told(
+    series: Series, doubtful: Spans, shown: AsyncIterator[list[StoredBar]]
+) -> AsyncIterator[list[StoredBar]]:
+    """Yield blocks, and tell of the first that has bars which may be on an old share basis."""
+    is_told = not doubtful
+    async for block in shown:
+        if not is_told and doubtful & Spans.of((to_ms(block[0].ts), to_ms(block[-1].ts) + 1)):
+            is_told = True
+            log.warning(
+                "series.reloading",
+                symbol=series.symbol.ticker,
+                timeframe=str(series.timeframe),
+                message="bars that are to be loaded again may be on the share basis before a split",
+            )
+        yield block
 
 
 def _stretch(symbol: Symbol, question: Question) -> Stretch:

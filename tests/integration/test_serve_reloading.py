@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pyarrow as pa
 import pytest
+from structlog.testing import capture_logs
 
 from backfill import api
 from backfill.audit import excerpt
@@ -21,6 +22,8 @@ from tests.integration.serve_kit import serving
 from tests.integration.store_kit import START, chunk, claimed, minutes, rows, write
 
 SPLIT: Final = Source("massive", "sip", "split")
+pytestmark = pytest.mark.one_database
+
 LATER: Final = NOW + timedelta(days=1)
 OLD: Final = 40
 """So many of sixty minutes are on the old basis."""
@@ -143,6 +146,20 @@ async def test_bars_that_are_read_when_a_split_is_found_end_before_those_on_anot
     await write(database, run_id, chunk(m1, minutes(OLD), source=SPLIT))
     with pytest.raises(BeingLoaded):
         await anext(blocks)
+
+
+@pytest.mark.parametrize(("newest", "told"), [(None, ["series.reloading"]), (60 - OLD, [])])
+async def test_who_looks_at_stored_bars_is_told_where_they_may_be_on_two_bases(
+    database: Database, database_url: str, newest: int | None, told: list[str]
+) -> None:
+    run_id, m1, _ = await kept(database)
+    await outdated(database, run_id, m1)
+    settings = Settings(database_url=Secret(database_url))
+    question = api.Question("AAPL", Timeframe.m1, newest=newest)
+    with capture_logs() as logged:
+        async with api.looked_up(settings, question) as (_, blocks):
+            assert sum([len(block) async for block in blocks]) == (newest or 60)
+    assert [one["event"] for one in logged] == told
 
 
 async def test_an_export_says_how_many_series_it_has_only_a_part_of(
