@@ -43,7 +43,8 @@ _IS_BAR: Final = """
                 AND b.close IS NOT NULL AND b.volume IS NOT NULL
 """
 # The bars of each series within its spans, by the primary key. OFFSET keeps the planner from
-# reading a series whole and in order for the sake of the sort.
+# reading a series whole and in order for the sake of the sort, and in a table that was never
+# analysed whole for each span.
 _EACH: Final = """
     SELECT string_agg({sent}, ''::bytea ORDER BY k.number)
     FROM unnest($1::symbol_id[], $2::text[]::timeframe[], $3::text[])

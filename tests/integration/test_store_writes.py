@@ -482,6 +482,20 @@ def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from _nodes(below)
 
 
+async def test_a_few_stored_bars_are_read_by_their_range_in_a_table_never_analysed(
+    database: Database, database_url: str
+) -> None:
+    """All of a series would be read for each of the spans: a first load took the square of it."""
+    run_id, (series,) = await claimed(database)
+    await write(database, run_id, chunk(series, minutes(5000)))
+    spans = Spans.of(*((START + at * HOUR, START + at * HOUR + MINUTE_MS) for at in range(3)))
+    async with connection_to(database_url) as connection:
+        asked = f"EXPLAIN {reading({series: spans})}"
+        told = "\n".join(row[0] for row in await connection.fetch(asked))
+    [found] = [line for line in told.splitlines() if "Index Cond" in line]
+    assert "(ts >= lower(s.span)) AND (ts < upper(s.span))" in found
+
+
 async def test_a_reload_withdraws_what_it_no_longer_brings_and_nothing_else(
     database: Database,
 ) -> None:
