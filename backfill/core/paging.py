@@ -116,6 +116,7 @@ class Paging:
             and planned.span.end_ms <= newer.start_ms
             and not self._grid.count((planned.span.end_ms, newer.start_ms))
         )
+        self.oldest: Bars = newer.oldest if newer and follows else Bars.empty()
         if newer and follows and newer.has_bars:
             self._late_ms = FOREVER_MS  # the provider has had what is newer than all of this
         self.rollups: dict[Timeframe, _RollUp] = (
@@ -275,6 +276,8 @@ class Paging:
             older, bars = bars.parted(begins_ms)
             oldest, self._edge = self._edge.parted(begins_ms)
             checked = checked.with_rejected(Bars.concat([oldest, older]), Reason.before_listing)
+        if len(bars):
+            self.oldest = bars.oldest(1)
         chunks = []
         for target in work.fed:
             proven = self._proven(target, claim, listed_ms, final_ms)

@@ -65,6 +65,16 @@ class Doubt:
         sessions = np.flatnonzero(emptied | _around(thin))
         return cls(calendar, timeframe, sessions, thin[sessions], emptied[sessions], day_final_ms)
 
+    def __or__(self, other: Self) -> Self:
+        """Return the doubt about the sessions of both, which are of one series."""
+        sessions = np.union1d(self.sessions, other.sessions)
+        thin, emptied = np.zeros((2, len(sessions)), bool)
+        for one in (self, other):
+            at = np.searchsorted(sessions, one.sessions)
+            thin[at] |= one.thin
+            emptied[at] |= one.emptied
+        return replace(self, sessions=sessions, thin=thin, emptied=emptied)
+
     @property
     def spans(self) -> list[Span]:
         """The regular slots of each session."""

@@ -28,9 +28,11 @@ log = structlog.stdlib.get_logger()
 async def jumps_unexplained(context: Context, work: Work, paging: Paging, page: Page) -> bool:
     """Whether the price jumps in a page as no listed split explains.
 
-    Splits are listed first, if that is due: what they explain costs no look-up.
+    Splits are listed first, if that is due: what they explain costs no look-up. A pair has none.
     """
-    jumps = paging.jumps(page, await _stored_after(context, work, paging, page))
+    if not work.is_of_shares:
+        return False
+    jumps = paging.jumps(page, await _bar_after(context, work, paging, page))
     if not jumps:
         return False
     for listed_anew in (False, True):
@@ -43,11 +45,16 @@ async def jumps_unexplained(context: Context, work: Work, paging: Paging, page: 
     return True
 
 
-async def _stored_after(context: Context, work: Work, paging: Paging, page: Page) -> Bars:
-    """The stored bar that follows on a range's first page, where that isn't the newest of all."""
+async def _bar_after(context: Context, work: Work, paging: Paging, page: Page) -> Bars:
+    """The bar that follows on a range's first page, where that isn't the newest of all.
+
+    It may be of a page that is still to be written; else it is stored.
+    """
     newest_ms = max((one.wanted.end_ms for one in work.targets if one.wanted), default=0)
     if not paging.is_first or paging.upto_ms >= newest_ms or not len(page.bars):
         return Bars.empty()
+    if len(paging.oldest):
+        return paging.oldest
     beside = await _stored_beside(context, work, paging.upto_ms)
     return beside.take(beside.ts_ms >= paging.upto_ms)
 
@@ -57,23 +64,34 @@ async def _stored_beside(context: Context, work: Work, at_ms: int) -> Bars:
     return await context.database.run(partial(store.stored_beside, series=series, at_ms=at_ms))
 
 
+def bears_on_listing(work: Work, paging: Paging, page: Page, symbol: Symbol) -> bool:
+    """Whether a page has something to say of the listing date that is known of a symbol."""
+    told = symbol.reference_listed_on
+    if told is None or symbol.listing is ListingVerdict.cut:
+        return False
+    return _is_last(work, paging, page, told) or bool(paging.closes(page).first_from(told))
+
+
+def _is_last(work: Work, paging: Paging, page: Page, told: date) -> bool:
+    """Whether no page follows one of a range that begins before a listing."""
+    return page.next is None and paging.start_ms < work.calendar.begins(told, work.base)
+
+
 async def settle(
     context: Context, work: Work, paging: Paging, page: Page, symbol: Symbol
 ) -> Symbol:
-    """Hold a page against the listing date that is known of a symbol, and note what it says.
+    """Hold a page that bears on it against a symbol's listing date, and note what it says.
 
     Bars from before it are another company's if they break there: then those that are stored leave
     for quarantine, and so does a page of weeks. Otherwise they stay, and the life of the symbol
     begins with the oldest.
     """
     told = symbol.reference_listed_on
-    if told is None or symbol.listing is ListingVerdict.cut:
+    if told is None:
         return symbol
     closes = paging.closes(page)
-    is_last = page.next is None and paging.start_ms < work.calendar.begins(told, work.base)
+    is_last = _is_last(work, paging, page, told)
     older = closes.first_from(told)
-    if not older and not is_last:
-        return symbol
     if symbol.listing is None:
         symbol = await _again(context, symbol)  # another stream may have settled it meanwhile
     if symbol.listing is not ListingVerdict.doubted:

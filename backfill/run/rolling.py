@@ -29,7 +29,7 @@ async def roll_up_local(
     context: Context,
     work: Work,
     mode: Mode,
-    write: Callable[[ChunksOf], Awaitable[None]],
+    write: Callable[[ChunksOf], Awaitable[object]],
 ) -> Spans:
     """Write what stored bars of the base answer for, and return what they leave open after all.
 

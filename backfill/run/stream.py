@@ -2,7 +2,6 @@
 
 # Over 300 lines: one state machine; its table and its transitions are read together.
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -24,8 +23,9 @@ from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Page, Request
 from backfill.core.work import Demand, Mode, Work
 from backfill.errors import BadAnswer, FileMissing, UnknownSymbol
+from backfill.run.behind import Behind
 from backfill.run.context import Context
-from backfill.run.listing import jumps_unexplained, settle
+from backfill.run.listing import bears_on_listing, jumps_unexplained, settle
 from backfill.run.rolling import roll_up_local
 from backfill.run.room import Share, size_of
 from backfill.run.writing import ChunksOf, write
@@ -55,8 +55,8 @@ class State(StrEnum):
     ``done``     nothing is left to ask for                          –
     ============ =================================================== ==========================
 
-    A page is written behind the turn that fetched it. The next turn waits for that, and is outdated
-    if the write found the symbol to be known otherwise by now.
+    A page is written behind the turn that fetched it (`backfill.run.behind`). A turn is outdated
+    once a write has found the symbol to be known otherwise by now.
     """
 
     waiting = "waiting"
@@ -81,7 +81,7 @@ class Stream:
         self._seen: set[object] = set()
         self._any_bars = False
         self._symbol = work.symbol
-        self._writing: asyncio.Task[None] | None = None
+        self._behind = Behind(self._write)
         self._written_outdated = False
 
     @property
@@ -218,7 +218,7 @@ class Stream:
         return replace(work, targets=tuple(targets))
 
     async def advance(self, queued: Callable[[], None]) -> None:
-        """Fetch the next page once there is room for it, and have it written behind the one before.
+        """Fetch the next page once there is room for it, and have it written behind those before.
 
         ``queued`` is called when the request queues for a slot. Room is held until the page is
         written; nothing else is waited for before that but the provider and the database.
@@ -226,12 +226,12 @@ class Stream:
         Raises
         ------
         BackfillError
-            What became of the request, or of the write of the page before.
+            What became of the request, or of the write of a page before.
         """
         context = self._context
-        if self._writing is not None and self._writing.done():
-            await self.written()
+        await self._caught_up()
         if self._state is State.outdated:
+            await self.written()
             await self._begin(await context.database.run(self._plan))
             if self.fetched:
                 return
@@ -270,25 +270,33 @@ class Stream:
         log.info("fetch.page", bars=len(page.bars), last=page.next is None)
         self._any_bars |= len(page.bars) > 0
         await self._look_up(self._paging, page)
-        await self.written()
-        if self._state is not State.outdated:
-            await self._settle(self._paging, page)
-        if self._state is State.outdated:
+        if bears_on_listing(self.work, self._paging, page, self._symbol):
+            await self.written()
+            if self._state is not State.outdated:
+                await self._settle(self._paging, page)
+        if self._state is State.outdated or not await self._take(self._paging, page, file, share):
             log.info("page.asked_again", bars=len(page.bars))
             share.release()
-            return
-        listed_ms = self._listed_ms(page)
-        work = self.work
+
+    async def _take(self, paging: Paging, page: Page, file: FileRead | None, share: Share) -> bool:
+        """Read what a page proves and have it written; False where a write so far outdates it."""
+        context, work, listed_ms = self._context, self.work, self._listed_ms(page)
         final_ms = context.rules.final_ms(work.symbol, work.calendar, work.base, page.delayed_ms)
-        chunks = await context.reader.apart(partial(self._paging.read, page, listed_ms, final_ms))
+        chunks = await context.reader.apart(partial(paging.read, page, listed_ms, final_ms))
         share.shrink(size_of(chunks))
+        await self._caught_up()
+        if not self._behind.takes(chunks, file):
+            await self.written()
+        if self._state is State.outdated:
+            return False
         bars = sum(len(one.bars) for one in chunks)
         context.gauge.read(bars)
-        self._writing = asyncio.create_task(self._write(chunks, file))
-        share.until_done(self._writing)
-        self._writing.add_done_callback(lambda _: context.gauge.wrote(bars))
+        written = self._behind.put(chunks, file)
+        share.until_done(written)
+        written.add_done_callback(lambda _: context.gauge.wrote(bars))
         self._follow(page, listed_ms)
         self._stand()
+        return True
 
     async def _read(
         self, asked: Asked, request: Request, queued: Callable[[], None]
@@ -307,11 +315,14 @@ class Stream:
         return page, None
 
     async def written(self) -> None:
-        """Wait until the last page is written; raises what went wrong with it."""
-        if self._writing is not None:
-            writing, self._writing = self._writing, None
-            await writing
-            self._stand()
+        """Wait until all pages are written; raises what went wrong with one."""
+        await self._behind.done()
+        self._stand()
+
+    async def _caught_up(self) -> None:
+        """See how the writes ended that have; raises what went wrong with one."""
+        await self._behind.caught_up()
+        self._stand()
 
     async def deny(self) -> None:
         """Note that the plan refuses what is left of the range in hand."""
@@ -401,8 +412,11 @@ class Stream:
             return None
         return calendar.begins(symbol.listed_on, self.work.base)
 
-    async def _write(self, given: Sequence[Chunk] | ChunksOf, file: FileRead | None = None) -> None:
-        """Write chunks, of a file maybe, and note if the symbol is known otherwise by now."""
+    async def _write(self, given: Sequence[Chunk] | ChunksOf, file: FileRead | None = None) -> bool:
+        """Write chunks, of a file maybe, and note if the symbol is known otherwise by now.
+
+        Returns whether it isn't: what was asked for by the same plan may be written, too.
+        """
         written = await write(
             self._context.writer,
             [self.work],
@@ -421,6 +435,7 @@ class Stream:
                 unchanged=counts.unchanged,
                 seconds=written.seconds,
             )
+        return not written.outdated
 
 
 def _worth_insisting(can: Capabilities, page: Page) -> bool:

@@ -15,6 +15,7 @@ from backfill.core.when import Bound
 from backfill.fetch.client import Client
 from backfill.providers.massive import Massive
 from backfill.run import fetching, writing
+from backfill.run.behind import Behind
 from backfill.run.room import PER_BAR, PER_PAGE
 from backfill.settings import AccountSettings, Settings
 from backfill.settings.environment import Secret
@@ -31,7 +32,7 @@ async def test_a_provider_faster_than_the_database_is_asked_for_what_there_is_ro
     simulate: Callable[..., Simulator], database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flight = [0, 0]
-    fetch, write = Client.fetch, write_chunks
+    fetch, put, write = Client.fetch, Behind.put, write_chunks
 
     async def fetched(self: Client, request: Any, *args: Any, **options: Any) -> Any:
         if "/range/" in request.target:
@@ -41,11 +42,15 @@ async def test_a_provider_faster_than_the_database_is_asked_for_what_there_is_ro
 
     async def slowly(*given: Any, **options: Any) -> Any:
         await asyncio.sleep(0.02)
-        counts = await write(*given, **options)
-        flight[0] -= 1
-        return counts
+        return await write(*given, **options)
+
+    def put_to_be_written(self: Behind, *given: Any) -> asyncio.Task[bool]:
+        task = put(self, *given)
+        task.add_done_callback(lambda _: flight.__setitem__(0, flight[0] - 1))
+        return task
 
     monkeypatch.setattr(Client, "fetch", fetched)
+    monkeypatch.setattr(Behind, "put", put_to_be_written)
     monkeypatch.setattr(writing, "write_chunks", slowly)
     monkeypatch.setattr(fetching, "ROOM", PAGES * (PER_PAGE + PAGE * PER_BAR))
     monkeypatch.setattr(Massive, "can", replace(Massive.can, pages=BaseAggregates(PAGE)))

@@ -13,6 +13,7 @@ from backfill.core.bars import Bars
 from backfill.core.checks import Reason
 from backfill.core.coverage import Span, Spans
 from backfill.core.empty import EmptyReason
+from backfill.core.joining import joined, may_join
 from backfill.core.paging import Chunk, Paging
 from backfill.core.plan import PlannedRange
 from backfill.core.series import Series, Source, Symbol
@@ -82,6 +83,17 @@ def stored(read_pages: list[list[Chunk]]) -> Held:
                 empty[EmptyReason.no_trades] |= Spans.of((start_ms, end_ms))
         held[chunk.series.timeframe] = bars, claims | chunk.claims, empty
     return held
+
+
+def together(read_pages: list[list[Chunk]]) -> list[list[Chunk]]:
+    """What pages bring if all are written together that may be."""
+    groups: list[list[list[Chunk]]] = []
+    for chunks in read_pages:
+        if groups and may_join(groups[-1][-1], chunks):
+            groups[-1].append(chunks)
+        else:
+            groups.append([chunks])
+    return [joined(group) for group in groups]
 
 
 def stamps_of(case: Case, slot: Slot) -> list[int]:
@@ -169,7 +181,8 @@ def test_pages_however_cut_give_what_one_page_gives(
         }
     for timeframe in timeframes:
         assert whole[timeframe][1] == Spans.of(work.ranges[0].span)
-    assert stored(read(work, data.draw(cut(case, bars)))) == whole
+    pages = read(work, data.draw(cut(case, bars)))
+    assert stored(pages) == stored(together(pages)) == whole
 
 
 DAYS = Case("XNYS", "Thanksgiving", Timeframe.d1)
@@ -190,6 +203,22 @@ def page_of(*rows: Row) -> Page:
 def read_one(reader: Paging, page: Page) -> Chunk:
     [chunk] = reader.read(page, None, LONG_AFTER)
     return chunk
+
+
+def test_the_first_page_of_a_range_is_held_against_the_oldest_bar_of_the_one_that_follows() -> None:
+    newest, older = NEWEST_FIRST[:4], NEWEST_FIRST[4:]
+    cut_ms = int(newest[-1][TS] or 0)
+    spans = Span(cut_ms, SPAN.end_ms), Span(SPAN.start_ms, cut_ms)
+    following, before = (work_for(DAYS, (Timeframe.d1,), span) for span in spans)
+    newer = Paging(following, following.ranges[0], LONG_AFTER)
+    newer.read(Page(Bars.of(list(newest)), None), None, LONG_AFTER)
+    reader = Paging(before, before.ranges[0], LONG_AFTER, newer)
+    assert reader.oldest.ts_ms.tolist() == [cut_ms]
+    tenfold = [
+        (row[TS], *(10 * (price or 0) for price in row[1:VOLUME]), *row[VOLUME:]) for row in older
+    ]
+    [jump] = reader.jumps(Page(Bars.of(tenfold), None), reader.oldest)
+    assert jump.first_end_ms <= cut_ms < jump.second_end_ms
 
 
 def test_a_bar_that_another_page_tells_differently_refuses_it_wherever_it_stands() -> None:

@@ -1,5 +1,7 @@
 """Suspect sessions against a walk through them, one by one; requests that go back for nothing."""
 
+from functools import reduce
+from operator import or_
 from statistics import median
 
 import numpy as np
@@ -49,6 +51,29 @@ def test_a_session_is_suspect_by_the_median_of_its_twenty_nearest_scaled_to_its_
         expected.append(scaled >= 20 and bars[at] * 5 < scaled)
     found = too_few(np.array(slots), np.array(bars), np.arange(len(slots)))
     assert found.tolist() == expected
+
+
+@given(CASES, st.data())
+def test_doubts_about_two_parts_are_the_doubt_about_both(one: Case, data: st.DataObject) -> None:
+    present = data.draw(st.lists(st.sampled_from(one.slots)), label="present")
+    days = sorted({slot.session for slot in one.slots})
+    cut_ms = one.calendar.midnight(data.draw(st.sampled_from(days), label="cut"))
+    here = np.array(sorted({slot.start for slot in present}), np.int64)
+    whole = Spans.of((one.slots[0].start, one.slots[-1].end))
+    parts = (whole & Spans.of((-(2**62), cut_ms)), whole & Spans.of((cut_ms, 2**62)))
+
+    def doubt(asked: Spans) -> Doubt | None:
+        held = Spans.of(*((slot.start, slot.end) for slot in present))
+        return Doubt.about(one.calendar, one.timeframe, asked - held, asked, here)
+
+    both = [found for part in parts if (found := doubt(part)) is not None]
+    expected = doubt(whole)
+    if not one.timeframe.is_intraday or expected is None:
+        assert both == []
+        return
+    found = reduce(or_, both)
+    for name in ("sessions", "thin", "emptied"):
+        assert getattr(found, name).tolist() == getattr(expected, name).tolist()
 
 
 @given(CASES, st.data())
