@@ -15,6 +15,7 @@ from backfill.audit.bars import Question, looked_up
 from backfill.audit.export import Exported, ExportJob, export
 from backfill.audit.health import Health, health
 from backfill.audit.overview import Overview, overview
+from backfill.audit.queue import QueueState, queue_state
 from backfill.audit.repair import Findings, Repair, gaps, repair
 from backfill.audit.status import SeriesStatus, status
 from backfill.core.filed import Reading
@@ -35,7 +36,7 @@ from backfill.settings import AccountSettings, Secret, Settings
 from backfill.settings.offers import Offer, offers
 from backfill.workers import queue
 from backfill.workers.enqueue import Enqueued
-from backfill.workers.queue import QueueState, enqueue
+from backfill.workers.queue import enqueue
 
 __all__ = [
     "AccountSettings",
@@ -86,6 +87,7 @@ __all__ = [
     "plan_import",
     "quarantine",
     "queue",
+    "queue_state",
     "repair",
     "run",
     "run_in",

@@ -19,7 +19,7 @@ from backfill.core.series import Source
 from backfill.core.timeframe import Timeframe
 from backfill.store import queue
 from backfill.store.pool import Connection, Database
-from backfill.store.schedule import SCHEDULED
+from backfill.store.queue_look import look
 from bench.postgres import Server
 
 _FETCHES: Final = 10_000
@@ -95,7 +95,7 @@ async def _measured(url: str) -> dict[str, float]:
         await connection.execute(_LOG)
         await connection.execute(_STATISTICS)
         await connection.execute("VACUUM ANALYZE")
-        looked = await _seconds(partial(queue.look, database, SCHEDULED))
+        looked = await _seconds(partial(look, database))
         counted = await _seconds(
             partial(connection.fetchval, "SELECT count(*) FROM bf_jobs.pgqueuer_log")
         )

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from backfill.audit.gaps import gaps_and_empty
+from backfill.audit.queue import QueueState, queue_if_seen
 from backfill.audit.status import SeriesStatus, tracked_status
 from backfill.audit.tracked import Tracked, tracked_series
 from backfill.core.coverage import Span, Spans
@@ -84,7 +85,8 @@ class Overview:
     ``left_out`` are of the watchlist, ``orphans`` are ids that only bars name. ``plan`` is of a run
     of the watchlist, or says why there would be none. ``paces`` are those of the providers, by
     their names, ``provider`` names who is asked by default. ``closes`` is None unless bars were
-    asked for.
+    asked for. ``queue`` is how it stands by the real clock, or why the login doesn't see it; None
+    where there is none.
 
     What is large stands in no repr: up to Python 3.12 `asyncio.run` makes one of its result.
     """
@@ -99,6 +101,7 @@ class Overview:
     provider: str
     paces: Mapping[str, Pace]
     closes: NewestCloses | None = field(default=None, repr=False)
+    queue: QueueState | str | None = field(default=None, repr=False)
 
 
 async def overview(
@@ -162,6 +165,7 @@ async def overview_in(
         settings.provider.name,
         _paces(settings, tracked, runs),
         closes,
+        await queue_if_seen(database),
     )
 
 

@@ -173,10 +173,10 @@ def status(
 
     shape = arguments.one_format(form, _FORMATS, as_json=as_json)
     settings = read_settings()
+    from backfill.audit.queue import queue_state
     from backfill.present import queue as present
-    from backfill.workers.queue import state
 
-    found = asyncio.run(state(settings))
+    found = asyncio.run(queue_state(settings))
     if shape == "prometheus":
         say(present.metrics(found).rstrip("\n"))
         return

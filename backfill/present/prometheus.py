@@ -36,7 +36,7 @@ Metric = tuple[str, str, list[Sample]]
 
 def exposition(health: Health, form: str = TEXT) -> str:
     """Return everything as metrics, each with its help and its type; ``form`` is a content type."""
-    return text_of(_metrics(health), form)
+    return text_of(metrics_of(health), form)
 
 
 def text_of(metrics: Iterable[Metric], form: str = TEXT) -> str:
@@ -45,7 +45,8 @@ def text_of(metrics: Iterable[Metric], form: str = TEXT) -> str:
     return f"{text}# EOF\n" if form == OPENMETRICS else text
 
 
-def _metrics(health: Health) -> Iterator[Metric]:
+def metrics_of(health: Health) -> Iterator[Metric]:
+    """Yield what is told of the series and of the last run."""
     series = [({"symbol": one.symbol, "timeframe": one.timeframe}, one) for one in health.series]
     # Nobody is to be woken for what nobody keeps up to date.
     judged = [(labels, one) for labels, one in series if one.judged]

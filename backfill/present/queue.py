@@ -8,8 +8,8 @@ from backfill.present.prometheus import Metric, Sample, text_of
 from backfill.present.tables import amount, console, duration_text, table_of, time_text
 
 if TYPE_CHECKING:
+    from backfill.audit.queue import QueueState
     from backfill.workers.enqueue import Enqueued
-    from backfill.workers.queue import QueueState
 
 
 def enqueued(done: "Enqueued") -> None:
@@ -31,7 +31,9 @@ def state(found: "QueueState") -> None:
     if not found.providers:
         out.print("The queue is empty.")
         return
-    counts = table_of("provider", "queued", "later", "at work", "held", "oldest", "done in 24 h")
+    counts = table_of(
+        "provider", "queued", "later", "at work", "held", "oldest", "done in 24 h", "left"
+    )
     for provider in found.providers:
         counts.add_row(
             provider.provider,
@@ -40,7 +42,8 @@ def state(found: "QueueState") -> None:
             f"{provider.working:,}",
             f"{provider.held:,}",
             duration_text(provider.oldest_s) if provider.oldest_s is not None else "",
-            f"{provider.ended.get('successful', 0):,}",
+            f"{provider.done_24h:,}",
+            duration_text(provider.left_s) if provider.left_s is not None else "",
         )
     out.print(counts)
     if found.working:
@@ -82,6 +85,8 @@ def state_as_dict(found: "QueueState") -> dict[str, Any]:
                 "held": one.held,
                 "oldest_s": one.oldest_s,
                 "ended_24h": one.ended,
+                "done_1h": one.done_1h,
+                "left_s": one.left_s,
             }
             for one in found.providers
         },
@@ -126,10 +131,11 @@ def state_as_dict(found: "QueueState") -> dict[str, Any]:
 
 def metrics(found: "QueueState") -> str:
     """Return how the queue stands, in the text format of Prometheus."""
-    return text_of(_metrics(found))
+    return text_of(metrics_of(found))
 
 
-def _metrics(found: "QueueState") -> Iterator[Metric]:
+def metrics_of(found: "QueueState") -> Iterator[Metric]:
+    """Yield what is told of the queue."""
     jobs: list[Sample] = []
     ended: list[Sample] = []
     for one in found.providers:

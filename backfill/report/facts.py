@@ -7,8 +7,13 @@ somebody else wrote: whoever prints it makes it harmless.
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
+from backfill.audit.queue import QueueState
 from backfill.store.recent import RunDay
+
+LISTED: Final = 20
+"""How many of those that a problem is about are named."""
 
 
 class Cell(StrEnum):
@@ -194,7 +199,8 @@ class Facts:
 
     ``quotas`` tell of each provider what its plan allows; ``days`` are those of the last weeks,
     oldest first, ``runs`` the newest runs that did something, newest first. ``runs_before`` says
-    how many more there were in those weeks.
+    how many more there were in those weeks. ``queue`` is None where nobody uses one, and a sentence
+    where it can't be shown.
     """
 
     at: datetime
@@ -214,3 +220,4 @@ class Facts:
     quotas: tuple[tuple[str, str], ...] = ()
     next_run: NextRun = NextRun("backfill run --all")
     with_bars: bool = False
+    queue: QueueState | str | None = None

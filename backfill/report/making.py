@@ -6,6 +6,7 @@ from importlib.metadata import version
 from typing import Final, NamedTuple
 
 from backfill.audit.overview import LOOKED_BACK, Overview, Standing
+from backfill.audit.queue import QueueState
 from backfill.core.coverage import Span, Spans
 from backfill.core.empty import EmptyReason
 from backfill.core.series import IMPORT
@@ -81,6 +82,7 @@ def facts_of(seen: Overview, *, most_lines: int = MOST_LINES) -> Facts:
         quotas=tuple((name, str(pace.quota)) for name, pace in seen.paces.items()),
         next_run=_next(seen.plan),
         with_bars=seen.closes is not None,
+        queue=_queue(seen.queue),
     )
 
 
@@ -201,6 +203,11 @@ def _run(seen: Overview, run: RunRow) -> RunFacts:
         rejected=run.rejected,
         error=run.error,
     )
+
+
+def _queue(queue: QueueState | str | None) -> QueueState | str | None:
+    """Return what is told of the queue: nothing where nobody uses it."""
+    return None if isinstance(queue, QueueState) and not queue.is_used else queue
 
 
 def _next(plan: Plan | str) -> NextRun:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from jinja2 import BaseLoader, ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from backfill.report.facts import Facts
+
+_MOST_WORKING: Final = 50
+"""How many jobs at work have a line of their own."""
 
 
 def render(facts: Facts, link: Callable[[str, str], str] | None = None) -> str:
@@ -51,6 +54,7 @@ def pages(*more: BaseLoader) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["most_working"] = _MOST_WORKING
     environment.filters |= {
         "cell": lambda name: Cell[name].value,
         "columns": drawing.columns,

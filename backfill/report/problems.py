@@ -1,10 +1,7 @@
 """What somebody should see to, the worst first, each with the command that mends it."""
 
-# Over 300 lines: the list of what can be wrong, a function for each kind, is one.
-
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final
 
 from backfill.audit.overview import Overview, Standing
@@ -12,16 +9,12 @@ from backfill.core.empty import EmptyReason
 from backfill.core.plain import argument
 from backfill.core.series import IMPORT
 from backfill.core.timeframe import Timeframe
-from backfill.present.failures import blocks
 from backfill.present.status import fresh_text
 from backfill.present.tables import amount, percent_text, time_text
-from backfill.report.facts import Case, Problem
-from backfill.run.outcomes import Failure
+from backfill.report.commands import RUN_ALL, named
+from backfill.report.facts import LISTED, Case, Problem
+from backfill.report.failed import failed, held, last_run
 from backfill.store.times import to_time
-
-_LISTED: Final = 20
-_NAMED: Final = 50
-_RUN_ALL: Final = "backfill run --all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +27,9 @@ class Lack:
 
 def problems(seen: Overview, lacks: Sequence[Lack]) -> Iterator[Problem]:
     """Yield what is wrong, the worst first."""
-    yield from _last_run(seen)
-    yield from _failed(seen)
+    yield from last_run(seen)
+    yield from failed(seen)
+    yield from held(seen)
     yield from _left_out(seen)
     yield from _stale(seen)
     yield from _reloading(seen)
@@ -48,66 +42,6 @@ def problems(seen: Overview, lacks: Sequence[Lack]) -> Iterator[Problem]:
     yield from _orphans(seen)
 
 
-def _last_run(seen: Overview) -> Iterator[Problem]:
-    last = seen.recent.last
-    if last is None or last.status not in {"failed", "interrupted"}:
-        return
-    why = last.error or "it says no more than which series failed"
-    if last.status == "interrupted":
-        why = f"{last.error or 'somebody ended it'}; what it finished stays, the next one goes on"
-    title = f"The last run, of {time_text(last.started_at)}, {_ENDED[last.status]}"
-    yield Problem(title, why, _RUN_ALL, 1)
-
-
-_ENDED: Final = {"failed": "stored nothing and failed", "interrupted": "was interrupted"}
-
-
-def _failed(seen: Overview) -> Iterator[Problem]:
-    last = seen.recent.last
-    if last is None:
-        return
-    for block in blocks(_failures(last.failures)):
-        shown = islice(_cases_of(block.symbols, block.timeframes, block.outcome), _LISTED)
-        symbols = list(block.symbols)
-        yield Problem(
-            f"{amount(block.series, 'series', 'series')} failed in the last run: {block.outcome}",
-            block.why,
-            _mends(block.outcome, symbols, list(block.timeframes)),
-            len(symbols),
-            tuple(shown) if len(symbols) > 1 else (),
-        )
-
-
-def _failures(rows: Iterable[Mapping[str, str]]) -> Iterator[Failure]:
-    """Read what runs wrote of series that failed, which others may have changed by hand.
-
-    What is in quarantine is a problem of its own, for longer than a run.
-    """
-    names = ("symbol", "timeframe", "outcome", "message", "provider")
-    for row in rows:
-        if row.get("outcome") != "quarantined":
-            yield Failure(*(row.get(name, "") for name in names))
-
-
-def _cases_of(symbols: Sequence[str], timeframes: Sequence[str], outcome: str) -> Iterator[Case]:
-    for symbol in symbols:
-        yield Case(symbol, " ".join(timeframes), _mends(outcome, [symbol], list(timeframes)))
-
-
-def _mends(outcome: str, symbols: Sequence[str], timeframes: Sequence[str]) -> str:
-    """Return the command that mends why series failed, or that shows what would."""
-    named = _named(symbols, timeframes)
-    match outcome:
-        case "unknown_symbol":
-            return f"backfill watch remove {_words(symbols)}"
-        case "unauthorised" | "not_entitled" | "geo_blocked":
-            return "backfill providers"
-        case "source_mismatch":
-            return f"backfill run {named} --reload"
-        case _:
-            return f"backfill run {named}"
-
-
 def _left_out(seen: Overview) -> Iterator[Problem]:
     if count := len(seen.left_out):
         yield Problem(
@@ -115,7 +49,7 @@ def _left_out(seen: Overview) -> Iterator[Problem]:
             "Their rows can't be meant, so nothing else here counts them: see docs/runbook.md.",
             "backfill watch list",
             count,
-            tuple(Case(one.symbol, one.why, None) for one in seen.left_out[:_LISTED]),
+            tuple(Case(one.symbol, one.why, None) for one in seen.left_out[:LISTED]),
         )
 
 
@@ -247,7 +181,7 @@ def _splits(seen: Overview) -> Iterator[Problem]:
             "If there was one, set it; if not, nothing is to be done.",
             cases[0].command or "",
             len(cases),
-            tuple(cases[:_LISTED]),
+            tuple(cases[:LISTED]),
         )
 
 
@@ -275,7 +209,7 @@ def _of_series(
         return
     cases = (
         Case(f"{one.status.symbol} {one.status.timeframe}", told(one), mends(one))
-        for one in found[:_LISTED]
+        for one in found[:LISTED]
     )
     title = f"{len(found):,} series {says[len(found) > 1]}"
     yield Problem(title, why, command, len(found), tuple(cases))
@@ -288,14 +222,14 @@ def _fresh(one: Standing) -> str:
 def _run(seen: Overview, found: Sequence[Standing]) -> str:
     """Return the command that has series fetched: those that are watched all at once."""
     if len(found) > 1 and all(one.status.watched for one in found):
-        return _RUN_ALL
+        return RUN_ALL
     symbols = list(dict.fromkeys(one.status.symbol for one in found))
     asked = {one.status.timeframe for one in found}
-    named = _named(symbols, [str(one) for one in Timeframe if one in asked])
+    asks = f"backfill run {named(symbols, [str(one) for one in Timeframe if one in asked])}"
     providers = {one.tracked.account.provider.name for one in found}
     if len(providers) == 1 and providers != {seen.provider}:
-        named += f" --provider {argument(providers.pop())}"
-    return f"backfill run {named}"
+        asks += f" --provider {argument(providers.pop())}"
+    return asks
 
 
 def _repair(one: Standing) -> str:
@@ -307,13 +241,4 @@ def _repair(one: Standing) -> str:
 
 
 def _one(one: Standing) -> str:
-    return _named([one.status.symbol], [one.status.timeframe])
-
-
-def _named(symbols: Sequence[str], timeframes: Sequence[str]) -> str:
-    """Return the words of a command that name series: of many symbols the first."""
-    return f"{_words(symbols)} -t {argument(','.join(timeframes))}"
-
-
-def _words(symbols: Sequence[str]) -> str:
-    return " ".join(map(argument, symbols[:_NAMED]))
+    return named([one.status.symbol], [one.status.timeframe])

@@ -1,7 +1,8 @@
-"""``/status``, ``/gaps``, ``/runs``, ``/metrics``, ``/healthz``: how it stands, for programs."""
+"""``/status``, ``/gaps``, ``/runs``, ``/queue``, ``/metrics``, ``/healthz``: for programs."""
 
 from datetime import timedelta
 from functools import partial
+from itertools import chain
 from typing import Final
 
 import msgspec
@@ -9,12 +10,14 @@ from aiohttp import hdrs, web
 
 from backfill.audit.gaps import series_gaps
 from backfill.audit.health import health_of
+from backfill.audit.queue import QueueState, queue_if_seen
 from backfill.audit.repair import Findings
 from backfill.audit.status import series_status
 from backfill.audit.tracked import tracked_series
 from backfill.core.timeframe import Timeframe
 from backfill.present import gaps as present_gaps
 from backfill.present import prometheus
+from backfill.present import queue as present_queue
 from backfill.run.job import Scope
 from backfill.serve import asking
 from backfill.serve.answers import READER
@@ -58,13 +61,26 @@ async def runs(request: web.Request) -> web.StreamResponse:
     return sent(request, msgspec.json.encode({"runs": found.runs}))
 
 
+async def queue(request: web.Request) -> web.StreamResponse:
+    """Answer with what `backfill queue status --json` tells."""
+    asking.see_known(request)
+    found = await queue_if_seen(await request.app[READER].database())
+    if isinstance(found, QueueState):
+        return sent_json(request, present_queue.state_as_dict(found))
+    raise web.HTTPNotFound(text=found or "the database has no queue")
+
+
 async def metrics(request: web.Request) -> web.StreamResponse:
-    """Answer with what `backfill status --format prometheus` tells, as who asks reads it."""
+    """Answer with what `status` and `queue status` tell for Prometheus, as who asks reads it."""
     asking.see_known(request)
     reader = request.app[READER]
-    found = await health_of(await reader.database(), reader.settings, reader.now())
+    database = await reader.database()
+    told = prometheus.metrics_of(await health_of(database, reader.settings, reader.now()))
+    queued = await queue_if_seen(database)
+    if isinstance(queued, QueueState):
+        told = chain(told, present_queue.metrics_of(queued))
     form = asking.preferred(request, prometheus.TEXT, prometheus.OPENMETRICS)
-    answer = sent(request, prometheus.exposition(found, form).encode(), form)
+    answer = sent(request, prometheus.text_of(told, form).encode(), form)
     answer.headers.add(hdrs.VARY, hdrs.ACCEPT)
     return answer
 
@@ -91,6 +107,7 @@ ROUTES: Final = (
     web.get("/status", status),
     web.get("/gaps", gaps),
     web.get("/runs", runs),
+    web.get("/queue", queue),
     web.get("/metrics", metrics),
     web.get("/healthz", healthz),
 )

@@ -57,6 +57,10 @@ def _list(of: Schema) -> Schema:
     return {"type": "array", "items": of}
 
 
+def _by_name(of: Schema) -> Schema:
+    return {"type": "object", "additionalProperties": of}
+
+
 _ERROR: Final = _object({"error": _TEXT})
 _UDF_ERROR: Final = _object({"s": {"const": "error"}, "errmsg": _TEXT, "error": _TEXT})
 _STATUS: Final = _object(
@@ -81,6 +85,46 @@ _STATUS: Final = _object(
 _GAP: Final = _object(
     {"from": _STAMP, "to": _STAMP, "slots": {"type": "integer"}},
     {"reason": _TEXT, "again": _STAMP},
+)
+_COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
+_MAYBE_SECONDS: Final[Schema] = {"type": ["number", "null"], "description": "In seconds."}
+_OF_SECONDS: Final[Schema] = {"type": "number", "description": "In seconds."}
+_JOB: Final = {"id": {"type": "integer"}, "name": _TEXT, "provider": _TEXT}
+_QUEUE: Final = _object(
+    {
+        **dict.fromkeys(("queued", "working", "held"), _COUNT),
+        "providers": _by_name(
+            _object(
+                {
+                    **dict.fromkeys(("queued", "deferred", "working", "held", "done_1h"), _COUNT),
+                    **dict.fromkeys(("oldest_s", "left_s"), _MAYBE_SECONDS),
+                    "ended_24h": _by_name(_COUNT),
+                }
+            )
+        ),
+        "workers": _list(_object({"worker": _TEXT, "jobs": _list({"type": "integer"})})),
+        "jobs_working": _list(
+            _object({**_JOB, "worker": _TEXT, **dict.fromkeys(("since_s", "heard_s"), _OF_SECONDS)})
+        ),
+        "jobs_held": _list(
+            _object(
+                {
+                    **_JOB,
+                    "since": _STAMP,
+                    "parked": {"type": "boolean"},
+                    "why": {"type": ["string", "null"]},
+                }
+            )
+        ),
+        "schedule": _object(
+            {
+                "leader": {"type": ["string", "null"]},
+                "timeframes": _by_name(
+                    _object({"enqueued_at": _MAYBE_STAMP, "next_at": _MAYBE_STAMP})
+                ),
+            }
+        ),
+    }
 )
 _UDF_INFO: Final = _object(
     {
@@ -169,6 +213,7 @@ def document() -> dict[str, Any]:
             {JSON: _object({"runs": _list(run)})},
             _limit(looks.DEFAULT_RUNS, looks.MOST_RUNS),
         ),
+        "/queue": _operation("What waits for workers, is at work, and is held", {JSON: _QUEUE}),
         "/metrics": _operation(
             "All of that for Prometheus",
             dict.fromkeys(("text/plain", "application/openmetrics-text"), _TEXT),

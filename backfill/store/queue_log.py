@@ -36,8 +36,7 @@ _PRUNE_STATISTICS: Final = """
     DELETE FROM bf_jobs.pgqueuer_statistics
     WHERE created < now() - $1::interval
 """
-_LOG_KEPT: Final = "7 days"
-_STATISTICS_KEPT: Final = "90 days"
+_KEPT: Final = "7 days"
 _PRUNED_AT_ONCE: Final = 10_000
 
 
@@ -59,9 +58,9 @@ async def prune(database: Database) -> int:
     while last == _PRUNED_AT_ONCE:
         last = await database.run(_prune_some)
         pruned += last
-    await database.execute_at_once(bound(_PRUNE_STATISTICS, _STATISTICS_KEPT))
+    await database.execute_at_once(bound(_PRUNE_STATISTICS, _KEPT))
     return pruned
 
 
 async def _prune_some(connection: Connection) -> int:
-    return int(await connection.fetchval(_PRUNE_LOG, _LOG_KEPT, _PRUNED_AT_ONCE))
+    return int(await connection.fetchval(_PRUNE_LOG, _KEPT, _PRUNED_AT_ONCE))

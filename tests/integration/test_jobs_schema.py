@@ -10,9 +10,10 @@ import pytest
 
 from backfill.errors import SchemaMismatch
 from backfill.fetch.stop import StopSignal
-from backfill.store import queue, queue_log, schedule
+from backfill.store import queue, queue_log
 from backfill.store.migrate import migrate, migrations
 from backfill.store.pool import Database
+from backfill.store.queue_look import look
 from backfill.workers.driver import StoreDriver
 from backfill.workers.tables import queries
 from tests.integration.store_kit import as_user, connection_to
@@ -120,7 +121,7 @@ async def test_who_may_make_no_schema_migrates_all_the_same_and_is_told_what_a_q
             async with Database.connect(as_user(empty_url, role)) as database:
                 await migrate(database)
                 with pytest.raises(SchemaMismatch, match="has no queue"):
-                    await queue.look(database, schedule.SCHEDULED)
+                    await look(database)
                 with pytest.raises(SchemaMismatch, match="has no queue"):
                     await queue.in_queue(database, lambda one: queue_log.deaths(one, 1))
             for one in migrations():  # as the message says, by the owner, with psql
@@ -128,7 +129,7 @@ async def test_who_may_make_no_schema_migrates_all_the_same_and_is_told_what_a_q
                     await connection.execute(one.sql)
             await connection.execute(f"GRANT backfill_runner TO {role}")
             async with Database.connect(as_user(empty_url, role)) as database:
-                assert not (await queue.look(database, schedule.SCHEDULED)).counts
+                assert not (await look(database)).counts
         finally:
             await connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
 

@@ -58,7 +58,7 @@ def test_what_a_login_may_not_do_another_does_and_the_job_does_all_the_rest(
     simulate: Callable[..., Simulator],
     cli: Callable[..., Cli],
 ) -> None:
-    *before, reads, reads_all = blocks
+    *before, reads, reads_all, reads_queue = blocks
     blocking(_execute(empty_url, *before))
     simulator = simulate(plan="free", now=NOW)
     owner, job, dashboard = (cli(simulator, DATABASE_URL=as_user(empty_url, one)) for one in ROLES)
@@ -111,7 +111,7 @@ def test_what_a_login_may_not_do_another_does_and_the_job_does_all_the_rest(
             query(dashboard.environment["DATABASE_URL"], statement)
 
     # One that was given everything sees all that the job does, and changes nothing either.
-    blocking(_execute(empty_url, reads_all))
+    blocking(_execute(empty_url, reads_all, reads_queue))
     for table in ("backfill_runs", "known_empty", "ohlc_bars_composed"):
         seen = query(dashboard.environment["DATABASE_URL"], counts.format(table))
         assert seen == query(job_url, counts.format(table))

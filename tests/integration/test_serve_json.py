@@ -364,7 +364,7 @@ async def test_the_description_names_every_route_and_parameter_and_answers_are_a
         asked = (
             "/chart?symbol=AAPL&timeframe=h1&limit=3", "/chart?symbol=AAPL&timeframe=w1",
             "/chart?symbol=NOSUCH", "/chart?symbol=AAPL&limit=x", "/status", "/gaps", "/runs",
-            "/healthz", "/openapi.json", *(path for path in UDF if path != "/udf/time"),
+            "/queue", "/healthz", "/openapi.json", *(path for path in UDF if path != "/udf/time"),
         )  # fmt: skip
         for path in asked:
             async with client.get(path) as answer:

@@ -24,6 +24,7 @@ from backfill.audit.gaps import SeriesGaps
 from backfill.audit.health import Health
 from backfill.audit.overview import LeftOut, Overview, Pace, Standing
 from backfill.audit.quarantine import Listing, Reopened
+from backfill.audit.queue import HeldJob, ProviderJobs, QueueState, Scheduled, WorkingJob
 from backfill.audit.repair import Findings, Repair
 from backfill.audit.status import SeriesStatus
 from backfill.audit.tracked import Tracked
@@ -44,6 +45,7 @@ from backfill.fetch.tally import Tally
 from backfill.notify import github
 from backfill.present import columns, listings, prometheus, quarantine, show
 from backfill.present import gaps as json_gaps
+from backfill.present import queue as queued
 from backfill.present import status as standing
 from backfill.report.badge import badge_of
 from backfill.report.making import facts_of
@@ -95,6 +97,16 @@ def status(text: str) -> list[SeriesStatus]:
     return [series, replace(series, watched=False, judged=False)]
 
 
+def jobs(text: str) -> QueueState:
+    return QueueState(
+        [ProviderJobs(text, 1, 1, 1, 1, 1.0, {text: 1}, 10, 1.0)],
+        [WorkingJob(1, text, text, text, 1.0, 1.0)],
+        [HeldJob(1, text, text, AT, parked=True, why=text)],
+        [Scheduled(text, AT, AT)],
+        text,
+    )
+
+
 def overview(text: str) -> Overview:
     """What a page is made of, with the text in every field of it."""
     account = Settings().account()
@@ -130,6 +142,7 @@ def overview(text: str) -> Overview:
         provider=text,
         paces={text: Pace(Quota.parse("5/60s"), 1)},
         closes={standings[0].tracked.series.key: (AT, (1.0, 2.0))},
+        queue=jobs(text),
     )
 
 
@@ -180,6 +193,7 @@ def values(text: str) -> Iterator[tuple[Callable[[], Any], Callable[[], Any]]]:
     yield lambda: listings.adopted(adopted), adopted.as_dict
     yield lambda: listings.renamed(renamed), lambda: listings.renamed_as_dict(renamed)
     yield lambda: listings.retried(reopened), lambda: [one.as_dict() for one in reopened]
+    yield lambda: queued.state(jobs(text)), lambda: queued.state_as_dict(jobs(text))
     yield lambda: say(text), lambda: text
 
 
@@ -228,6 +242,7 @@ def test_nobody_obeys_what_leaves_a_command_by_other_ways(text: str) -> None:
     metrics = prometheus.exposition(Health(status(text), {}, None))
     assert not obeyed(metrics)
     assert sum(line.startswith("backfill_fresh{") for line in metrics.splitlines()) == 1
+    assert not obeyed(queued.metrics(jobs(text)))
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("GITHUB_ACTIONS", "true")
         order = said(lambda: github.annotate("error", text, title=text))
