@@ -48,7 +48,8 @@ class Prepared:
 
     ``refused`` are the series of which the tables say what can't be meant, or that nobody can be
     asked for, and why; ``rules`` what holds for those of each provider; ``watchlist`` is all that
-    is watched. ``shape`` is that of the table of bars, ``owed`` what runs have left to be listed.
+    is watched, or what is of the symbols that the job names. ``shape`` is that of the table of
+    bars, ``owed`` what runs have left to be listed.
     """
 
     work: list[tuple[Work, Demand]]

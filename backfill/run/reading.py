@@ -18,10 +18,10 @@ from backfill.store.shape import COLUMNS, Shape, read_shape
 class Read(NamedTuple):
     """What the tables say of a job, all at one instant.
 
-    ``shape`` is that of the table of bars, ``owed`` what runs have left to be listed. Of the
-    watchlist, or of the tickers that are named, ``named`` holds the symbols that there are, by
-    ticker, ``known`` what the ledger has of their series, and ``calendars`` the sessions as far
-    back as that reaches.
+    ``shape`` is that of the table of bars, ``owed`` what runs have left to be listed; ``watchlist``
+    is all that is watched, or what is of the tickers that are named. ``named`` holds the symbols
+    that there are of these, by ticker, ``known`` what the ledger has of their series, or of those
+    that are watched, and ``calendars`` the sessions as far back as that reaches.
     """
 
     shape: Shape
@@ -48,7 +48,7 @@ async def read(
     columns, watched, owed, named, calendars, series, *again = await ask_today(
         database,
         COLUMNS,
-        universe.WATCHED,
+        universe.watching(job.tickers),
         runs.OWED,
         universe.finding(tickers),
         keeping(ids, _first_day(settings, job, today), today),

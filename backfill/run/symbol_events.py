@@ -129,7 +129,7 @@ def events_of(entries: Iterable[WatchEntry]) -> list[SymbolEvent]:
 class RunSymbols:
     """What is known of a run's symbols.
 
-    ``watchlist`` is all that is watched, ``left_out`` what of it is unknown and not asked for;
+    ``watchlist`` is what is watched of them, ``left_out`` what of it is unknown and not asked for;
     ``found`` are symbols as the run came to know them.
     """
 

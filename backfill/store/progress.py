@@ -165,7 +165,7 @@ _RENEW: Final = """
     FROM mine
     WHERE p.symbol_id = mine.symbol_id AND p.timeframe = mine.timeframe
 """
-# A run's leases, or those of some series, are given up; by a scan of the progress rows.
+# A run's leases, or those of some series, are given up; by the index on whose they are.
 _RELEASE: Final = """
     WITH mine AS MATERIALIZED (
         SELECT symbol_id, timeframe

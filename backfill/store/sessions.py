@@ -1,8 +1,9 @@
 """The calendar in the database: sessions, filled from what is listed of them, and feeds' hours."""
 
+import json
 from collections.abc import Iterable, Mapping
 from datetime import date, time, timedelta
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, TypeAlias
 
 import structlog
@@ -23,7 +24,8 @@ _MARGIN: Final = timedelta(days=40)
 _NONE_KEPT: Final[Mapping[str, Mapping[str, Any]]] = {}
 
 # Of some calendars how far the library's sessions reach, whether any can be written, every row of
-# hours, and every day that they trade from a day of each on; served by the primary keys.
+# hours, and every day that they trade from a day of each on, these two as texts: most that are read
+# are as they were; served by the primary keys.
 _CALENDARS: Final = """
     SELECT
         c.name,
@@ -32,12 +34,12 @@ _CALENDARS: Final = """
         l.last,
         current_setting('transaction_read_only')::boolean AS read_only,
         (
-            SELECT coalesce(json_agg(h), '[]')
+            SELECT coalesce(json_agg(h), '[]')::text
             FROM market_hours AS h
             WHERE h.calendar = c.name
         ) AS hours,
         (
-            SELECT coalesce(json_agg(s), '[]')
+            SELECT coalesce(json_agg(s), '[]')::text
             FROM (
                 SELECT session, extract(epoch FROM opens_at)::bigint * 1000 AS open_ms,
                     extract(epoch FROM closes_at)::bigint * 1000 AS close_ms
@@ -152,7 +154,6 @@ async def load_calendar(
     known = kept.get(name)
     if known is None or day_of(known["shown"]) > shown:
         known = await read()
-    sessions = list(map(_session, known["sessions"]))
     reach = told_day(known["first"]), told_day(known["last"])
     if not _covers(reach, start + _MARGIN / 2, end - _MARGIN / 2):
         listing = list_sessions(name, start, today + _AHEAD)
@@ -162,24 +163,41 @@ async def load_calendar(
             listed = [Session(row[0], to_ms(row[1]), to_ms(row[2])) for row in listing.rows]
             (by_hand,) = await database.ask(bound(_BY_HAND, name, shown, end))
             within = [one for one in listed if shown <= one.day <= end]
-            sessions = _with([*sessions, *within], map(_session, by_hand))
-        else:
-            await database.run(partial(_fill, name=name, listing=listing))
-            known = await read()
-            sessions = list(map(_session, known["sessions"]))
+            sessions = _with([*_sessions(known["sessions"]), *within], map(_session, by_hand))
+            return _calendar(name, feed, night, sessions, known["hours"], first)
+        await database.run(partial(_fill, name=name, listing=listing))
+        known = await read()
+    return _as_kept(name, feed, night, known["sessions"], known["hours"], first)
+
+
+@lru_cache(maxsize=16)
+def _as_kept(
+    name: str, feed: str, night: Night, sessions: str, hours: str, first: date
+) -> Calendar:
+    """Return the calendar of what is kept: the same one for the same, as decades take long."""
+    return _calendar(name, feed, night, _sessions(sessions), hours, first)
+
+
+def _calendar(
+    name: str, feed: str, night: Night, sessions: list[Session], hours: str, first: date
+) -> Calendar:
     if not sessions:
         raise NoCalendar(
             f"the calendar {name} has no session from {first} on: add those of the exchange to "
             "market_sessions, marked manual"
         )
-    hours = [_hours(row) for row in known["hours"] if row["feed"] == feed]
-    return Calendar.of(name, ZONES[name], sessions, hours, night)
+    own = [_hours(row) for row in json.loads(hours) if row["feed"] == feed]
+    return Calendar.of(name, ZONES[name], sessions, own, night)
 
 
 def _covers(reach: tuple[date | None, date | None], start: date, end: date) -> bool:
     """Whether what the table has of the library reaches so far."""
     first, last = reach
     return first is not None and last is not None and first <= start and last >= end
+
+
+def _sessions(text: str) -> list[Session]:
+    return list(map(_session, json.loads(text)))
 
 
 def _session(row: Mapping[str, Any]) -> Session:

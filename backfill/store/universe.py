@@ -83,7 +83,20 @@ _KNOWN: Final = (
 _IDS_BY_TICKER: Final = "SELECT id FROM symbols WHERE spelling = ANY ($1::text[])"
 # The ids of what is watched, by the view of the watchlist.
 _IDS_OF_WATCHED: Final = "SELECT symbol_id FROM watched"
-WATCHED: Final = _SYMBOLS + "WHERE w.symbol_id IS NOT NULL ORDER BY w.priority DESC, s.ticker"
+_WATCHED: Final = _SYMBOLS + "WHERE w.symbol_id IS NOT NULL ORDER BY w.priority DESC, s.ticker"
+# The ids of tickers, and of what these are called now; by the indexes on spelling and ticker.
+_IDS_MEANT: Final = """
+    SELECT id FROM symbols WHERE spelling = ANY ($1::text[])
+    UNION ALL
+    SELECT t.id
+    FROM symbols AS n
+    LEFT JOIN symbols AS o ON o.id = n.listing_of
+    JOIN symbols AS t ON t.ticker = coalesce(o.renamed_to, n.renamed_to)
+    WHERE n.spelling = ANY ($1::text[])
+"""
+_WATCHED_OF: Final = (
+    _SYMBOLS + "WHERE w.symbol_id IS NOT NULL AND s.id IN ($1) ORDER BY w.priority DESC, s.ticker"
+)
 # What is named changes, and nothing else; of what an adopted list keeps, the rest comes along.
 _WATCH: Final = """
     INSERT INTO watchlist AS w (symbol_id, timeframes, since, priority, provider)
@@ -382,12 +395,23 @@ async def known_symbols(connection: Connection) -> list[Symbol]:
 
 async def watched(asks: Asks) -> list[WatchEntry]:
     """Return the watchlist, the highest priority first, then by ticker; paused ones included."""
-    (rows,) = await asks.ask(WATCHED)
+    (rows,) = await asks.ask(_WATCHED)
     return read_watched(rows)
 
 
+def watching(tickers: Iterable[str] | None) -> str:
+    """Return the query for what is watched of the symbols of tickers; for all where None are named.
+
+    What is watched of the symbols that these are called now comes along. `read_watched` reads its
+    rows. A job of a large market asks for one symbol, and the whole list would cost more than it.
+    """
+    if tickers is None:
+        return _WATCHED
+    return bound(_WATCHED_OF, Quoted(bound(_IDS_MEANT, stored_spellings(*tickers))))
+
+
 def read_watched(rows: Iterable[Mapping[str, Any]]) -> list[WatchEntry]:
-    """Return the entries of the watchlist that the rows of `WATCHED` tell of."""
+    """Return the entries of the watchlist that the rows of `watching` tell of."""
     return [_entry(row, _symbol(row)) for row in rows]
 
 
