@@ -140,6 +140,7 @@ class ActionsDesk:
             return True
         if listing is None:
             return False
+        self._context.outcomes.relisted.add(self._context.provider.name)
 
         def warn(error: SeriesError | SharedFault) -> None:
             log.warning(
@@ -273,8 +274,15 @@ class ActionsDesk:
         await store.drop_unlisted_dividends(connection, since, self._now)
 
     async def _decide(self) -> None:
-        """Decide which splits apply; one that is newly set aside makes this run exit 1 (R11)."""
-        judged = partial(store.judge_splits, today=self._today)
+        """Decide which splits apply; one that is newly set aside makes this run exit 1 (R11).
+
+        All of them where they were listed anew, here or by a run that may have died before this;
+        else those of the run's own symbols: a market's worker makes thousands of runs of one each.
+        """
+        context = self._context
+        is_news = context.judges_all or context.provider.name in context.outcomes.relisted
+        own = None if is_news else {one.symbol.id for one in context.outcomes.series}
+        judged = partial(store.judge_splits, today=self._today, symbols=own)
         for split in await self._context.database.run(judged):
             self._context.outcomes.set_aside.append(split)
             log.warning(

@@ -55,8 +55,8 @@ class Context:
     the ``reader``, which does what takes long with an answer, ``room``, which bounds the pages that
     are asked for and not written yet, and the ``writers``, who bound how many are written at once.
     ``lists`` are the pages that everybody's lists may still cost; the ``tally`` counts and measures
-    what the lane does.
-    ``listing`` is held while splits are listed before their turn.
+    what the lane does. ``listing`` is held while splits are listed before their turn; whoever
+    ``judges_all`` decides of every split, since a run before this may have died over it.
     """
 
     run_id: UUID
@@ -74,6 +74,7 @@ class Context:
     tally: Tally
     archive: ArchiveDesk | None = None
     objects: "Objects | None" = None
+    judges_all: bool = False
     listing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property

@@ -251,6 +251,7 @@ class _Run:
             run_id=self._id,
             outcomes=outcomes,
             stop=self._stop,
+            judges_all=bool(self._owed.debtors),
         )
 
     async def _finish(self, outcomes: Outcomes, duration_s: float) -> Summary:

@@ -37,7 +37,10 @@ Due = Sequence[tuple[Work, Demand]]
 
 @dataclass(frozen=True, slots=True)
 class _Shared:
-    """What the lanes of a run share: the thread that reads, the room for pages, the writers."""
+    """What the lanes of a run share: the thread that reads, the room for pages, the writers.
+
+    Whether they have to judge all splits, since a run died that may have left that.
+    """
 
     run_id: UUID
     database: Database
@@ -45,6 +48,7 @@ class _Shared:
     stop: StopSignal
     reader: Reader
     writers: Writers
+    judges_all: bool
     room: Room = field(default_factory=lambda: Room(ROOM))
 
 
@@ -57,16 +61,17 @@ async def fetch(
     run_id: UUID,
     outcomes: Outcomes,
     stop: StopSignal,
+    judges_all: bool,
 ) -> None:
     """Fetch and store what is due; what happens to each series goes to ``outcomes``.
 
     A lane that can't go on ends alone, and its series fail; what ends the run ends every lane. What
     runs before this one have ``owed``, the lists of these providers, for sessions of a calendar, is
-    read also where nothing else is asked for.
+    read also where nothing else is asked for; of those that died over them all splits are judged.
     """
     parts = [(lane, part) for lane in lanes if (part := lane.part(due)) or lane.name in owed]
     with Reader() as reader:
-        shared = _Shared(run_id, database, outcomes, stop, reader, Writers(database))
+        shared = _Shared(run_id, database, outcomes, stop, reader, Writers(database), judges_all)
         async with heartbeat(database, run_id), asyncio.TaskGroup() as group:
             for lane, part in parts:
                 group.create_task(_run(shared, lane, part, owed.get(lane.name)))
@@ -119,6 +124,7 @@ async def _fetch(
             objects=open_objects(lane.account, lane.tally, stop, shared.reader)
             if rules.archive is not Use.never
             else None,
+            judges_all=shared.judges_all,
         )
         streams = [Stream(context, work, demand) for work, demand in due]
         is_listed = any(work.is_of_shares for work, _ in due)

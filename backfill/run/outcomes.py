@@ -191,7 +191,8 @@ class Outcomes:
     ``failed`` holds each series' first failure; ``stored`` the series that a bar was stored of;
     ``rejected`` counts the quarantined bars of a series; ``set_aside`` are the splits that the
     stored prices contradict, told of once, ``rebased`` series that were on an old share basis.
-    ``provider_of`` names whom each series is asked of, and ``listed`` those whose lists were read.
+    ``provider_of`` names whom each series is asked of, and ``listed`` those whose lists were read,
+    ``relisted`` those of whom some of them were asked for in this run.
     ``fault`` ended the run, one of ``faults`` its lane. ``symbols`` is what is known of the run's
     symbols, and becomes known.
     """
@@ -206,6 +207,7 @@ class Outcomes:
     failed: dict[Series, BackfillError] = field(default_factory=dict)
     set_aside: list[Split] = field(default_factory=list)
     listed: set[str] = field(default_factory=set)
+    relisted: set[str] = field(default_factory=set)
     bars: Counts = field(default_factory=Counts)
     bars_of: dict[Timeframe, Counts] = field(default_factory=dict)
     fault: SharedFault | None = None

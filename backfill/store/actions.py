@@ -12,7 +12,7 @@ from uuid import UUID
 
 from backfill.core.coverage import Span, Spans
 from backfill.core.plain import storable
-from backfill.core.series import Series
+from backfill.core.series import Series, SymbolId
 from backfill.core.splits import NEW, Claim, Listed, Status, Verdict, basis_ends, judge, owner_of
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Dividend, Split
@@ -100,7 +100,7 @@ _DROP_DIVIDENDS: Final = """
 # daily closes around it, its own or another venue's; a step of the primary key for each. Of a name
 # that the symbol had on another day only splits within its life count; whose one set by hand is was
 # told with it.
-_CLAIMED: Final = """
+_CLAIMING: Final = """
     SELECT DISTINCT ON (s.id, x.ticker, x.execution_date)
         s.id AS symbol_id, x.ticker, x.execution_date, x.split_from, x.split_to, x.status,
         x.tested, x.manual, x.symbol_id AS owner,
@@ -139,13 +139,27 @@ _CLAIMED: Final = """
         ORDER BY ts
         LIMIT 1
     ) AS after ON true
-    WHERE s.listing_of IS NULL
+    WHERE s.listing_of IS NULL{of_some}
         AND (NOT x.manual OR x.symbol_id = s.id)
         AND (
             x.execution_date >= n.valid_from AND x.execution_date < n.valid_until
             OR x.execution_date >= coalesce(s.listed_on, '-infinity')
         )
     ORDER BY s.id, x.ticker, x.execution_date, named DESC
+"""
+_CLAIMED: Final = _CLAIMING.format(of_some="")
+# The same, of some symbols.
+_CLAIMED_BY: Final = _CLAIMING.format(
+    of_some="""
+        AND s.id = ANY ($1::symbol_id[]) AND n.symbol_id = ANY ($1::symbol_id[])"""
+)
+# Whoever goes, or went, by a name of some symbols, with that name.
+_NAMESAKES: Final = """
+    SELECT n.symbol_id, n.ticker
+    FROM symbol_names AS n
+    WHERE n.ticker IN (
+        SELECT o.ticker FROM symbol_names AS o WHERE o.symbol_id = ANY ($1::symbol_id[])
+    )
 """
 # Whether a split applies, and whose it is; by the primary key.
 _DECIDE: Final = """
@@ -295,16 +309,27 @@ async def drop_unlisted_dividends(connection: Connection, since: date, now: date
     connection.later(_DROP_DIVIDENDS, since, now)
 
 
-async def judge_splits(connection: Connection, today: date) -> list[Split]:
+async def judge_splits(
+    connection: Connection, today: date, symbols: Collection[SymbolId] | None = None
+) -> list[Split]:
     """Decide which splits apply, and whose they are, by the prices that are stored now.
 
-    Returns those that are newly set aside because the prices around them contradict them.
+    Only those under a name of some ``symbols``, if these are told: what others claim is as it was
+    where only their prices have changed. Returns those that are newly set aside because the prices
+    around them contradict them.
     """
-    (rows,) = await connection.ask(_CLAIMED)
+    claimed, names = _CLAIMED, None
+    if symbols is not None:
+        (found,) = await connection.ask(bound(_NAMESAKES, list(symbols)))
+        names = {row["ticker"] for row in found}
+        claimed = bound(_CLAIMED_BY, sorted({row["symbol_id"] for row in found}))
+    (rows,) = await connection.ask(claimed)
     claims: dict[ActionKey, list[tuple[dict[str, Any], Claim]]] = {}
     for _, group in groupby(rows, key=lambda row: row["symbol_id"]):
         mine = list(group)
         for row, verdict in zip(mine, judge(list(map(_listed, mine)), today), strict=True):
+            if names is not None and row["ticker"] not in names:
+                continue  # others may claim it, too
             seen = row["before"] is not None and row["after"] is not None
             claim = Claim(row["named"], seen, verdict)
             claims.setdefault(_key_of(row), []).append((row, claim))

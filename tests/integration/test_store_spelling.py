@@ -171,3 +171,39 @@ async def test_a_former_name_is_every_venue_s_and_what_was_asked_under_another_l
 
 def test_a_venue_s_ticker_is_another_symbol_than_the_plain_one() -> None:
     assert spelling_of("BTC-USD@kraken") == spelling_of("XXBTZUSD@kraken") != spelling_of("BTCUSD")
+
+
+JUDGED = """
+    SELECT ticker, execution_date, status, tested, symbol_id
+    FROM splits
+    ORDER BY ticker, execution_date
+"""
+
+
+async def test_splits_under_the_names_of_some_symbols_are_judged_as_among_all(
+    database: Database,
+) -> None:
+    own, heir, other = [await with_bars(database, one) for one in ("META", "FB", "OTHER")]
+    was = (Alias("FB", date(2012, 5, 18), date(2022, 6, 9)),)
+    await database.run(
+        lambda connection: life.note_names(connection, RUN, own, was, date(2012, 5, 18))
+    )
+    for ticker in ("META", "FB", "OTHER"):
+        await rows(database, SPLIT, ticker)
+    await rows(database, SPLIT.replace("2024-06-05", "2020-06-05"), "FB")
+
+    async def judged(*symbols: Symbol) -> list[tuple[object, ...]]:
+        named = [one.id for one in symbols] or None
+        day = date(2024, 7, 1)
+        await database.run(lambda one: actions.judge_splits(one, day, named))
+        return [tuple(row) for row in await rows(database, JUDGED)]
+
+    whole = await judged()
+    assert {row[2] for row in whole} == {"applied"}
+    afresh = "UPDATE splits SET status = 'announced', tested = false, symbol_id = NULL RETURNING 1"
+    await rows(database, afresh)
+    some = await judged(heir)
+    assert [row for row in some if row[0] == "FB"] == [row for row in whole if row[0] == "FB"]
+    assert {row[2] for row in some if row[0] != "FB"} == {"announced"}
+    await judged(own)
+    assert await judged(other) == whole
