@@ -48,7 +48,7 @@ from backfill.workers.verdict import MOST_DEATHS, Again, Done, Held, Verdict, ve
 
 HEARTBEAT: Final = timedelta(seconds=30)
 """A job whose worker wasn't heard of for so long is another's."""
-_POLL: Final = timedelta(seconds=5)
+POLL: Final = timedelta(seconds=5)
 """How often to look where no notice comes."""
 _PRUNE_S: Final = 3600.0
 _SUSPECT_S: Final = 30.0
@@ -177,7 +177,7 @@ class _Worker:
         duties = self._duties
         batch = max(duties.concurrency // 2, 1)
         await self._manager.run(
-            dequeue_timeout=_POLL,
+            dequeue_timeout=POLL,
             batch_size=batch,
             mode=QueueExecutionMode.drain if duties.drain else QueueExecutionMode.continuous,
             max_concurrent_tasks=max(duties.concurrency, 2 * batch),

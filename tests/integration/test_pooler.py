@@ -2,13 +2,19 @@
 
 import asyncio
 import os
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
+from backfill.errors import Interrupted
+from backfill.fetch.stop import StopSignal
+from backfill.settings import Secret, Settings
 from backfill.store.pool import CONNECTIONS, Database
 from backfill.store.server import server
+from backfill.workers.duties import Duties
+from backfill.workers.worker import POLL, work
 from tests.hosts import PGBOUNCER, POOL_SIZE, lacking
+from tests.integration.store_kit import rows, until
 
 
 @pytest.fixture(autouse=True)
@@ -52,3 +58,42 @@ async def test_statements_that_stand_alone_never_meet_each_other(database_url: s
 async def test_a_pooler_is_noticed(database_url: str) -> None:
     async with Database.connect(database_url) as database:
         assert (await database.run(server)).is_pooled
+
+
+# A job that a worker holds as soon as it has it, since it can't be read.
+_QUEUED: Final = """
+    WITH put AS (
+        INSERT INTO bf_jobs.pgqueuer (priority, entrypoint, payload, status)
+        VALUES (0, 'fetch:massive', 'unreadable', 'queued')
+        RETURNING id
+    )
+    INSERT INTO bf_jobs.pgqueuer_log (job_id, status, priority, entrypoint)
+    SELECT id, 'queued', 0, 'fetch:massive' FROM put
+"""
+_NOTICED: Final = """
+    SELECT extract(epoch FROM max(created) - min(created))::float8 AS after_s
+    FROM bf_jobs.pgqueuer_log
+    WHERE status IN ('queued', 'picked')
+    GROUP BY job_id
+    HAVING count(*) = 2
+"""
+
+
+async def test_a_worker_whom_no_notice_reaches_looks_for_jobs_itself(database_url: str) -> None:
+    settings, stop = Settings(database_url=Secret(database_url)), StopSignal()
+    working = asyncio.create_task(work(settings, Duties(("massive",)), stop=stop))
+    try:
+        async with Database.connect(database_url) as database:
+            for jobs in range(1, 4):  # the first may be there when the worker first looks
+                await rows(database, _QUEUED)
+
+                async def noticed(jobs: int = jobs) -> bool:
+                    return len(await rows(database, _NOTICED)) == jobs
+
+                await until(noticed, "the worker has the job")
+            waited_s = [row["after_s"] for row in await rows(database, _NOTICED)]
+    finally:
+        stop.set(Interrupted("enough"))
+        await working
+    # By the database's clock; what goes beyond a look's pause is the machine's.
+    assert max(waited_s) < 2 * POLL.total_seconds()
