@@ -1,6 +1,7 @@
 """A real Postgres, a simulated provider over HTTP, and the real command."""
 
 import asyncio
+import gc
 import json
 import os
 import subprocess
@@ -34,6 +35,9 @@ NOW = datetime(2024, 11, 12, 12, tzinfo=UTC)
 
 KEY = "sim-key"
 
+MARKET = Market()
+"""The simulated market: drawn once, as far as anybody asks."""
+
 # No deadlines, nor a check of how fast examples are drawn: a shared machine's clock proves nothing.
 # What a test's examples share of its fixtures they share on purpose. `make test` and `make wide`
 # try the same examples each time, so what they say is of the change; `make soak` looks for others.
@@ -48,6 +52,9 @@ for _name, _examples in (("some", 20), ("many", 150), ("others", 150)):
     )
 settings.load_profile(os.environ.get("BACKFILL_TEST_EXAMPLES", "some"))
 
+SHARED = settings(max_examples=settings().max_examples // 4)
+"""The examples of a test that is run for many parameters, which share them."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options by which tests write down what they see."""
@@ -61,6 +68,22 @@ def pytest_configure(config: pytest.Config) -> None:
         from tests.faults.recording import Recording
 
         config.pluginmanager.register(Recording(Path(page)))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes or waits longest, so that all workers end at about the same time."""
+    longest = ("faults", "screens", "providers", "integration")
+
+    def turn(item: pytest.Item) -> int:
+        folder = item.path.parent.name
+        return longest.index(folder) if folder in longest else len(longest)
+
+    items.sort(key=turn)
+
+
+def pytest_collection_finish() -> None:
+    """Never look for circles again among what all the tests are made of."""
+    gc.freeze()
 
 
 def pytest_unconfigure() -> None:
@@ -187,7 +210,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 @pytest.fixture(scope="session")
 def market() -> Market:
     """The simulated market: the truth that tables are compared with."""
-    return Market()
+    return MARKET
 
 
 @pytest.fixture
@@ -234,6 +257,12 @@ class Ended:
     def events(self) -> list[dict[str, Any]]:
         """The events that it logged."""
         return [json.loads(line) for line in self.err.splitlines() if line.startswith("{")]
+
+
+def first_of(*values: Any) -> list[Any]:
+    """Values of one kind for a parameter: `make test` takes the first, `make wide` the others."""
+    first, *others = values
+    return [first, *(pytest.param(one, marks=pytest.mark.wide) for one in others)]
 
 
 RAN: list[Ended] = []

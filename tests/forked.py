@@ -27,21 +27,31 @@ _SCRIPT = Path(__file__).resolve()
 _IMPORTED = (
     "backfill.admin.symbols",
     "backfill.admin.watchlist",
+    "backfill.audit.look",
     "backfill.audit.repair",
     "backfill.audit.status",
+    "backfill.cli.arguments",
     "backfill.cli.foreground",
     "backfill.cli.main",
     "backfill.fetch.client",
     "backfill.fetch.quota",
     "backfill.notify.report",
+    "backfill.present.gaps",
+    "backfill.present.listings",
     "backfill.present.show",
+    "backfill.present.status",
+    "backfill.present.terminal",
+    "backfill.providers.massive_bars",
+    "backfill.providers.massive_lists",
     "backfill.run.execution",
     "backfill.run.fetching",
     "backfill.store.embedded",
+    "backfill.store.quota",
+    "exchange_calendars",
     "pydantic.type_adapter",
     "typer._adapters",
 )
-"""What most commands import."""
+"""What most commands import, and the calendars, which take longer than all the rest."""
 
 
 class Forks:

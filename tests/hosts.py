@@ -32,6 +32,9 @@ POOL_SIZE: Final = 3
 """The pooler's connections to each database for each user: fewer than a run opens."""
 
 _START_S: Final = 20.0
+_MEMORY: Final = Path("/dev/shm")
+_ROOM: Final = 4 << 30
+"""In bytes, what is free where servers have their files in memory: they take a tenth of it."""
 # No server runs as root.
 _AS_USER: Final = "nobody" if os.geteuid() == 0 else None
 # asyncpg's own default; the tests tell the database in a URL by the question mark after it.
@@ -185,10 +188,17 @@ def _listens(port: int) -> bool:
         return knocking.connect_ex(("127.0.0.1", port)) == 0
 
 
+def _quickest() -> Path | None:
+    """Where a database is made in half the time, if there is room; else the usual place."""
+    if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM:
+        return _MEMORY
+    return None
+
+
 @contextmanager
 def _folder(user: str | None = _AS_USER) -> Iterator[Path]:
     """Make a folder that the servers may use and everybody may enter; remove it at the end."""
-    folder = Path(mkdtemp(prefix="backfill-tests-"))
+    folder = Path(mkdtemp(prefix="backfill-tests-", dir=_quickest()))
     folder.chmod(0o755)
     if user:
         shutil.chown(folder, user)

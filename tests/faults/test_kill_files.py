@@ -30,7 +30,11 @@ def market() -> Market:
 
 
 @pytest.mark.parametrize(
-    "end", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.soak)]
+    "end",
+    [
+        pytest.param(signal.SIGKILL, marks=pytest.mark.wide),
+        pytest.param(signal.SIGINT, marks=pytest.mark.soak),
+    ],
 )
 def test_a_run_that_ends_within_a_file_keeps_those_before_and_claims_nothing_of_it(
     end: signal.Signals,

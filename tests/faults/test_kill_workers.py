@@ -56,7 +56,7 @@ def bars_asked(simulator: Simulator) -> Counter[str]:
 
 @pytest.mark.parametrize(
     ("jobs", "workers", "kills", "stops"),
-    [(24, 2, 1, False), pytest.param(600, 4, 12, True, marks=pytest.mark.soak)],
+    [(8, 2, 1, False), pytest.param(600, 4, 12, True, marks=pytest.mark.soak)],
 )
 def test_workers_killed_at_random_leave_the_table_of_a_single_run(
     jobs: int,

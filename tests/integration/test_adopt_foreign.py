@@ -23,7 +23,7 @@ from backfill.store.pool import Database
 from backfill.store.read import stored_bars
 from backfill.store.source import EVER
 from backfill.store.times import to_ms
-from tests.conftest import Cli, blocking
+from tests.conftest import Cli, blocking, first_of
 from tests.integration.store_kit import as_user, connection_to, rows
 
 THEIRS: Final = """
@@ -194,7 +194,13 @@ async def _adopt(database: Database, *, clean: bool = False) -> Adopted:
 
 
 @pytest.mark.attack(1)
-@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=pytest.mark.wide if at % 3 else ())
+        for at, case in enumerate(REFUSED)
+    ],
+)
 async def test_what_cannot_be_kept_right_is_refused_before_the_first_change(
     theirs: str, case: str
 ) -> None:
@@ -254,7 +260,8 @@ ADOPTED: Final = (
 
 @pytest.mark.attack(1)
 @pytest.mark.parametrize(
-    "done", [0, 3, 8, *(pytest.param(at, marks=pytest.mark.soak) for at in (1, 2, 4, 5, 6, 7))]
+    "done",
+    [*first_of(3, 0, 8), *(pytest.param(at, marks=pytest.mark.soak) for at in (1, 2, 4, 5, 6, 7))],
 )
 async def test_an_adoption_that_was_killed_is_finished_by_the_next(theirs: str, done: int) -> None:
     """It dies after its decision, among the enum's labels, or before the rows are moved."""

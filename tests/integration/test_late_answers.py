@@ -18,7 +18,7 @@ from backfill.run.job import Scope
 from backfill.settings import AccountSettings, Settings
 from backfill.settings.environment import Secret
 from backfill.simulator import Action, Fault, Market, Simulator
-from tests.conftest import KEY, blocking, query, stored_bars
+from tests.conftest import KEY, blocking, first_of, query, stored_bars
 from tests.integration.truth import NEW_YORK, asked, assert_same, true_bars
 
 DAY: Final = date(2024, 11, 12)
@@ -122,7 +122,7 @@ def listed(found: list[SeriesGaps]) -> list[tuple[Any, ...]]:
     ]
 
 
-@pytest.mark.parametrize("mode", [Mode.default, Mode.incremental])
+@pytest.mark.parametrize("mode", first_of(Mode.incremental, Mode.default))
 def test_minutes_that_a_provider_twelve_minutes_behind_had_not_yet_come_with_the_next_run(
     market: Market, simulate: Simulate, database_url: str, mode: Mode
 ) -> None:

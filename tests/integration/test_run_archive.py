@@ -17,7 +17,7 @@ from backfill.run.outcomes import Summary
 from backfill.settings import AccountSettings
 from backfill.settings.environment import Secret
 from backfill.simulator import Action, Fault, Market, Simulator
-from tests.conftest import NOW, query, stored_bars
+from tests.conftest import NOW, first_of, query, stored_bars
 from tests.integration.truth import midnight_ms
 
 PAIR: Final = "BTC/USDT"
@@ -137,13 +137,13 @@ async def test_a_missing_month_falls_back_to_its_days_and_a_missing_day_to_calls
 
 @pytest.mark.parametrize(
     "fault",
-    [
+    first_of(
         Fault(action=Action.EDIT_BARS, path=f"{SEPTEMBER}\\?", bar={"c": 1.0}),
         Fault(action=Action.RANDOM_BYTES, path=f"{SEPTEMBER}\\?"),
         Fault(action=Action.HTML, path=f"{SEPTEMBER}\\.CHECKSUM"),
         Fault(action=Action.SECONDS, path=SEPTEMBER),
         Fault(action=Action.WRONG_GRANULARITY, path=SEPTEMBER),
-    ],
+    ),
     ids=lambda fault: fault.action.value,
 )
 async def test_of_a_file_that_is_not_what_it_should_be_nothing_is_stored_and_no_call_is_made_for_it(

@@ -15,7 +15,7 @@ from backfill.core.work import Mode
 from backfill.settings.environment import Secret
 from backfill.simulator import Action, Fault, Market, Simulator
 from backfill.store.quarantine import Choice
-from tests.conftest import KEY, blocking, stored_bars
+from tests.conftest import KEY, blocking, first_of, stored_bars
 from tests.integration.truth import asked, assert_same, midnight_ms, true_bars
 
 TOLD = datetime(2024, 6, 4, 12, tzinfo=UTC)
@@ -88,7 +88,7 @@ def _first(timeframe: Timeframe) -> date:
     return date(2024, 4, 29) if timeframe is Timeframe.w1 else SINCE
 
 
-@pytest.mark.parametrize("ticker", ["AAPL", "X:BTCUSD"])
+@pytest.mark.parametrize("ticker", first_of("AAPL", "X:BTCUSD"))
 @pytest.mark.parametrize("selected", ["d1,w1,mn1", "d1"])
 def test_a_day_that_comes_late_is_in_its_week_and_month(
     simulator: Simulator,
@@ -109,7 +109,7 @@ def test_a_day_that_comes_late_is_in_its_week_and_month(
     assert_true(database_url, market, ticker, "d1,w1,mn1")
 
 
-@pytest.mark.parametrize("ticker", ["AAPL", "X:BTCUSD"])
+@pytest.mark.parametrize("ticker", first_of("AAPL", "X:BTCUSD"))
 def test_a_day_that_comes_late_is_in_its_week_and_month_also_under_a_cron_job(
     simulator: Simulator, run: Run, market: Market, database_url: str, ticker: str
 ) -> None:
@@ -125,7 +125,7 @@ def test_a_day_that_comes_late_is_in_its_week_and_month_also_under_a_cron_job(
 
 
 @pytest.mark.parametrize("mode", [Mode.default, Mode.incremental])
-@pytest.mark.parametrize("timeframes", ["d1,w1,mn1", "d1,mn1"])
+@pytest.mark.parametrize("timeframes", first_of("d1,w1,mn1", "d1,mn1"))
 def test_a_months_last_day_that_comes_on_saturday_is_in_its_month(
     simulator: Simulator,
     run: Run,
@@ -167,7 +167,7 @@ def test_what_a_retry_brings_is_in_its_week_and_month(
     assert_true(database_url, market, "AAPL", "d1,w1,mn1")
 
 
-@pytest.mark.parametrize("ticker", ["AAPL", "X:BTCUSD"])
+@pytest.mark.parametrize("ticker", first_of("AAPL", "X:BTCUSD"))
 @pytest.mark.parametrize("fault", ["lacks", "spoils"])
 def test_a_week_keeps_a_stored_day_that_the_answer_for_its_last_day_lacks(
     simulator: Simulator, run: Run, market: Market, database_url: str, ticker: str, fault: str

@@ -240,7 +240,9 @@ def test_a_bad_bar_of_an_answer_is_quarantined_alone(
     ("fault", "sent"),
     [
         (Fault(action=Action.STATUS, status=403, path="/grouped/"), 1),
-        (Fault(action=Action.WRONG_ADJUSTED, path="/grouped/"), 1),
+        pytest.param(
+            Fault(action=Action.WRONG_ADJUSTED, path="/grouped/"), 1, marks=pytest.mark.wide
+        ),
         (Fault(action=Action.MICROSECONDS, path="/grouped/"), 2),
     ],
 )

@@ -19,7 +19,7 @@ from backfill.settings.environment import Secret
 from backfill.simulator import Simulator
 from backfill.store import progress
 from backfill.store.pool import Database
-from tests.conftest import KEY, NOW, query, stored_bars
+from tests.conftest import KEY, NOW, first_of, query, stored_bars
 from tests.integration.store_kit import claimed, value
 
 HEAD: Final = "symbol,timeframe,ts,open,high,low,close,volume,vwap,trade_count"
@@ -208,9 +208,14 @@ async def test_a_part_of_a_series_on_another_share_basis_is_refused_and_all_of_i
     ("stored", "part"),
     [
         pytest.param(range(6), range(11, 2, -1), id="newest first"),
-        pytest.param(range(6, 12), range(9), id="oldest first"),
+        pytest.param(range(6, 12), range(9), id="oldest first", marks=pytest.mark.wide),
         pytest.param(range(12), [*range(1, 5), *range(6, 11)], id="in the middle"),
-        pytest.param(range(9), [*range(4), *range(5, 9)], id="all but one that is stored"),
+        pytest.param(
+            range(9),
+            [*range(4), *range(5, 9)],
+            id="all but one that is stored",
+            marks=pytest.mark.wide,
+        ),
     ],
 )
 async def test_a_part_on_another_share_basis_is_refused_before_what_lies_beyond_is_written(
@@ -515,7 +520,7 @@ async def test_midnights_of_the_exchange_and_ends_of_its_sessions_are_days_of_it
     assert [datetime.fromtimestamp(row[0] / 1000, UTC).day for row in found] == [4, 5, 6]
 
 
-@pytest.mark.parametrize("days_ahead", [3, 400, 9000])
+@pytest.mark.parametrize("days_ahead", first_of(400, 3, 9000))
 async def test_bars_to_come_are_set_aside_however_far_ahead_they_are(
     settings: api.Settings, database_url: str, tmp_path: Path, days_ahead: int
 ) -> None:

@@ -182,11 +182,11 @@ async def test_a_market_that_a_provider_has_not_is_said_before_any_call(
     ("law", "timeframe"),
     [
         (BarsPerPage(PAGE, Order.oldest), Timeframe.m15),
-        (BarsPerPage(PAGE, Order.newest), Timeframe.m15),
+        pytest.param(BarsPerPage(PAGE, Order.newest), Timeframe.m15, marks=pytest.mark.wide),
         (NewestOnly(720), Timeframe.h1),
-        (NewestOnly(300), Timeframe.h1),
+        pytest.param(NewestOnly(300), Timeframe.h1, marks=pytest.mark.wide),
         (Files(Timeframe.d1), Timeframe.m15),
-        (Files(Timeframe.mn1), Timeframe.h1),
+        pytest.param(Files(Timeframe.mn1), Timeframe.h1, marks=pytest.mark.wide),
     ],
     ids=str,
 )

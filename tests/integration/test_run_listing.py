@@ -9,7 +9,7 @@ import pytest
 from backfill import api
 from backfill.core.timeframe import Timeframe
 from backfill.simulator import Action, Fault, Market, Simulator
-from tests.conftest import query, stored_bars
+from tests.conftest import first_of, query, stored_bars
 from tests.integration.truth import asked, assert_same, midnight_ms, true_bars
 
 Run = Callable[..., api.Summary]
@@ -144,7 +144,7 @@ def test_every_timeframe_is_one_companys(
     assert (again.exit_code, again.calls) == (0, 0)
 
 
-@pytest.mark.parametrize("adjustment", ["raw", "split"])
+@pytest.mark.parametrize("adjustment", first_of("raw", "split"))
 @pytest.mark.parametrize("before", [None, "2022-05-02", "2022-01-03"])
 def test_a_listing_date_that_the_bars_doubt_cuts_nothing_whatever_depth_was_asked(
     market: Market, run: Run, database_url: str, before: str | None, adjustment: str

@@ -15,7 +15,7 @@ import pytest
 from backfill import api
 from backfill.settings import Settings
 from backfill.simulator import Action, Fault, Simulator
-from tests.conftest import NOW, Cli, Ended, blocking, query
+from tests.conftest import NOW, Cli, Ended, blocking, first_of, query
 from tests.integration.store_kit import database_name
 
 AS_OF = ("--as-of", NOW.isoformat())
@@ -43,7 +43,7 @@ def plain(escaped: str) -> str:
 
 
 @pytest.mark.attack(4)
-@pytest.mark.parametrize("form", ["json", "console"])
+@pytest.mark.parametrize("form", first_of("console", "json"))
 def test_in_actions_a_run_writes_a_page_and_annotations_that_nobody_can_forge(
     simulate: Callable[..., Simulator], cli: Callable[..., Cli], tmp_path: Path, form: str
 ) -> None:

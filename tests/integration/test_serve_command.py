@@ -15,7 +15,7 @@ from backfill.serve import front, passing
 from backfill.serve.app import application
 from backfill.serve.guard import Guard
 from backfill.serve.reader import Reader
-from tests.conftest import Cli
+from tests.conftest import Cli, first_of
 from tests.integration.serve_kit import server, serving
 
 TOKEN: Final = "correct-horse-battery-staple"
@@ -28,7 +28,7 @@ def command(database_url: str) -> Cli:
     return Cli({"DATABASE_URL": database_url, "BACKFILL_LOG": "json"})
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", first_of(signal.SIGTERM, signal.SIGINT))
 def test_it_serves_until_a_signal_ends_it_and_no_secret_is_logged(
     command: Cli, number: signal.Signals
 ) -> None:

@@ -17,8 +17,8 @@ from backfill import api
 from backfill.core.timeframe import Timeframe
 from backfill.serve import bars, chart, looks, openapi, udf
 from backfill.settings import AccountSettings, Secret, Settings
-from backfill.simulator import Market, Simulator, run_in_thread
-from tests.conftest import KEY, NOW, _fresh, blocking, query, stored_bars
+from backfill.simulator import Simulator, run_in_thread
+from tests.conftest import KEY, MARKET, NOW, _fresh, blocking, query, stored_bars
 from tests.integration.serve_kit import serving
 
 COLUMNS: Final = ("open", "high", "low", "close", "volume")
@@ -28,7 +28,7 @@ COLUMNS: Final = ("open", "high", "low", "close", "volume")
 def url(server: str, with_calendars: str) -> Iterator[str]:
     """A database with some series, which the tests of this file only read."""
     for name in _fresh(server, with_calendars):
-        with run_in_thread(Simulator(market=Market(), key=KEY, now=NOW, plan="unlimited")) as one:
+        with run_in_thread(Simulator(market=MARKET, key=KEY, now=NOW, plan="unlimited")) as one:
             account = AccountSettings(url=one.url, plan="unlimited", keys=(Secret(KEY),))
             settings = Settings(database_url=Secret(name), accounts={"massive": account})
             for symbol, first, frames in (

@@ -11,7 +11,8 @@ from massive import RESTClient
 
 from backfill.core.bars import NO_COUNT
 from backfill.core.timeframe import Timeframe
-from backfill.simulator import Market, Simulator, run_in_thread
+from backfill.simulator import Simulator, run_in_thread
+from tests.conftest import MARKET
 
 NEW_YORK: Final = ZoneInfo("America/New_York")
 UTC_ZONE: Final = ZoneInfo("UTC")
@@ -20,7 +21,7 @@ UTC_ZONE: Final = ZoneInfo("UTC")
 @pytest.fixture(scope="module")
 def simulator() -> Iterator[Simulator]:
     now = datetime(2025, 3, 5, 12, tzinfo=UTC)
-    with run_in_thread(Simulator(market=Market(), now=now)) as running:
+    with run_in_thread(Simulator(market=MARKET, now=now)) as running:
         yield running
 
 

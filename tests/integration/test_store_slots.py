@@ -164,7 +164,6 @@ def _written(one: Any) -> str:
     return json.dumps(astuple(one))
 
 
-@settings(max_examples=40)
 @given(windows=WINDOWS, steps=st.lists(st.tuples(WAIT, STEP), min_size=4, max_size=25))
 def test_the_databases_ledger_does_what_the_model_does(
     shared_url: str, windows: Windows, steps: list[Any]

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from backfill.core.empty import EmptyReason
@@ -216,7 +216,6 @@ def _same(read: Any, given: Any) -> bool:
     return bool(read == given) or (read != read and given != given)  # noqa: PLR0124  # NaN
 
 
-@settings(max_examples=40)
 @given(
     texts=st.lists(st.none() | TEXTS),
     whole=st.integers(-(2**63) + 1, 2**63 - 1),

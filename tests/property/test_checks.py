@@ -6,7 +6,7 @@ from dataclasses import fields
 from datetime import date, timedelta
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from backfill.core.bars import Bars
@@ -16,6 +16,7 @@ from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Page, Request
 from backfill.errors import BadAnswer
 from tests.calendars import MIDNIGHT_MIN, calendar
+from tests.conftest import SHARED
 from tests.property.oracle import HOUR_MS, Case, Slot, cases, wall_ms
 
 Row = tuple[float | int | None, ...]
@@ -111,7 +112,7 @@ SPOILT: dict[str, tuple[Reason, dict[int, float]]] = {
 
 
 @pytest.mark.parametrize("fault", SPOILT)
-@settings(max_examples=25)
+@SHARED
 @given(data=st.data())
 def test_a_bar_with_a_bad_value_goes_with_its_reason_and_its_neighbours_stay(
     fault: str, data: st.DataObject

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from backfill.core.bars import Bars, IntColumn, is_among
@@ -14,6 +14,7 @@ from backfill.core.local import Base, BaseChange, outdated_slots, roll_up_stored
 from backfill.core.rollup import roll_up
 from backfill.core.series import Progress, Series, Source, Symbol
 from backfill.core.timeframe import Timeframe
+from tests.conftest import SHARED
 from tests.property.oracle import Case
 
 PAIRS = [
@@ -99,7 +100,7 @@ class Table:
 
 
 @pytest.mark.parametrize(("base", "to"), PAIRS)
-@settings(max_examples=15)
+@SHARED
 @given(data=st.data())
 def test_what_is_covered_is_the_roll_up_of_its_base_after_any_changes_of_that(
     base: Timeframe, to: Timeframe, data: st.DataObject

@@ -13,6 +13,7 @@ from backfill.errors import NotEntitled, UsageError
 from backfill.providers import PROVIDERS
 from backfill.providers.base import Provider, spelled
 from backfill.store.foreign_tickers import set_aside_for
+from tests.conftest import SHARED
 from tests.providers.tiny import Tiny
 
 ALL = [*PROVIDERS.values(), Tiny()]
@@ -128,6 +129,7 @@ def test_dollars_and_the_coins_that_stand_for_them_never_merge(base: str) -> Non
 
 
 @pytest.mark.parametrize("provider", ALL, ids=lambda one: one.name)
+@SHARED
 @given(instrument=INSTRUMENTS)
 def test_what_a_provider_spells_it_reads_back(provider: Provider, instrument: Instrument) -> None:
     if instrument.asset_type not in provider.can.native:
@@ -142,6 +144,7 @@ def test_what_a_provider_spells_it_reads_back(provider: Provider, instrument: In
 
 
 @pytest.mark.parametrize("provider", ALL, ids=lambda one: one.name)
+@SHARED
 @given(instruments=st.lists(INSTRUMENTS, min_size=2, max_size=8, unique=True))
 def test_no_two_instruments_have_one_spelling_at_a_provider(
     provider: Provider, instruments: list[Instrument]

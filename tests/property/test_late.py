@@ -27,6 +27,7 @@ from backfill.core.wire import Page
 from backfill.core.work import Demand, Mode, Rules, Work
 from tests.calendars import calendar
 from tests.capable import capable
+from tests.conftest import first_of
 
 FIRST: Final = date(2024, 11, 11)
 """A Monday; the second week after it has a holiday and a half day."""
@@ -213,7 +214,7 @@ BASES: Final = [
 ]
 
 
-@pytest.mark.parametrize("mode", [Mode.default, Mode.incremental])
+@pytest.mark.parametrize("mode", first_of(Mode.default, Mode.incremental))
 @pytest.mark.parametrize("market", MARKETS)
 @pytest.mark.parametrize(("base", "timeframes"), BASES, ids=str)
 def test_a_provider_that_is_always_minutes_late_loses_nothing(
@@ -278,7 +279,7 @@ def test_what_is_late_in_extended_hours_arrives_with_the_first_request_after_the
     assert after.start_ms > now_ms - 10 * MINUTE_MS
 
 
-@pytest.mark.parametrize("mode", [Mode.default, Mode.incremental])
+@pytest.mark.parametrize("mode", first_of(Mode.default, Mode.incremental))
 @pytest.mark.parametrize("market", MARKETS)
 def test_a_day_s_bar_that_comes_hours_late_comes_with_the_next_day_s(
     market: str, mode: Mode

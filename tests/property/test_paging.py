@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from backfill.core import paging
@@ -22,6 +22,7 @@ from backfill.core.wire import Page, Request
 from backfill.core.work import Target, Work
 from backfill.errors import BadAnswer
 from tests.calendars import sessions
+from tests.conftest import SHARED
 from tests.property.oracle import HOUR_MS, MARKETS, SEASONS, Case, Slot, slots_in, wall_ms
 from tests.property.test_checks import LONG_AFTER, TS, VOLUME, Row, good_rows, row_at, rows_of
 
@@ -168,7 +169,7 @@ def cut(draw: st.DrawFn, case: Case, bars: list[tuple[Slot, Row]]) -> list[list[
 
 
 @pytest.mark.parametrize(("base", "timeframes"), LADDERS, ids=str)
-@settings(max_examples=40)
+@SHARED
 @given(data=st.data())
 def test_pages_however_cut_give_what_one_page_gives(
     base: Timeframe, timeframes: tuple[Timeframe, ...], data: st.DataObject

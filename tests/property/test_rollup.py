@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from backfill.core.bars import Bars
 from backfill.core.rollup import roll_up
 from backfill.core.timeframe import Timeframe
+from tests.conftest import SHARED
 from tests.property.oracle import MARKETS, SEASONS, Case
 
 OHLC = tuple[float, float, float, float]
@@ -45,6 +46,7 @@ def columns(bars: list[BaseBar]) -> Bars:
 
 
 @pytest.mark.parametrize(("base", "to"), LADDER)
+@SHARED
 @given(data=st.data())
 def test_each_slot_with_bars_becomes_the_bar_of_all_of_them(
     base: Timeframe, to: str, data: st.DataObject

@@ -23,7 +23,7 @@ from tests.faults.command import eventually
 from tests.screens.terminal import COLUMNS, terminal
 
 WAYS: Final = Path(__file__).parent / "ways"
-SHORT: Final = {"quant", "student"}
+SHORT: Final = {"student"}
 _LONG_S: Final = 120
 _QUIETLY: Final = "2>/dev/null"
 # What differs from run to run, and what stands for it; as wide, where columns may follow.

@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -72,49 +73,59 @@ def part_of(module: str) -> str:
     return module.partition(".")[2].partition(".")[0]
 
 
-def nodes(tree: ast.AST, *, run: bool) -> Iterator[ast.AST]:
-    """Every node of a module; only those that are ever executed if ``run``."""
-    for node in ast.iter_child_nodes(tree):
-        if run and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            continue
-        yield node
-        yield from nodes(node, run=run)
+def nodes(tree: ast.AST) -> Iterator[tuple[ast.AST, bool]]:
+    """Every node of a module, and whether it is ever executed."""
+    open_ = [(tree, True)]
+    while open_:
+        above, runs = open_.pop()
+        for node in ast.iter_child_nodes(above):
+            types = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+            open_.append((node, runs and not types))
+            yield open_[-1]
 
 
-def imports(*, run: bool) -> Iterator[tuple[str, str]]:
-    """Every import in the package as (importing module, imported module)."""
+@cache
+def every_import() -> dict[tuple[str, str], bool]:
+    """Every import in the package, (importing module, imported module): is it ever executed?"""
+    found: dict[tuple[str, str], bool] = {}
     for path in sorted(ROOT.rglob("*.py")):
         parts = path.relative_to(ROOT.parent).with_suffix("").parts
         importer = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        for node in nodes(ast.parse(path.read_text()), run=run):
-            if isinstance(node, ast.Import):
-                yield from ((importer, name.name) for name in node.names)
-            elif isinstance(node, ast.ImportFrom):
-                assert node.level == 0, f"{importer} imports relatively"
-                assert node.module is not None
-                if node.module == "backfill":
-                    yield from ((importer, f"backfill.{name.name}") for name in node.names)
-                else:
-                    yield importer, node.module
+        for node, runs in nodes(ast.parse(path.read_text())):
+            for imported in imported_by(node, importer):
+                found[importer, imported] = found.get((importer, imported), False) or runs
+    return dict(sorted(found.items()))
 
 
-IMPORTS: Final = sorted(set(imports(run=False)))
-WITHIN: Final = [
-    (importer, imported) for importer, imported in IMPORTS if imported.startswith("backfill.")
-]
+def imported_by(node: ast.AST, importer: str) -> list[str]:
+    """The modules that a node of a module imports."""
+    if isinstance(node, ast.Import):
+        return [name.name for name in node.names]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    assert node.level == 0, f"{importer} imports relatively"
+    assert node.module is not None
+    if node.module == "backfill":
+        return [f"backfill.{name.name}" for name in node.names]
+    return [node.module]
+
+
+def within() -> list[tuple[str, str]]:
+    """The imports of one module of the package by another."""
+    return [pair for pair in every_import() if pair[1].startswith("backfill.")]
 
 
 def test_at_the_top_stand_only_the_face_and_what_all_rooms_share() -> None:
     assert {path.stem for path in ROOT.glob("*.py")} == AT_THE_TOP
     rooms = {path.name for path in ROOT.iterdir() if path.is_dir()}
     assert (rooms | AT_THE_TOP) - {"__init__", "__pycache__", "migrations"} == set(LAW)
-    assert len(WITHIN) > 100
+    assert len(within()) > 100
 
 
 def test_every_room_imports_no_more_than_its_law_allows() -> None:
     strayed = [
         f"{importer} imports {imported}"
-        for importer, imported in WITHIN
+        for importer, imported in within()
         if importer != "backfill"
         and part_of(imported) not in {part_of(importer), *LAW[part_of(importer)]}
     ]
@@ -129,7 +140,7 @@ def test_the_law_has_no_circle() -> None:
 
 
 def test_the_core_and_the_providers_use_no_library_that_does_io() -> None:
-    for importer, imported in IMPORTS:
+    for importer, imported in every_import():
         if part_of(importer) in {"core", "providers", "errors"}:
             library = imported.partition(".")[0]
             allowed = library in PURE or library in sys.stdlib_module_names
@@ -138,14 +149,16 @@ def test_the_core_and_the_providers_use_no_library_that_does_io() -> None:
 
 
 def test_only_the_door_knows_the_simulator() -> None:
-    users = {part_of(importer) for importer, imported in WITHIN if part_of(imported) == "simulator"}
+    users = {
+        part_of(importer) for importer, imported in within() if part_of(imported) == "simulator"
+    }
     assert users == {"simulator", "cli"}
 
 
 def test_a_library_is_used_in_its_own_folder_only() -> None:
     strayed = [
         f"{importer} imports {imported}"
-        for importer, imported in IMPORTS
+        for importer, imported in every_import()
         for library in [imported.partition(".")[0]]
         if library in OWN_LIBRARIES and part_of(importer) not in OWN_LIBRARIES[library]
     ]
@@ -154,8 +167,9 @@ def test_a_library_is_used_in_its_own_folder_only() -> None:
 
 def test_modules_of_a_layer_do_not_import_each_other_in_circles() -> None:
     uses: dict[str, set[str]] = {}
-    for importer, imported in imports(run=True):
-        uses.setdefault(importer, set()).add(imported)
+    for (importer, imported), runs in every_import().items():
+        if runs:
+            uses.setdefault(importer, set()).add(imported)
 
     def reaches(start: str) -> set[str]:
         seen: set[str] = set()
@@ -260,7 +274,9 @@ LOOKS: Final = {
 
 
 def test_nothing_prints_but_what_makes_texts_harmless() -> None:
-    drawn = {importer for importer, imported in IMPORTS if imported.partition(".")[0] == "rich"}
+    drawn = {
+        importer for importer, imported in every_import() if imported.partition(".")[0] == "rich"
+    }
     assert drawn == {"backfill.present.terminal", "backfill.cli.live"}
     used = uses()
     for stream, writers in WRITES.items():

@@ -6,14 +6,14 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from backfill.simulator import Action, Call, Fault, Market, mangle
+from backfill.simulator import Action, Call, Fault, mangle
 from backfill.simulator.faults import Faults
 from backfill.simulator.mangle import mangled
 from backfill.simulator.wire.base import Ask, Lack, epoch_ms
 from backfill.simulator.wire.massive.wire import MassiveWire
+from tests.conftest import MARKET
 
 PATH: Final = "/v2/aggs/ticker/AAPL/range/1/day/2024-07-01/2024-07-19"
-MARKET: Final = Market()
 WIRE: Final = MassiveWire()
 NOW: Final = datetime(2025, 3, 5, tzinfo=UTC)
 

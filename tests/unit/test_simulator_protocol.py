@@ -7,13 +7,12 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from backfill.core.timeframe import DAY_MS, MINUTE_MS, Timeframe
-from backfill.simulator import Market
 from backfill.simulator.wire.base import Plan
 from backfill.simulator.wire.massive.protocol import Ask
 from backfill.simulator.wire.massive.routes import answer
+from tests.conftest import MARKET
 
 NEW_YORK: Final = ZoneInfo("America/New_York")
-MARKET: Final = Market()
 NOW: Final = datetime(2025, 3, 5, 15, 7, 30, tzinfo=UTC)  # a Wednesday, 10:07:30 in New York
 
 
