@@ -26,14 +26,19 @@ class Redactor:
     def __init__(self, secrets: Iterable[str]) -> None:
         long_first = sorted({*secrets}, key=len, reverse=True)
         self._kept = [secret for secret in long_first if len(secret) >= _SHORTEST_SECRET]
-        pattern = "|".join(_spelled(secret, _forms) for secret in self._kept)
-        self._in_text = re.compile(pattern) if self._kept else None
-        # As it is, or in characters that are spelled: most answers hold none of that.
-        self._signs = [b"\\", b"%", *map(_bytes, self._kept)]
+        # As it is, or in characters that are spelled: most texts and answers hold none of that.
+        spelled = ["\\", "%", *(["+"] if any(" " in one for one in self._kept) else [])]
+        self._signs = [*spelled, *self._kept] if self._kept else []
+        self._byte_signs = [*map(_bytes, self._signs)]
+
+    @cached_property
+    def _in_text(self) -> "re.Pattern[str]":
+        """Takes long to make, and is wanted for few texts."""
+        return re.compile("|".join(_spelled(one, _forms) for one in self._kept))
 
     @cached_property
     def _in_bytes(self) -> "re.Pattern[bytes]":
-        """Takes long to make, and is wanted for few answers."""
+        """Takes longer still."""
         return re.compile(_bytes("|".join(_spelled(one, _forms_in_json) for one in self._kept)))
 
     def __call__(
@@ -44,7 +49,9 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """Blot a text."""
-        return self._in_text.sub(BLOT, text) if self._in_text else text
+        if not any(sign in text for sign in self._signs):
+            return text
+        return self._in_text.sub(BLOT, text)
 
     def told(self, text: str) -> str:
         """Return a message as it may leave: blotted, then on one line of no great length."""
@@ -55,7 +62,7 @@ class Redactor:
 
         Where a secret repeats what stands outside of a string, it is no JSON any more.
         """
-        if not self._kept or not any(sign in body for sign in self._signs):
+        if not any(sign in body for sign in self._byte_signs):
             return body
         return self._in_bytes.sub(BLOT.encode(), body)
 

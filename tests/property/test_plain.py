@@ -161,6 +161,12 @@ def test_no_string_of_an_answer_repeats_a_key_however_it_is_spelled(
         assert key not in unquote(said)
 
 
+def test_a_blank_of_a_key_is_known_as_the_plus_that_a_url_has_for_it() -> None:
+    redactor = Redactor(["two words"])
+    assert redactor.body(b'{"next": "/x?key=two+words"}') == b'{"next": "/x?key=***"}'
+    assert redactor.text("/x?key=two+words") == "/x?key=***"
+
+
 @given(KEYS, HOSTILE, st.integers(0, 1200), HOSTILE)
 def test_a_message_that_leaves_holds_no_half_of_a_key(
     key: str, before: str, blanks: int, after: str
