@@ -1,9 +1,10 @@
 """Changing what is kept: what is named of an entry changes, and what it was is told."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from backfill.admin.watching import checked, looked_at, whose
+from backfill.core.dataclass import dataclass
 from backfill.run.connect import opened
 from backfill.settings import Settings
 from backfill.store import universe

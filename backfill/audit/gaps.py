@@ -1,13 +1,13 @@
 """Which due bars are missing, of every series (R6)."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from backfill.audit.tracked import Tracked
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span, Spans
+from backfill.core.dataclass import dataclass
 from backfill.core.empty import ALONE_AFTER
 from backfill.core.plan import next_final_ms
 from backfill.core.series import Series, SymbolId

@@ -3,13 +3,14 @@
 What asks the provider is imported where something is asked: a look at the gaps asks nothing.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from backfill.audit.gaps import SeriesGaps, series_gaps
 from backfill.audit.tracked import tracked_series
 from backfill.core.coverage import Spans
+from backfill.core.dataclass import dataclass
 from backfill.core.series import Series
 from backfill.core.work import Mode
 from backfill.errors import DatabaseError, Stopped

@@ -1,7 +1,7 @@
 """What there is of each series, and whether it is fresh by its calendar (R24)."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +9,7 @@ from backfill.audit.tracked import Tracked, tracked_series
 from backfill.core.basis import RAW, doubtful
 from backfill.core.calendar import trade_date
 from backfill.core.coverage import Span
+from backfill.core.dataclass import dataclass
 from backfill.core.freshness import Silence, State, looked_back_from, share_of, state_of
 from backfill.core.series import Progress, Series, SymbolId
 from backfill.core.splits import Ratio, looks_like

@@ -1,7 +1,6 @@
 """The series that are kept: watched, or fetched at least once; with what is known of them."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Final
 
@@ -9,6 +8,7 @@ import structlog
 
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span
+from backfill.core.dataclass import dataclass
 from backfill.core.pages import FOREVER_BACK_MS
 from backfill.core.plan import frontier_ms, wanted_span
 from backfill.core.series import IMPORT, Progress, Series, Symbol, SymbolId

@@ -1,12 +1,13 @@
 """Archives: finished periods of bars as whole files, and whether those or calls bring a range."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from functools import lru_cache
 from typing import Final
 
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span, Spans
+from backfill.core.dataclass import dataclass
 from backfill.core.pages import Files, PageLaw
 from backfill.core.plan import PlannedRange, plan_ranges
 from backfill.core.timeframe import Timeframe

@@ -1,9 +1,8 @@
 """What a request for bars asks, in the core's own words."""
 
-from dataclasses import dataclass
-
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span
+from backfill.core.dataclass import dataclass
 from backfill.core.series import Symbol
 from backfill.core.timeframe import Timeframe
 

@@ -6,11 +6,11 @@ prices differ by one factor.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from math import exp, log
 from typing import TYPE_CHECKING, Final
 
 from backfill.core.coverage import Span, Spans
+from backfill.core.dataclass import dataclass
 from backfill.core.grid import Grid
 from backfill.core.timeframe import DAY_MS, Timeframe
 

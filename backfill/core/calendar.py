@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from functools import lru_cache
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 from zoneinfo import ZoneInfo
 
 from backfill.core.column import column, last_not_after
+from backfill.core.dataclass import dataclass
 from backfill.core.grid import Grid
 from backfill.core.timeframe import DAY_MS, HOUR_MS, MINUTE_MS, Timeframe
 

@@ -1,12 +1,13 @@
 """What a provider can be asked for, as values that the planner asks."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date, timedelta
 from typing import Final
 
 from backfill.core.archive import Archive
 from backfill.core.calendar import Calendar
+from backfill.core.dataclass import dataclass
 from backfill.core.pages import PageLaw, reach_ms
 from backfill.core.timeframe import Timeframe
 from backfill.errors import NotEntitled

@@ -1,11 +1,12 @@
 """Known-empty slots as they are kept: when a second answer confirms a first, and when it can't."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 
 from backfill.core.coverage import Spans
+from backfill.core.dataclass import dataclass
 from backfill.core.empty import EmptyReason, EmptySlots
 
 BELIEVED_AFTER: Final = timedelta(hours=12)

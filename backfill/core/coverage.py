@@ -2,10 +2,10 @@
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from backfill.core.column import last_not_after
+from backfill.core.dataclass import dataclass
 
 if TYPE_CHECKING:
     import numpy as np

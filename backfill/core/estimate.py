@@ -7,10 +7,11 @@ at once), the grouped days, one call after another, and the writing.
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 from typing import Final, Self
 
+from backfill.core.dataclass import dataclass
 from backfill.core.terms import Quota, Window
 
 TURN_S: Final = 0.4

@@ -8,11 +8,11 @@ may be silent for as long as it usually is, and for any length that was confirme
 
 from bisect import bisect_right
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Self
 
 from backfill.core.coverage import Span, Spans
+from backfill.core.dataclass import dataclass
 from backfill.core.grid import Grid
 from backfill.core.timeframe import MINUTE_MS, Timeframe
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from backfill.core.column import column, last_not_after
 from backfill.core.coverage import Span, Spans
+from backfill.core.dataclass import dataclass
 
 if TYPE_CHECKING:
     import numpy as np

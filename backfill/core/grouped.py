@@ -1,10 +1,10 @@
 """Grouped days: one call for a session of all series, where that is cheaper than a call each."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
 from backfill.core.coverage import Span, Spans
+from backfill.core.dataclass import dataclass
 from backfill.core.timeframe import Timeframe
 from backfill.core.work import Work
 

@@ -7,10 +7,10 @@ different money.
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import product
 from typing import Final, TypeAlias
 
+from backfill.core.dataclass import dataclass
 from backfill.errors import UsageError
 
 MONEY: Final = frozenset({

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import date
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 from backfill.core.archive import FilesOrCalls, Use
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span, Spans
+from backfill.core.dataclass import dataclass
 from backfill.core.pages import PageLaw
 from backfill.core.plan import PlannedRange, plan_ranges
 from backfill.core.planning import by_name, to_fetch

@@ -2,13 +2,14 @@
 
 # Over 300 lines: each law stands beside what counts its pages.
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from backfill.core.calendar import ALWAYS_OPEN, Calendar
 from backfill.core.coverage import Span
+from backfill.core.dataclass import dataclass
 from backfill.core.grid import Grid
 from backfill.core.timeframe import Timeframe
 

@@ -1,13 +1,13 @@
 """The planner: from what is wanted and what is covered to the requests still to be made."""
 
 from bisect import bisect_right
-from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
 from typing import Final
 
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span, Spans
+from backfill.core.dataclass import dataclass
 from backfill.core.grid import Grid
 from backfill.core.pages import PageLaw, Pages
 from backfill.core.terms import Settling

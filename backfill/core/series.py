@@ -3,7 +3,7 @@
 # Over 300 lines: the words of the core: symbols, series, sources, progress, names.
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from itertools import pairwise
@@ -12,6 +12,7 @@ from uuid import UUID
 
 from backfill.core.calendar import ALWAYS_OPEN, FX, ZONES
 from backfill.core.coverage import Span, Spans
+from backfill.core.dataclass import dataclass
 from backfill.core.instrument import Instrument, Pair, Stock, instrument_of, read_instrument
 from backfill.core.plain import argument
 from backfill.core.ticker import Ticker, spelling_of

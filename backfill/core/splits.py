@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import StrEnum
 from itertools import pairwise
@@ -10,6 +9,7 @@ from math import inf, log
 from typing import Final, NamedTuple
 
 from backfill.core.calendar import day_begins
+from backfill.core.dataclass import dataclass
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Split
 from backfill.errors import UsageError

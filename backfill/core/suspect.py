@@ -1,7 +1,7 @@
 """Suspect sessions: those that hold too few bars for the provider to have had them all."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, Self
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from backfill.core.bars import FloatColumn, IntColumn, is_among
 from backfill.core.calendar import Calendar
 from backfill.core.coverage import Span, Spans
+from backfill.core.dataclass import dataclass
 from backfill.core.empty import FOREVER_MS, EmptyReason, EmptySlots
 from backfill.core.grid import Grid
 from backfill.core.plan import final_days_end

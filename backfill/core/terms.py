@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import date, timedelta
 from typing import Final, Self
 
+from backfill.core.dataclass import dataclass
 from backfill.core.timeframe import HOUR_MS, MINUTE_MS
 from backfill.errors import UsageError
 

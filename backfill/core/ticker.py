@@ -7,11 +7,11 @@ aside.
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import date
 from itertools import chain
 from typing import Final, Self
 
+from backfill.core.dataclass import dataclass
 from backfill.core.instrument import read_instrument
 from backfill.errors import UsageError
 

@@ -8,10 +8,10 @@ r"""A watchlist as a file of TOML: what it says is to be kept, and where in the 
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
 
+from backfill.core.dataclass import dataclass
 from backfill.core.series import ticker_traits
 from backfill.core.ticker import spelling
 from backfill.core.timeframe import Timeframe

@@ -1,10 +1,10 @@
 """Dates and depths as users write them."""
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Final
 
+from backfill.core.dataclass import dataclass
 from backfill.core.timeframe import Timeframe
 from backfill.errors import UsageError
 

@@ -1,10 +1,12 @@
 """What crosses the seam between providers and the fetcher: requests, responses, pages."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+from backfill.core.dataclass import dataclass
 
 if TYPE_CHECKING:
     from backfill.core.bars import Bars

@@ -1,7 +1,7 @@
 """Work: which series are to be fetched, under which rules, and what of each is missing."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from backfill.core.asked import Asked
 from backfill.core.calendar import Calendar
 from backfill.core.capabilities import Capabilities
 from backfill.core.coverage import Span, Spans
+from backfill.core.dataclass import dataclass
 from backfill.core.empty import FOREVER_MS
 from backfill.core.plan import PlannedRange, frontier_ms
 from backfill.core.precision import EXACT, Precision

@@ -8,9 +8,10 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
+from backfill.core.dataclass import dataclass
 from backfill.core.estimate import FILL, TURN_S, LaneLeft, Left, Met, Pace, Streams
 from backfill.core.terms import Quota
 from backfill.fetch.busy import RECENT, Busy, Writes

@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Self
 
+from backfill.core.dataclass import dataclass
 from backfill.core.wire import Kind
 from backfill.errors import LimitReached
 from backfill.fetch.flight import Flight

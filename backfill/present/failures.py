@@ -2,9 +2,9 @@
 
 import re
 from collections import Counter, defaultdict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from backfill.core.dataclass import dataclass
 from backfill.core.plain import argument
 from backfill.core.timeframe import Timeframe
 

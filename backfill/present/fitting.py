@@ -1,8 +1,10 @@
 """Tables as values, and which of their columns a screen has room for."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
+
+from backfill.core.dataclass import dataclass
 
 BETWEEN: Final = 2
 """Blanks between two columns."""

@@ -8,13 +8,14 @@ What fetches is imported once something is due: most runs of a cron job find not
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 import structlog
 
+from backfill.core.dataclass import dataclass
 from backfill.core.planning import calls_saved
 from backfill.core.redact import Redactor
 from backfill.core.series import Series
@@ -35,7 +36,7 @@ from backfill.run.ending import close_row, note_end
 from backfill.run.job import Job
 from backfill.run.lane import Lane, by_account
 from backfill.run.outcomes import Outcomes, Summary
-from backfill.run.planned import ArchivePlan, Plan
+from backfill.run.planned import NO_ARCHIVE, ArchivePlan, Plan
 from backfill.run.prepare import Prepared, parted, prepare
 from backfill.run.symbol_events import RunSymbols
 from backfill.settings import Settings
@@ -337,7 +338,7 @@ def _parts(prepared: Prepared, lanes: Sequence[Lane]) -> list[Plan]:
         work = [one for one, _ in mine]
         rules, can = lane.rules, lane.rules.can
         read = (ArchivePlan.of(one, rules.files(demand.mode), can.pages) for one, demand in mine)
-        archive = sum(read, ArchivePlan())
+        archive = sum(read, NO_ARCHIVE)
         grouped, files, _ = parted(lane.account.provider, rules, mine)
         parts.append(Plan.of(work, lane.account.quota, can.cost, saved, grouped, archive, files))
     return parts

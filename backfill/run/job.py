@@ -1,11 +1,11 @@
 """What a run is asked to do, and what a check is asked to look at."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from backfill.core.archive import Use
+from backfill.core.dataclass import dataclass
 from backfill.core.series import Series
 from backfill.core.ticker import spelling_of
 from backfill.core.timeframe import Timeframe

@@ -1,10 +1,10 @@
 """A lane of a run: one provider, and what holds for every series that it is asked for."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 
 from backfill.core.archive import Use
+from backfill.core.dataclass import dataclass
 from backfill.core.precision import Precision
 from backfill.core.work import Demand, Rules, Work
 from backfill.errors import UsageError

@@ -5,10 +5,10 @@ Where that doesn't know it, a page of the provider's own list of tickers tells w
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from backfill.core.dataclass import dataclass
 from backfill.core.series import Symbol, unregistered
 from backfill.errors import BackfillError, SeriesError, UnknownSymbol
 from backfill.fetch.stop import StopSignal

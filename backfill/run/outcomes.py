@@ -3,10 +3,11 @@
 # Over 300 lines: what became of every series, and the one summary that is made of it.
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from typing import Any, Final
 from uuid import UUID
 
+from backfill.core.dataclass import dataclass
 from backfill.core.series import Series
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Split

@@ -1,12 +1,13 @@
 """What a run would fetch, and what it would cost: the plan, as people and JSON are told it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, astuple, replace
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 from backfill.core.archive import FilesOrCalls
 from backfill.core.coverage import Spans
+from backfill.core.dataclass import dataclass
 from backfill.core.grouped import Grouping
 from backfill.core.market_files import NO_FILES, MarketFiles
 from backfill.core.pages import PageLaw
@@ -91,6 +92,9 @@ class ArchivePlan:
         )
 
 
+NO_ARCHIVE: Final = ArchivePlan()
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a run would fetch: calls as expected and at most, bars at most, seconds at the quota.
@@ -109,7 +113,7 @@ class Plan:
     seconds: float
     series: list[PlannedSeries]
     expected: Expected | None = None
-    archive: ArchivePlan = ArchivePlan()
+    archive: ArchivePlan = NO_ARCHIVE
 
     @classmethod
     def of(
@@ -119,7 +123,7 @@ class Plan:
         cost: int,
         calls_saved: int,
         grouping: Grouping,
-        archive: ArchivePlan = ArchivePlan(),
+        archive: ArchivePlan = NO_ARCHIVE,
         files: MarketFiles = NO_FILES,
     ) -> Self:
         """Sum up pieces of work for one provider, some of which grouped calls close, or files.
@@ -160,7 +164,7 @@ class Plan:
             bars=sum(part.bars for part in parts),
             seconds=round(seconds, 1),
             series=series,
-            archive=sum((part.archive for part in parts), ArchivePlan()),
+            archive=sum((part.archive for part in parts), NO_ARCHIVE),
         )
 
     def totals(self) -> dict[str, Any]:

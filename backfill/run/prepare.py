@@ -1,10 +1,11 @@
 """From a job to work: which series, on which calendars, and what each of them misses."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from backfill.core.dataclass import dataclass
 from backfill.core.grouped import Grouping, group
 from backfill.core.market_files import NO_FILES, MarketFiles, market_files
 from backfill.core.planning import plan_work

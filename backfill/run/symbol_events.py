@@ -1,11 +1,12 @@
 """What became of a symbol that somebody keeps, in a sentence, with the commands to type."""
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from datetime import date
 from enum import StrEnum
 from typing import Any
 
+from backfill.core.dataclass import dataclass
 from backfill.core.likely import hint
 from backfill.core.plain import argument
 from backfill.core.series import Symbol, SymbolId

@@ -3,13 +3,14 @@
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 from datetime import date
 from itertools import chain
 from pathlib import Path
 from typing import Literal, Self
 
 from backfill.core.calendar import Night
+from backfill.core.dataclass import dataclass
 from backfill.core.terms import Terms
 from backfill.core.when import parse_since
 from backfill.errors import NotSet, UsageError

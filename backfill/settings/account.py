@@ -7,8 +7,8 @@ one service have one account (`account_name`).
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from backfill.core.dataclass import dataclass
 from backfill.core.terms import Quota, Terms
 from backfill.errors import NotSet, UsageError
 from backfill.providers import PROVIDERS, account_name

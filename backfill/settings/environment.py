@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, field, fields
 from pathlib import Path
 from typing import Any, Final
 
+from backfill.core.dataclass import dataclass
 from backfill.errors import UsageError
 
 _METADATA: Final = "variable"

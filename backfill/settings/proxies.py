@@ -6,10 +6,11 @@ stands there to the provider.
 
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, Self
 from urllib.parse import unquote, urlsplit
 
+from backfill.core.dataclass import dataclass
 from backfill.settings.address import is_web_url
 
 ENVIRONMENT: Final = "environment"

@@ -9,10 +9,11 @@ import os
 import re
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, NoReturn
 from urllib.parse import quote, unquote, urlencode
 
+from backfill.core.dataclass import dataclass
 from backfill.errors import UsageError
 
 # Where systems keep the file; a Python that was built elsewhere (uv's, python.org's) may not know.

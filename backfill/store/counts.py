@@ -1,6 +1,6 @@
 """What became of bars that were written, in numbers."""
 
-from dataclasses import dataclass
+from backfill.core.dataclass import dataclass
 
 
 @dataclass(slots=True)

@@ -3,12 +3,13 @@
 # Over 300 lines: one table: what is noted of an answer, what that confirms, and what is read back.
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date, datetime
 from typing import Any, Final
 
 from backfill.core.confirmed import Entry, entries
 from backfill.core.coverage import Span, Spans
+from backfill.core.dataclass import dataclass
 from backfill.core.empty import ALONE_AFTER, EmptyReason, EmptySlots, Joint
 from backfill.core.series import Series, SymbolId
 from backfill.core.timeframe import Timeframe

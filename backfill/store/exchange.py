@@ -7,11 +7,12 @@ is there.
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date, datetime, timedelta
 from typing import Any, Final, TypeAlias
 
 from backfill.core.calendar import ALWAYS_OPEN, FX, every_day
+from backfill.core.dataclass import dataclass
 from backfill.core.fx import fx_sessions
 from backfill.store.times import to_time
 

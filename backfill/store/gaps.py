@@ -1,10 +1,10 @@
 """What is stored, as gap finding asks for it."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from backfill.core.coverage import Span, Spans
+from backfill.core.dataclass import dataclass
 from backfill.core.series import Series
 from backfill.store.keys import keys_of
 from backfill.store.pool import Connection

@@ -7,10 +7,10 @@ partitions or of a subscription, they are always counted.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
+from backfill.core.dataclass import dataclass
 from backfill.core.series import Series, SymbolId
 from backfill.core.timeframe import Timeframe
 from backfill.store.keys import keys_of

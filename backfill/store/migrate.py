@@ -6,12 +6,12 @@ leaves the one of before.
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
 
+from backfill.core.dataclass import dataclass
 from backfill.errors import DatabaseError, SchemaMismatch
 from backfill.store.faults import said
 from backfill.store.pool import Connection, Database

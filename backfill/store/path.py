@@ -6,9 +6,9 @@ PostgreSQL's own; nothing is done while there is one.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from backfill.core.dataclass import dataclass
 from backfill.errors import SchemaMismatch, UsageError
 from backfill.store import quote
 

@@ -3,12 +3,13 @@
 # Over 300 lines: all that locks progress rows stands here, so that the order of locks can be seen.
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from backfill.core.coverage import Span, Spans
+from backfill.core.dataclass import dataclass
 from backfill.core.empty import FOREVER_MS
 from backfill.core.series import Progress, Series, Source, Symbol, SymbolId
 from backfill.core.timeframe import Timeframe

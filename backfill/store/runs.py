@@ -4,11 +4,11 @@
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
+from backfill.core.dataclass import dataclass
 from backfill.core.plain import json_text, storable
 from backfill.store.counts import Counts
 from backfill.store.pool import Connection, Database

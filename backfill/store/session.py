@@ -5,11 +5,11 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import asyncpg
 
+from backfill.core.dataclass import dataclass
 from backfill.errors import UsageError
 from backfill.store import quote
 from backfill.store.address import Address

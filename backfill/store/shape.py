@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
+from backfill.core.dataclass import dataclass
 from backfill.core.precision import Decimals, Precision
 from backfill.errors import RowsDropped
 from backfill.store.pool import Connection

@@ -1,8 +1,8 @@
 """What a bar takes on the disk, as this table has it."""
 
-from dataclasses import dataclass
 from typing import Final
 
+from backfill.core.dataclass import dataclass
 from backfill.store.pool import Connection
 
 DEFAULT_BYTES: Final = 150

@@ -1,11 +1,12 @@
 """What is known of each series beside its bars, for ``backfill status``."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date, datetime
 from typing import Final, TypeAlias
 
 from backfill.core.coverage import Span, Spans
+from backfill.core.dataclass import dataclass
 from backfill.core.series import Series, SymbolId
 from backfill.core.timeframe import Timeframe
 from backfill.store.keys import keys_of

@@ -3,10 +3,10 @@
 # Over 300 lines: a third is SQL; symbols and the watchlist are read by one statement.
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
 
+from backfill.core.dataclass import dataclass
 from backfill.core.likely import hint
 from backfill.core.series import Alias, ListingVerdict, Symbol, SymbolId, ticker_traits
 from backfill.core.ticker import Ticker, spelling_of, stored_spellings

@@ -229,7 +229,7 @@ def test_a_command_that_asks_nobody_loads_no_library_that_it_has_no_use_for(
 ) -> None:
     # The database's URL is refused where all that the command needs, but for the rows, is loaded.
     code = f"""if True:
-        import os, sys
+        import dataclasses, os, sys
         from importlib.metadata import packages_distributions
         libraries = set(packages_distributions()) - set(sys.modules)
         from backfill.cli.main import main
@@ -241,12 +241,17 @@ def test_a_command_that_asks_nobody_loads_no_library_that_it_has_no_use_for(
             assert ended.code == 2, ended
         import {what}
         print(*[name for name in libraries if sys.modules.get(name)])
+        ours = (one for name, one in sys.modules.items() if name.startswith("backfill."))
+        made_slowly = dataclasses.dataclass
+        print(*[one.__name__ for one in ours if getattr(one, "dataclass", None) is made_slowly])
     """
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 0, done.stderr
-    assert {"typer", "asyncpg"} <= set(done.stdout.split()) <= AT_START
+    loaded, slow = map(str.split, done.stdout.split("\n")[:2])
+    assert {"typer", "asyncpg"} <= set(loaded) <= AT_START
+    assert slow == [], "their dataclasses are to be of backfill.core.dataclass"
 
 
 def uses() -> dict[str, set[str]]:
