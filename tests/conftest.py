@@ -42,7 +42,9 @@ MARKET = Market()
 # What a test's examples share of its fixtures they share on purpose. `make test` and `make wide`
 # try the same examples each time, so what they say is of the change; `make soak` looks for others.
 _NOT_CHECKED = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
-for _name, _examples in (("some", 20), ("many", 150), ("others", 150)):
+FEW = 20
+"""How many examples `make test` has time for."""
+for _name, _examples in (("some", FEW), ("many", 150), ("others", 150)):
     settings.register_profile(
         _name,
         deadline=None,
@@ -158,13 +160,16 @@ def template(server: str) -> str:
 
 @pytest.fixture(scope="session")
 def with_calendars(server: str, template: str) -> str:
-    """The name of a database that holds the schema and the sessions of both calendars."""
+    """The name of a database that holds the schema and all sessions of the calendars.
+
+    It takes half a second to fill them; also today's are there, for who asks by the clock.
+    """
 
     async def make() -> None:
         await _execute(server, f"CREATE DATABASE with_calendars TEMPLATE {template}")
         async with Database.connect(_in_database(server, "with_calendars")) as database:
             for name in ZONES:
-                await load_calendar(database, name, "sip", NOW.date(), NOW.date())
+                await load_calendar(database, name, "sip", NOW.date(), datetime.now(UTC).date())
         await _leave(server, "with_calendars")
 
     blocking(make())
@@ -178,9 +183,9 @@ def empty_url(server: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def database_url(server: str, template: str) -> Iterator[str]:
-    """The URL of a database with the schema and no rows."""
-    yield from _fresh(server, template)
+def database_url(server: str, with_calendars: str) -> Iterator[str]:
+    """The URL of a database with the schema and the calendars, and nothing else."""
+    yield from _fresh(server, with_calendars)
 
 
 # Where a server's rules of access stand. One that runs in its own folder names them by that.
@@ -202,7 +207,7 @@ def _fresh(server: str, template: str) -> Iterator[str]:
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    """A connected database with the schema and no rows."""
+    """The database of `database_url`, connected."""
     async with Database.connect(database_url) as connected:
         yield connected
 

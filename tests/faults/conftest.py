@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from backfill.simulator import Market, Simulator, run_in_thread
-from tests.conftest import NOW, _fresh, query
+from tests.conftest import NOW, query
 from tests.faults.command import KEY, Command, Kept
 from tests.faults.proxy import Proxy
 from tests.faults.servers import OwnServer
@@ -16,12 +16,6 @@ _TABLES = """
     SELECT relname FROM pg_class
     WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
 """
-
-
-@pytest.fixture
-def database_url(server: str, with_calendars: str) -> Iterator[str]:
-    """The URL of a database with the schema and the calendars, and nothing else."""
-    yield from _fresh(server, with_calendars)
 
 
 @pytest.fixture

@@ -24,7 +24,13 @@ _COMMANDS = (
         "test_actions_",
         "test_serve_",
     ),
+    "test_first_hour",
     "test_gaps",
+    "test_hand_written",
+    "test_late_answers",
+    "test_late_month",
+    "test_symbol_events",
+    "test_verify_against",
 )
 
 

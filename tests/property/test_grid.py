@@ -1,29 +1,16 @@
 """Every answer of a grid against a list of its slots, read off the wall clock one by one."""
 
-from itertools import product
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from backfill.core.coverage import Span, Spans
-from backfill.core.timeframe import Timeframe
-from tests.property.oracle import MARKETS, SEASONS, Case, cases, instants
-
-
-def has_time_for(case: Case) -> bool:
-    """Of the minutes of each market, and of the five minutes, the seasons take turns."""
-    turn = list(SEASONS).index(case.season) == MARKETS.index(case.market) % len(SEASONS)
-    return turn or case.timeframe not in {Timeframe.m1, Timeframe.m5}
-
+from tests.property.oracle import EVERY_CASE, Case, cases, instants, is_short
 
 every_case = pytest.mark.parametrize(
     "case",
-    [
-        pytest.param(case, marks=() if has_time_for(case) else pytest.mark.wide)
-        for case in map(Case._make, product(MARKETS, SEASONS, Timeframe))
-    ],
+    [pytest.param(case, marks=() if is_short(case) else pytest.mark.wide) for case in EVERY_CASE],
     ids=lambda case: f"{case.market}-{case.timeframe}-{case.season}",
 )
 

@@ -23,7 +23,7 @@ from backfill.core.work import Target, Work
 from backfill.errors import BadAnswer
 from tests.calendars import sessions
 from tests.conftest import SHARED
-from tests.property.oracle import HOUR_MS, MARKETS, SEASONS, Case, Slot, slots_in, wall_ms
+from tests.property.oracle import HOUR_MS, SEASONS, Case, Slot, cases, slots_in, wall_ms
 from tests.property.test_checks import LONG_AFTER, TS, VOLUME, Row, good_rows, row_at, rows_of
 
 SYMBOL = Symbol(1, "AAPL", "stock", "XNYS")
@@ -124,8 +124,7 @@ def answers(
     Single slots and a whole session may lack a bar; never two of three in a row, since few bars
     that all start a coarser one are refused.
     """
-    market, season = draw(st.sampled_from(MARKETS)), draw(st.sampled_from(tuple(SEASONS)))
-    case = Case(market, season, base)
+    case = draw(cases((base,)))
     coarsest = max(timeframes, key=list(Timeframe).index)
     wide = case._replace(timeframe=coarsest).slots
     first = draw(st.integers(0, len(wide) - 1))

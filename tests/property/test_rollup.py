@@ -11,7 +11,7 @@ from backfill.core.bars import Bars
 from backfill.core.rollup import roll_up
 from backfill.core.timeframe import Timeframe
 from tests.conftest import SHARED
-from tests.property.oracle import MARKETS, SEASONS, Case
+from tests.property.oracle import MARKETS, SEASONS, Case, cases
 
 OHLC = tuple[float, float, float, float]
 BaseBar = tuple[int, OHLC, int, float | None, int | None]
@@ -51,9 +51,7 @@ def columns(bars: list[BaseBar]) -> Bars:
 def test_each_slot_with_bars_becomes_the_bar_of_all_of_them(
     base: Timeframe, to: str, data: st.DataObject
 ) -> None:
-    case = Case(
-        data.draw(st.sampled_from(MARKETS)), data.draw(st.sampled_from(tuple(SEASONS))), base
-    )
+    case = data.draw(cases((base,)))
     coarse = case._replace(timeframe=Timeframe(to))
     bars = data.draw(base_bars(case))
     rolled = roll_up(columns(bars), coarse.grid)
@@ -83,11 +81,7 @@ def test_each_slot_with_bars_becomes_the_bar_of_all_of_them(
 
 @given(st.data())
 def test_rolling_up_in_two_steps_is_rolling_up_in_one(data: st.DataObject) -> None:
-    case = Case(
-        data.draw(st.sampled_from(MARKETS)),
-        data.draw(st.sampled_from(tuple(SEASONS))),
-        Timeframe.m1,
-    )
+    case = data.draw(cases((Timeframe.m1,)))
     base = columns(data.draw(base_bars(case)))
     by_m15, h4 = (case.calendar.grid(Timeframe(to)) for to in ("m15", "h4"))
     once, twice = roll_up(base, h4), roll_up(roll_up(base, by_m15), h4)
