@@ -45,7 +45,8 @@ def application(reader: Reader, guard: Guard) -> web.Application:
         client_max_size=_MOST_BYTES,
     )
     app[answers.READER] = reader
-    app[front.FRONT] = front.Front(reader)
+    app[front.FRONT] = front.front(reader)
+    app[looks.METRICS] = looks.metrics_by(reader)
     app[login.GUARD] = guard
     app[chart.JUDGE] = Judge(reader.settings)
     app[passing.UNDER_WAY] = passing.UnderWay()

@@ -12,64 +12,43 @@ from backfill.report.making import facts_of
 from backfill.serve.html import TYPE, html
 from backfill.serve.reader import Reader
 from backfill.serve.sending import sent
+from backfill.serve.shared import Shared
 from backfill.serve.symbol import address
 
 RUNNING_S: Final = 5
 """After how many seconds a browser asks again while a run goes on."""
 RESTING_S: Final = 30
-_SHARE: Final = 4
-"""No more than a quarter of the time goes into looking it up."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Page:
+class Page:
+    """The page, and after how many seconds it is worth another look."""
+
     text: str
-    until_s: float
+    refresh_s: int
 
 
-class Front:
-    """The front page as it was looked up last, which serves everybody for some seconds."""
+FRONT: Final = web.AppKey("front", Shared[Page])
 
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
-        self._looking = asyncio.Lock()
-        self._page: _Page | None = None
 
-    async def text(self) -> str:
-        """Return the page, by what the database says now, or said a moment ago.
+def front(reader: Reader) -> Shared[Page]:
+    """Return the page by what the database says; one serves everybody for some seconds."""
 
-        Raises
-        ------
-        DatabaseError
-            If the database can't be used.
-        """
-        clock = asyncio.get_running_loop().time
-        async with self._looking:
-            if self._page is None or self._page.until_s <= clock():
-                began_s = clock()
-                refresh_s, text = await self._looked_up()
-                took_s = clock() - began_s
-                keeps_s = max(refresh_s / 2, _SHARE * took_s)
-                self._page = _Page(text, clock() + keeps_s)
-            return self._page.text
-
-    async def _looked_up(self) -> tuple[int, str]:
-        reader = self._reader
+    async def look() -> Page:
         seen = await overview_in(await reader.database(), reader.settings, reader.now())
         return await asyncio.to_thread(lambda: _written(facts_of(seen)))
 
+    return Shared(look, lambda page: page.refresh_s / 2)
 
-def _written(facts: Facts) -> tuple[int, str]:
-    """Return after how many seconds the page is worth another look, and the page."""
+
+def _written(facts: Facts) -> Page:
     refresh_s = RUNNING_S if any(one.status == "running" for one in facts.runs) else RESTING_S
-    return refresh_s, html("live.html", facts=facts, link=address, refresh_s=refresh_s)
-
-
-FRONT: Final = web.AppKey("front", Front)
+    text = html("live.html", facts=facts, link=address, refresh_s=refresh_s)
+    return Page(text, refresh_s)
 
 
 async def _front(request: web.Request) -> web.Response:
-    return sent(request, (await request.app[FRONT].text()).encode(), TYPE)
+    return sent(request, (await request.app[FRONT].get()).text.encode(), TYPE)
 
 
 ROUTES: Final = (web.get("/", _front),)

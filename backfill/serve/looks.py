@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from backfill.audit.gaps import series_gaps
-from backfill.audit.health import health_of
+from backfill.audit.health import Health, health_of
 from backfill.audit.queue import QueueState, queue_if_seen
 from backfill.audit.repair import Findings
 from backfill.audit.status import series_status
@@ -21,7 +21,9 @@ from backfill.present import queue as present_queue
 from backfill.run.job import Scope
 from backfill.serve import asking
 from backfill.serve.answers import READER
+from backfill.serve.reader import Reader
 from backfill.serve.sending import JSON, sent, sent_json
+from backfill.serve.shared import Shared
 from backfill.store.pool import Connection
 from backfill.store.recent import recent
 
@@ -29,6 +31,7 @@ DEFAULT_RUNS: Final = 50
 MOST_RUNS: Final = 1_000
 _WEEKS: Final = timedelta(weeks=13)
 """How far the ledger goes back."""
+METRICS: Final = web.AppKey("metrics", Shared[tuple[Health, QueueState | str | None]])
 
 
 async def status(request: web.Request) -> web.StreamResponse:
@@ -70,13 +73,22 @@ async def queue(request: web.Request) -> web.StreamResponse:
     raise web.HTTPNotFound(text=found or "the database has no queue")
 
 
+def metrics_by(reader: Reader) -> Shared[tuple[Health, QueueState | str | None]]:
+    """Return what metrics tell, by the database; slots that are missing are counted bar by bar."""
+
+    async def look() -> tuple[Health, QueueState | str | None]:
+        database = await reader.database()
+        health = await health_of(database, reader.settings, reader.now())
+        return health, await queue_if_seen(database)
+
+    return Shared(look)
+
+
 async def metrics(request: web.Request) -> web.StreamResponse:
     """Answer with what `status` and `queue status` tell for Prometheus, as who asks reads it."""
     asking.see_known(request)
-    reader = request.app[READER]
-    database = await reader.database()
-    told = prometheus.metrics_of(await health_of(database, reader.settings, reader.now()))
-    queued = await queue_if_seen(database)
+    health, queued = await request.app[METRICS].get()
+    told = prometheus.metrics_of(health)
     if isinstance(queued, QueueState):
         told = chain(told, present_queue.metrics_of(queued))
     form = asking.preferred(request, prometheus.TEXT, prometheus.OPENMETRICS)

@@ -15,6 +15,7 @@ from backfill.serve import front, passing
 from backfill.serve.app import application
 from backfill.serve.guard import Guard
 from backfill.serve.reader import Reader
+from backfill.serve.shared import Shared
 from tests.conftest import Cli, first_of
 from tests.integration.serve_kit import server, serving
 
@@ -88,12 +89,12 @@ async def test_more_requests_than_it_takes_at_once_are_told_to_come_back(
 async def test_a_request_that_takes_too_long_is_given_up_in_a_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def forever(_front: front.Front) -> str:
+    async def forever(_front: Shared[front.Page]) -> front.Page:
         await asyncio.Event().wait()
         raise AssertionError
 
     monkeypatch.setattr(passing, "DEADLINE_S", 0.05)
-    monkeypatch.setattr(front.Front, "text", forever)
+    monkeypatch.setattr(Shared, "get", forever)
     async with serving(NOWHERE) as client, client.get("/") as got:
         assert got.status == 503
         assert "not done in" in (await got.json())["error"]
@@ -150,10 +151,10 @@ async def test_nor_is_it_one_where_an_answer_ends_with_its_connection(
 async def test_what_nobody_foresaw_is_told_in_a_line_without_what_it_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def fails(_front: front.Front) -> str:
+    async def fails(_front: Shared[front.Page]) -> front.Page:
         raise KeyError("a thing within")
 
-    monkeypatch.setattr(front.Front, "text", fails)
+    monkeypatch.setattr(Shared, "get", fails)
     async with serving(NOWHERE) as client, client.get("/") as got:
         assert got.status == 500
         assert "\n" not in (await got.json())["error"]
