@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,17 @@ from backfill.core.timeframe import Timeframe
 from backfill.errors import BackfillError, DatabaseError, UsageError
 from backfill.fetch.stop import StopSignal
 from backfill.notify import delivery, telling
-from backfill.notify.report import repair_reported, reported, teller_of, work_reported
-from backfill.run import execution, outcomes
+from backfill.notify.report import (
+    repair_reported,
+    reported,
+    teller_of,
+    watch_reported,
+    work_reported,
+)
+from backfill.run import execution, outcomes, rounds
 from backfill.settings import Settings
 from backfill.simulator import Action, Fault, Simulator
+from backfill.store.universe import WatchChange
 from backfill.workers.duties import Duties
 from backfill.workers.worker import work
 from tests.conftest import NOW, Cli, blocking, query
@@ -121,6 +129,11 @@ def run(settings_here: Callable[..., Settings], simulator: Simulator, reader: Re
     return one
 
 
+def watch(settings: Settings, ticker: str) -> None:
+    change = WatchChange(timeframes=H1, since="5d")
+    blocking(api.watchlist.add(settings, [ticker], change, offline=True))
+
+
 def breaks(simulator: Simulator, ticker: str, status: int = 400, error: str = "broken") -> None:
     body = json.dumps({"status": "ERROR", "error": error})
     simulator.inject(Fault(action=Action.STATUS, status=status, ticker=ticker, body=body))
@@ -158,7 +171,7 @@ def test_what_the_plan_refuses_is_told_of_apart_from_what_fails(
 
 
 def test_a_stale_series_is_told_of_once_also_where_a_run_did_not_come_to_it(
-    run: Run, reader: Reader
+    run: Run, settings_here: Callable[..., Settings], reader: Reader
 ) -> None:
     assert run("AAPL", "MSFT").exit_code == 0
     for _ in range(2):
@@ -169,6 +182,7 @@ def test_a_stale_series_is_told_of_once_also_where_a_run_did_not_come_to_it(
     assert run("AAPL", "MSFT", days=1).exit_code == 0
     assert reader.titles[1:] == ["1 series well again", "1 series well again"]
     # A first load that has not begun is no stale series.
+    watch(settings_here(), "TSLA")
     assert run("TSLA", days=1, max_calls=0).exit_code == 5
     assert len(reader.heard) == 3
 
@@ -211,7 +225,8 @@ def test_nobody_waits_for_a_reader_who_says_nothing(
     monkeypatch.setattr(telling, "USUAL", telling.Patience(20.0, 0.2))
     breaks(simulator, "MSFT")
     reader.takes.clear()
-    assert run("MSFT").exit_code == 1
+    # apprise by itself would wait for this one's answer longer than it takes.
+    assert run("MSFT", notify=f"{reader.url}?rto=100").exit_code == 1
     assert (reader.titles, reader.answered) == (["1 series failing"], 0)
 
 
@@ -350,6 +365,36 @@ def test_a_worker_tells_of_all_its_jobs_at_once(
 
     blocking(worked())
     assert reader.titles == ["2 series refused by quota or plan"]
+
+
+def test_a_watch_tells_at_the_end_of_each_round_and_of_what_ends_it(
+    simulate: Callable[..., Simulator], settings_here: Callable[..., Settings], reader: Reader
+) -> None:
+    simulator = simulate(plan="unlimited", now=None)
+    breaks(simulator, "AAPL")
+    settings = settings_here(BACKFILL_NOTIFY=reader.url, BACKFILL_PROVIDER_URL=simulator.url)
+    watch(settings, "AAPL")
+    teller = teller_of(settings, "run --all --watch")
+    around = partial(reported, settings, teller=teller)
+    ended = blocking(
+        watch_reported(
+            settings,
+            rounds.run_rounds(settings, api.Job(max_calls=1), lambda _: None, around=around),
+            teller,
+        )
+    )
+    assert ended.exit_code == 1
+    assert reader.titles == ["1 series failing"]
+
+    simulator.clear_faults()
+    settings = settings_here(
+        BACKFILL_NOTIFY=reader.url, BACKFILL_PROVIDER_URL=simulator.url, MASSIVE_API_KEY="wrong"
+    )
+    teller = teller_of(settings, "run --all --watch")
+    around = partial(reported, settings, teller=teller)
+    watching = rounds.run_rounds(settings, api.Job(), lambda _: None, around=around)
+    assert blocking(watch_reported(settings, watching, teller)).exit_code == 3
+    assert reader.titles[1:] == ["run --all --watch failed"]
 
 
 def test_a_repair_tells_how_its_run_ended(
