@@ -18,8 +18,8 @@ from backfill.present.providers import page
 from backfill.present.tables import duration_text
 from backfill.providers import PROVIDERS, account_holders, provider_named
 from backfill.providers.massive_files import ARCHIVE
+from backfill.run.parted import grouping
 from backfill.run.planned import Plan
-from backfill.run.prepare import grouping
 from backfill.settings import AccountSettings, Settings
 from backfill.settings.account import file_keys_of, keys_of, variables_of
 from backfill.settings.environment import Variable, variable_of

@@ -25,6 +25,8 @@ class Kind(StrEnum):
     """A symbol's base series, and what is rolled up from it."""
     days = "days"
     """Sessions of many symbols, a call each."""
+    batch = "batch"
+    """The newest bars of many symbols, in a call."""
     files = "files"
     """Files of a whole market, a session each."""
 

@@ -42,6 +42,11 @@ class Mode(StrEnum):
         """Whether a series may be asked for since before it was ever wanted."""
         return self in {Mode.default, Mode.reload}
 
+    @property
+    def reopens(self) -> bool:
+        """Whether it asks again for what a provider may have been late with."""
+        return self in {Mode.default, Mode.incremental}
+
 
 @dataclass(frozen=True, slots=True)
 class Demand:

@@ -84,7 +84,7 @@ def plan(result: "Plan") -> None:
         )
     out.print(table)
     saved = f", {result.calls_saved} saved by rolling up" if result.calls_saved else ""
-    grouped = f", {result.calls_grouped} for a whole day each" if result.calls_grouped else ""
+    grouped = f", {result.calls_grouped} for many symbols each" if result.calls_grouped else ""
     out.print_wrapped(
         f"{amount(result.calls, 'call')} expected{grouped}, {result.calls_max:,} at most{saved}; "
         f"up to {amount(result.bars, 'bar')}; about {duration_text(result.seconds)} at the quota. "

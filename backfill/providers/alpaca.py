@@ -11,8 +11,11 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 from urllib.parse import quote as quoted
 
+import numpy as np
+
 from backfill.core.asked import Asked
 from backfill.core.capabilities import Capabilities
+from backfill.core.coverage import Span
 from backfill.core.instrument import Instrument, Pair, Stock
 from backfill.core.pages import BarsPerPage, PerMarket, ServerSized
 from backfill.core.series import Symbol
@@ -21,6 +24,7 @@ from backfill.core.timeframe import HOUR_MS, MINUTE_MS, Timeframe
 from backfill.core.wire import GroupedDay, Kind, Page, Reference, Request, Response
 from backfill.errors import BadAnswer, NotEntitled, Unauthorised, UnknownSymbol
 from backfill.providers.alpaca_answers import (
+    Answer,
     answer_in,
     asset_in,
     message_in,
@@ -36,6 +40,9 @@ DELAYED: Final = Settling(intraday_ms=(15 + 2) * MINUTE_MS, daily_ms=HOUR_MS)
 _STOCKS_SINCE: Final = date(2016, 1, 1)
 BASIC: Final = Quota((Window(200, 60.0),))
 PLUS: Final = Quota((Window(10_000, 60.0),))
+
+# No bound is known; the address stays short.
+_AT_ONCE: Final = 200
 
 _TIMEFRAME: Final = {
     Timeframe.m1: "1Min",
@@ -81,7 +88,8 @@ class Alpaca:
         "unlimited": Terms("unlimited", Quota(), UNTOLD, None, _STOCKS_SINCE),
     }
     plan_classes: Mapping[str, tuple[str, ...]] = {}
-    most_grouped: int | None = 200  # no bound is known; the address stays short
+    most_grouped: int | None = _AT_ONCE
+    most_symbols = _AT_ONCE
 
     def headers(self, keys: Sequence[str]) -> dict[str, str]:
         """Return the headers that carry the key's id and its secret."""
@@ -143,6 +151,51 @@ class Alpaca:
         following = replace(request, params={**request.params, "page_token": answer.token})
         return Page(answer.bars, next=following, oddities=answer.oddities)
 
+    def many(self, asked: Sequence[Asked]) -> Request:
+        """Ask for the bars of several stocks, from where the first span begins to the last end.
+
+        They come by symbol and then by time, and ``limit`` counts those of all.
+        """
+        alike = self.bars(asked[0])
+        spans = [one.span for one in asked]
+        return replace(
+            alike,
+            params={
+                **alike.params,
+                "symbols": ",".join(self.spelling(one.symbol.instrument) for one in asked),
+                "start": _iso(min(one.start_ms for one in spans)),
+                "end": _iso(max(one.end_ms for one in spans) - 1),
+            },
+        )
+
+    def read_many(self, response: Response, asked: Sequence[Asked]) -> list[Page | None]:
+        """Read the bars of several stocks; one that isn't in the only page had none.
+
+        Pages are in the order of symbols, so where another one follows those are whole that came
+        before the symbol with which it goes on. Of one that didn't come nothing is said then.
+
+        Raises
+        ------
+        Unauthorised, NotEntitled, UnknownSymbol, RateLimited, ProviderError, UnreadableAnswer
+            As the answer says.
+        BadAnswer
+            If it holds another symbol's bars.
+        """
+        refuse_errors(response)
+        answer = answer_in(response.body)
+        named = [self.spelling(one.symbol.instrument) for one in asked]
+        if others := set(answer.symbols) - set(named):
+            raise BadAnswer(f"bars of {', '.join(sorted(others))} came for others")
+        whole = set(named) if answer.token is None else _before(answer)
+        rows: dict[str, list[int]] = {name: [] for name in named}
+        for row, name in enumerate(answer.symbols):
+            rows[name].append(row)
+        hull = Span(min(one.span.start_ms for one in asked), max(one.span.end_ms for one in asked))
+        return [
+            _part(answer, rows[name], one.span, hull) if name in whole else None
+            for name, one in zip(named, asked, strict=True)
+        ]
+
     def grouped(self, day: date, adjustment: str, tickers: Sequence[str]) -> Request:
         """Ask for the d1 bars of a session of some tickers, of whoever had them on that day."""
         return Request(
@@ -202,6 +255,24 @@ class Alpaca:
         if asset.symbol != spelling:
             raise BadAnswer(f"the asset {asset.symbol!r} came for {spelling}")
         return Reference(spelling, None, None, figi=None)
+
+
+def _before(answer: Answer) -> set[str]:
+    """Return the symbols of a page that come before the one with which the next page goes on."""
+    goes_on = symbol_in(answer.token) if answer.token else None
+    came = set(answer.symbols)
+    if goes_on is None or max(came, default="") > goes_on:
+        return set()
+    return {one for one in came if one < goes_on}
+
+
+def _part(answer: Answer, rows: Sequence[int], span: Span, hull: Span) -> Page:
+    """Return one symbol's part of an answer, but for what only others were asked for."""
+    bars = answer.bars.take(np.array(rows, np.int64))
+    at_ms = bars.ts_ms
+    is_others = (at_ms >= hull.start_ms) & (at_ms < hull.end_ms)
+    is_others &= (at_ms < span.start_ms) | (at_ms >= span.end_ms)
+    return Page(bars.take(~is_others), next=None, oddities=answer.oddities)
 
 
 def _named_on(symbol: Symbol) -> date | None:

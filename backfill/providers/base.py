@@ -151,6 +151,22 @@ class GroupedDays(Protocol):
 
 
 @runtime_checkable
+class ManySymbols(Protocol):
+    """One call brings the bars of a stretch of many stocks, as many in all as of a single one."""
+
+    most_symbols: int
+    """How many stocks a call may name."""
+
+    def many(self, asked: Sequence[Asked]) -> Request:
+        """Ask for the bars of several symbols, which differ by symbol and span alone."""
+        ...
+
+    def read_many(self, response: Response, asked: Sequence[Asked]) -> list[Page | None]:
+        """Read an answer to `many`: all of what each asks for, or None if that isn't proven."""
+        ...
+
+
+@runtime_checkable
 class References(Protocol):
     """It tells whether a ticker exists, and since when it trades."""
 

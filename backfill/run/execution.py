@@ -36,8 +36,9 @@ from backfill.run.ending import close_row, note_end
 from backfill.run.job import Job
 from backfill.run.lane import Lane, by_account
 from backfill.run.outcomes import Outcomes, Summary
+from backfill.run.parted import parted
 from backfill.run.planned import NO_ARCHIVE, ArchivePlan, Plan
-from backfill.run.prepare import Prepared, parted, prepare
+from backfill.run.prepare import Prepared, prepare
 from backfill.run.symbol_events import RunSymbols
 from backfill.settings import Settings
 from backfill.store import progress, runs, universe
@@ -339,8 +340,9 @@ def _parts(prepared: Prepared, lanes: Sequence[Lane]) -> list[Plan]:
         rules, can = lane.rules, lane.rules.can
         read = (ArchivePlan.of(one, rules.files(demand.mode), can.pages) for one, demand in mine)
         archive = sum(read, NO_ARCHIVE)
-        grouped, files, _ = parted(lane.account.provider, rules, mine)
-        parts.append(Plan.of(work, lane.account.quota, can.cost, saved, grouped, archive, files))
+        grouped, batched, files, _ = parted(lane.account.provider, rules, mine)
+        of_many = grouped, archive, files, batched
+        parts.append(Plan.of(work, lane.account.quota, can.cost, saved, *of_many))
     return parts
 
 

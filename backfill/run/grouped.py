@@ -14,7 +14,7 @@ from backfill.core.work import Work
 from backfill.errors import LeaseLost, SeriesError
 from backfill.providers.base import GroupedDays
 from backfill.run.context import Context
-from backfill.run.prepare import grouping
+from backfill.run.parted import grouping
 from backfill.run.together import Together
 from backfill.run.writing import write
 

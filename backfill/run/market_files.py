@@ -26,7 +26,7 @@ from backfill.core.work import Work
 from backfill.errors import BadAnswer, FileMissing, LeaseLost, SeriesError
 from backfill.providers.base import MarketArchives
 from backfill.run.context import Context
-from backfill.run.prepare import files_for
+from backfill.run.parted import files_for
 from backfill.run.room import PER_BAR
 from backfill.run.together import Together
 from backfill.run.writing import write

@@ -1,7 +1,8 @@
 """A lane: streams of pages through one quota into the database, the newest of each series first.
 
 Sessions that are cheaper to ask for once for many series come first (`backfill.run.grouped`), then
-files of all the market (`backfill.run.market_files`). All else is fetched by streams, one symbol in
+the newest bars of many (`backfill.run.batched`) and files of all the market
+(`backfill.run.market_files`). All else is fetched by streams, one symbol in
 one fetched timeframe each. The stream that has had the fewest pages so far has the next turn: its
 series are leased, one page is fetched, and is written in a transaction of its own. So every series
 gets its newest page before any gets a second one, no timeframe starves another, and a run that ends
@@ -31,6 +32,7 @@ from backfill.errors import (
     Unforeseen,
 )
 from backfill.fetch.stop import StopSignal
+from backfill.run.batched import BatchedPart
 from backfill.run.context import Context
 from backfill.run.grouped import GroupedPart
 from backfill.run.market_files import MarketFilesPart
@@ -92,13 +94,15 @@ class Orchestrator:
 
     async def _run_together(self, streams: list[Stream]) -> list[Stream]:
         """Take what is cheaper so for many at once; return the streams that have more to do."""
-        for serve in (GroupedPart, MarketFilesPart):
+        for serve in (GroupedPart, BatchedPart, MarketFilesPart):
             together = Together(self._context, streams)
             await self._until_stopped([self._serve(serve(self._context, together), together)])
             streams = together.left
         return streams
 
-    async def _serve(self, part: GroupedPart | MarketFilesPart, together: Together) -> None:
+    async def _serve(
+        self, part: GroupedPart | BatchedPart | MarketFilesPart, together: Together
+    ) -> None:
         try:
             await part.run()
         except Stopped as error:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, Self
 
 from backfill.core.archive import FilesOrCalls
+from backfill.core.batched import NO_BATCHES, Batching
 from backfill.core.coverage import Spans
 from backfill.core.dataclass import dataclass
 from backfill.core.grouped import Grouping
@@ -100,9 +101,10 @@ class Plan:
     """What a run would fetch: calls as expected and at most, bars at most, seconds at the quota.
 
     ``calls_saved`` is how many more it would take without rolling up one timeframe from another.
-    ``calls_grouped`` of them bring one session each of many series, which have no calls of their
-    own then, unless an answer leaves one out: at most, those count as well. ``archive`` is what of
-    it is read out of files; a file that is missing costs calls, which count at most.
+    ``calls_grouped`` of them bring one session each of many series, or their newest bars: these
+    have no calls of their own then, unless an answer leaves one out: at most, those count as well.
+    ``archive`` is what of it is read out of files; a file that is missing costs calls, which count
+    at most.
     """
 
     calls: int
@@ -125,13 +127,15 @@ class Plan:
         grouping: Grouping,
         archive: ArchivePlan = NO_ARCHIVE,
         files: MarketFiles = NO_FILES,
+        batched: Batching = NO_BATCHES,
     ) -> Self:
-        """Sum up pieces of work for one provider, some of which grouped calls close, or files.
+        """Sum up pieces of work for one provider, some of which calls for many close, or files.
 
         A request takes its ``cost`` from the quota, one for a file nothing.
         """
-        grouped, archive = grouping.calls, archive + ArchivePlan.of_market(files)
-        left = files.calls_left | dict.fromkeys(grouping.work, 0)
+        grouped = grouping.calls + batched.calls
+        archive += ArchivePlan.of_market(files)
+        left = files.calls_left | dict.fromkeys((*grouping.work, *batched.work), 0)
         series = [
             _planned(piece, target, left.get(piece) if target is piece.targets[0] else 0)
             for piece in work

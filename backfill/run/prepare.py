@@ -1,20 +1,17 @@
 """From a job to work: which series, on which calendars, and what each of them misses."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING
 
 from backfill.core.dataclass import dataclass
-from backfill.core.grouped import Grouping, group
-from backfill.core.market_files import NO_FILES, MarketFiles, market_files
 from backfill.core.planning import plan_work
 from backfill.core.series import Progress, Series, Symbol, unregistered
 from backfill.core.timeframe import Timeframe
 from backfill.core.work import Demand, Mode, Rules, Work
 from backfill.errors import EmptyWatchlist, NoCalendar, NotKept, SeriesError, UsageError
 from backfill.providers import PROVIDERS, provider_named
-from backfill.providers.base import GroupedDays, MarketArchives, Provider
 from backfill.run.job import Job
 from backfill.run.lane import rules_of
 from backfill.run.reading import read
@@ -29,8 +26,6 @@ from backfill.store.times import to_ms, to_time
 
 if TYPE_CHECKING:
     from backfill.core.calendar import Calendar
-
-_REOPENING: Final = {Mode.default, Mode.incremental}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,42 +67,6 @@ class Prepared:
         return [one.symbol for one in self.watchlist if one.symbol.is_unknown and not one.paused]
 
 
-def grouping(provider: Provider, work: Iterable[tuple[Work, Demand]]) -> Grouping:
-    """Return the sessions that a provider is best asked for grouped, and the work they close."""
-    if not isinstance(provider, GroupedDays):
-        return Grouping()
-    may_join = (one for one, demand in work if demand.mode in _REOPENING)
-    return group(may_join, provider.most_grouped)
-
-
-def files_for(provider: Provider, rules: Rules, work: Iterable[tuple[Work, Demand]]) -> MarketFiles:
-    """Return the files of the whole market that are best read for some work."""
-    if not isinstance(provider, MarketArchives):
-        return NO_FILES
-    served = [(one, rules.market_files(demand.mode)) for one, demand in work]
-    choice = next((choice for _, choice in served if choice is not None), None)
-    mine = (one for one, choice in served if choice is not None)
-    return market_files(mine, choice, provider.file_adjustment, rules.can.pages)
-
-
-class Parted(NamedTuple):
-    """The work of one provider by how it is asked for: many symbols at once, files, or alone."""
-
-    grouped: Grouping
-    files: MarketFiles
-    single: list[tuple[Work, Demand]]
-
-
-def parted(provider: Provider, rules: Rules, work: Sequence[tuple[Work, Demand]]) -> Parted:
-    """Return how a provider is best asked for its work."""
-    grouped = grouping(provider, work)
-    joined = set(grouped.work)
-    alone = [piece for piece in work if piece[0] not in joined]
-    files = files_for(provider, rules, alone)
-    filed = set(files.work)
-    return Parted(grouped, files, [piece for piece in alone if piece[0] not in filed])
-
-
 async def prepare(
     database: Database,
     settings: Settings,
@@ -133,7 +92,7 @@ async def prepare(
     today = now.date()
     if job.mode is not Mode.repair:
         check_venues(settings, job.tickers or ())
-    reopen_at = to_time(to_ms(now)) if job.mode in _REOPENING else None
+    reopen_at = to_time(to_ms(now)) if job.mode.reopens else None
     found = await read(database, settings, job, today, reopen_at)
     named = [*dict.fromkeys(found.named.values())]
     if strange := len(found.named) < len(job.tickers or ()):

@@ -134,7 +134,7 @@ class Stream:
     @property
     def reopen_at(self) -> datetime | None:
         """Until when slots must have been known to be empty to be asked for again, if at all."""
-        if self.demand.mode not in {Mode.default, Mode.incremental}:
+        if not self.demand.mode.reopens:
             return None
         return to_time(self._context.rules.now_ms)
 

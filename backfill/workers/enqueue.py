@@ -13,7 +13,8 @@ from backfill.errors import UsageError
 from backfill.run.execution import check
 from backfill.run.job import Job
 from backfill.run.outcomes import Failure
-from backfill.run.prepare import Prepared, parted, prepare
+from backfill.run.parted import parted
+from backfill.run.prepare import Prepared, prepare
 from backfill.settings import Settings
 from backfill.store import queue
 from backfill.store.pool import Database
@@ -91,8 +92,12 @@ def fetches_of(settings: Settings, prepared: Prepared, job: Job) -> Iterator[Fet
     for name, rules in prepared.rules.items():
         provider = settings.account(name).provider
         mine = [piece for piece in prepared.work if piece[0].provider == name and piece[0].due]
-        grouped, files, single = parted(provider, rules, mine)
-        for kind, together in ((Kind.days, grouped.batches), (Kind.files, [files.work])):
+        grouped, batched, files, single = parted(provider, rules, mine)
+        for kind, together in (
+            (Kind.days, grouped.batches),
+            (Kind.batch, [one.work for one in batched.batches]),
+            (Kind.files, [files.work]),
+        ):
             for work in filter(None, together):
                 chosen = set(work)
                 yield _fetch(kind, job, [piece for piece in mine if piece[0] in chosen])

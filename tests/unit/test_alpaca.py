@@ -235,6 +235,66 @@ def test_who_is_too_fast_waits_till_the_quota_is_whole_again(
     assert raised.value.retry_after_s == wait_s
 
 
+MANY: Final = ("AAA", "BBB", "CCC", "DDD")
+
+
+def many_read(
+    bars: dict[str, list[dict[str, Any]]], token: str | None, spans: tuple[int, ...] = (3, 3, 3, 3)
+) -> dict[str, list[int] | None]:
+    """The days that an answer for four stocks brought to each; None where nothing is proven."""
+    every = [asked(name, days) for name, days in zip(MANY, spans, strict=True)]
+    body = json.dumps({"bars": bars, "next_page_token": token}).encode()
+    pages = ALPACA.read_many(Response(200, {}, body), every)
+    assert all(page is None or page.next is None for page in pages)
+    return {
+        name: None if page is None else ((page.bars.ts_ms - FIRST_MS) // DAY_MS).tolist()
+        for name, page in zip(MANY, pages, strict=True)
+    }
+
+
+def on_day(number: int) -> dict[str, Any]:
+    return GOOD | {"t": f"2021-10-{13 + number}T04:00:00Z"}
+
+
+def test_many_stocks_are_asked_for_at_once_over_all_that_any_of_them_misses() -> None:
+    request = ALPACA.many([asked("AAA", 1), asked("BRK-B", 3)])
+    assert request.params["symbols"] == "AAA,BRK.B"
+    assert request.params["start"] == "2021-10-13T04:00:00.000Z"
+    assert request.params["end"] == "2021-10-16T03:59:59.999Z"
+    alone = ALPACA.bars(asked("AAA", 3)).params
+    assert request.params == {**alone, "symbols": "AAA,BRK.B"}
+
+
+def test_in_the_only_page_of_many_stocks_one_that_is_not_there_had_no_bar() -> None:
+    bars = {"AAA": [on_day(2), on_day(0)], "CCC": [on_day(1)]}
+    assert many_read(bars, None) == {"AAA": [2, 0], "BBB": [], "CCC": [1], "DDD": []}
+
+
+@pytest.mark.parametrize(
+    ("goes_on", "whole"),
+    [
+        ("CCC|M|1634184000000", {"AAA": [0]}),  # within a symbol
+        ("DDD|M|1634184000000", {"AAA": [0], "CCC": [1]}),
+        ("AAA|M|1634184000000", {}),  # behind what came already: in no order that proves a thing
+        ("of another form", {}),
+    ],
+)
+def test_of_a_page_that_another_follows_those_are_whole_that_came_before_it_goes_on(
+    goes_on: str, whole: dict[str, list[int]]
+) -> None:
+    token = base64.b64encode(goes_on.encode()).decode()
+    bars = {"AAA": [on_day(0)], "CCC": [on_day(1)]}
+    assert many_read(bars, token) == dict.fromkeys(MANY) | whole
+
+
+def test_each_of_many_stocks_gets_what_it_was_asked_for_and_what_nobody_was() -> None:
+    bars = {"AAA": [on_day(0), on_day(2), on_day(9)], "BBB": [on_day(2)]}
+    found = many_read(bars, None, spans=(1, 3, 3, 3))
+    assert (found["AAA"], found["BBB"]) == ([0, 9], [2])
+    with pytest.raises(BadAnswer, match="EEE"):
+        many_read({"EEE": [on_day(0)]}, None)
+
+
 def test_the_reference_is_at_the_trading_host_and_tells_whether_a_symbol_exists() -> None:
     coin = unregistered("BTC/USD")
     request = ALPACA.reference(coin)
