@@ -36,7 +36,7 @@
   });
   const candles = chart.addSeries(LightweightCharts.CandlestickSeries, {});
   // Marks hang on a line that nobody sees: one on a series without a value at its time would be
-  // drawn where that series has the next one.
+  // drawn where that series has the one before.
   const places = chart.addSeries(LightweightCharts.LineSeries, {
     priceScaleId: "shade",
     lineVisible: false,
