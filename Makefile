@@ -93,8 +93,8 @@ $(VENV)/package/installed: pyproject.toml constraints.txt
 		--constraint constraints.txt pipx twine uv
 	@touch $@
 
-package: $(VENV)/package/installed ## Build the package, and try it on each Python, from the file alone
-	@tests/package.sh $(VENV)/package/bin
+package: $(VENV)/installed $(VENV)/package/installed ## Build the package, and try it on each Python, from the file alone
+	@tests/package.sh $(VENV)/package/bin $(BIN)
 
 lint: $(VENV)/installed ## Check style, types, workflows and the container
 	@$(BIN)/ruff check .

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # The package as users get it: source and wheel are built and checked; then, from the wheel alone, in
 # an empty folder and an empty home, it is run by uvx on each Python that is here and by pipx, and
-# goes through the first minutes: doctor, the README's example without a key, the demo.
+# goes through the first minutes: doctor, the README's example without a key, the demo. Last, what the
+# workflows run is run with what they install, the wheel in the checkout's place.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 tools=$(cd "${1:?the folder of uv, twine and pipx}" && pwd)
+testing=$(cd "${2:?the folder of pytest}" && pwd)
 here=$PWD
 work=$(mktemp --directory)
 served=
@@ -86,4 +88,17 @@ run "$python" run BTC/USDT --provider binance --from 30d
 run "$python" bars BTC/USDT
 unset BACKFILL_PROVIDER BACKFILL_PROVIDER_URL BACKFILL_PLAN BACKFILL_QUOTA BINANCE_ARCHIVE_URL
 run "$python" demo
+
+"$tools/uv" venv --quiet --no-config --python "$python" "$work/installed"
+install() { # what to install, and how
+    "$tools/uv" pip install --quiet --no-config --python "$work/installed/bin/python" "$@"
+}
+install --require-hashes --requirement "$here/requirements.txt"
+install --no-deps "$wheel"
+told=$("$work/installed/bin/python" -m backfill --version)
+[ "$told" = "backfill $version" ] || { echo "package: python -m backfill says $told" >&2; exit 1; }
+[ -f "$work/installed/share/man/man1/backfill.1" ] || { echo "package: no man page" >&2; exit 1; }
+cd "$here"
+BACKFILL_TEST_BIN=$work/installed/bin "$testing/python" -m pytest --quiet \
+    tests/integration/test_run_workflows.py
 echo "the package works from its file alone"

@@ -1,4 +1,8 @@
-"""The workflows of .github: what their steps run is run here, as it stands."""
+"""The workflows of .github: what their steps run is run here, as it stands.
+
+The command is that of this checkout, or the one in the folder that ``BACKFILL_TEST_BIN`` names:
+`make package` has installed the wheel there.
+"""
 
 import json
 import os
@@ -22,6 +26,7 @@ WORKFLOWS: dict[str, Any] = {
 }
 OCTOBER = {"FROM": "2024-10-01", "TO": "2024-10-31", "BACKFILL_PLAN": "unlimited"}
 INPUTS = ("SCHEDULE", "SYMBOLS", "TIMEFRAMES", "MODE", "FROM", "TO", "PROVIDER")
+INSTALLED: Final = os.environ.get("BACKFILL_TEST_BIN")
 
 
 def jobs() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -37,15 +42,43 @@ def script(workflow: str, job: str, step: str) -> str:
     return run
 
 
+def values(job: str, contexts: dict[str, Any]) -> Callable[[str], str]:
+    """What the expressions of a job stand for, by its contexts: ``secrets``, ``inputs``, …"""
+    contexts = contexts | {"env": WORKFLOWS[job].get("env", {})}
+
+    def term(text: str) -> str:
+        if text.startswith("'"):
+            return text.strip("'")
+        if table := re.fullmatch(r"fromJSON\((.+)\)\[(.+)\]", text):
+            found: str = json.loads(term(table[1])).get(term(table[2]), "")
+            return found
+        at: Any = contexts
+        for name in text.split("."):
+            at = at.get(name, {})
+        return at or ""
+
+    def value(text: str) -> str:
+        return re.sub(
+            r"\$\{\{ (.*?) \}\}",
+            lambda one: next(filter(None, map(term, one[1].split(" || "))), ""),
+            str(text),
+        )
+
+    return value
+
+
 @pytest.fixture
 def step(
     cli: Callable[..., Cli], tmp_path: Path
 ) -> Callable[..., "subprocess.CompletedProcess[str]"]:
     """Run a script as a runner does: by bash, with the command on the path."""
-    command = tmp_path / "bin" / "backfill"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m backfill "$@"\n')
-    command.chmod(0o755)
+    folder = Path(INSTALLED) if INSTALLED else tmp_path / "bin"
+    checkout = {} if INSTALLED else {"PYTHONPATH": str(FOLDER.parents[1])}
+    if not INSTALLED:
+        folder.mkdir()
+        command = folder / "backfill"
+        command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m backfill "$@"\n')
+        command.chmod(0o755)
     here = tmp_path / "workspace"
     here.mkdir()
 
@@ -58,15 +91,50 @@ def step(
             env=os.environ
             | cli(simulator).environment
             | given
-            | {"PATH": f"{command.parent}:{os.environ['PATH']}"}
-            | {"PYTHONPATH": str(FOLDER.parents[1]), "GITHUB_ACTIONS": "true"}
+            | {"PATH": f"{folder}:{os.environ['PATH']}", "GITHUB_ACTIONS": "true"}
+            | checkout
             | environment,
             cwd=here,
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=300,
         )
+
+    return run
+
+
+@pytest.fixture
+def job(
+    step: Callable[..., "subprocess.CompletedProcess[str]"],
+    cli: Callable[..., Cli],
+    tmp_path: Path,
+) -> Callable[..., dict[str, "subprocess.CompletedProcess[str]"]]:
+    """Run what a job's steps run, but for what installs, until one fails; by their names."""
+    files = {
+        name: tmp_path / name for name in ("GITHUB_ENV", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")
+    }
+
+    def run(
+        simulator: Simulator, workflow: str, name: str, **contexts: Any
+    ) -> dict[str, "subprocess.CompletedProcess[str]"]:
+        given = cli(simulator).environment
+        secrets = {one: given[one] for one in ("DATABASE_URL", "MASSIVE_API_KEY")}
+        value = values(workflow, {"secrets": secrets, "vars": given} | contexts)
+        told = {one: str(path) for one, path in files.items()} | {"RUNNER_TEMP": str(tmp_path)}
+        for path in files.values():
+            path.touch()
+        found: dict[str, subprocess.CompletedProcess[str]] = {}
+        for one in WORKFLOWS[workflow]["jobs"][name]["steps"]:
+            failed = any(ended.returncode for ended in found.values())
+            if "run" not in one or one["name"] == "Install" or (failed and "if" not in one):
+                continue
+            # What a step isn't given, it hasn't: the address of the simulator alone comes besides.
+            own = WORKFLOWS[workflow].get("env", {}) | one.get("env", {})
+            lacking = dict.fromkeys((*secrets, "BACKFILL_PLAN", "BACKFILL_QUOTA"), "")
+            environment = lacking | {key: value(text) for key, text in own.items()}
+            found[one["name"]] = step(one["run"], simulator, **told, **environment)
+        return found
 
     return run
 
@@ -235,3 +303,54 @@ def test_a_reload_deals_the_watchlist_out_and_each_share_is_fetched_again(
     )
     assert named.returncode == 0
     assert output.read_text().splitlines()[-1] == 'shards=["BRK.B","$(id)"]'
+
+
+@pytest.mark.soak
+def test_the_workflows_keep_a_database_as_their_steps_stand(
+    job: Callable[..., dict[str, "subprocess.CompletedProcess[str]"]],
+    step: Callable[..., "subprocess.CompletedProcess[str]"],
+    simulate: Callable[..., Simulator],
+    database_url: str,
+    tmp_path: Path,
+) -> None:
+    simulator = simulate(now=None)
+
+    def codes(*names: str, **contexts: Any) -> dict[str, int]:
+        ended = job(simulator, *names, **contexts)
+        assert not any("Traceback" in one.stderr for one in ended.values())
+        return {name: one.returncode for name, one in ended.items()}
+
+    def bars() -> list[Any]:
+        return query(database_url, "SELECT * FROM ohlc_bars ORDER BY symbol_id, timeframe, ts")
+
+    # Nothing is watched yet: that is a mistake, and the report is written all the same.
+    trusted = {"Trust the database's authority": 0}
+    schedule = {"github": {"event": {"schedule": "0 */6 * * *"}}}
+    assert codes("backfill", "backfill", **schedule) == trusted | {"Run": 2, "Write the report": 0}
+
+    watched = step("backfill watch add --offline AAPL MSFT --since 30d -t d1", simulator)
+    assert watched.returncode == 0, watched.stderr
+    assert codes("backfill", "backfill", **schedule) == trusted | {"Run": 0, "Write the report": 0}
+    before = bars()
+    assert len(before) > 30
+    workspace = tmp_path / "workspace"
+    assert "AAPL" in (workspace / "report.html").read_text("utf-8")
+    assert json.loads((workspace / "badge.json").read_text("utf-8"))["schemaVersion"] == 1
+
+    query(database_url, "DELETE FROM ohlc_bars WHERE ts = $1", before[5]["ts"])
+    assert len(bars()) == len(before) - 2
+    found = codes("gaps", "gaps", inputs={"calls": "5"})
+    assert len(found) == 6
+    assert set(found.values()) == {0}
+    assert bars() == before
+    assert "| AAPL" in (tmp_path / "GITHUB_STEP_SUMMARY").read_text("utf-8")
+
+    dealt = codes("reload", "shards", inputs={"shards": "2"})
+    assert set(dealt.values()) == {0}
+    output = (tmp_path / "GITHUB_OUTPUT").read_text("utf-8").splitlines()[-1]
+    calls = len(simulator.calls)
+    for symbols in json.loads(output.removeprefix("shards=")):
+        again = codes("reload", "reload", matrix={"symbols": symbols})
+        assert set(again.values()) == {0}
+    assert len(simulator.calls) > calls
+    assert bars() == before
