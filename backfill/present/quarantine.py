@@ -30,7 +30,7 @@ class JsonListing:
     def add(self, bars: str) -> None:
         """Add bars to the object, which are JSON by now."""
         # Only then it holds what a reader would obey: Postgres escapes every control but DEL.
-        if not (bars.isascii() and bars.isprintable()) or "#" in bars:
+        if not bars.isascii() or "\x7f" in bars or "#" in bars:
             bars = json_text(json.loads(f"[{bars}]"))[1:-1]
         sys.stdout.write(self._between + bars)
         self._between = ", "

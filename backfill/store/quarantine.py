@@ -12,8 +12,8 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import groupby
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
@@ -46,19 +46,14 @@ _COUNT: Final = """
     GROUP BY q.symbol_id, s.ticker, q.timeframe, q.reason
     ORDER BY s.ticker, q.timeframe, q.reason
 """
-# The next of the chosen bars of a few series, each by the index on the series; whether the table
-# holds a bar there by now, by the primary key of ohlc_bars.
-_PAGE: Final = """
-    SELECT q.*,
-        EXISTS (
-            SELECT FROM ohlc_bars AS b
-            WHERE b.symbol_id = k.symbol_id AND b.timeframe = k.timeframe AND b.ts = q.ts
-        ) AS stored
+# The next of the chosen bars of a few series, each by the index on the series.
+_NEXT: Final = """
+    SELECT q.*
     FROM unnest($1::symbol_id[], $2::text[]::timeframe[])
         WITH ORDINALITY AS k (symbol_id, timeframe, number)
     CROSS JOIN LATERAL (
-        SELECT k.number, q.id, q.ts, q.reason, q.raw, q.run_id::text, q.quarantined_at,
-            q.accepted_at
+        SELECT k.symbol_id, k.timeframe, k.number, q.id, q.ts, q.reason, q.raw,
+            q.run_id::text, q.quarantined_at, q.accepted_at
         FROM quarantined_bars AS q
         WHERE q.symbol_id = k.symbol_id AND q.timeframe = k.timeframe
             AND q.ts >= $5 AND (q.ts, q.id) > ($5, $6)
@@ -70,13 +65,35 @@ _PAGE: Final = """
     ORDER BY q.number, q.ts, q.id
     LIMIT $7
 """
+# The same, held for the statement.
+_OF_PAGE: Final = f"WITH page AS MATERIALIZED ({_NEXT})"
+# Whether the table holds a bar there by now, by the primary key: looked up for each, or, of one
+# series, read from the first to the last.
+_BY_KEY: Final = """
+    EXISTS (
+        SELECT FROM ohlc_bars AS b
+        WHERE b.symbol_id = page.symbol_id AND b.timeframe = page.timeframe AND b.ts = page.ts
+    )
+"""
+_BY_RANGE: Final = """
+    page.ts IN (
+        SELECT b.ts
+        FROM ohlc_bars AS b
+        WHERE b.symbol_id = ($1::symbol_id[])[1] AND b.timeframe = ($2::text[])[1]::timeframe
+            AND b.ts >= (SELECT min(ts) FROM page) AND b.ts <= (SELECT max(ts) FROM page)
+    )
+"""
+_AS_ROWS: Final = """
+    {page}
+    SELECT number, ts, reason, raw, run_id, quarantined_at, accepted_at, {stored} AS stored, id
+    FROM page
+"""
+_PAGE: Final = _AS_ROWS.format(page=_OF_PAGE, stored=_BY_KEY)
 # The same bars as JSON, one value a page: no Python object is made for a bar. $8 has how an object
 # begins for each series. Times are written by the session's zone, which is UTC then; the bars are
 # in order as the page holds them.
-_PAGE_JSON: Final = (
-    "WITH page AS MATERIALIZED ("  # noqa: S608 - of constants alone
-    + _PAGE
-    + """)
+_AS_JSON: Final = """
+    {page}
     SELECT count(*) AS bars,
         (SELECT (ts, id) FROM page ORDER BY number DESC, ts DESC, id DESC LIMIT 1) AS last,
         string_agg(
@@ -87,12 +104,14 @@ _PAGE_JSON: Final = (
             || ', "run_id": "' || run_id
             || '", "quarantined_at": ' || to_json(quarantined_at)::text
             || ', "accepted_at": ' || coalesce(to_json(accepted_at)::text, 'null')
-            || CASE WHEN stored THEN ', "stored": true}' ELSE ', "stored": false}' END,
+            || CASE WHEN {stored} THEN ', "stored": true}}' ELSE ', "stored": false}}' END,
             ', '
         ) AS objects
     FROM page
-    """
-)
+"""
+_PAGE_JSON: Final = _AS_JSON.format(page=_OF_PAGE, stored=_BY_KEY)
+_DENSE_PAGE_JSON: Final = _AS_JSON.format(page=_OF_PAGE, stored=_BY_RANGE)
+# Times are written as of UTC until the transaction ends.
 _IN_UTC: Final = "SET LOCAL TimeZone = 'UTC'"
 # What failed a check of each series within a span, not what left the table later.
 _REJECTED: Final = """
@@ -131,7 +150,9 @@ _ACCEPT: Final = """
         max(id) AS last
     FROM chosen
 """
-_PAGE_BARS: Final = 5_000
+_PAGE_BARS: Final = 10_000
+_DENSE: Final = 16
+"""Where so many slots hold one of the bars in quarantine, a range is read sooner than each key."""
 _BEFORE_ALL: Final = datetime.min.replace(tzinfo=UTC)
 _ACCEPTED_AT_ONCE: Final = 50_000
 
@@ -273,10 +294,28 @@ async def _pages(
 
 
 def _lots(held: Sequence[Held]) -> Iterator[list[Held]]:
-    """Return series, one of each's counts standing for it, joined as they fit into one page."""
+    """Return series, of all reasons together, joined as they fit into one page."""
     by_series = groupby(held, key=lambda one: (one.symbol_id, one.timeframe))
-    series = (list(counts) for _, counts in by_series)
-    return lots(((mine[0], sum(one.bars for one in mine)) for mine in series), _PAGE_BARS)
+    series = (_together(list(counts)) for _, counts in by_series)
+    return lots(((one, one.bars) for one in series), _PAGE_BARS)
+
+
+def _together(counts: Sequence[Held]) -> Held:
+    """Return the counts of a series for all reasons as one."""
+    return replace(
+        counts[0],
+        bars=sum(one.bars for one in counts),
+        first=min(one.first for one in counts),
+        last=max(one.last for one in counts),
+    )
+
+
+def _is_dense(held: Held) -> bool:
+    """Whether reading all bars of a series costs less than looking for those in quarantine."""
+    if not held.timeframe.is_intraday:
+        return True
+    slots = (held.last - held.first) / timedelta(milliseconds=held.timeframe.length_ms)
+    return slots <= _DENSE * held.bars
 
 
 async def _bars(
@@ -285,7 +324,7 @@ async def _bars(
     """Read a page of bars; return how many they are, and the place behind the last one."""
     rows = await connection.fetch(_PAGE, *values)
     named = [(one.symbol, one.timeframe) for one in series]
-    bars = [QuarantinedBar(*named[number - 1], *told) for number, _, *told in rows]
+    bars = [QuarantinedBar(*named[number - 1], *told) for number, *told, _ in rows]
     return bars, len(bars), (rows[-1]["ts"], rows[-1]["id"]) if rows else (_BEFORE_ALL, 0)
 
 
@@ -294,8 +333,9 @@ async def _objects(
 ) -> tuple[str, int, _Place]:
     """Read a page of bars as JSON, as `_bars` does."""
     begin = [json_text({"symbol": one.symbol, "timeframe": str(one.timeframe)}) for one in series]
+    query = _DENSE_PAGE_JSON if len(series) == 1 and _is_dense(series[0]) else _PAGE_JSON
     connection.later(_IN_UTC)
-    row = (await connection.fetch(_PAGE_JSON, *values, [one.removesuffix("}") for one in begin]))[0]
+    row = (await connection.fetch(query, *values, [one.removesuffix("}") for one in begin]))[0]
     return row["objects"] or "", row["bars"], row["last"] or (_BEFORE_ALL, 0)
 
 

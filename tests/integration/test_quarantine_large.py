@@ -136,3 +136,24 @@ async def test_slots_are_asked_again_by_the_hours_of_the_feed_that_the_series_is
 
     assert reopened.slots == 60
     assert (await known(database, series)).invalidated == covered
+
+
+@pytest.mark.parametrize("dense", [0, quarantine._DENSE], ids=["by key", "by range"])
+async def test_of_each_bar_it_is_told_whether_the_table_holds_one_by_now(
+    database: Database, monkeypatch: pytest.MonkeyPatch, dense: int
+) -> None:
+    monkeypatch.setattr(quarantine, "_PAGE_BARS", 7)
+    monkeypatch.setattr(quarantine, "_DENSE", dense)
+    run_id, [series] = await claimed(database, "AAPL", Timeframe.m1)
+    bars = minutes(30, DAY_MS)
+    kept = bars.take(bars.ts_ms % (4 * MINUTE_MS) == 0)
+    await write(database, run_id, chunk(series, kept))
+    await rows(database, FILL, series.symbol.id, "m1", DAY_MS, 20)
+    held = await database.run(lambda it: quarantine.held_bars(it, Choice()))
+    texts = [one async for one in quarantine.quarantined_json(database, Choice(), held)]
+    listed = json.loads(f"[{', '.join(texts)}]")
+    assert len(listed) == 20
+    times = {round(datetime.fromisoformat(one["ts"]).timestamp() * 1000): one for one in listed}
+    assert {ms for ms, one in times.items() if one["stored"]} == set(times) & set(
+        kept.ts_ms.tolist()
+    )
