@@ -1,5 +1,7 @@
 """Writing what is covered to files, and only those again in which something has changed."""
 
+# Over 300 lines: what is looked at before, meanwhile and after the writing guards one another.
+
 import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,14 +26,15 @@ from backfill.core.export import (
     digests,
     outdated,
 )
-from backfill.core.series import Series
-from backfill.errors import UsageError
+from backfill.core.series import Series, SymbolId
+from backfill.core.timeframe import Timeframe
+from backfill.errors import BeingLoaded, UsageError
 from backfill.files.columnar import Rows, batch_of
 from backfill.files.exported import Destination
 from backfill.run.connect import looked_into
 from backfill.run.job import Scope
 from backfill.settings import Settings
-from backfill.store.export import changed_by, covered_series, factors, ledger
+from backfill.store.export import Basis, bases, changed_by, covered_series, factors, ledger
 from backfill.store.pool import Connection, Database
 from backfill.store.read import bars_of_each
 from backfill.store.source import EVER
@@ -80,13 +83,14 @@ class Exported:
 class _State:
     """What there is to export: its parts in the order of the files, and what is made of them.
 
-    Of ``reloading`` series some is being loaded again. ``mark`` is up to which changes it stands,
-    ``left`` what is to be written. Where there is no ``before``, whatever was exported is written
-    anew.
+    Of ``reloading`` series some is being loaded again; ``bases`` are those of adjusted ones.
+    ``mark`` is up to which changes it stands, ``left`` what is to be written. Where there is no
+    ``before``, whatever was exported is written anew.
     """
 
     parts: list[Part]
     reloading: int
+    bases: dict[tuple[SymbolId, Timeframe], Basis]
     digests: dict[Partition, str]
     before: Manifest | None
     mark: Mark
@@ -111,6 +115,8 @@ async def export(settings: Settings, job: ExportJob) -> Exported:
         If it can't be written there, another kind of export lies there, or a symbol isn't known.
     DatabaseError
         If the database fails.
+    BeingLoaded
+        If a series was found to be on another share basis meanwhile.
     BackfillError
         If a file can't be written.
     """
@@ -157,6 +163,7 @@ async def _state(
 ) -> _State:
     """Return what there is to export, and what of it is to be written."""
     known = await ledger(connection, before.mark.at if before else None)
+    adjusted_to = await bases(connection)
     if before is not None and not before.mark.is_trusted(known.runs, known.now):
         before = None
     parts, reloading = await _parts(connection, job)
@@ -164,7 +171,7 @@ async def _state(
     changing = before.mark.changing(known.runs) if before else []
     changed = await changed_by(connection, changing, {one.series.key: one.series for one in parts})
     left = outdated(made_of, before.partitions if before else {}, present, changed)
-    return _State(parts, reloading, made_of, before, Mark.of(known.runs), left)
+    return _State(parts, reloading, adjusted_to, made_of, before, Mark.of(known.runs), left)
 
 
 async def _parts(connection: Connection, job: ExportJob) -> tuple[list[Part], int]:
@@ -227,6 +234,7 @@ class _Writing:
                 await self._save(mark)
                 saved_s = time.monotonic()
         self.see_own()
+        await self._see_bases()
         await self._save(state.mark)
 
     async def _replace(self, partition: Partition) -> Written:
@@ -259,6 +267,23 @@ class _Writing:
             (one.series.symbol.ticker, adjusted(found[one.series], one.adjusted_within(month)))
             for one in parts
         ]
+
+    async def _see_bases(self) -> None:
+        """See that what was read of each series is on one share basis still.
+
+        Raises
+        ------
+        BeingLoaded
+            If a split was found meanwhile; the next export writes again what is on the old one.
+        """
+        before, now = self._state.bases, await self._database.run(bases)
+        for series in (one.series for one in self._state.parts):
+            was = before.get(series.key)
+            if was is not None and not (series.key in now and now[series.key].holds(was)):
+                raise BeingLoaded(
+                    f"{series.symbol.ticker} {series.timeframe} is being loaded again since this "
+                    "export began, after a split or by a reload: export once more when that is done"
+                )
 
     async def _save(self, mark: Mark) -> None:
         job = self._job

@@ -1,6 +1,7 @@
 """While an adjusted series is loaded again after a split, no answer has bars of two share bases."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
@@ -9,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from backfill import api
-from backfill.audit import excerpt
+from backfill.audit import excerpt, export
 from backfill.core.coverage import Span, Spans
 from backfill.core.series import Series, Source
 from backfill.core.timeframe import MINUTE_MS, Timeframe
@@ -17,6 +18,7 @@ from backfill.errors import BeingLoaded
 from backfill.settings import Secret, Settings
 from backfill.store.basis import outdate
 from backfill.store.pool import Database
+from backfill.store.read import bars_of_each
 from tests.conftest import NOW
 from tests.integration.serve_kit import serving
 from tests.integration.store_kit import START, chunk, claimed, minutes, rows, write
@@ -160,6 +162,26 @@ async def test_who_looks_at_stored_bars_is_told_where_they_may_be_on_two_bases(
         async with api.looked_up(settings, question) as (_, blocks):
             assert sum([len(block) async for block in blocks]) == (newest or 60)
     assert [one["event"] for one in logged] == told
+
+
+async def test_an_export_meanwhile_ends_in_a_line_and_the_next_one_is_right(
+    database: Database, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id, m1, _ = await kept(database)
+    settings = Settings(database_url=Secret(database_url))
+    job = api.ExportJob(api.Scope(timeframes=(Timeframe.m1,)), str(tmp_path))
+    read = bars_of_each
+
+    async def found_then(connection: Any, wanted: Any) -> Any:
+        bars = await read(connection, wanted)
+        await outdated(database, run_id, m1)
+        return bars
+
+    monkeypatch.setattr(export, "bars_of_each", found_then)
+    with pytest.raises(BeingLoaded, match="AAPL m1 is being loaded again"):
+        await api.export(settings, job)
+    monkeypatch.undo()
+    assert (await api.export(settings, job)).bars_written == 60 - OLD
 
 
 async def test_an_export_says_how_many_series_it_has_only_a_part_of(
