@@ -92,7 +92,7 @@ def run_measured(
     RuntimeError
         If it exits with another of the ``codes``.
     """
-    postgres = _Tree(psutil.Process(postmaster))
+    postgres = tree_of(postmaster)
     children_before_s, postgres_before_s = _children_s(), postgres.cpu_s()
     began_at = time.time()
     process = subprocess.Popen(
@@ -103,7 +103,7 @@ def run_measured(
         stderr=subprocess.PIPE,
         text=True,
     )
-    watch = _Watch(_Tree(psutil.Process(process.pid)), postgres, process.kill, most_cpu_s)
+    watch = _Watch(tree_of(process.pid), postgres, process.kill, most_cpu_s)
     watch.samples.append(Sample(began_at, 0.0, postgres_before_s))
     watch.start()
     out, err = process.communicate()
@@ -121,7 +121,7 @@ def clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(_KEEP_OUT)}
 
 
-class _Tree:
+class Tree:
     """A process and its descendants."""
 
     def __init__(self, root: psutil.Process) -> None:
@@ -138,11 +138,16 @@ class _Tree:
         return sum(map(_cpu_s, self.alive()))
 
 
+def tree_of(pid: int) -> Tree:
+    """Return a process and its descendants."""
+    return Tree(psutil.Process(pid))
+
+
 class _Watch(threading.Thread):
     """Takes a sample of a process and of Postgres at each beat, and ends what has used enough."""
 
     def __init__(
-        self, process: _Tree, postgres: _Tree, end: Callable[[], None], most_cpu_s: float
+        self, process: Tree, postgres: Tree, end: Callable[[], None], most_cpu_s: float
     ) -> None:
         super().__init__(name="watch")
         self.cut = False

@@ -1,7 +1,7 @@
 """The provider of the benchmark, in a process of its own: prepared pages, sent from memory.
 
-``python -m bench.server`` prints its address and serves until it is terminated. `Provider` starts
-it and speaks to it.
+``python -m bench.server [SECONDS]`` prints its address and serves until it is terminated, each
+answer so late. `Provider` starts it and speaks to it.
 """
 
 import asyncio
@@ -60,10 +60,10 @@ class Provider:
 
     @classmethod
     @contextmanager
-    def start(cls) -> Iterator[Self]:
-        """Run it in a process of its own."""
+    def start(cls, late_s: float = 0.0) -> Iterator[Self]:
+        """Run it in a process of its own; it answers so late."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "bench.server"], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "bench.server", str(late_s)], stdout=subprocess.PIPE, text=True
         )
         try:
             assert process.stdout is not None
@@ -74,7 +74,8 @@ class Provider:
 
 
 class _Server:
-    def __init__(self) -> None:
+    def __init__(self, late_s: float) -> None:
+        self._late_s = late_s
         self._pages: Pages | None = None
         self._calls = Calls()
 
@@ -121,9 +122,11 @@ class _Server:
             return web.json_response({"status": "ERROR", "error": "gzip only"}, status=406)
         if body is None:
             status, body = self.pages.made(target)
+        if self._late_s:
+            await asyncio.sleep(self._late_s)
         headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
         return web.Response(status=status, headers=headers, body=body)
 
 
 if __name__ == "__main__":
-    asyncio.run(_Server().run())
+    asyncio.run(_Server(float(sys.argv[1]) if len(sys.argv) > 1 else 0.0).run())

@@ -148,10 +148,10 @@ class Command:
         return over
 
 
-def eventually(holds: Callable[[], object], timeout: float = 30) -> None:
-    """Wait until something holds."""
+def eventually(holds: Callable[[], object], timeout: float = 30, every_s: float = 0.02) -> None:
+    """Wait until something holds, which is looked at ``every_s``."""
     until = monotonic() + timeout
     pause = threading.Event()
     while not holds():
         assert monotonic() < until, "it never came to hold"
-        pause.wait(0.02)
+        pause.wait(every_s)

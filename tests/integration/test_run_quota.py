@@ -18,8 +18,8 @@ from backfill.core.wire import Kind, Request
 from backfill.simulator import Action, Fault, Market, Simulator
 from backfill.store.pool import Database
 from backfill.store.quota import DatabaseSlots
-from tests.conftest import KEY, NOW, Cli, blocking, query
-from tests.faults import tables
+from tests.conftest import KEY, NOW, Cli, blocking
+from tests.faults import slots, tables
 from tests.faults.command import eventually
 from tests.faults.proxy import Proxy
 from tests.kit import client
@@ -29,35 +29,6 @@ if TYPE_CHECKING:
 
 LIMIT, WINDOW_S = 20, 3.0
 QUOTA: Final = "20/3s"
-
-# Notes when a slot was granted, and when the head of its call's answer came.
-_RECORD: Final = """
-    CREATE TABLE slots (id bigint PRIMARY KEY, granted timestamptz, head timestamptz);
-    CREATE FUNCTION record() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN
-        INSERT INTO slots
-        SELECT id, latest - interval '30 seconds' FROM unnest(NEW.calls) WHERE open
-        ON CONFLICT DO NOTHING;
-        UPDATE slots AS s SET head = c.latest
-        FROM unnest(NEW.calls) AS c WHERE c.id = s.id AND NOT c.open AND s.head IS NULL;
-        DELETE FROM slots AS s
-        WHERE s.head IS NULL AND NOT EXISTS (SELECT FROM unnest(NEW.calls) WHERE id = s.id)
-            AND s.granted > clock_timestamp() - interval '20 seconds';
-        RETURN NULL;
-    END
-    $$;
-    CREATE TRIGGER record AFTER INSERT OR UPDATE ON provider_quota
-    FOR EACH ROW EXECUTE FUNCTION record();
-"""
-# When a slot was granted, and when the head of the answer came; none came where only its deadline
-# closed it.
-_SLOTS: Final = """
-    SELECT
-        extract(epoch FROM granted)::float8 AS granted,
-        CASE WHEN head < granted + interval '29.9 seconds'
-            THEN extract(epoch FROM head)::float8 END AS head
-    FROM slots ORDER BY granted
-"""
 
 
 @pytest.fixture
@@ -139,28 +110,6 @@ def test_five_series_of_the_free_plan_are_complete_before_anything_waits_for_the
     assert [call.kind for call in strict.calls] == ["bars"] * 5
 
 
-def used(url: str, limit: int, window_s: float) -> float:
-    """How much of what R13 promises was used, between the first window and the last.
-
-    The slots times the time are what there was to hold; a call holds its slot from its grant to
-    the head of its answer and for a window more. Those without an answer hold theirs to the end of
-    their deadline and a window more: that is taken off, as it is no one's use.
-    """
-    slots = query(url, _SLOTS)
-    began, ended = slots[0]["granted"] + window_s, slots[-1]["granted"] - window_s
-    assert ended - began >= 18 * window_s, "a run that is too short to measure"
-    lost_s = sum(
-        max(0.0, min(ended, granted + 30 + window_s) - max(began, granted))
-        for granted, head in slots
-        if head is None
-    )
-    within = [(granted, head) for granted, head in slots if head and began <= granted <= ended]
-    mean_s = sum(head - granted for granted, head in within) / len(within)
-    held_s = limit * (ended - began) - lost_s
-    possible = held_s / (window_s + mean_s)
-    return float(len(within) / possible)
-
-
 @pytest.mark.soak
 @pytest.mark.timing
 @pytest.mark.parametrize("runs", [2, 4])
@@ -173,7 +122,7 @@ def test_late_calls_of_several_runs_never_exceed_the_quota(
 ) -> None:
     """One of the runs has its database 60 ms away; of four, one is killed."""
     trouble(strict, 1.5)
-    tables.execute(database_url, _RECORD)
+    slots.record(database_url)
     proxy.slow(0.03)
     run = cli(strict, BACKFILL_QUOTA=QUOTA)
     far = {"DATABASE_URL": proxy.url(database_url)}
@@ -189,7 +138,7 @@ def test_late_calls_of_several_runs_never_exceed_the_quota(
 
     assert_strict(strict, LIMIT, WINDOW_S)
     assert tables.leases(database_url) == 0
-    assert used(database_url, LIMIT, WINDOW_S) >= 0.97
+    assert slots.used(database_url, LIMIT, WINDOW_S) >= 0.97
 
 
 @pytest.mark.soak
@@ -200,13 +149,13 @@ def test_late_calls_of_two_clients_use_what_the_quota_promises(
     """Their calls are all they do, and one of them has its database 60 ms away."""
     strict = simulate(quota=QUOTA)
     strict.inject(Fault(action=Action.LATE, in_s=(0.0, 1.5)))
-    tables.execute(database_url, _RECORD)
+    slots.record(database_url)
     proxy.slow(0.03)
 
     async def calls(url: str, count: int) -> None:
         async with Database.connect(url) as database:
-            slots = DatabaseSlots(database, "massive", KEY, Quota.parse(QUOTA))
-            async with client(slots, base_url=strict.url, quota=Quota.parse(QUOTA)) as asking:
+            ledger = DatabaseSlots(database, "massive", KEY, Quota.parse(QUOTA))
+            async with client(ledger, base_url=strict.url, quota=Quota.parse(QUOTA)) as asking:
                 request = Request("/v3/reference/tickers/AAPL", kind=Kind.lookup)
                 left = iter(range(count))
 
@@ -221,7 +170,7 @@ def test_late_calls_of_two_clients_use_what_the_quota_promises(
 
     blocking(both())
     assert_strict(strict, LIMIT, WINDOW_S)
-    assert used(database_url, LIMIT, WINDOW_S) >= 0.97
+    assert slots.used(database_url, LIMIT, WINDOW_S) >= 0.97
 
 
 @pytest.mark.soak
