@@ -14,8 +14,8 @@ Made = Callable[..., Cli]
 Simulate = Callable[..., Simulator]
 
 AS_OF = ("--as-of", NOW.isoformat())
-SINCE = ("--from", "2024-10-08")
-DAYS = (date(2024, 10, 8), NOW.date())
+SINCE = ("--from", "2024-10-07")
+DAYS = (date(2024, 10, 7), NOW.date())
 INTRADAY = "m1,m5,m15,m30,h1,h4"
 
 
