@@ -58,6 +58,7 @@ ROWS = {
     "market_hours": "VALUES ('XNYS', 'sip', '2024-11-11', '2024-11-11', '04:00', '20:00')",
     "provider_quota": "VALUES ('massive', 'key')",
     "archive_files": "VALUES ('binance', 'a.zip', 'x', NULL, 9, now())",
+    "backfill_notices": "(destination, name, timeframe) VALUES ('a digest', 'AAPL', 'd1')",
 }
 CHANGES = {
     "symbols": "figi = 'x'",
@@ -75,6 +76,7 @@ CHANGES = {
     "market_hours": "manual = true",
     "provider_quota": "recent = '{now}'",
     "archive_files": "bytes = 10",
+    "backfill_notices": "trouble = 'stale'",
 }
 
 
