@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from backfill.fetch.glance import Glance
 
 _DATABASE_S: Final = 40.0
+_REACH: Final = "see that it runs there and lets this login in, and what DATABASE_URL says"
 _OLDEST: Final = 140_000
 _APART_S: Final = 60
 """How far two clocks may be apart: as far ahead as a run bears of a provider's."""
@@ -57,11 +58,12 @@ class Finding:
     mend: str | None = None
 
     @classmethod
-    def of(cls, check: str, error: BackfillError) -> "Finding":
-        """Return what an error says of a thing that was looked at."""
+    def of(cls, check: str, error: BackfillError, failed: str | None = None) -> "Finding":
+        """Return what an error says of a thing; ``failed`` is what mends one that can't be used."""
         mend = error.advice if isinstance(error, NotSet) else error.mend
-        state = State.wrong if isinstance(error, UsageError) else State.failed
-        return cls(check, state, str(error.args[0]), mend)
+        if isinstance(error, UsageError):
+            return cls(check, State.wrong, str(error.args[0]), mend)
+        return cls(check, State.failed, str(error.args[0]), mend or failed)
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
@@ -136,9 +138,9 @@ async def _database(settings: Settings) -> _Seen:
                     await _open_database(database, seen, folder)
     except TimeoutError:
         said = f"the database doesn't answer within {_DATABASE_S:.0f} s"
-        seen.findings.append(Finding("database", State.failed, said, "see that it runs there"))
+        seen.findings.append(Finding("database", State.failed, said, _REACH))
     except BackfillError as error:
-        seen.findings.append(Finding.of("database", error))
+        seen.findings.append(Finding.of("database", error, _REACH))
     return seen
 
 
@@ -149,9 +151,7 @@ async def _open_database(database: Database, seen: _Seen, folder: Path | None) -
     seen.findings += [
         _version(server, folder),
         _pooler(server),
-        Finding(
-            "time zone", State.ok, f"the server shows {server.time_zone}; bars are stored in UTC"
-        ),
+        Finding("time zone", State.ok, f"the server shows {server.time_zone}; bars are in UTC"),
         _clock("the database's", began_s + took_s - server.clock_s, took_s, State.warning),
         _room_in(folder) if folder is not None else _room(server),
     ]

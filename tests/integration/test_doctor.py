@@ -136,6 +136,7 @@ def test_what_cant_be_reached_is_told_and_the_rest_is_looked_at(
     assert code == 3
     assert [one.state for one in found["database"]] == [State.failed]
     assert [one.state for one in found["provider"]] == [State.failed]
+    assert all(one.mend for one in (*found["database"], *found["provider"]))
     assert [one.state for one in found["calendar"]] == [State.ok]
 
 
