@@ -76,7 +76,7 @@ class Size:
 
 SMALL: Final = Size(8, 2, 1)
 LARGER: Final = Size(600, 4, 12, stops=True)
-LARGE: Final = Size(10_000, 4, 36, limit=20, stops=True, lasts_s=300, late_s=(0.02, 0.1), used=0.9)
+LARGE: Final = Size(10_000, 4, 30, limit=12, stops=True, lasts_s=300, late_s=(0.02, 0.1), used=0.9)
 
 
 def started(run: Command, *arguments: str) -> Going:
