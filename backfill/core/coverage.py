@@ -39,8 +39,11 @@ class Spans:
     @classmethod
     def union(cls, spans: Iterable[tuple[int, int]]) -> Self:
         """Return the union of an iterable of spans in any order; empty ones vanish."""
+        ordered = sorted(spans)
+        if not ordered:
+            return cls()
         merged: list[Span] = []
-        for start, end in sorted(spans):
+        for start, end in ordered:
             if start >= end:
                 continue
             if merged and start <= merged[-1].end_ms:

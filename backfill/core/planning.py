@@ -104,7 +104,7 @@ def plan_piece(
         asked_again(targets),
         rules.files(demand.mode),
     )
-    if not ranges:
+    if not ranges and any(target.alone for target in targets):
         alone = Spans.union(span for target in targets for span in target.alone)
         ranges = requests(symbol, calendar, base, alone, rules.can.pages)
     return Work(
@@ -195,6 +195,8 @@ def _follow(target: Target, calendar: Calendar, feeding: Target) -> Spans:
 
 def _reached(target: Target, calendar: Calendar, ranges: Iterable[PlannedRange]) -> Target:
     """Count to the missing part of a target what the requests reach of what may be late."""
+    if not target.again:
+        return target
     asked = Spans.union(planned.span for planned in ranges)
     reached = calendar.grid(target.series.timeframe).inside(target.again & asked)
     return replace(target, missing=target.missing | reached)

@@ -63,7 +63,11 @@ def target_of(
 ) -> Target:
     """Return a series that is fed from ``base`` with what a demand finds missing of it."""
     symbol, timeframe = series
-    source = replace(rules.source_of(base), derived_from=None if base is timeframe else base)
+    source = (
+        rules.source_of(base)
+        if base is timeframe
+        else replace(rules.source_of(base), derived_from=base)
+    )
     grid = calendar.grid(timeframe)
     terms = rules.terms.of(symbol.asset_type)
     frontier = rules.final_ms(symbol, calendar, timeframe)
@@ -157,6 +161,8 @@ def _with_late(
     That is worth a call of its own only if the series ``has_ended``, since nothing of it became due
     for four days, and a second answer is believed.
     """
+    if not (known.unconfirmed or known.provisional):
+        return target
     day_final_ms = rules.final_ms(target.series.symbol, calendar, Timeframe.d1)
     past = Spans.of((-FOREVER_MS, final_days_end(calendar, day_final_ms)))
     again = (known.unconfirmed | (known.provisional & past)) & reach

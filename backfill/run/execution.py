@@ -338,8 +338,11 @@ def _parts(prepared: Prepared, lanes: Sequence[Lane]) -> list[Plan]:
         saved = sum(calls_saved(one, lane.rules, demand.mode) for one, demand in mine)
         work = [one for one, _ in mine]
         rules, can = lane.rules, lane.rules.can
-        read = (ArchivePlan.of(one, rules.files(demand.mode), can.pages) for one, demand in mine)
-        archive = sum(read, NO_ARCHIVE)
+        read = ((one, rules.files(demand.mode)) for one, demand in mine)
+        archive = sum(
+            (ArchivePlan.of(one, used, can.pages) for one, used in read if used is not None),
+            NO_ARCHIVE,
+        )
         grouped, batched, files, _ = parted(lane.account.provider, rules, mine)
         of_many = grouped, archive, files, batched
         parts.append(Plan.of(work, lane.account.quota, can.cost, saved, *of_many))

@@ -77,10 +77,10 @@ class ArchivePlan:
         return cls(files.requests, files.bytes, files.calls_instead, files.bytes_instead)
 
     @classmethod
-    def of(cls, work: Work, files: FilesOrCalls | None, law: PageLaw) -> Self:
+    def of(cls, work: Work, files: FilesOrCalls, law: PageLaw) -> Self:
         """Return what of a piece of work is read out of files."""
         read = [one for one in work.ranges if one.file is not None]
-        if files is None or not read:
+        if not read:
             return cls()
         calendar, base = work.calendar, work.base
         missing = Spans.union(span for one in read for span in one.claims)
