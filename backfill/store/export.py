@@ -40,13 +40,19 @@ _CHANGED: Final = """
     FROM backfill_changes
     WHERE run_id = ANY ($1::uuid[]) AND NOT isempty(range)
 """
-# On which basis adjusted series are: when they were loaded, and what is to be loaded again.
+# On which basis adjusted series are, which is that of those that they are rolled up from: when they
+# were loaded, and what is to be loaded again.
 _ADJUSTED_TO: Final = """
-    SELECT p.symbol_id, p.timeframe::text AS timeframe, p.loaded_at, {again} AS again
+    SELECT p.symbol_id, p.timeframe::text AS timeframe,
+        greatest(p.loaded_at, b.loaded_at) AS loaded, {again} AS again
     FROM backfill_progress AS p
+    LEFT JOIN backfill_progress AS b
+        ON b.symbol_id = p.symbol_id AND b.timeframe = p.derived_from
     WHERE p.adjustment <> 'raw'
 """
-_BASES: Final = _ADJUSTED_TO.format(again=bounds_of("p.invalidated"))
+_BASES: Final = _ADJUSTED_TO.format(
+    again=bounds_of("p.invalidated + coalesce(b.invalidated, '{}')")
+)
 # By what the raw bars of a symbol are divided, from when to before when.
 _FACTORS: Final = """
     SELECT symbol_id, starts, ends, split_factor
@@ -111,7 +117,7 @@ class Basis(NamedTuple):
 async def bases(connection: Connection) -> dict[tuple[SymbolId, Timeframe], Basis]:
     """Return on which share basis each adjusted series is."""
     (rows,) = await connection.ask(_BASES)
-    return {told_key(row): Basis(row["loaded_at"], from_bounds(row["again"])) for row in rows}
+    return {told_key(row): Basis(row["loaded"], from_bounds(row["again"])) for row in rows}
 
 
 async def factors(connection: Connection) -> dict[SymbolId, tuple[Factor, ...]]:

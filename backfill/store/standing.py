@@ -16,12 +16,13 @@ from backfill.store.progress import loading, read_progress
 from backfill.store.quote import bound
 from backfill.store.times import bounds_of, from_bounds, to_ms, told_time
 
-# When something of a series was written last, what of adjusted bars, or of those that they are
-# rolled up from, is to be loaded again, and where its newest bar begins; by the primary keys.
+# When something of a series was written last; since when its bars, and those that they are rolled
+# up from, are on their share basis; what of both is to be loaded again, if they are adjusted; and
+# where its newest bar begins; by the primary keys.
 _STANDING: Final = """
     SELECT
         p.last_updated AS updated,
-        p.loaded_at AS loaded,
+        greatest(p.loaded_at, b.loaded_at) AS loaded,
         CASE WHEN p.adjustment <> 'raw' THEN {again} END AS again,
         (
             SELECT max(ts)
@@ -67,8 +68,8 @@ _FOUND: Final = """
 class Standing:
     """A series as it stands: ``updated`` is when something of it was written last.
 
-    It was ``loaded`` from then on: another time is another share basis. ``doubtful`` is where bars
-    may be on another one than its others.
+    It, or what it is rolled up from, was ``loaded`` from then on: another time is another share
+    basis. ``doubtful`` is where bars may be on another one than its others.
     """
 
     progress: Progress

@@ -134,16 +134,17 @@ async def test_raw_bars_that_are_loaded_again_are_shown_meanwhile(
     assert (len(chart["bars"]), "reloading" in chart) == (60, False)
 
 
+@pytest.mark.parametrize(("timeframe", "block"), [(Timeframe.m1, 10), (Timeframe.m30, 1)])
 async def test_bars_that_are_read_when_a_split_is_found_end_before_those_on_another_basis(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+    database: Database, monkeypatch: pytest.MonkeyPatch, timeframe: Timeframe, block: int
 ) -> None:
-    monkeypatch.setattr(excerpt, "_BLOCK", 10)
+    monkeypatch.setattr(excerpt, "_BLOCK", block)
     run_id, m1, _ = await kept(database)
     seen = await database.run(
-        lambda it: excerpt.whole_excerpt(it, excerpt.Asked("AAPL", Timeframe.m1))
+        lambda it: excerpt.whole_excerpt(it, excerpt.Asked("AAPL", timeframe))
     )
     blocks = excerpt.blocks(database, seen)
-    assert len(await anext(blocks)) == 10
+    assert len(await anext(blocks)) == block
     await outdated(database, run_id, m1)
     await write(database, run_id, chunk(m1, minutes(OLD), source=SPLIT))
     with pytest.raises(BeingLoaded):
@@ -164,12 +165,18 @@ async def test_who_looks_at_stored_bars_is_told_where_they_may_be_on_two_bases(
     assert [one["event"] for one in logged] == told
 
 
+@pytest.mark.parametrize(("timeframe", "left"), [(Timeframe.m1, 60 - OLD), (Timeframe.m30, 1)])
 async def test_an_export_meanwhile_ends_in_a_line_and_the_next_one_is_right(
-    database: Database, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database: Database,
+    database_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    timeframe: Timeframe,
+    left: int,
 ) -> None:
     run_id, m1, _ = await kept(database)
     settings = Settings(database_url=Secret(database_url))
-    job = api.ExportJob(api.Scope(timeframes=(Timeframe.m1,)), str(tmp_path))
+    job = api.ExportJob(api.Scope(timeframes=(timeframe,)), str(tmp_path))
     read = bars_of_each
 
     async def found_then(connection: Any, wanted: Any) -> Any:
@@ -178,10 +185,10 @@ async def test_an_export_meanwhile_ends_in_a_line_and_the_next_one_is_right(
         return bars
 
     monkeypatch.setattr(export, "bars_of_each", found_then)
-    with pytest.raises(BeingLoaded, match="AAPL m1 is being loaded again"):
+    with pytest.raises(BeingLoaded, match=f"AAPL {timeframe} is being loaded again"):
         await api.export(settings, job)
     monkeypatch.undo()
-    assert (await api.export(settings, job)).bars_written == 60 - OLD
+    assert (await api.export(settings, job)).bars_written == left
 
 
 async def test_an_export_says_how_many_series_it_has_only_a_part_of(
