@@ -67,7 +67,8 @@ _EACH: Final = """
     ) AS bars
 """
 _BARS: Final = _EACH.format(sent=_SENT, as_columns=_AS_COLUMNS, is_bar=_IS_BAR)
-# So many bars of a series within spans, the first or the last, by the primary key.
+# So many bars of a series within spans, the first or the last, by the primary key: of one span
+# after the other, until they are enough.
 _SOME: Final = """
     SELECT {sent}
     FROM (
@@ -76,7 +77,11 @@ _SOME: Final = """
             SELECT *
             FROM (
                 SELECT n.*
-                FROM unnest($3::text::tstzmultirange) AS s (span)
+                FROM (
+                    SELECT u.span
+                    FROM unnest($3::text::tstzmultirange) AS u (span)
+                    ORDER BY u.span {order}
+                ) AS s
                 CROSS JOIN LATERAL (
                     SELECT b.*
                     FROM ohlc_bars AS b
@@ -85,7 +90,7 @@ _SOME: Final = """
                     ORDER BY b.ts {order}
                     LIMIT $4
                 ) AS n
-                ORDER BY n.ts {order}
+                ORDER BY s.span {order}, n.ts {order}
                 LIMIT $4
             ) AS found
             ORDER BY ts

@@ -21,11 +21,12 @@ from backfill.errors import DatabaseError, LeaseLost, SourceMismatch
 from backfill.store import progress
 from backfill.store.bars import _QUARANTINE
 from backfill.store.counts import Counts
+from backfill.store.keys import key_of
 from backfill.store.pool import Database
 from backfill.store.quote import bound
-from backfill.store.read import reading
+from backfill.store.read import _NEWEST, _OLDEST, reading
 from backfill.store.source import EVER, expel
-from backfill.store.times import to_time
+from backfill.store.times import to_text, to_time
 from tests.calendars import calendar
 from tests.conftest import _leave
 from tests.integration.store_kit import (
@@ -467,12 +468,30 @@ async def test_what_a_page_is_compared_with_is_read_without_the_rest_of_its_seri
         # A sort of so few is dear only without memory.
         await connection.execute("SET work_mem = '64kB'")
         [[told]] = await connection.fetch(f"EXPLAIN (ANALYZE, FORMAT json) {asked}")
-    read = [
+    assert _bars_read(told) == [500]
+
+
+@pytest.mark.parametrize("query", [_NEWEST, _OLDEST])
+async def test_the_last_bars_outside_of_many_holes_are_read_without_the_rest_of_their_series(
+    database: Database, database_url: str, query: str
+) -> None:
+    _, (series,) = await claimed(database)
+    holes = ((START + hour * HOUR, START + hour * HOUR + MINUTE_MS) for hour in range(1000))
+    spans = Spans.of((START, START + 1000 * HOUR)) - Spans.union(holes)
+    async with connection_to(database_url) as connection:
+        await connection.execute(_MANY_MINUTES, series.symbol.id, to_time(START), 60_000)
+        values = *key_of(series), to_text(spans), 500
+        [[told]] = await connection.fetch(f"EXPLAIN (ANALYZE, FORMAT json) {query}", *values)
+    assert sum(_bars_read(told)) <= 600  # of 59 between two holes each
+
+
+def _bars_read(told: str) -> list[float]:
+    """Return how many rows of the table each of its nodes in a plan has read."""
+    return [
         node["Actual Rows"] * node["Actual Loops"] + node.get("Rows Removed by Filter", 0)
         for node in _nodes(json.loads(told)[0]["Plan"])
         if node.get("Relation Name") == "ohlc_bars"
     ]
-    assert read == [500]
 
 
 def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
