@@ -53,4 +53,10 @@ def application(reader: Reader, guard: Guard) -> web.Application:
     for routes in ROUTES:
         app.add_routes(routes)
     app.on_response_prepare.append(passing.seal)
+    app.on_cleanup.append(_end_looks)
     return app
+
+
+async def _end_looks(app: web.Application) -> None:
+    for shared in (app[front.FRONT], app[looks.METRICS]):
+        await shared.close()
