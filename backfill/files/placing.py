@@ -4,7 +4,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -34,21 +34,24 @@ def beside(folder: str | Path | None, prefix: str, suffix: str) -> Iterator[Path
 def put(part: Path, place: Path) -> None:
     """Have a file take a place, with the permissions of the one that it replaces.
 
-    Where there is none it may be read by whom the umask allows it, as any other new file.
+    They go with its owner and its group, as far as these may be given. Where there is none it may
+    be read by whom the umask allows it, as any other new file.
 
     Raises
     ------
     OSError
         If it can't.
     """
-    part.chmod(_permissions(place))
-    part.replace(place)
-
-
-def _permissions(place: Path) -> int:
     try:
-        return place.stat().st_mode & _PERMISSIONS
+        replaced = place.stat()
     except FileNotFoundError:
         mask = os.umask(0)
         os.umask(mask)
-        return 0o666 & ~mask
+        part.chmod(0o666 & ~mask)
+    else:
+        with suppress(OSError):
+            os.chown(part, -1, replaced.st_gid)
+        part.chmod(replaced.st_mode & _PERMISSIONS)
+        with suppress(OSError):  # last: nobody changes what is another's
+            os.chown(part, replaced.st_uid, -1)
+    part.replace(place)

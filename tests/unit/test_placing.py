@@ -35,3 +35,21 @@ def test_a_file_that_is_put_nowhere_is_gone(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="no room"), beside(tmp_path, ".page.", ".part"):
         raise OSError("no room")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_replaced_stays_its_groups_and_its_owners(tmp_path: Path) -> None:
+    place = tmp_path / "page.html"
+    place.write_text("old")
+    place.chmod(0o640)
+    own = place.stat().st_gid
+    owner, group = -1, next((one for one in os.getgroups() if one != own), own)
+    if os.geteuid() == 0:
+        owner, group = 54_321, 54_322
+    os.chown(place, owner, group)
+    was = place.stat()
+    with beside(tmp_path, ".page.", ".part") as part:
+        part.write_text("new")
+        put(part, place)
+    now = place.stat()
+    assert place.read_text() == "new"
+    assert (now.st_uid, now.st_gid, now.st_mode) == (was.st_uid, was.st_gid, was.st_mode)
