@@ -102,6 +102,11 @@ class QueueState:
         return sum(one.queued for one in self.providers)
 
     @property
+    def due(self) -> int:
+        """How many of those could be begun now."""
+        return sum(one.queued - one.deferred for one in self.providers)
+
+    @property
     def workers(self) -> list[str]:
         """The workers that have a job."""
         return list(dict.fromkeys(one.worker for one in self.working))

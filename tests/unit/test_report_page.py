@@ -11,6 +11,7 @@ from pkgutil import iter_modules
 from typing import Final
 
 import backfill.report
+from backfill.audit.queue import ProviderJobs, QueueState
 from backfill.report.badge import badge_of
 from backfill.report.facts import (
     Case,
@@ -209,3 +210,10 @@ def test_the_examples_in_the_docstrings_are_true() -> None:
     tried = [doctest.testmod(import_module(f"backfill.report.{name}")) for name in names]
     assert sum(one.attempted for one in tried) >= 2
     assert sum(one.failed for one in tried) == 0
+
+
+def test_a_queue_is_said_to_be_left_alone_where_a_job_could_be_begun_and_is_not() -> None:
+    for deferred, said in ((2, True), (3, False)):
+        jobs = ProviderJobs("massive", 3, deferred, working=0, held=0, oldest_s=9.0, ended={})
+        text = render(facts(queue=QueueState([jobs], [], [], [], None)))
+        assert ("Nobody works it off" in text) is said
