@@ -64,7 +64,7 @@ def work(settings: Settings, duties: "Duties") -> "Worked":
     from backfill.workers import worker
 
     teller = teller_of(settings, "worker")
-    note = teller.note if teller is not None else None
+    note = teller.note_job if teller is not None else None
     return _supervised(
         settings,
         lambda stop, _live: work_reported(

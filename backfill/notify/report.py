@@ -6,6 +6,7 @@ Only the command does this. None of it changes how a run ends.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from backfill.core.plain import json_text
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 _MOST_CHARACTERS: Final = 100_000
 _BETWEEN_S: Final = 60.0
 """A worker's jobs are many: what they come to is told once in so many seconds."""
+_MOMENT_S: Final = 3.0
+"""So long a message that is on its way is waited for when a worker ends: it would go twice."""
 
 
 def teller_of(
@@ -49,7 +52,7 @@ def teller_of(
     from backfill.notify.telling import Teller
 
     destinations = destinations_of(settings)
-    return Teller(settings, destinations, command, as_of=as_of, is_bounded=deadline_s is not None)
+    return Teller(settings, destinations, command, as_of=as_of, deadline_s=deadline_s)
 
 
 async def reported(
@@ -124,12 +127,7 @@ async def work_reported(working: Awaitable[Worked], teller: Teller | None) -> Wo
     """Await a worker, and tell now and then what has changed by the runs of its jobs."""
     if teller is None:
         return await working
-    telling = asyncio.create_task(_told_now_and_then(teller))
-    try:
-        worked = await teller.ended(working)
-    finally:
-        telling.cancel()
-        await asyncio.wait({telling})
+    worked = await teller.ended(_with_news(working, teller))
     if worked.error is not None:
         await teller.tell_end(worked.error)
     else:
@@ -137,9 +135,25 @@ async def work_reported(working: Awaitable[Worked], teller: Teller | None) -> Wo
     return worked
 
 
-async def _told_now_and_then(teller: Teller) -> None:
-    while True:
-        await asyncio.sleep(_BETWEEN_S)
+async def _with_news(working: Awaitable[Worked], teller: Teller) -> Worked:
+    """Await a worker while changes are told; what is being told at its end is told to its end."""
+    over = asyncio.Event()
+    telling = asyncio.create_task(_told_now_and_then(teller, over))
+    try:
+        return await working
+    finally:
+        over.set()
+        await asyncio.wait({telling}, timeout=_MOMENT_S)
+        telling.cancel()
+        await asyncio.wait({telling})
+
+
+async def _told_now_and_then(teller: Teller, over: asyncio.Event) -> None:
+    while not over.is_set():
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_BETWEEN_S):
+                await over.wait()
+                return
         await teller.tell()
 
 

@@ -16,8 +16,11 @@ _WHY_CHARACTERS: Final = 250
 _NAMED: Final = 8
 _LOUD: Final = {Trouble.failing, Trouble.quarantined}
 _CALLED: Final = {"everyone", "here", "channel", "all"}
-_PLAIN: Final = re.compile(r"[\w.:/^=+-]+(?:@[\d-]+)?(?:@(?P<venue>[a-z][a-z0-9]*))?")
+_PLAIN: Final = re.compile(
+    r"[\w.:/^=+-]+(?:@[\d-]+)?(?:@(?P<venue>[a-z][a-z0-9]*)(?:-[a-z0-9]+)*)?"
+)
 
+_QUARANTINED: Final = "quarantined"
 _COUNTED: Final = {
     Trouble.failing: "failing",
     Trouble.quarantined: "with bars in quarantine",
@@ -90,15 +93,16 @@ def _command(change: Change, reasons: Reasons) -> str:
 def _troubled(trouble: Trouble, series: Iterable[Change], reasons: Reasons) -> Iterator[str]:
     """Yield a paragraph for each cause of a trouble."""
     said = {} if trouble is Trouble.stale else reasons
-    found = [_failure(one.matter, said) for one in series if one.now is trouble]
+    outcome = _QUARANTINED if trouble is Trouble.quarantined else ""
+    found = [_failure(one.matter, said, outcome) for one in series if one.now is trouble]
     for block in blocks(found):
         first = f"{_TITLES[trouble]}: {_counted(block)}"
         yield "\n".join(filter(None, [first, _cut(block.why), *_mended(trouble, block)]))
 
 
-def _failure(matter: Matter, reasons: Reasons) -> Failure:
+def _failure(matter: Matter, reasons: Reasons, outcome: str = "") -> Failure:
     why = reasons.get(matter)
-    return why or Failure(matter.name, matter.timeframe, "", "")
+    return why or Failure(matter.name, matter.timeframe, outcome, "")
 
 
 def _recovered(series: Iterable[Change]) -> Iterator[str]:

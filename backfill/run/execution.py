@@ -20,6 +20,7 @@ from backfill.core.planning import calls_saved
 from backfill.core.redact import Redactor
 from backfill.core.series import Series
 from backfill.core.when import checked_clock
+from backfill.core.work import Mode
 from backfill.errors import (
     LimitReached,
     UnknownSymbol,
@@ -194,6 +195,7 @@ class _Run:
             outcomes = Outcomes(
                 prepared.series,
                 self._provider_of(prepared),
+                job.last is None and job.mode is not Mode.repair,
                 RunSymbols(prepared.watchlist, prepared.left_out(job)),
             )
             began = time.monotonic()

@@ -194,12 +194,14 @@ class Outcomes:
     stored prices contradict, told of once, ``rebased`` series that were on an old share basis.
     ``provider_of`` names whom each series is asked of, and ``listed`` those whose lists were read,
     ``relisted`` those of whom some of them were asked for in this run.
+    What is complete is in place where the run ``asks_all``, and no part of a series only.
     ``fault`` ended the run, one of ``faults`` its lane. ``symbols`` is what is known of the run's
     symbols, and becomes known.
     """
 
     series: Sequence[Series]
     provider_of: Mapping[Series, str] = field(default_factory=dict)
+    asks_all: bool = True
     symbols: RunSymbols = field(default_factory=RunSymbols)
     complete: set[Series] = field(default_factory=set)
     skipped: set[Series] = field(default_factory=set)
@@ -285,7 +287,7 @@ class Outcomes:
             symbol_events=self.symbols.events(one.symbol for one in self.series),
             rebased=list(self.rebased),
             wait_s=self.stopped.wait_s if isinstance(self.stopped, QuotaUsedUp) else None,
-            looked=Looked(self.series, self.complete, self.skipped),
+            looked=Looked(self.series, self.complete if self.asks_all else (), self.skipped),
         )
 
     def _failures(self, told: Callable[[str], str]) -> list[Failure]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, TypeAlias
 from uuid import UUID
 
+from backfill.core.checks import Reason
 from backfill.core.plain import storable
 from backfill.core.told import Change, Matter, Trouble
 from backfill.store.pool import Connection, Database
@@ -16,13 +17,22 @@ CLAIMED_S: Final = 60.0
 Told: TypeAlias = dict[str, dict[Matter, Trouble]]
 """What each destination was told of matters that aren't well."""
 
+_LEFT_IN_ORDER: Final = [Reason.withdrawn, Reason.source_changed]
+"""Why bars are in quarantine that no check failed: nobody has to deal with them."""
+
 # What was told of what isn't well; a scan of the table, which has rows of what ever was not.
 _TOLD: Final = """
     SELECT destination, name, timeframe, trouble
     FROM backfill_notices
     WHERE destination = ANY ($1::text[]) AND trouble IS NOT NULL
 """
-# Which of these series have bars in quarantine that nobody has looked at; by its primary key.
+# Of which of some series somebody could not be told that bars of them are in quarantine; likewise.
+_UNHEARD: Final = """
+    SELECT DISTINCT name, timeframe
+    FROM backfill_notices
+    WHERE destination = ANY ($1::text[]) AND claimed_trouble = $2
+"""
+# Which of these series have bars in quarantine that nobody has dealt with; by the index on series.
 _IN_QUARANTINE: Final = """
     SELECT s.ticker::text AS name, k.timeframe
     FROM unnest($1::text[], $2::text[]) AS k (name, timeframe)
@@ -31,7 +41,7 @@ _IN_QUARANTINE: Final = """
         SELECT
         FROM quarantined_bars AS q
         WHERE q.symbol_id = s.id AND q.timeframe = k.timeframe::timeframe
-            AND q.accepted_at IS NULL
+            AND q.accepted_at IS NULL AND q.reason <> ALL ($3::text[])
     )
 """
 # Which changes are ours to tell: those of which others told nothing since we looked, nor are just
@@ -62,28 +72,39 @@ _TOLD_NOW: Final = """
         claimed_trouble = NULL
     WHERE claimed_by = $1 AND destination = ANY ($2::text[])
 """
-# What was claimed and couldn't be told is anybody's again.
+# What was claimed and couldn't be told is anybody's again; it stays to be seen what it was.
 _LEFT: Final = """
     UPDATE backfill_notices
-    SET claimed_by = NULL, claimed_until = NULL, claimed_trouble = NULL
+    SET claimed_by = NULL, claimed_until = NULL
     WHERE claimed_by = $1
 """
 
 
-async def told(database: Database, destinations: Sequence[str]) -> Told:
-    """Return what some destinations were told of what isn't well, in one round trip."""
-    [rows] = await database.ask(bound(_TOLD, list(destinations)))
+async def told(database: Database, destinations: Sequence[str]) -> tuple[Told, set[Matter]]:
+    """Return what some destinations were told of what isn't well, in one round trip.
+
+    With that come the series of which some could not be told that bars of them are in quarantine.
+    """
+    [rows, unheard] = await database.ask(
+        bound(_TOLD, list(destinations)),
+        bound(_UNHEARD, list(destinations), str(Trouble.quarantined)),
+    )
     found: Told = {destination: {} for destination in destinations}
     for row in rows:
         matter = Matter(row["name"], row["timeframe"])
         found[row["destination"]][matter] = Trouble(row["trouble"])
-    return found
+    return found, {Matter(row["name"], row["timeframe"]) for row in unheard}
 
 
 async def in_quarantine(database: Database, series: Iterable[Matter]) -> set[Matter]:
     """Return those of some series that have bars in quarantine still to be dealt with."""
     asked = list(series)
-    query = bound(_IN_QUARANTINE, [one.name for one in asked], [one.timeframe for one in asked])
+    query = bound(
+        _IN_QUARANTINE,
+        [one.name for one in asked],
+        [one.timeframe for one in asked],
+        list(map(str, _LEFT_IN_ORDER)),
+    )
     [rows] = await database.ask(query)
     return {Matter(row["name"], row["timeframe"]) for row in rows}
 

@@ -17,7 +17,7 @@ from backfill import api
 from backfill.core.timeframe import Timeframe
 from backfill.errors import BackfillError, DatabaseError, UsageError
 from backfill.fetch.stop import StopSignal
-from backfill.notify import delivery, telling
+from backfill.notify import delivery, report, telling
 from backfill.notify.report import (
     repair_reported,
     reported,
@@ -29,7 +29,7 @@ from backfill.run import execution, outcomes, rounds
 from backfill.settings import Settings
 from backfill.simulator import Action, Fault, Simulator
 from backfill.store.universe import WatchChange
-from backfill.workers.duties import Duties
+from backfill.workers.duties import Duties, Worked
 from backfill.workers.worker import work
 from tests.conftest import NOW, Cli, blocking, query
 from tests.integration.store_kit import database_name, until
@@ -41,7 +41,7 @@ H1 = (Timeframe.h1,)
 """Which nobody is asked for grouped: each series has calls of its own."""
 TOKEN = "5ec4e7-f0r-those-who-read"
 HOSTILE = f"@everyone <!here> \x1b[31m http://evil.test key={TOKEN}"
-WITHIN = telling.Patience(20.0, 20.0)
+WITHIN = telling.Patience(20.0, 20.0, 20.0)
 """Longer than a busy machine takes."""
 
 
@@ -160,6 +160,19 @@ def test_a_series_that_fails_is_told_of_once_and_once_more_when_it_is_well(
     assert reader.heard[1]["type"] == "success"
 
 
+def test_a_run_of_an_older_part_neither_calls_a_series_well_nor_hides_that_it_fails(
+    run: Run, simulator: Simulator, reader: Reader
+) -> None:
+    assert run("MSFT").exit_code == 0
+    breaks(simulator, "MSFT")
+    assert run("MSFT", days=1).exit_code == 1
+    assert run("MSFT", days=1, last=api.Bound(date(2024, 11, 11))).exit_code == 0
+    assert reader.titles == ["1 series failing"]
+    simulator.clear_faults()
+    assert run("MSFT", days=1).exit_code == 0
+    assert reader.titles[1:] == ["1 series well again"]
+
+
 def test_what_the_plan_refuses_is_told_of_apart_from_what_fails(
     run: Run, simulator: Simulator, reader: Reader
 ) -> None:
@@ -200,6 +213,31 @@ def test_a_series_with_bars_in_quarantine_is_well_once_they_are_dealt_with(
     assert reader.titles[1:] == ["1 series well again"]
 
 
+def test_bars_in_quarantine_are_told_of_by_the_next_run_where_the_first_could_not(
+    run: Run, simulator: Simulator, reader: Reader, database_url: str
+) -> None:
+    simulator.inject(Fault(action=Action.EDIT_BARS, ticker="AAPL", bar={"h": -1}, times=1))
+    reader.status = 500
+    assert run("AAPL").exit_code == 1
+    reader.heard.clear()
+    reader.status = 200
+    for _ in range(2):
+        assert run("AAPL").exit_code == 0
+    assert reader.titles == ["1 series with bars in quarantine"]
+    assert "backfill quarantine list --symbol AAPL" in reader.heard[0]["message"]
+    # What a reload takes away stays there, and nobody has to deal with it.
+    query(database_url, "UPDATE quarantined_bars SET accepted_at = now()")
+    query(
+        database_url,
+        """
+        UPDATE quarantined_bars SET accepted_at = NULL, reason = 'withdrawn'
+        WHERE ts = (SELECT min(ts) FROM quarantined_bars)
+    """,
+    )
+    assert run("AAPL").exit_code == 0
+    assert reader.titles[1:] == ["1 series well again"]
+
+
 def test_a_message_that_is_not_taken_is_a_warning_and_the_next_run_sends_it(
     run: Run, simulator: Simulator, reader: Reader, another: Reader, capfd: Any
 ) -> None:
@@ -222,12 +260,44 @@ def test_a_message_that_is_not_taken_is_a_warning_and_the_next_run_sends_it(
 def test_nobody_waits_for_a_reader_who_says_nothing(
     run: Run, simulator: Simulator, reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(telling, "USUAL", telling.Patience(20.0, 0.2))
+    monkeypatch.setattr(telling, "USUAL", replace(WITHIN, delivery_s=0.2))
     breaks(simulator, "MSFT")
     reader.takes.clear()
     # apprise by itself would wait for this one's answer longer than it takes.
     assert run("MSFT", notify=f"{reader.url}?rto=100").exit_code == 1
     assert (reader.titles, reader.answered) == (["1 series failing"], 0)
+
+
+def test_behind_a_deadline_nobody_waits_however_the_run_ended(
+    run: Run,
+    settings_here: Callable[..., Settings],
+    reader: Reader,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failed = failing(run("AAPL"), "AAPL")
+    monkeypatch.setattr(telling, "AT_THE_END", replace(WITHIN, delivery_s=0.0))
+    settings = settings_here(BACKFILL_NOTIFY=reader.url)
+    for deadline_s, told in ((0.0, None), (1e6, "failing")):
+        blocking(
+            reported(settings, done(failed), teller_of(settings, "run", deadline_s=deadline_s))
+        )
+        assert query(database_url, "SELECT trouble FROM backfill_notices") == [(told,)]
+
+
+def test_where_the_look_at_bars_takes_too_long_what_fails_is_told_and_nobody_is_called_well(
+    run: Run, simulator: Simulator, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telling, "USUAL", replace(WITHIN, look_s=0.0))
+    breaks(simulator, "MSFT")
+    assert run("MSFT").exit_code == 1
+    assert reader.titles == ["1 series failing"]
+    simulator.clear_faults()
+    assert run("MSFT").exit_code == 0
+    assert len(reader.heard) == 1
+    monkeypatch.setattr(telling, "USUAL", WITHIN)
+    assert run("MSFT").exit_code == 0
+    assert reader.titles[1:] == ["1 series well again"]
 
 
 def test_of_two_runs_that_see_a_change_at_once_one_tells_it(
@@ -278,6 +348,10 @@ def test_of_two_runs_that_see_a_change_at_once_one_tells_it(
     blocking(one_that_dies())
 
 
+async def done(summary: api.Summary) -> api.Summary:
+    return summary
+
+
 def failing(summary: api.Summary, *tickers: str) -> api.Summary:
     """The summary of a run in which some series failed."""
     failures = [outcomes.Failure(one, "h1", "provider_error", "broken") for one in tickers]
@@ -323,6 +397,25 @@ def test_what_ends_a_command_is_told_of_once_and_by_each_where_no_database_remem
     assert reader.titles == ["run failed", "run failed"]
 
 
+def test_without_a_database_a_teller_tells_what_ended_its_work_once_and_not_each_minute(
+    run: Run, settings_here: Callable[..., Settings], reader: Reader, database_url: str
+) -> None:
+    ended = replace(run("AAPL"), exit_code=3, error="the server is away")
+    nowhere = database_url.replace(database_name(database_url), "nowhere")
+    teller = teller_of(settings_here(BACKFILL_NOTIFY=reader.url, DATABASE_URL=nowhere), "worker")
+    assert teller is not None
+
+    async def minutes() -> None:
+        for status in (500, 200, 200):
+            reader.status = status
+            teller.note(ended)
+            await teller.tell()
+
+    blocking(minutes())
+    # The first was not taken.
+    assert reader.titles == ["worker failed"] * 2
+
+
 def test_a_fault_of_our_own_is_told_too(
     settings_here: Callable[..., Settings], reader: Reader
 ) -> None:
@@ -359,12 +452,55 @@ def test_a_worker_tells_of_all_its_jobs_at_once(
 
     async def worked() -> None:
         working = work(
-            settings, Duties(("massive",), drain=True), stop=StopSignal(), tell=teller.note
+            settings, Duties(("massive",), drain=True), stop=StopSignal(), tell=teller.note_job
         )
         assert (await work_reported(working, teller)).held == 2
 
     blocking(worked())
     assert reader.titles == ["2 series refused by quota or plan"]
+
+
+def test_of_a_provider_that_is_away_a_worker_tells_once_while_jobs_of_another_go_on(
+    run: Run, settings_here: Callable[..., Settings], reader: Reader
+) -> None:
+    well = replace(run("AAPL"), provider="binance")
+    away = replace(well, provider="massive", exit_code=3, error="no answer came")
+    teller = teller_of(settings_here(BACKFILL_NOTIFY=reader.url), "worker", as_of=NOW)
+    assert teller is not None
+
+    async def minutes(*jobs: api.Summary) -> None:
+        for job in jobs:
+            teller.note_job(job)
+            await teller.tell()
+
+    blocking(minutes(away, well, away, well, replace(away, exit_code=0)))
+    assert reader.titles == ["worker of massive failed", "worker of massive works again"]
+
+
+def test_what_a_worker_is_telling_as_it_ends_is_told_once(
+    run: Run,
+    settings_here: Callable[..., Settings],
+    reader: Reader,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(report, "_BETWEEN_S", 0.01)
+    monkeypatch.setattr(report, "_MOMENT_S", 60.0)
+    failed = failing(run("AAPL"), "AAPL")
+    teller = teller_of(settings_here(BACKFILL_NOTIFY=reader.url), "worker", as_of=NOW)
+    assert teller is not None
+    reader.takes.clear()
+
+    async def heard() -> bool:
+        return len(reader.heard) == 1
+
+    async def working() -> Worked:
+        teller.note(failed)
+        await until(heard, "the message")
+        asyncio.get_running_loop().call_later(0.2, reader.takes.set)
+        return Worked()
+
+    blocking(work_reported(working(), teller))
+    assert reader.titles == ["1 series failing"]
 
 
 def test_a_watch_tells_at_the_end_of_each_round_and_of_what_ends_it(

@@ -77,6 +77,13 @@ def test_a_message_calls_nobody_and_links_to_nothing() -> None:
         assert sign not in said.text + said.title
 
 
+def test_what_mends_a_listing_at_a_feed_can_be_copied() -> None:
+    for ticker in ("AAPL@alpaca-iex", "BTC-USD@kraken", "META@2022-06-09"):
+        said = message(*failing([ticker], "status 500"))
+        assert f"mend: backfill run --symbol {ticker} --timeframe d1" in said.text
+    assert "@" not in message(*failing(["AAPL@here-now"], "status 500")).text
+
+
 @given(
     st.lists(
         st.tuples(st.text(max_size=40), st.text(max_size=600), st.sampled_from(Trouble)),
