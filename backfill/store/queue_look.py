@@ -53,7 +53,9 @@ _PICKED: Final = """
     WHERE status = 'picked'
     ORDER BY queue_manager_id, id
 """
-# What is held, since when, and why: the newest word on it in the log.
+# What is held, since when, and why: the newest word on it in the log, by the index on the job. The
+# status as text keeps the planner from joining that with the index on the status, which holds every
+# job that ever failed, for each job: so it did where the log was not analysed.
 _HELD: Final = """
     SELECT
         q.id,
@@ -65,7 +67,7 @@ _HELD: Final = """
     LEFT JOIN LATERAL (
         SELECT l.traceback ->> 'exception_message' AS why
         FROM bf_jobs.pgqueuer_log AS l
-        WHERE l.job_id = q.id AND l.status = 'failed'
+        WHERE l.job_id = q.id AND l.status::text = 'failed'
         ORDER BY l.created DESC
         LIMIT 1
     ) AS l ON true

@@ -16,6 +16,7 @@ from backfill.present import queue as present
 from backfill.settings import Secret, Settings
 from backfill.store import queue
 from backfill.store.pool import Database
+from backfill.store.queue_look import _HELD
 from tests.conftest import blocking
 from tests.integration.serve_kit import serving
 from tests.integration.store_kit import as_user, connection_to, database_name, rows
@@ -154,3 +155,12 @@ async def test_who_may_not_see_the_queue_is_told_so_and_sees_all_else(
         assert (status, "has no queue" in refused["error"]) == (404, True)
         async with client.get("/metrics") as got:
             assert got.status == 200
+
+
+async def test_why_a_job_is_held_is_read_of_it_alone_in_a_log_never_analysed(
+    database: Database,
+) -> None:
+    """Of every job all that ever failed would be read: minutes, for many that are held."""
+    told = "\n".join(row[0] for row in await rows(database, f"EXPLAIN {_HELD}"))
+    assert "Index Cond: (job_id = q.id)" in told
+    assert "pgqueuer_log_status" not in told
