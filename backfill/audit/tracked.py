@@ -157,7 +157,9 @@ async def tracked_series(
     found.sort(key=lambda one: (one.symbol.ticker, order.index(one.timeframe)))
     tracked: list[Tracked] = []
     calendars: dict[tuple[str, str], Calendar | None] = {}
-    accounts = {one: _account(settings, one, entries, known) for one in found}
+    names = {one: _asked_of(one, entries, known) for one in found}
+    held = {name: settings.account_of(name) for name in set(names.values())}
+    accounts = {one: held[name] for one, name in names.items()}
     since = {one: _since(settings, one, entries, accounts[one], now.date()) for one in found}
     feeds = {
         one: IMPORT if _is_imported(known.get(one.key)) else accounts[one].provider.can.feed
@@ -228,17 +230,14 @@ async def _calendar(
         return None
 
 
-def _account(
-    settings: Settings,
-    series: Series,
-    entries: Mapping[SymbolId, WatchEntry],
-    known: progress.Known,
-) -> Account:
-    """Return the account with the provider that a series has, or would be asked of."""
+def _asked_of(
+    series: Series, entries: Mapping[SymbolId, WatchEntry], known: progress.Known
+) -> str | None:
+    """Return the provider that a series has, or would be asked of; None for the default."""
     progressed, entry = known.get(series.key), entries.get(series.symbol.id)
     source = progressed.source if progressed else None
     asked = series.symbol.venue or (entry.provider if entry else None)
-    return settings.account_of(source.provider if source else asked)
+    return source.provider if source else asked
 
 
 def _since(

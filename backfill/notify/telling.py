@@ -59,7 +59,7 @@ class Patience:
         )
 
 
-USUAL: Final = Patience(8.0, 8.0, 10.0)
+USUAL: Final = Patience(8.0, 20.0, 10.0)
 AT_THE_END: Final = Patience(1.0, 0.5, 1.5)
 """Behind a deadline, after which a command has ten seconds for all that it ends with."""
 
