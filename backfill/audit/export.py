@@ -34,9 +34,10 @@ from backfill.files.exported import Destination
 from backfill.run.connect import looked_into
 from backfill.run.job import Scope
 from backfill.settings import Settings
-from backfill.store.export import Basis, bases, changed_by, covered_series, factors, ledger
+from backfill.store.export import changed_by, covered_series, factors, ledger
 from backfill.store.pool import Connection, Database
 from backfill.store.read import bars_of_each
+from backfill.store.share_basis import Basis, bases
 from backfill.store.source import EVER
 from backfill.store.times import to_ms
 

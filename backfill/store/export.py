@@ -3,9 +3,8 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
-from backfill.core.coverage import Spans
 from backfill.core.export import MARGIN, Changed, Factor, RunBars
 from backfill.core.series import Series, SymbolId
 from backfill.core.timeframe import Timeframe
@@ -14,7 +13,7 @@ from backfill.store.pool import Connection
 from backfill.store.progress import Known, load_progress
 from backfill.store.quote import bound
 from backfill.store.status import claimed_series
-from backfill.store.times import bounds_of, from_bounds, to_ms, told_time
+from backfill.store.times import to_ms, told_time
 from backfill.store.universe import known_symbols
 
 # The runs that had not ended when those ended that were the newest at a time, with how many bars
@@ -40,19 +39,6 @@ _CHANGED: Final = """
     FROM backfill_changes
     WHERE run_id = ANY ($1::uuid[]) AND NOT isempty(range)
 """
-# On which basis adjusted series are, which is that of those that they are rolled up from: when they
-# were loaded, and what is to be loaded again.
-_ADJUSTED_TO: Final = """
-    SELECT p.symbol_id, p.timeframe::text AS timeframe,
-        greatest(p.loaded_at, b.loaded_at) AS loaded, {again} AS again
-    FROM backfill_progress AS p
-    LEFT JOIN backfill_progress AS b
-        ON b.symbol_id = p.symbol_id AND b.timeframe = p.derived_from
-    WHERE p.adjustment <> 'raw'
-"""
-_BASES: Final = _ADJUSTED_TO.format(
-    again=bounds_of("p.invalidated + coalesce(b.invalidated, '{}')")
-)
 # By what the raw bars of a symbol are divided, from when to before when.
 _FACTORS: Final = """
     SELECT symbol_id, starts, ends, split_factor
@@ -98,26 +84,6 @@ async def covered_series(connection: Connection) -> tuple[list[Series], Known]:
         key=lambda one: (one.symbol.ticker, order.index(one.timeframe)),
     )
     return series, await load_progress(connection, series)
-
-
-class Basis(NamedTuple):
-    """On which share basis an adjusted series is: that of when it was loaded, but for some of it.
-
-    What is to be loaded ``again`` may be on an older one.
-    """
-
-    loaded: str | None
-    again: Spans
-
-    def holds(self, before: "Basis") -> bool:
-        """Whether all that was on a basis is on the same by now."""
-        return self.loaded == before.loaded and not self.again - before.again
-
-
-async def bases(connection: Connection) -> dict[tuple[SymbolId, Timeframe], Basis]:
-    """Return on which share basis each adjusted series is."""
-    (rows,) = await connection.ask(_BASES)
-    return {told_key(row): Basis(row["loaded"], from_bounds(row["again"])) for row in rows}
 
 
 async def factors(connection: Connection) -> dict[SymbolId, tuple[Factor, ...]]:

@@ -14,7 +14,8 @@ from backfill.store.keys import key_of
 from backfill.store.pool import Connection
 from backfill.store.progress import loading, read_progress
 from backfill.store.quote import bound
-from backfill.store.times import bounds_of, from_bounds, to_ms, told_time
+from backfill.store.share_basis import AGAIN, LOADED, WITH_BASE
+from backfill.store.times import from_bounds, to_ms, told_time
 
 # When something of a series was written last; since when its bars, and those that they are rolled
 # up from, are on their share basis; what of both is to be loaded again, if they are adjusted; and
@@ -22,7 +23,7 @@ from backfill.store.times import bounds_of, from_bounds, to_ms, told_time
 _STANDING: Final = """
     SELECT
         p.last_updated AS updated,
-        greatest(p.loaded_at, b.loaded_at) AS loaded,
+        {loaded} AS loaded,
         CASE WHEN p.adjustment <> 'raw' THEN {again} END AS again,
         (
             SELECT max(ts)
@@ -32,10 +33,9 @@ _STANDING: Final = """
     FROM (SELECT) AS one
     LEFT JOIN backfill_progress AS p
         ON p.symbol_id = $1 AND p.timeframe = $2::text::timeframe
-    LEFT JOIN backfill_progress AS b
-        ON b.symbol_id = p.symbol_id AND b.timeframe = p.derived_from
+    {with_base}
 """
-_ENDS: Final = _STANDING.format(again=bounds_of("p.invalidated + coalesce(b.invalidated, '{}')"))
+_ENDS: Final = _STANDING.format(loaded=LOADED, again=AGAIN, with_base=WITH_BASE)
 # By what the raw bars of a symbol are divided, from when to before when.
 _FACTORS: Final = """
     SELECT starts, ends, split_factor
