@@ -4,7 +4,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Final
 
-from backfill.audit.status import judged, silence_of
+from backfill.audit.status import judged, silent
 from backfill.audit.tracked import tracked_series
 from backfill.core.freshness import State
 from backfill.core.series import Series, SymbolId
@@ -36,13 +36,8 @@ async def stale_states(
     tracked = await tracked_series(database, settings, now, scope, missing_ok=True)
     asked = {one.key for one in series}
     due = [(one, one.due(now)) for one in tracked if one.judged and one.series.key in asked]
-    silent = [
-        silence
-        for one, span in due
-        if (newest_ms := one.known.newest_bar_ms) is not None
-        and (silence := silence_of(one, span, newest_ms))
-    ]
-    quiet = await database.run(lambda connection: store.silences(connection, silent))
+    asks = list(silent((one, span, one.known.newest_bar_ms) for one, span in due))
+    quiet = await database.run(lambda connection: store.silences(connection, asks))
     states = {
         one.series.key: judged(
             one, span, one.known.newest_bar_ms, quiet.get(one.series, store.Quiet())

@@ -147,7 +147,9 @@ async def tracked_status(
             held,
             await store.quarantined(connection),
             await store.jumps(connection),
-            await store.silences(connection, list(_silent(due, held))),
+            await store.silences(
+                connection, list(silent((one, span, _newest_ms(one, held)) for one, span in due))
+            ),
         )
 
     held = await database.run(load)
@@ -187,13 +189,20 @@ class _Held:
         ]
 
 
-def _silent(
-    every: Iterable[tuple[Tracked, Span | None]], held: Holdings
+def _newest_ms(tracked: Tracked, held: Holdings) -> int | None:
+    holding = held.get(tracked.series.key)
+    return None if holding is None else to_ms(holding.newest)
+
+
+def silent(
+    every: Iterable[tuple[Tracked, Span | None, int | None]],
 ) -> Iterator[tuple[Series, date, int, int]]:
-    """Yield the series that have due slots after their newest bar, with where to look back to."""
-    for one, due in every:
-        holding = held.get(one.series.key)
-        if holding is not None and (asked := silence_of(one, due, to_ms(holding.newest))):
+    """Yield the series that have due slots after their newest bar, with where to look back to.
+
+    With each comes what is due of it, and where its newest bar begins, if it has any.
+    """
+    for one, due, newest_ms in every:
+        if newest_ms is not None and (asked := silence_of(one, due, newest_ms)):
             yield asked
 
 
