@@ -8,9 +8,8 @@ from backfill.core.freshness import State
 from backfill.core.series import Series
 from backfill.core.told import Change, Matter, Standing, Trouble
 from backfill.errors import Interrupted, NotEntitled, RateLimited, SharedFault
-from backfill.run.outcomes import Failure, Summary
+from backfill.run.outcomes import QUARANTINED, Failure, Summary
 
-_QUARANTINED: Final = "quarantined"
 _REFUSED: Final = {RateLimited.outcome, NotEntitled.outcome}
 _UNHEARD: Final = "the provider gave no answer at all"
 
@@ -101,4 +100,4 @@ def _matter(series: Series) -> Matter:
 def _trouble_of(failure: Failure) -> Trouble:
     if failure.outcome in _REFUSED:
         return Trouble.refused
-    return Trouble.quarantined if failure.outcome == _QUARANTINED else Trouble.failing
+    return Trouble.quarantined if failure.outcome == QUARANTINED else Trouble.failing

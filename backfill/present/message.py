@@ -8,7 +8,7 @@ from typing import Final, Literal
 from backfill.core.plain import chat
 from backfill.core.told import Change, Matter, Trouble
 from backfill.present.failures import Block, blocks, remedy
-from backfill.run.outcomes import Failure
+from backfill.run.outcomes import QUARANTINED, Failure
 
 _MOST_CHARACTERS: Final = 1500
 """A message fits into one of any chat's; Discord's may have 2,000."""
@@ -20,7 +20,6 @@ _PLAIN: Final = re.compile(
     r"[\w.:/^=+-]+(?:@[\d-]+)?(?:@(?P<venue>[a-z][a-z0-9]*)(?:-[a-z0-9]+)*)?"
 )
 
-_QUARANTINED: Final = "quarantined"
 _COUNTED: Final = {
     Trouble.failing: "failing",
     Trouble.quarantined: "with bars in quarantine",
@@ -93,7 +92,7 @@ def _command(change: Change, reasons: Reasons) -> str:
 def _troubled(trouble: Trouble, series: Iterable[Change], reasons: Reasons) -> Iterator[str]:
     """Yield a paragraph for each cause of a trouble."""
     said = {} if trouble is Trouble.stale else reasons
-    outcome = _QUARANTINED if trouble is Trouble.quarantined else ""
+    outcome = QUARANTINED if trouble is Trouble.quarantined else ""
     found = [_failure(one.matter, said, outcome) for one in series if one.now is trouble]
     for block in blocks(found):
         first = f"{_TITLES[trouble]}: {_counted(block)}"

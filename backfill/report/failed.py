@@ -10,7 +10,7 @@ from backfill.present.failures import blocks
 from backfill.present.tables import amount, time_text
 from backfill.report.commands import RUN_ALL, named, words
 from backfill.report.facts import LISTED, Case, Problem
-from backfill.run.outcomes import Failure
+from backfill.run.outcomes import QUARANTINED, Failure
 
 
 def last_run(seen: Overview) -> Iterator[Problem]:
@@ -52,7 +52,7 @@ def _failures(rows: Iterable[Mapping[str, str]]) -> Iterator[Failure]:
     """
     names = ("symbol", "timeframe", "outcome", "message", "provider")
     for row in rows:
-        if row.get("outcome") != "quarantined":
+        if row.get("outcome") != QUARANTINED:
             yield Failure(*(row.get(name, "") for name in names))
 
 

@@ -19,6 +19,9 @@ from backfill.store.runs import RunEnd
 
 _SHOWN: Final = 5
 
+QUARANTINED: Final = "quarantined"
+"""The outcome of a series of which bars failed a check."""
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -305,7 +308,7 @@ class Outcomes:
             Failure(
                 series.symbol.ticker,
                 str(series.timeframe),
-                "quarantined",
+                QUARANTINED,
                 f"{bars} bar(s) failed a check and went to quarantined_bars",
                 self.provider_of.get(series, ""),
             )
@@ -316,7 +319,7 @@ class Outcomes:
             Failure(
                 split.ticker,
                 str(Timeframe.d1),
-                "quarantined",
+                QUARANTINED,
                 f"the split {split.split_to:g} for {split.split_from:g} of {split.execution_date} "
                 "contradicts the raw prices around it and is set aside",
             )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from backfill.errors import DatabaseError, GeoBlocked, Unauthorised
-from backfill.run.outcomes import Failure, Summary
+from backfill.run.outcomes import QUARANTINED, Failure, Summary
 
 MOST_DEATHS: Final = 3
 """A job at which so many workers died is parked."""
@@ -18,7 +18,6 @@ _REFUSED_S: Final = 300.0
 
 _PASSES: Final = {"provider_error", "rate_limited", DatabaseError.outcome}
 _REFUSES: Final = {Unauthorised.outcome, GeoBlocked.outcome}
-_QUARANTINED: Final = "quarantined"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ def verdict_of(summary: Summary, tries: int) -> Verdict:
 
     One that was told to wait, interrupted, or met another's lease is handed back however often.
     """
-    failures = [one for one in summary.failures if one.outcome != _QUARANTINED]
+    failures = [one for one in summary.failures if one.outcome != QUARANTINED]
     if summary.exit_code == 130:
         return Again(0, "the worker was told to stop")
     if summary.wait_s is not None:
