@@ -46,18 +46,12 @@ class BatchedPart:
         context, provider, together = self._context, self._context.provider, self._together
         if not isinstance(provider, ManySymbols):
             return
-        planned = {stream.work: stream for stream in together.left}
-        worth = batching(
-            provider, context.rules, ((work, one.demand) for work, one in planned.items())
-        )
+        choose = partial(batching, provider, context.rules)
+        worth = together.best(choose)
         if not worth.batches:
             return
-        for work in worth.work:
-            context.gauge.plan(planned[work], planned[work].name, 0, 0)
-        await together.lease([planned[work] for work in worth.work])
-        # What others have done since the plan may have left less than a batch is worth.
-        again = ((work, stream.demand) for work, stream in together.streams.items())
-        worth = batching(provider, context.rules, again)
+        together.plan_no_calls(worth)
+        worth = await together.leased_of(worth, choose)
         gauge = context.gauge
         try:
             for number, batch in enumerate(worth.batches):

@@ -6,7 +6,6 @@ from itertools import product
 import structlog
 
 from backfill.core.coverage import Span
-from backfill.core.grouped import group
 from backfill.core.grouped_day import read_day
 from backfill.core.paging import Chunk
 from backfill.core.timeframe import Timeframe
@@ -43,22 +42,16 @@ class GroupedPart:
         Stopped
             If the run is to end.
         """
-        context, provider = self._context, self._context.provider
+        context, provider, together = self._context, self._context.provider, self._together
         if not isinstance(provider, GroupedDays):
             return
-        planned = {stream.work: stream for stream in self._together.left}
-        worth = grouping(
-            provider,
-            ((work, stream.demand) for work, stream in planned.items()),
-        )
+        choose = partial(grouping, provider)
+        worth = together.best(choose)
         if not worth.sessions:
             return
         context.gauge.days = worth.calls
-        for work in worth.work:
-            context.gauge.plan(planned[work], planned[work].name, 0, 0)
-        await self._together.lease([planned[work] for work in worth.work])
-        # What others have done since the plan may have left less than a grouped call is worth.
-        worth = group(self._together.streams, provider.most_grouped)
+        together.plan_no_calls(worth)
+        worth = await together.leased_of(worth, choose)
         gauge = context.gauge
         calls = list(product(worth.sessions, worth.batches))
         try:

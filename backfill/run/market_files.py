@@ -72,16 +72,11 @@ class MarketFilesPart:
         if context.objects is None or not isinstance(provider, MarketArchives):
             return
         self._objects = context.objects
-        planned = {stream.work: stream for stream in together.left}
-        worth = files_for(
-            provider, context.rules, [(work, one.demand) for work, one in planned.items()]
-        )
+        choose = partial(files_for, provider, context.rules)
+        worth = together.best(choose)
         if not worth.files:
             return
-        await together.lease([planned[work] for work in worth.work])
-        # What others have done since the plan may have left less than a file is worth.
-        again = [(work, stream.demand) for work, stream in together.streams.items()]
-        worth = files_for(provider, context.rules, again)
+        worth = await together.leased_of(worth, choose)
         self._open = set(worth.work)
         gauge = context.gauge
         try:

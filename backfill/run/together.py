@@ -1,18 +1,32 @@
 """Streams that are served together, before they take turns of their own."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Protocol, TypeAlias, TypeVar
 
 from backfill.core.coverage import Spans
 from backfill.core.paging import Chunk
 from backfill.core.series import Series
-from backfill.core.work import Mode, Work
+from backfill.core.work import Demand, Mode, Work
 from backfill.errors import SeriesError
 from backfill.run.context import Context
 from backfill.run.stream import Stream
 from backfill.store import progress
 from backfill.store.pool import Connection
+
+Asked: TypeAlias = tuple[Work, Demand]
+"""A piece of work, and what was asked for with it."""
+
+
+class _Chosen(Protocol):
+    """How many symbols are best asked for at once, and the work that it serves."""
+
+    @property
+    def work(self) -> Iterable[Work]: ...
+
+
+_Best = TypeVar("_Best", bound=_Chosen)
 
 
 class Together:
@@ -29,7 +43,26 @@ class Together:
         self._context = context
         self._answered = dict[Series, Spans]()
 
-    async def lease(self, streams: list[Stream]) -> None:
+    def best(self, choose: Callable[[Sequence[Asked]], _Best]) -> _Best:
+        """Return what is best asked of all that is left, before it is leased."""
+        return choose([(stream.work, stream.demand) for stream in self.left])
+
+    async def leased_of(self, best: _Best, choose: Callable[[Sequence[Asked]], _Best]) -> _Best:
+        """Lease what is best asked, and return what still is.
+
+        What others have done since the plan may have left less than it is worth.
+        """
+        planned = {stream.work: stream for stream in self.left}
+        await self._lease([planned[work] for work in best.work])
+        return choose([(work, stream.demand) for work, stream in self.streams.items()])
+
+    def plan_no_calls(self, best: _Best) -> None:
+        """Tell the gauge that the streams of some work have no calls of their own."""
+        planned = {stream.work: stream for stream in self.left}
+        for work in best.work:
+            self._context.gauge.plan(planned[work], planned[work].name, 0, 0)
+
+    async def _lease(self, streams: list[Stream]) -> None:
         """Lease the series of streams, but for those that another run holds, and plan them anew.
 
         A reload takes its range out of the coverage with it; the streams go on from there.
