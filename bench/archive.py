@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from bench.archive_server import UNTIL, Exchange, months_before, pairs_named
 from bench.contestants import LIMIT
-from bench.large import fill_between
 from bench.measure import Ended, run_measured
+from bench.page import publish
 from bench.peers.job import Done, Job
 from bench.postgres import Database, Digest, Server
-from bench.results import FOLDER, Spread
+from bench.results import Spread
 from bench.workload import NOW
 
 _MEGABYTE: Final = 1_000_000
@@ -30,8 +28,6 @@ _WAYS: Final = {
     "files": ("always", ["-c", f"{_PLAIN}run_name='__main__')"]),
     "calls": ("never", ["-m", "backfill"]),
 }
-_BEGIN: Final = "<!-- archive: written by `python -m bench archive` -->"
-_END: Final = "<!-- end of archive -->"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +139,7 @@ def _told(
 
 def write(loads: Sequence[Load], document: Path) -> str:
     """Keep every measurement, write the table into a page between its marks, and return it."""
-    encoded = msgspec.json.format(msgspec.json.encode(list(loads)), indent=1)
-    (FOLDER / "archive.json").write_bytes(encoded + b"\n")
-    table = _table(loads)
-    fill_between(document, _BEGIN, _END, table)
-    return table
+    return publish("archive", loads, _table(loads), document)
 
 
 def _table(loads: Sequence[Load]) -> str:

@@ -9,21 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from bench.build import HERE, Build, builds_with
 from bench.contestants import OURS, PEERS, Arena, Contestant, Timed
-from bench.large import fill_between
 from bench.link import far
+from bench.page import publish
 from bench.postgres import Database, Server
-from bench.results import FOLDER, Spread
+from bench.results import Spread
 from bench.server import Provider
 from bench.workload import bars_in, workload
 
 _DELAYS_MS: Final = (0, 20, 60, 100, 150)
 _PEERS: Final = tuple(one for one in PEERS if one.name in {"massive_copy", "polars_adbc"})
-_BEGIN: Final = "<!-- far: written by `python -m bench far` -->"
-_END: Final = "<!-- end of far -->"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +74,7 @@ def measure(beside: Path | None, given: Far, say: Callable[[str], None]) -> list
 
 def write(loads: Sequence[FarLoad], document: Path) -> str:
     """Keep every measurement, write the table into a page between its marks, and return it."""
-    encoded = msgspec.json.format(msgspec.json.encode(list(loads)), indent=1)
-    (FOLDER / "far.json").write_bytes(encoded + b"\n")
-    table = "\n".join(_lines(loads))
-    fill_between(document, _BEGIN, _END, table)
-    return table
+    return publish("far", loads, "\n".join(_lines(loads)), document)
 
 
 def _name(who: Build | Contestant) -> str:

@@ -9,20 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from bench.build import Build, builds_with
 from bench.contestants import LIMIT, Arena, Timed
-from bench.large import fill_between
+from bench.page import publish
 from bench.postgres import Server
-from bench.results import FOLDER, Phase, Spread
+from bench.results import Phase, Spread
 from bench.server import Provider
 from bench.workload import bars_in, workload
 
 _SERIES: Final = 4
 _MEGABYTE: Final = 1_000_000
-_BEGIN: Final = "<!-- fresh: written by `python -m bench fresh` -->"
-_END: Final = "<!-- end of fresh -->"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +77,7 @@ def _measured(
 
 def write(loads: Sequence[Loaded], document: Path) -> str:
     """Keep every measurement, write the table into a page between its marks, and return it."""
-    encoded = msgspec.json.format(msgspec.json.encode(list(loads)), indent=1)
-    (FOLDER / "fresh.json").write_bytes(encoded + b"\n")
-    table = "\n".join(_lines(loads))
-    fill_between(document, _BEGIN, _END, table)
-    return table
+    return publish("fresh", loads, "\n".join(_lines(loads)), document)
 
 
 def _lines(loads: Sequence[Loaded]) -> Iterator[str]:

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from bench.build import Build, builds_with
 from bench.filled import filling
 from bench.measure import Ended, run_measured
+from bench.page import publish
 from bench.postgres import Database, Server
-from bench.results import FOLDER, Figure, Spread
+from bench.results import Figure, Spread
 from bench.server import Provider
 from bench.workload import END, MARKET_TICKER, NOW, Load, settings_for
 
@@ -28,8 +27,6 @@ _FILLED: Final = "filled"
 _TIMES: Final = 6
 _LEAST_CPU_S: Final = 10.0
 _AS_OF: Final = ("--as-of", NOW.isoformat())
-_BEGIN: Final = "<!-- large: written by `python -m bench large` -->"
-_END: Final = "<!-- end of large -->"
 
 _QUARANTINE: Final = """
     INSERT INTO quarantined_bars (symbol_id, timeframe, ts, reason, raw, run_id)
@@ -147,27 +144,7 @@ def measure(beside: Path | None, large: Large, say: Callable[[str], None]) -> li
 
 def write(figures: Sequence[Figure], document: Path) -> str:
     """Keep every measurement, write the table into a page between its marks, and return it."""
-    FOLDER.mkdir(exist_ok=True)
-    encoded = msgspec.json.format(msgspec.json.encode(list(figures)), indent=1)
-    (FOLDER / "large.json").write_bytes(encoded + b"\n")
-    table = _table(figures)
-    fill_between(document, _BEGIN, _END, table)
-    return table
-
-
-def fill_between(document: Path, begins: str, ends: str, text: str) -> None:
-    """Write a text between two marks of a page, in place of what stood there.
-
-    Raises
-    ------
-    ValueError
-        If the page has no such marks.
-    """
-    before, begin, rest = document.read_text().partition(begins)
-    _, end, after = rest.partition(ends)
-    if not begin or not end:
-        raise ValueError(f"{document} lacks the line {begins!r} or {ends!r}")
-    document.write_text(f"{before}{begins}\n\n{text}\n\n{ends}{after}")
+    return publish("large", figures, _table(figures), document)
 
 
 def _fill(place: _Place, large: Large) -> None:

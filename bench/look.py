@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from bench.filled import filling
-from bench.large import fill_between
 from bench.measure import Ended, run_measured
+from bench.page import fill_between
 from bench.postgres import Server
 from bench.results import Figure, Spread
 from bench.workload import END, NOW, settings_for

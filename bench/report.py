@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.contestants import LIMIT, OURS, PEERS, Contestant
+from bench.page import fill_between
 from bench.plot import Bar, draw
 from bench.results import LoadRun, Phase, Results, Spread
 
@@ -37,13 +38,9 @@ def fill(document: Path, results: Results, picture: Path) -> None:
     ValueError
         If the document has no such marks.
     """
-    before, begin, rest = document.read_text().partition(_BEGIN)
-    _, end, after = rest.partition(_END)
-    if not begin or not end:
-        raise ValueError(f"{document} lacks the line {_BEGIN!r} or {_END!r}")
     where = os.path.relpath(picture, document.parent)
     figures = f"![Bars per second of a first load]({where})\n\n{markdown(results)}"
-    document.write_text(f"{before}{_BEGIN}\n\n{figures}\n\n{_END}{after}")
+    fill_between(document, _BEGIN, _END, figures)
 
 
 def plot(results: Results, file: Path) -> Path:

@@ -21,8 +21,8 @@ import asyncpg
 from aiohttp import ClientSession, TCPConnector
 
 from bench.filled import filling
-from bench.large import fill_between
 from bench.measure import Ended, clean_environment, run_measured
+from bench.page import fill_between
 from bench.postgres import Database, Server
 from bench.server import Provider
 from bench.workload import NOW, settings_for, workload
