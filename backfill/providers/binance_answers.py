@@ -68,6 +68,8 @@ class _Kline(msgspec.Struct, array_like=True, gc=False):
 
 FIELDS: Final = _Kline.__struct_fields__
 """What a row holds, in order."""
+WHOLE: Final = ("start", "end", "trades")
+"""Which of it are whole numbers."""
 # As MessagePack a row of doubles is an array whose size is always the same: one byte begins it, and
 # one comes before each double (https://github.com/msgpack/msgpack/blob/master/spec.md).
 _PACKED: Final = np.dtype(
@@ -129,31 +131,42 @@ def rows_in(body: bytes) -> NDArray[np.void]:
     return np.frombuffer(packed, _PACKED, offset=len(packed) - len(rows) * _PACKED.itemsize)
 
 
-def klines_of(values: NDArray[np.void] | Mapping[str, FloatColumn]) -> Klines | None:
+def klines_of(
+    values: NDArray[np.void] | Mapping[str, FloatColumn | IntColumn],
+) -> Klines | None:
     """Return the columns of rows, by field, as klines; None where one can't be what it should be.
 
     That is a stamp or a count that is no whole number, or a negative count, which would stand for
     one that wasn't given.
     """
-    columns = {name: values[name].astype(np.float64) for name in FIELDS}
-    start, end, trades = (columns[name] for name in ("start", "end", "trades"))
-    for whole in (start, end, trades):
-        if not ((whole == np.trunc(whole)) & (np.abs(whole) < _MOST)).all():
+    for name in WHOLE:
+        if not _are_whole(values[name]):
             return None
+    start, end, trades = (values[name].astype(np.int64, copy=False) for name in WHOLE)
     if (trades < 0).any():
         return None
+    columns = {
+        name: values[name].astype(np.float64, copy=False) for name in FIELDS if name not in WHOLE
+    }
     volume = columns["volume"]
     bars = Bars(
-        ts_ms=start.astype(np.int64),
+        ts_ms=start,
         open=columns["open"],
         high=columns["high"],
         low=columns["low"],
         close=columns["close"],
         volume=volume,
         vwap=vwap_of(columns["quote"], volume),
-        trade_count=trades.astype(np.int64),
+        trade_count=trades,
     )
-    return Klines(bars, (end + 1 - start).astype(np.int64))
+    return Klines(bars, end + 1 - start)
+
+
+def _are_whole(values: FloatColumn | IntColumn) -> bool:
+    """Whether all of them are whole numbers of which none may have been read as another."""
+    if not (np.abs(values) < _MOST).all():
+        return False
+    return values.dtype.kind == "i" or bool((values == np.trunc(values)).all())
 
 
 def row_by_row(rows: Sequence[Row]) -> Klines:

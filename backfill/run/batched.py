@@ -84,7 +84,8 @@ class BatchedPart:
         log.info("fetch.page", symbols=len(asked), bars=bars, last=len(brought) == len(asked))
         served = await self._with_cut_sessions(list(brought))
         chunks = await context.reader.apart(
-            partial(self._chunks, [(served[work], page) for work, page in brought.items()])
+            partial(self._chunks, [(served[work], page) for work, page in brought.items()]),
+            last=True,
         )
         if chunks:
             await self._write(chunks)

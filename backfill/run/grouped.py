@@ -79,7 +79,8 @@ class GroupedPart:
         log.info("fetch.page", session=str(date), bars=len(day.bars), last=True)
         final_ms = rules.final_ms(work[0].symbol, calendar, Timeframe.d1, day.delayed_ms)
         chunks = await context.reader.apart(
-            partial(read_day, work, session, day, rules.now_ms, final_ms)
+            partial(read_day, work, session, day, rules.now_ms, final_ms),
+            last=True,
         )
         if chunks:
             await self._write(chunks, work)

@@ -282,7 +282,8 @@ class Stream:
         """Read what a page proves and have it written; False where a write so far outdates it."""
         context, work, listed_ms = self._context, self.work, self._listed_ms(page)
         final_ms = context.rules.final_ms(work.symbol, work.calendar, work.base, page.delayed_ms)
-        chunks = await context.reader.apart(partial(paging.read, page, listed_ms, final_ms))
+        read = partial(paging.read, page, listed_ms, final_ms)
+        chunks = await context.reader.apart(read, last=True)
         share.shrink(size_of(chunks))
         await self._caught_up()
         if not self._behind.takes(chunks, file):
