@@ -51,5 +51,5 @@ class Reader:
             return
         try:
             done.set_result(work())
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  # whoever awaits it gets it
             done.set_exception(error)

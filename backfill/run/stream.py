@@ -23,7 +23,7 @@ from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Page, Request
 from backfill.core.work import Demand, Mode, Work
 from backfill.errors import BadAnswer, FileMissing, UnknownSymbol
-from backfill.run.behind import Behind
+from backfill.run.behind import Behind, Place
 from backfill.run.context import Context
 from backfill.run.listing import bears_on_listing, jumps_unexplained, settle
 from backfill.run.rolling import roll_up_local
@@ -286,8 +286,8 @@ class Stream:
         chunks = await context.reader.apart(read, last=True)
         share.shrink(size_of(chunks))
         await self._caught_up()
-        if not self._behind.takes(chunks, file):
-            await self.written()
+        await self._behind.room_for(chunks, file)
+        self._stand()
         if self._state is State.outdated:
             return False
         bars = sum(len(one.bars) for one in chunks)
@@ -413,7 +413,12 @@ class Stream:
             return None
         return calendar.begins(symbol.listed_on, self.work.base)
 
-    async def _write(self, given: Sequence[Chunk] | ChunksOf, file: FileRead | None = None) -> bool:
+    async def _write(
+        self,
+        given: Sequence[Chunk] | ChunksOf,
+        file: FileRead | None = None,
+        place: Place | None = None,
+    ) -> bool:
         """Write chunks, of a file maybe, and note if the symbol is known otherwise by now.
 
         Returns whether it isn't: what was asked for by the same plan may be written, too.
@@ -425,6 +430,7 @@ class Stream:
             given,
             confirms=self._any_bars,
             file=file,
+            place=place,
         )
         self._written_outdated |= bool(written.outdated)
         for chunk, counts in written.stored:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 
@@ -12,15 +13,20 @@ from backfill.core.series import Series, SymbolId
 from backfill.core.target import readable_from_ms
 from backfill.core.timeframe import Timeframe
 from backfill.core.work import Work
+from backfill.run.behind import Place, Superseded
 from backfill.run.context import Writer
 from backfill.run.outcomes import Rebased
 from backfill.store import archive, universe
-from backfill.store.bars import lock, write_chunks
+from backfill.store.bars import copy_ahead, lock, write_chunks
 from backfill.store.basis import load_again, noticed
 from backfill.store.counts import Counts
 from backfill.store.pool import Connection
 from backfill.store.progress import Known
+from backfill.store.session import CopyRefused
 from backfill.store.times import to_time
+
+_LONGEST_OPEN_S: Final = 20.0
+"""So long a transaction waits for the one before it; a server ends one that waits for a minute."""
 
 log = structlog.stdlib.get_logger()
 
@@ -65,15 +71,18 @@ async def write(
     *,
     confirms: bool = False,
     file: FileRead | None = None,
+    place: Place | None = None,
 ) -> Written:
     """Write what there is for some series of pieces of work, all on one calendar, and count it.
 
     What is ``given`` are the chunks, or who makes them once the series are locked. ``confirms``
     tells that the provider has had bars of the symbols; ``file`` what was read of the provider's
-    archive for the chunks.
+    archive for the chunks, ``place`` where they stand among the writes of their stream.
 
     Raises
     ------
+    Superseded
+        If the write before came to nothing.
     LeaseLost
         If another run has one of the series.
     DatabaseError
@@ -89,9 +98,12 @@ async def write(
         rebased.clear()
         # What is known of a symbol changes under these locks.
         chunks = None if callable(given) else given
+        copied = await _copied_ahead(connection, chunks, place)
         locked = await lock(connection, writer.run_id, series, chunks)
         known = locked.symbols
         outdated = {key for key, one in known.items() if one.identity != planned[key].identity}
+        if copied and outdated:
+            raise CopyRefused
         if outdated == known.keys():
             return [], outdated
         if confirms and (
@@ -105,12 +117,16 @@ async def write(
         now = to_time(writer.now_ms)
         rebased.extend(await _load_again(connection, writer, work, chunks, locked.known))
         old = {one.series.symbol.id for one in rebased}
+        if copied and old:
+            raise CopyRefused
         outdated |= old
         chunks = [chunk for chunk in chunks if chunk.series.symbol.id not in old]
         if not chunks:
             return [], outdated
+        if place is not None and not outdated:
+            place.tell(locked.once_written(chunks))
         stored = await write_chunks(
-            connection, writer.run_id, chunks, calendar, now, day_final_ms, locked
+            connection, writer.run_id, chunks, calendar, now, day_final_ms, locked, copied=copied
         )
         return stored, outdated
 
@@ -139,6 +155,36 @@ async def write(
             )
     seconds = round(asyncio.get_running_loop().time() - began, 4)
     return Written(stored, seconds, frozenset(outdated))
+
+
+async def _copied_ahead(
+    connection: Connection, chunks: Sequence[Chunk] | None, place: Place | None
+) -> bool:
+    """Copy chunks while the write before them is under way, and wait until that has ended.
+
+    Returns whether they were copied.
+
+    Raises
+    ------
+    Superseded
+        If the write before came to nothing.
+    CopyRefused
+        If a row was there already, or if the transaction would stay open for too long.
+    """
+    if place is None or place.before is None:
+        return False
+    before, copied = place.before, False
+    if chunks is not None and not before.task.done():
+        leaves = await before.expected()
+        if leaves is not None:
+            place.tell(leaves.once_written(chunks))
+            copied = await copy_ahead(connection, chunks, leaves)
+    match await before.ended_well(_LONGEST_OPEN_S if copied else None):
+        case None:
+            raise CopyRefused
+        case False:
+            raise Superseded
+    return copied
 
 
 async def _load_again(

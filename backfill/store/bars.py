@@ -28,6 +28,7 @@ from backfill.store.merge import merge_bars, withdraw_bars
 from backfill.store.pool import Connection
 from backfill.store.progress import Advance, Known, advance, locking, read_locked, uncover
 from backfill.store.read import bars_of_each, read_bars, reading
+from backfill.store.session import CopyRefused
 from backfill.store.shape import COLUMNS, Shape, read_shape
 from backfill.store.source import expel, start_anew
 from backfill.store.suspect import suspect_sessions
@@ -68,6 +69,10 @@ class Locked:
     shape: Shape
     opened: list[dict[str, Any]] | None
 
+    def once_written(self, chunks: Sequence[Chunk]) -> "Locked":
+        """Return what they will say once chunks of the series are written."""
+        return replace(self, known=_advanced(self.known, chunks), opened=None)
+
 
 async def lock(
     connection: Connection,
@@ -98,6 +103,29 @@ async def lock(
     )
 
 
+async def copy_ahead(connection: Connection, chunks: Sequence[Chunk], expected: Locked) -> bool:
+    """Copy the bars of chunks before their series are locked, if no row can be where they go.
+
+    ``expected`` is what the tables will say when they are locked. Returns whether they were copied:
+    where they were, `write_chunks` has to be told of it in the same transaction, or nothing of that
+    may be kept.
+
+    Raises
+    ------
+    CopyRefused
+        If a row was there after all.
+    """
+    known, shape = expected.known, expected.shape
+    if not may_copy(connection, shape) or not shape.keeps_all:
+        return False
+    parts = {one.series: _beyond(one.bars, known[one.series.key]) for one in _in_order(chunks)}
+    if not _is_all_new(chunks, parts, known):
+        return False
+    await copy_bars(connection, [(series, beyond) for series, (beyond, _) in parts.items()], shape)
+    await connection.flush()
+    return True
+
+
 async def write_chunks(
     connection: Connection,
     run_id: UUID,
@@ -106,6 +134,8 @@ async def write_chunks(
     now: datetime,
     day_final_ms: int,
     locked: Locked | None = None,
+    *,
+    copied: bool = False,
 ) -> list[tuple[Chunk, Counts]]:
     """Write what one page brings, to one series or several; all of it or nothing.
 
@@ -114,10 +144,12 @@ async def write_chunks(
     or taken out of the coverage where that can't tell. Returns the chunks with their counts, in
     their order, and after them those of what followed. ``now`` is the clock by which known-empty
     slots expire, ``day_final_ms`` up to where days are final. The series are locked here unless
-    they are ``locked`` already.
+    they are ``locked`` already; ``copied`` tells that the bars of the chunks were (`copy_ahead`).
 
     Raises
     ------
+    CopyRefused
+        If the bars were copied and should not have been, by what the tables say now.
     LeaseLost
         If another run has taken one of the series over.
     SourceMismatch
@@ -127,8 +159,9 @@ async def write_chunks(
     written: list[tuple[Chunk, Counts]] = []
     following: Sequence[Chunk] = chunks
     while following:
-        counts, changes = await _write(connection, run_id, following, locked, now)
+        counts, changes = await _write(connection, run_id, following, locked, now, copied=copied)
         written += zip(following, counts, strict=True)
+        copied = False
         outdated = outdated_series(calendar, following, changes, locked.known)
         known = _advanced(locked.known, following)
         following, left = await rolled_up_again(connection, calendar, day_final_ms, outdated, known)
@@ -139,7 +172,13 @@ async def write_chunks(
 
 
 async def _write(
-    connection: Connection, run_id: UUID, chunks: Sequence[Chunk], locked: Locked, now: datetime
+    connection: Connection,
+    run_id: UUID,
+    chunks: Sequence[Chunk],
+    locked: Locked,
+    now: datetime,
+    *,
+    copied: bool,
 ) -> tuple[list[Counts], dict[Series, Change]]:
     """Write chunks of series that are locked; return what became of each, and of which bars."""
     known = locked.known
@@ -147,12 +186,14 @@ async def _write(
     expelled: dict[Series, int] = {}
     for chunk in chunks:
         if known[chunk.series.key].source not in {None, chunk.source}:
+            if copied:
+                raise CopyRefused
             expelled[chunk.series] = await _replace_source(
                 connection, run_id, chunk, known[chunk.series.key]
             )
             known[chunk.series.key] = Progress(invalidated=known[chunk.series.key].invalidated)
             locked = replace(locked, opened=None)
-    opened = await _write_bars(connection, run_id, chunks, locked, changes)
+    opened = await _write_bars(connection, run_id, chunks, locked, changes, copied=copied)
     note_changes(connection, run_id, changes.values())
     for chunk in chunks:
         _quarantine(connection, run_id, chunk)
@@ -188,6 +229,8 @@ async def _write_bars(
     chunks: Sequence[Chunk],
     locked: Locked,
     changes: dict[Series, Change],
+    *,
+    copied: bool,
 ) -> list[dict[str, Any]]:
     """Copy what lies beyond the stored bars of a series; merge what else is not stored as it is.
 
@@ -195,11 +238,10 @@ async def _write_bars(
     Returns the entries that the chunks may close.
     """
     known, shape = locked.known, locked.shape
-    order = list(Timeframe)
-    ordered = sorted(
-        chunks, key=lambda one: (str(one.series.symbol.id), order.index(one.series.timeframe))
-    )
+    ordered = _in_order(chunks)
     parts = {one.series: _beyond(one.bars, known[one.series.key]) for one in ordered}
+    if copied and not (may_copy(connection, shape) and _is_all_new(ordered, parts, known)):
+        raise CopyRefused
     compared = _to_compare(ordered, parts, known)
     opened = locked.opened
     if opened is None:
@@ -226,10 +268,28 @@ async def _write_bars(
     for series, written in (await merge_bars(connection, merged, shape, provider)).items():
         changes[series].note(written.ts_ms, inserted=written.inserted, updated=written.updated)
     if copies:
-        await copy_bars(connection, fresh, shape)
+        if not copied:
+            await copy_bars(connection, fresh, shape)
         for series, bars in fresh:
             changes[series].note(bars.ts_ms, inserted=len(bars))
     return opened
+
+
+def _in_order(chunks: Sequence[Chunk]) -> list[Chunk]:
+    """Return chunks in the order of the table's key."""
+    order = list(Timeframe)
+    return sorted(
+        chunks, key=lambda one: (str(one.series.symbol.id), order.index(one.series.timeframe))
+    )
+
+
+def _is_all_new(
+    chunks: Sequence[Chunk], parts: Mapping[Series, tuple[Bars, Bars]], known: Known
+) -> bool:
+    """Whether all there is to do with the bars of chunks is to copy them."""
+    fresh = sum(len(beyond) for beyond, _ in parts.values())
+    others = any(len(within) for _, within in parts.values())
+    return fresh >= _MANY and not others and not _to_compare(chunks, parts, known)
 
 
 def _to_compare(

@@ -37,7 +37,7 @@ EMPTIED: Final = """
 """
 
 
-async def _tables(url: str) -> list[list[tuple[Any, ...]]]:
+async def tables_of(url: str) -> list[list[tuple[Any, ...]]]:
     read = [await asyncio.to_thread(query, url, statement) for statement in TABLES]
     return [[tuple(row) for row in rows] for rows in read]
 
@@ -63,29 +63,32 @@ async def test_pages_that_wait_for_a_write_leave_what_they_leave_one_by_one(
     )
     pages: list[int] = []
     writes: list[int] = []
-    takes, held = Behind.takes, asyncio.Event()
+    takes, put, held = Behind.takes, Behind.put, asyncio.Event()
 
     async def written(*given: Any, **options: Any) -> Any:
         await held.wait()
         writes.append(len(pages))
         return await write_chunks(*given, **options)
 
-    def one_by_one(self: Behind, *given: Any) -> bool:
+    def counted(self: Behind, *given: Any) -> asyncio.Task[bool]:
         pages.append(len(given[0]))
-        return not self._tasks and takes(self, *given)
+        return put(self, *given)
+
+    def one_by_one(self: Behind, *given: Any) -> bool:
+        return not self._places and takes(self, *given)
 
     def all_at_once(self: Behind, *given: Any) -> bool:
-        pages.append(len(given[0]))
-        if not takes(self, *given) or len(pages) > 4:
+        if not takes(self, *given) or len(pages) > 3:
             held.set()
         return takes(self, *given)
 
     monkeypatch.setattr(writing, "write_chunks", written)
+    monkeypatch.setattr(Behind, "put", counted)
     monkeypatch.setattr(Behind, "takes", one_by_one)
     held.set()
     first = await api.run(settings, job)
     assert (first.exit_code, len(writes)) == (0, len(pages))
-    expected = await _tables(database_url)
+    expected = await tables_of(database_url)
     assert all(expected), "a comparison with nothing proves nothing"
 
     await asyncio.to_thread(query, database_url, EMPTIED)
@@ -98,4 +101,4 @@ async def test_pages_that_wait_for_a_write_leave_what_they_leave_one_by_one(
     # Fewer pages have fewer seams over which coarser bars are made again.
     assert replace(together.bars, unchanged=0) == replace(first.bars, unchanged=0)
     assert len(writes) <= len(pages) - 3
-    assert await _tables(database_url) == expected
+    assert await tables_of(database_url) == expected

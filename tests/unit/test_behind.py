@@ -1,4 +1,4 @@
-"""Pages behind the turns that fetch them: one write at a time, and what waits goes together."""
+"""Pages behind the turns that fetch them: what waits goes together, what is large goes ahead."""
 
 import asyncio
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from backfill.core.series import Series, Source, Symbol
 from backfill.core.timeframe import MINUTE_MS, Timeframe
 from backfill.errors import DatabaseError
 from backfill.run import behind
-from backfill.run.behind import Behind
+from backfill.run.behind import Behind, Place, Superseded
 
 SERIES: Final = Series(Symbol(1, "BTC/USDT", "crypto", "24/7"), Timeframe.m1)
 SOURCE: Final = Source("binance", "spot", "raw")
@@ -38,12 +38,16 @@ class Table:
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()
+        self.begun = 0
         self.written: list[Chunk] = []
         self.goes_on = True
         self.fails: Exception | None = None
 
-    async def write(self, chunks: Sequence[Chunk], _file: FileRead | None) -> bool:
+    async def write(self, chunks: Sequence[Chunk], _file: FileRead | None, place: Place) -> bool:
+        self.begun += 1
         await self.gate.wait()
+        if place.before is not None and not await place.before.ended_well():
+            raise Superseded
         if self.fails is not None:
             raise self.fails
         self.written += chunks
@@ -87,7 +91,6 @@ async def test_no_more_bars_wait_than_may_be_lost(
 async def test_what_says_more_than_bars_goes_alone(table: Table) -> None:
     pages = Behind(table.write)
     pages.put(page(0))
-    assert not pages.takes(page(1), FILE)
     [chunk] = page(1)
     set_aside = replace(chunk, rejected=chunk.bars, bars=Bars.empty())
     assert pages.takes([set_aside])
@@ -99,13 +102,43 @@ async def test_what_says_more_than_bars_goes_alone(table: Table) -> None:
     assert [len(one.rejected) for one in table.written] == [0, PAGE]
 
 
+@pytest.mark.parametrize("file", [FILE, None], ids=["a file", "many bars"])
+async def test_of_large_pages_one_is_begun_before_the_one_before_it_has_ended(
+    table: Table, file: FileRead | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(behind, "_MOST", PAGE - 1)
+    pages = Behind(table.write)
+    for number in range(2):
+        assert pages.takes(page(number), file)
+        pages.put(page(number), file)
+    await asyncio.sleep(0)
+    assert table.begun == 2
+    assert not pages.takes(page(2), file)
+    next_one = asyncio.create_task(pages.room_for(page(2), file))
+    table.gate.set()
+    await next_one
+    pages.put(page(2), file)
+    await pages.done()
+    assert [one.claims for one in table.written] == [page(number)[0].claims for number in range(3)]
+
+
+async def test_a_place_tells_that_a_write_leaves_nothing_if_it_has_told_nothing(
+    table: Table,
+) -> None:
+    table.gate.set()
+    place = Place(lambda place: table.write(page(0), None, place), None)
+    assert await place.expected() is None
+    assert await place.ended_well()
+
+
+@pytest.mark.parametrize("file", [FILE, None], ids=["large", "small"])
 @pytest.mark.parametrize("fails", [DatabaseError("gone"), None], ids=["a fault", "outdated"])
-async def test_what_waits_behind_a_write_that_came_to_nothing_is_not_written(
-    table: Table, fails: DatabaseError | None
+async def test_what_comes_behind_a_write_that_came_to_nothing_is_not_written(
+    table: Table, fails: DatabaseError | None, file: FileRead | None
 ) -> None:
     table.fails, table.goes_on = fails, False
     pages = Behind(table.write)
-    ends = [pages.put(page(number)) for number in range(3)]
+    ends = [pages.put(page(number), file) for number in range(2 if file else 3)]
     table.gate.set()
     if fails:
         with pytest.raises(DatabaseError, match="gone"):
