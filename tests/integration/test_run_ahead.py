@@ -19,6 +19,7 @@ from backfill.settings.environment import Secret
 from backfill.simulator import Simulator
 from backfill.store import bars
 from backfill.store.bars import copy_ahead, write_chunks
+from backfill.store.session import CopyRefused
 from tests.conftest import NOW, query
 from tests.integration.test_run_behind import EMPTIED, tables_of
 
@@ -129,7 +130,7 @@ async def test_a_row_that_is_there_after_all_is_merged(
     await asyncio.to_thread(query, database_url, THERE + "RETURNING symbol_id")
     ended = await load()
     assert ended.exit_code == 0
-    assert writing.CopyRefused in writes.copied
+    assert CopyRefused in writes.copied
     assert ended.bars.updated == 1
     assert (await tables_of(database_url))[0] == expected[0]
 
