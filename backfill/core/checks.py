@@ -133,15 +133,10 @@ def _sorted_out(
     precision: Precision,
 ) -> tuple[NDArray[np.bool_], NDArray[np.intp], tuple[Reason, ...]]:
     """Return which bars are good, one per slot, which are bad, and why each of those is."""
-    grid = calendar.grid(timeframe)
-    slots, inside = grid.floor(canonical)
-    ended = grid.narrow((asked.start_ms, now_ms)) or Span(asked.start_ms, asked.start_ms)
     # The number of the first check that a bar fails, 0 for none.
     verdict = np.zeros(len(bars), np.int8)
     checks = (
-        (Reason.off_grid, ~inside | (slots != canonical)),
-        (Reason.outside_range, (canonical < asked.start_ms) | (canonical >= asked.end_ms)),
-        (Reason.forming, canonical >= ended.end_ms),
+        *_misplaced(calendar, timeframe, canonical, asked, now_ms),
         *_bad_values(bars),
         (Reason.precision, precision.loses(bars)),
         (Reason.conflict, _conflicts(bars, canonical)),
@@ -154,6 +149,40 @@ def _sorted_out(
     kept = np.zeros(len(bars), bool)
     kept[good[np.diff(canonical[good], prepend=0) != 0]] = True
     return kept, bad, tuple(checks[number - 1][0] for number in verdict[bad].tolist())
+
+
+def sound(
+    calendar: Calendar,
+    timeframe: Timeframe,
+    bars: Bars,
+    asked: Span,
+    now_ms: int,
+    precision: Precision = EXACT,
+) -> NDArray[np.bool_]:
+    """Return which bars `check_page` keeps, each a page of its own, at canonical stamps."""
+    checks = (
+        *_misplaced(calendar, timeframe, bars.ts_ms, asked, now_ms),
+        *_bad_values(bars),
+        (Reason.precision, precision.loses(bars)),
+    )
+    good = ~calendar.drops(timeframe, bars.ts_ms)
+    for _, failed in checks:
+        good &= ~failed
+    return good
+
+
+def _misplaced(
+    calendar: Calendar, timeframe: Timeframe, canonical: IntColumn, asked: Span, now_ms: int
+) -> list[tuple[Reason, NDArray[np.bool_]]]:
+    """Mark the bars that aren't where a bar of what is asked for can be."""
+    grid = calendar.grid(timeframe)
+    slots, inside = grid.floor(canonical)
+    ended = grid.narrow((asked.start_ms, now_ms)) or Span(asked.start_ms, asked.start_ms)
+    return [
+        (Reason.off_grid, ~inside | (slots != canonical)),
+        (Reason.outside_range, (canonical < asked.start_ms) | (canonical >= asked.end_ms)),
+        (Reason.forming, canonical >= ended.end_ms),
+    ]
 
 
 def drop_repeated(

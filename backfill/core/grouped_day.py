@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from backfill.core.bars import Bars
-from backfill.core.checks import EARLIEST_MS, LATEST_MS, check_page
+from backfill.core.checks import EARLIEST_MS, LATEST_MS, check_page, sound
 from backfill.core.coverage import Span, Spans
 from backfill.core.empty import empty_slots
 from backfill.core.paging import Chunk
@@ -27,15 +27,47 @@ def read_day(
     rows: dict[str, list[int]] = defaultdict(list)
     for row, ticker in enumerate(day.tickers):
         rows[ticker].append(row)
+    missing = [
+        (one, mine)
+        for one in work
+        if (mine := rows.get(one.symbol.listed_as)) and one.targets[0].missing.covers(*session)
+    ]
+    unblemished = _sound(missing, session, day, now_ms)
+    claims = _claims(session, final_ms)
+    held = replace(day.bars, ts_ms=np.full(len(day.bars), session.start_ms))
     chunks = []
-    for one in work:
-        mine = rows.get(one.symbol.listed_as)
-        if mine and one.targets[0].missing.covers(*session):
-            bars = day.bars.take(np.array(mine))
-            if _is_of(one, session, bars):
-                chunk = _chunk(one, session, bars, now_ms, final_ms)
-                chunks.append(replace(chunk, oddities=day.oddities))
+    for one, mine in missing:
+        if len(mine) == 1 and mine[0] in unblemished:
+            target, [row] = one.targets[0], mine
+            bars = held.take(slice(row, row + 1))
+            chunks.append(Chunk(target.series, target.source, bars, claims, oddities=day.oddities))
+            continue
+        bars = day.bars.take(np.array(mine))
+        if _is_of(one, session, bars):
+            chunk = _chunk(one, session, bars, now_ms, claims)
+            chunks.append(replace(chunk, oddities=day.oddities))
     return chunks
+
+
+def _sound(
+    missing: Sequence[tuple[Work, list[int]]], session: Span, day: GroupedDay, now_ms: int
+) -> set[int]:
+    """Return the rows with nothing to say against them: all are looked at at once."""
+    if not missing:
+        return set()
+    calendar, precision = missing[0][0].calendar, missing[0][0].precision
+    alone = np.array([mine[0] for one, mine in missing if one.precision == precision])
+    stamps = day.bars.ts_ms[alone]
+    alone = alone[(stamps >= EARLIEST_MS) & (stamps <= LATEST_MS)]
+    canonical = calendar.canonical(Timeframe.d1, day.bars.ts_ms[alone])
+    alone = alone[canonical == session.start_ms]
+    bars = replace(day.bars.take(alone), ts_ms=np.full(len(alone), session.start_ms))
+    good = sound(calendar, Timeframe.d1, bars, session, now_ms, precision)
+    return set(alone[good].tolist())
+
+
+def _claims(session: Span, final_ms: int) -> Spans:
+    return Spans.of(session) if session.end_ms <= final_ms else Spans()
 
 
 def _is_of(work: Work, session: Span, bars: Bars) -> bool:
@@ -45,10 +77,9 @@ def _is_of(work: Work, session: Span, bars: Bars) -> bool:
     return bool((work.calendar.canonical(Timeframe.d1, stamps) == session.start_ms).all())
 
 
-def _chunk(work: Work, session: Span, bars: Bars, now_ms: int, final_ms: int) -> Chunk:
+def _chunk(work: Work, session: Span, bars: Bars, now_ms: int, claims: Spans) -> Chunk:
     target = work.targets[0]
     checked = check_page(work.calendar, Timeframe.d1, bars, session, now_ms, work.precision)
-    claims = Spans.of(session) if session.end_ms <= final_ms else Spans()
     held = np.array([session.start_ms])
     return Chunk(
         series=target.series,

@@ -223,8 +223,15 @@ class Work:
         return tuple(one for one in self.targets if not isinstance(one.refusal, SourceMismatch))
 
     def is_closed(self, answered: Mapping[Series, Spans]) -> bool:
-        """Whether nothing is left to do of it once what was answered of its series is stored."""
-        return not any(one.missing - answered.get(one.series, Spans()) for one in self.targets)
+        """Whether nothing is left to do of it once what was answered of its series is stored.
+
+        Closed hours are nothing: a weekend before a session that was answered takes no request.
+        """
+        return not any(
+            self.calendar.grid(one.series.timeframe).count(span)
+            for one in self.targets
+            for span in one.missing - answered.get(one.series, Spans())
+        )
 
     def asked(self, planned: PlannedRange, adjustment: str) -> Asked:
         """Return what a planned range asks for, under the ticker that the symbol had in it."""

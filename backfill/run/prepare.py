@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import date, datetime
+from functools import cache
 from typing import TYPE_CHECKING
 
 from backfill.core.dataclass import dataclass
@@ -176,6 +177,11 @@ def _entries(
                 mend="backfill watch list" if watchlist else "backfill watch add AAPL",
             )
     watched = {entry.symbol.ticker: entry for entry in watchlist}
+
+    @cache
+    def usual(provider: str) -> date:
+        return settings.since_day(today, settings.account(provider).terms)
+
     entries: list[Entry] = []
     refused: dict[Series, SeriesError] = {}
     for symbol in symbols:
@@ -188,8 +194,7 @@ def _entries(
         except NotKept as error:
             refused |= {Series(symbol, one): error for one in kept}
             continue
-        since = since or settings.since_day(today, settings.account(provider).terms)
-        since = symbol.kept_since(since)
+        since = symbol.kept_since(since or usual(provider))
         priority = entry.priority if entry else 0
         demand = Demand(since, job.mode, job.first, job.last, priority)
         if kept:
