@@ -1,6 +1,6 @@
 """Bars in the binary format of COPY, and straight into the table."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -54,21 +54,39 @@ async def copy_bars(
 async def _stream(parts: Sequence[tuple[Series, Bars]], id_width: int) -> AsyncIterator[bytes]:
     """Encode rows as they are sent, some at a time: nothing else waits long, and few are held."""
     yield _HEADER
-    for series, bars in parts:
-        for start in range(0, len(bars), _PIECE):
-            yield copy_rows(series, bars.take(slice(start, start + _PIECE)), id_width)
+    for alike in _pieces(parts):
+        yield copy_rows(alike, id_width)
     yield _TRAILER
 
 
-def copy_rows(series: Series, bars: Bars, id_width: int = 4) -> bytes:
-    """Return the rows of bars as COPY reads them; an absent vwap or count is NULL.
+def _pieces(parts: Sequence[tuple[Series, Bars]]) -> Iterator[list[tuple[Series, Bars]]]:
+    """Cut rows into pieces of one layout; a piece may hold many series of few bars, as a day is."""
+    piece: list[tuple[Series, Bars]] = []
+    rows = 0
+    for series, bars in parts:
+        for start in range(0, len(bars), _PIECE):
+            some = bars.take(slice(start, start + _PIECE))
+            full = rows + len(some) > _PIECE
+            if piece and (full or piece[0][0].timeframe is not series.timeframe):
+                yield piece
+                piece, rows = [], 0
+            piece.append((series, some))
+            rows += len(some)
+    if piece:
+        yield piece
 
-    ``id_width`` is how many bytes the column ``symbol_id`` has.
+
+def copy_rows(parts: Sequence[tuple[Series, Bars]], id_width: int = 4) -> bytes:
+    """Return the rows of series of one timeframe as COPY reads them.
+
+    An absent vwap or count is NULL. ``id_width`` is how many bytes the column ``symbol_id`` has.
     """
-    label = str(series.timeframe).encode()
+    label = str(parts[0][0].timeframe).encode()
+    bars = Bars.concat([one for _, one in parts])
+    ids = np.array([np.void(_id_bytes(series.symbol.id, id_width)) for series, _ in parts])
     table = np.empty(len(bars), _row_type(len(label), id_width))
     table["fields"] = len(_COLUMNS)
-    table["symbol_id"] = np.void(_id_bytes(series.symbol.id, id_width))
+    table["symbol_id"] = np.repeat(ids, [len(one) for _, one in parts])
     table["timeframe"] = label
     table["symbol_id_length"], table["timeframe_length"] = id_width, len(label)
     table["ts"] = (bars.ts_ms - POSTGRES_EPOCH_MS) * 1000

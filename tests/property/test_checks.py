@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import date, timedelta
 
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from backfill.core.bars import Bars
-from backfill.core.checks import Checked, Reason, check_page, refuse_coarser_count
+from backfill.core.checks import Checked, Reason, check_page, refuse_coarser_count, sound
 from backfill.core.coverage import Span
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Page, Request
@@ -69,6 +69,25 @@ def runs(draw: st.DrawFn, least: int = 1, most: int = 12) -> tuple[Case, tuple[S
 def check(case: Case, rows: list[Row], slots: tuple[Slot, ...], now: int = LONG_AFTER) -> Checked:
     asked = Span(slots[0].start, slots[-1].end)
     return check_page(case.calendar, case.timeframe, Bars.of(rows), asked, now)
+
+
+@given(st.data())
+def test_a_bar_is_sound_if_a_page_of_it_alone_would_be_stored(data: st.DataObject) -> None:
+    case, slots = data.draw(runs())
+    odd = st.sampled_from((NAN, INFINITE, -1.0, 0.0, 1e-320, 1e308))
+    rows = [list(row) for row in data.draw(good_rows(slots))]
+    for row in rows:
+        for place in data.draw(st.sets(st.integers(1, 6), max_size=2)):
+            row[place] = data.draw(odd)
+        if data.draw(st.booleans()):
+            row[0] = data.draw(st.integers(-3, 3)) * 1000 + data.draw(st.sampled_from(slots)).start
+    asked, now = Span(slots[0].start, slots[-1].end), data.draw(st.sampled_from(slots)).end
+    bars = Bars.of([tuple(row) for row in rows])
+    bars = replace(bars, ts_ms=case.calendar.canonical(case.timeframe, bars.ts_ms))
+    found = sound(case.calendar, case.timeframe, bars, asked, now)
+    alone = [bars.take(slice(at, at + 1)) for at in range(len(bars))]
+    kept = [len(check_page(case.calendar, case.timeframe, one, asked, now).bars) for one in alone]
+    assert found.tolist() == [bool(one) for one in kept]
 
 
 @given(st.data())
