@@ -120,11 +120,14 @@ class Proxy:
         """Reset every connection, once, when a client sends these bytes, which don't arrive."""
         self.act_at(sent, self._abort)
 
-    def act_at(self, sent: bytes, act: Callable[[], object]) -> None:
-        """Act, once, when a client sends these bytes, which don't arrive."""
+    def act_at(self, sent: bytes, act: Callable[[], object], times: int = 1) -> None:
+        """Act, once, when clients send these bytes for that many times; the last don't arrive."""
+        seen = 0
 
         def watch(data: bytes) -> bool:
-            if sent not in data:
+            nonlocal seen
+            seen += sent in data
+            if seen < times or sent not in data:
                 return False
             self._watch = None
             act()

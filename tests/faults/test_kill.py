@@ -1,6 +1,7 @@
 """A run that is killed at any instant leaves whole pages, and the next run does the rest (R18)."""
 
 import random
+import signal
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ from backfill.simulator import Action, Fault, Market, Simulator
 from tests.conftest import query
 from tests.faults import tables
 from tests.faults.command import Command
+from tests.faults.proxy import Proxy
 
 # All are rolled up from m1 but d1 and w1: most pages change four series at once.
 SERIES = (
@@ -71,6 +73,29 @@ def test_kills_at_random_instants_leave_the_table_of_an_undisturbed_run(
     life_ends(run, series, database_url, bars, claims)
     assert lives <= kills / 3
     assert len(seen) > kills / 5  # they died at many stages
+
+
+@pytest.mark.parametrize("copies", [2, 3])
+def test_a_run_that_dies_while_a_page_is_copied_ahead_leaves_whole_pages(
+    copies: int,
+    market: Market,
+    provider: Callable[..., Simulator],
+    command: Callable[..., Command],
+    database_url: str,
+    proxy: Proxy,
+) -> None:
+    run = command(provider(), DATABASE_URL=proxy.url(database_url))
+    series = ("--symbol", "AAPL", "-t", "m1", "--from", "2023-07-03", "--to", "2024-07-12")
+    bars, claims, _ = life(run, series, database_url)
+    tables.empty_tables(database_url)
+
+    going = run.start(*series)
+    proxy.act_at(b"COPY ohlc_bars", lambda: going.send(signal.SIGKILL), copies)
+    assert going.end().code == -9
+    tables.expire_leases(database_url)
+    covered = tables.covered_bars(database_url, market)
+    assert query(database_url, "SELECT count(*) FROM ohlc_bars") == [(covered,)]
+    life_ends(run, series, database_url, bars, claims)
 
 
 def life_ends(run: Command, series: tuple[str, ...], url: str, bars: Rows, claims: Rows) -> None:
