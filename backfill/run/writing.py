@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 
@@ -20,13 +20,15 @@ from backfill.store import archive, universe
 from backfill.store.bars import copy_ahead, lock, write_chunks
 from backfill.store.basis import load_again, noticed
 from backfill.store.counts import Counts
-from backfill.store.pool import Connection
+from backfill.store.pool import Connection, Database
 from backfill.store.progress import Known
 from backfill.store.session import CopyRefused
 from backfill.store.times import to_time
 
 _LONGEST_OPEN_S: Final = 20.0
 """So long a transaction waits for the one before it; a server ends one that waits for a minute."""
+
+_T = TypeVar("_T")
 
 log = structlog.stdlib.get_logger()
 
@@ -63,6 +65,10 @@ class Written:
         )
 
 
+class _TooEarly(Exception):
+    """The write before is under way still, and this one can't stay open until it has ended."""
+
+
 async def write(
     writer: Writer,
     work: Sequence[Work],
@@ -93,8 +99,12 @@ async def write(
     began = asyncio.get_running_loop().time()
 
     rebased: list[Rebased] = []
+    may_copy = True
 
     async def store(connection: Connection) -> tuple[list[tuple[Chunk, Counts]], set[SymbolId]]:
+        nonlocal may_copy
+        # Where it was refused once, it would be again.
+        may_copy = connection.may_copy = may_copy and connection.may_copy
         rebased.clear()
         # What is known of a symbol changes under these locks.
         chunks = None if callable(given) else given
@@ -132,7 +142,7 @@ async def write(
 
     async with writer.writers.turn():
         with writer.gauge.writes.under_way():
-            stored, outdated = await writer.database.run(store)
+            stored, outdated = await _in_its_place(writer.database, store, place)
     for one in rebased:
         writer.outcomes.rebase(one)
         log.warning(
@@ -157,6 +167,30 @@ async def write(
     return Written(stored, seconds, frozenset(outdated))
 
 
+async def _in_its_place(
+    database: Database, store: Callable[[Connection], Awaitable[_T]], place: Place | None
+) -> _T:
+    """Store what may be copied ahead, or follows the write before it.
+
+    While it waits for that with nothing copied it keeps no connection: the other may need it.
+
+    Raises
+    ------
+    Superseded
+        If the write before came to nothing.
+    """
+    before = None if place is None else place.before
+    if before is None:
+        return await database.run(store)
+    await before.expected()
+    try:
+        return await database.run(store)
+    except _TooEarly:
+        if not await before.ended_well():
+            raise Superseded from None
+        return await database.run(store)
+
+
 async def _copied_ahead(
     connection: Connection, chunks: Sequence[Chunk] | None, place: Place | None
 ) -> bool:
@@ -169,7 +203,9 @@ async def _copied_ahead(
     Superseded
         If the write before came to nothing.
     CopyRefused
-        If a row was there already, or if the transaction would stay open for too long.
+        If a row was there already.
+    _TooEarly
+        If they can't be copied, or if the transaction would stay open for too long.
     """
     if place is None or place.before is None:
         return False
@@ -179,9 +215,9 @@ async def _copied_ahead(
         if leaves is not None:
             place.tell(leaves.once_written(chunks))
             copied = await copy_ahead(connection, chunks, leaves)
-    match await before.ended_well(_LONGEST_OPEN_S if copied else None):
+    match await before.ended_well(_LONGEST_OPEN_S if copied else 0):
         case None:
-            raise CopyRefused
+            raise _TooEarly
         case False:
             raise Superseded
     return copied

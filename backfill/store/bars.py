@@ -26,7 +26,15 @@ from backfill.store.derived import outdated_series, rolled_up_again
 from backfill.store.empty import Answer, note_empty, opening_entries
 from backfill.store.merge import merge_bars, withdraw_bars
 from backfill.store.pool import Connection
-from backfill.store.progress import Advance, Known, advance, locking, read_locked, uncover
+from backfill.store.progress import (
+    Advance,
+    Known,
+    advance,
+    count_ourselves,
+    locking,
+    read_locked,
+    uncover,
+)
 from backfill.store.read import bars_of_each, read_bars, reading
 from backfill.store.session import CopyRefused
 from backfill.store.shape import COLUMNS, Shape, read_shape
@@ -121,6 +129,7 @@ async def copy_ahead(connection: Connection, chunks: Sequence[Chunk], expected: 
     parts = {one.series: _beyond(one.bars, known[one.series.key]) for one in _in_order(chunks)}
     if not _is_all_new(chunks, parts, known):
         return False
+    count_ourselves(connection)
     await copy_bars(connection, [(series, beyond) for series, (beyond, _) in parts.items()], shape)
     await connection.flush()
     return True
@@ -240,7 +249,9 @@ async def _write_bars(
     known, shape = locked.known, locked.shape
     ordered = _in_order(chunks)
     parts = {one.series: _beyond(one.bars, known[one.series.key]) for one in ordered}
-    if copied and not (may_copy(connection, shape) and _is_all_new(ordered, parts, known)):
+    if copied and not (
+        may_copy(connection, shape) and shape.keeps_all and _is_all_new(ordered, parts, known)
+    ):
         raise CopyRefused
     compared = _to_compare(ordered, parts, known)
     opened = locked.opened

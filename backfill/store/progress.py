@@ -371,6 +371,11 @@ async def lock_progress(connection: Connection, series: list[Series], run_id: UU
     return read_locked(rows, series, run_id)
 
 
+def count_ourselves(connection: Connection) -> None:
+    """Tell in a transaction that its bars are counted where series are locked, later in it."""
+    connection.later(_COUNTED)
+
+
 def locking(connection: Connection, series: Sequence[Series]) -> str:
     """Put the locks of `lock_progress` off; return the query whose rows `read_locked` reads."""
     keys = keys_of(series)

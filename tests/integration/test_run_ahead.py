@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import date
 from typing import Any, Final
 
+import asyncpg
 import pytest
 
 from backfill import api
@@ -17,9 +18,10 @@ from backfill.run.outcomes import Summary
 from backfill.settings import AccountSettings
 from backfill.settings.environment import Secret
 from backfill.simulator import Simulator
-from backfill.store import bars
+from backfill.store import bars, pool
 from backfill.store.bars import copy_ahead, write_chunks
 from backfill.store.session import CopyRefused
+from backfill.store.turns import Turns
 from tests.conftest import NOW, query
 from tests.integration.test_run_behind import EMPTIED, tables_of
 
@@ -165,3 +167,47 @@ async def test_nothing_stays_that_was_copied_of_a_symbol_that_is_another_by_now(
     assert True in writes.copied
     [(stored,)] = await asyncio.to_thread(query, database_url, "SELECT count(*) FROM ohlc_bars")
     assert stored == ended.bars.inserted > 0
+
+
+async def test_pages_that_are_copied_ahead_count_what_they_write(
+    load: Callable[..., Any], database_url: str, writes: Writes
+) -> None:
+    assert (await load()).exit_code == 0
+    assert True in writes.copied
+    noted = await asyncio.to_thread(query, database_url, "SELECT FROM uncounted_writes")
+    assert noted == []
+
+
+async def test_a_write_that_waits_for_the_one_before_it_keeps_no_connection_from_it(
+    load: Callable[..., Any],
+    database_url: str,
+    writes: Writes,
+    expected: list[list[tuple[Any, ...]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # What a server leaves that takes one session of a login.
+    monkeypatch.setattr(pool, "Turns", lambda _: Turns(1))
+    writes.on_hold = False
+    put, next_is_put, faults = Behind.put, asyncio.Event(), [asyncpg.DeadlockDetectedError("")]
+    places: list[int] = []
+
+    def noted(self: Behind, *given: Any) -> asyncio.Task[bool]:
+        written = put(self, *given)
+        places.append(1)
+        if len(places) == 2:
+            next_is_put.set()
+        return written
+
+    async def fails_once(*given: Any) -> Any:
+        if faults:
+            await next_is_put.wait()
+            raise faults.pop()
+        return await bars.lock(*given)
+
+    monkeypatch.setattr(Behind, "put", noted)
+    monkeypatch.setattr(writing, "lock", fails_once)
+    async with asyncio.timeout(30):
+        ended = await load()
+    assert ended.exit_code == 0
+    assert not faults
+    assert await tables_of(database_url) == expected
