@@ -371,7 +371,7 @@ async def test_a_write_that_the_database_refuses_is_not_hidden_by_what_the_next_
             raise NotEntitled("no more than that")
         return read(self, response, asked)
 
-    async def refused_behind_the_second_page(*_: object) -> None:
+    async def refused_behind_the_second_page(*_: object, **__: object) -> None:
         assert await asyncio.to_thread(second.wait, 10)
         raise DatabaseError("the disk is full")
 
