@@ -225,10 +225,12 @@ class Work:
     def is_closed(self, answered: Mapping[Series, Spans]) -> bool:
         """Whether nothing is left to do of it once what was answered of its series is stored.
 
-        Closed hours are nothing: a weekend before a session that was answered takes no request.
+        Closed hours are nothing: a weekend before a session that was answered takes no request,
+        which is for slots of the base.
         """
+        asked = self.calendar.grid(self.base)
         return not any(
-            self.calendar.grid(one.series.timeframe).count(span)
+            asked.count(span)
             for one in self.targets
             for span in one.missing - answered.get(one.series, Spans())
         )

@@ -166,6 +166,16 @@ def test_a_week_joins_only_if_all_its_days_are_the_series_own() -> None:
     assert list(group([*plain, short]).work) == plain
 
 
+def test_closed_hours_before_an_answered_session_are_nothing_and_a_piece_of_a_week_is_not() -> None:
+    closed = Span(SESSIONS[-2].end_ms - 1, NEWEST.end_ms)
+    work = piece([closed])
+    answered = {work.series[0]: Spans.of(NEWEST)}
+    assert work.is_closed(answered)
+    derived = replace(SOURCE, derived_from=Timeframe.d1)
+    weeks = Target(Series(work.symbol, Timeframe.w1), derived, WANTED, Spans.of(NEWEST))
+    assert not replace(work, targets=(*work.targets, weeks)).is_closed(answered)
+
+
 CLOSE: Final = int(NEW_YORK.close_ms[-1])
 
 
