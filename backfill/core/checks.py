@@ -138,9 +138,7 @@ def _sorted_out(
     # The number of the first check that a bar fails, 0 for none.
     verdict = np.zeros(len(bars), np.int8)
     checks = (
-        *_misplaced(calendar, timeframe, canonical, asked, now_ms),
-        *_bad_values(bars),
-        (Reason.precision, precision.loses(bars)),
+        *_faults(calendar, timeframe, replace(bars, ts_ms=canonical), asked, now_ms, precision),
         (Reason.conflict, _conflicts(bars, canonical)),
     )
     for number, (_, failed) in enumerate(checks, start=1):
@@ -162,28 +160,30 @@ def sound(
     precision: Precision = EXACT,
 ) -> NDArray[np.bool_]:
     """Return which bars `check_page` keeps, each a page of its own, at canonical stamps."""
-    checks = (
-        *_misplaced(calendar, timeframe, bars.ts_ms, asked, now_ms),
-        *_bad_values(bars),
-        (Reason.precision, precision.loses(bars)),
-    )
     good = ~calendar.drops(timeframe, bars.ts_ms)
-    for _, failed in checks:
+    for _, failed in _faults(calendar, timeframe, bars, asked, now_ms, precision):
         good &= ~failed
     return good
 
 
-def _misplaced(
-    calendar: Calendar, timeframe: Timeframe, canonical: IntColumn, asked: Span, now_ms: int
+def _faults(
+    calendar: Calendar,
+    timeframe: Timeframe,
+    bars: Bars,
+    asked: Span,
+    now_ms: int,
+    precision: Precision,
 ) -> list[tuple[Reason, NDArray[np.bool_]]]:
-    """Mark the bars that aren't where a bar of what is asked for can be."""
+    """Mark the bars, at canonical stamps, that fail a check by themselves, check by check."""
     grid = calendar.grid(timeframe)
-    slots, inside = grid.floor(canonical)
+    slots, inside = grid.floor(bars.ts_ms)
     ended = grid.narrow((asked.start_ms, now_ms)) or Span(asked.start_ms, asked.start_ms)
     return [
-        (Reason.off_grid, ~inside | (slots != canonical)),
-        (Reason.outside_range, (canonical < asked.start_ms) | (canonical >= asked.end_ms)),
-        (Reason.forming, canonical >= ended.end_ms),
+        (Reason.off_grid, ~inside | (slots != bars.ts_ms)),
+        (Reason.outside_range, (bars.ts_ms < asked.start_ms) | (bars.ts_ms >= asked.end_ms)),
+        (Reason.forming, bars.ts_ms >= ended.end_ms),
+        *_bad_values(bars),
+        (Reason.precision, precision.loses(bars)),
     ]
 
 

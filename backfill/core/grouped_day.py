@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from backfill.core.bars import Bars
+from backfill.core.bars import Bars, IntColumn
+from backfill.core.calendar import Calendar
 from backfill.core.checks import EARLIEST_MS, LATEST_MS, check_page, sound
 from backfill.core.coverage import Span, Spans
 from backfill.core.empty import empty_slots
@@ -43,7 +45,7 @@ def read_day(
             chunks.append(Chunk(target.series, target.source, bars, claims, oddities=day.oddities))
             continue
         bars = day.bars.take(np.array(mine))
-        if _is_of(one, session, bars):
+        if _are_of(one.calendar, session, bars.ts_ms).all():
             chunk = _chunk(one, session, bars, now_ms, claims)
             chunks.append(replace(chunk, oddities=day.oddities))
     return chunks
@@ -57,10 +59,7 @@ def _sound(
         return set()
     calendar, precision = missing[0][0].calendar, missing[0][0].precision
     alone = np.array([mine[0] for one, mine in missing if one.precision == precision])
-    stamps = day.bars.ts_ms[alone]
-    alone = alone[(stamps >= EARLIEST_MS) & (stamps <= LATEST_MS)]
-    canonical = calendar.canonical(Timeframe.d1, day.bars.ts_ms[alone])
-    alone = alone[canonical == session.start_ms]
+    alone = alone[_are_of(calendar, session, day.bars.ts_ms[alone])]
     bars = replace(day.bars.take(alone), ts_ms=np.full(len(alone), session.start_ms))
     good = sound(calendar, Timeframe.d1, bars, session, now_ms, precision)
     return set(alone[good].tolist())
@@ -70,11 +69,11 @@ def _claims(session: Span, final_ms: int) -> Spans:
     return Spans.of(session) if session.end_ms <= final_ms else Spans()
 
 
-def _is_of(work: Work, session: Span, bars: Bars) -> bool:
-    stamps = bars.ts_ms
-    if stamps.min() < EARLIEST_MS or stamps.max() > LATEST_MS:
-        return False
-    return bool((work.calendar.canonical(Timeframe.d1, stamps) == session.start_ms).all())
+def _are_of(calendar: Calendar, session: Span, stamps: IntColumn) -> NDArray[np.bool_]:
+    """Whether each stamp is one of a session's day."""
+    found = (stamps >= EARLIEST_MS) & (stamps <= LATEST_MS)
+    found[found] = calendar.canonical(Timeframe.d1, stamps[found]) == session.start_ms
+    return found
 
 
 def _chunk(work: Work, session: Span, bars: Bars, now_ms: int, claims: Spans) -> Chunk:

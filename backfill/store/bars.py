@@ -124,10 +124,8 @@ async def copy_ahead(connection: Connection, chunks: Sequence[Chunk], expected: 
         If a row was there after all.
     """
     known, shape = expected.known, expected.shape
-    if not may_copy(connection, shape) or not shape.keeps_all:
-        return False
     parts = {one.series: _beyond(one.bars, known[one.series.key]) for one in _in_order(chunks)}
-    if not _is_all_new(chunks, parts, known):
+    if not _may_go_ahead(connection, shape, parts, _to_compare(chunks, parts, known)):
         return False
     count_ourselves(connection)
     await copy_bars(connection, [(series, beyond) for series, (beyond, _) in parts.items()], shape)
@@ -249,11 +247,9 @@ async def _write_bars(
     known, shape = locked.known, locked.shape
     ordered = _in_order(chunks)
     parts = {one.series: _beyond(one.bars, known[one.series.key]) for one in ordered}
-    if copied and not (
-        may_copy(connection, shape) and shape.keeps_all and _is_all_new(ordered, parts, known)
-    ):
-        raise CopyRefused
     compared = _to_compare(ordered, parts, known)
+    if copied and not _may_go_ahead(connection, shape, parts, compared):
+        raise CopyRefused
     opened = locked.opened
     if opened is None:
         sent, opened = await connection.ask(
@@ -294,13 +290,16 @@ def _in_order(chunks: Sequence[Chunk]) -> list[Chunk]:
     )
 
 
-def _is_all_new(
-    chunks: Sequence[Chunk], parts: Mapping[Series, tuple[Bars, Bars]], known: Known
+def _may_go_ahead(
+    connection: Connection,
+    shape: Shape,
+    parts: Mapping[Series, tuple[Bars, Bars]],
+    compared: Mapping[Series, Spans],
 ) -> bool:
-    """Whether all there is to do with the bars of chunks is to copy them."""
+    """Whether all there is to do with the bars of chunks is to copy them, and all are kept."""
     fresh = sum(len(beyond) for beyond, _ in parts.values())
-    others = any(len(within) for _, within in parts.values())
-    return fresh >= _MANY and not others and not _to_compare(chunks, parts, known)
+    others = compared or any(len(within) for _, within in parts.values())
+    return may_copy(connection, shape) and shape.keeps_all and fresh >= _MANY and not others
 
 
 def _to_compare(
