@@ -54,4 +54,5 @@ def _joined(chunks: Sequence[Chunk]) -> Chunk:
         ignored=sum(one.ignored for one in chunks),
         doubt=reduce(or_, doubts) if doubts else None,
         provisional=Spans.union(span for one in chunks for span in one.provisional),
+        seam=chunks[-1].seam,  # the others' are among the bars
     )

@@ -39,7 +39,7 @@ class Base:
 class BaseChange:
     """What a transaction did to a base: the starts of the bars that are other than before.
 
-    Those in ``apart_ms`` are stored, though the answer that was written over them lacked them;
+    Those in ``apart_ms`` are stored otherwise than the answer that was written over them had them;
     ``claims`` is what the base has become covered for.
     """
 

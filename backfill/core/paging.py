@@ -60,7 +60,8 @@ class Chunk:
     page. ``is_all`` tells that a stored bar within the range has to go where ``bars`` has none.
     ``oddities`` tells what came where a bar holds something else than numbers. ``unconfirmed`` is
     the range of an answer that proves nothing by itself; then ``empty`` are its slots. Of one that
-    ``lacks_vwap`` a stored bar that is the same but for it stays as it is.
+    ``lacks_vwap`` a stored bar that is the same but for it stays as it is. ``seam`` are bars of the
+    page before, written with it, of which what is rolled up with this page was made as well.
     """
 
     series: Series
@@ -79,6 +80,7 @@ class Chunk:
     is_all: bool = False
     unconfirmed: Spans = field(default_factory=Spans)
     lacks_vwap: bool = False
+    seam: Bars = field(default_factory=Bars.empty)
 
 
 class Paging:
@@ -279,6 +281,7 @@ class Paging:
         if len(bars):
             self.oldest = bars.oldest(1)
         chunks = []
+        seam = self._seam()
         for target in work.fed:
             proven = self._proven(target, claim, listed_ms, final_ms)
             rollup = self.rollups.get(target.series.timeframe)
@@ -294,11 +297,24 @@ class Paging:
                     filler_ms,
                 )
                 if rollup
-                else self._chunk(
-                    target, proven, _kept(target, bars, final_ms), quarantined, checked, filler_ms
+                else replace(
+                    self._chunk(
+                        target,
+                        proven,
+                        _kept(target, bars, final_ms),
+                        quarantined,
+                        checked,
+                        filler_ms,
+                    ),
+                    seam=seam,
                 )
             )
         return [replace(chunk, oddities=page.oddities) for chunk in chunks]
+
+    def _seam(self) -> Bars:
+        """Return the bars of the page before that are rolled up with this one."""
+        waiting = [one.waiting for one in self.rollups.values()]
+        return max(waiting, key=len, default=Bars.empty())
 
     @property
     def _late(self) -> int:
@@ -485,7 +501,10 @@ def _kept(target: Target, bars: Bars, final_ms: int) -> Bars:
 
 
 class _RollUp:
-    """Feeds one rolled-up series of a range from the pages of its base."""
+    """Feeds one rolled-up series of a range from the pages of its base.
+
+    Base bars that are ``waiting`` lie in a slot of which the older part is still to come.
+    """
 
     def __init__(self, target: Target, work: Work, end_ms: int) -> None:
         self._target = target
@@ -495,7 +514,7 @@ class _RollUp:
         # Closed hours hold no bar of the base: a week is whole when its Friday is.
         self._base = work.calendar.grid(work.base)
         self._upto = self._next_start(end_ms)
-        self._waiting = Bars.empty()
+        self.waiting = Bars.empty()
         self._waiting_bad: IntColumn = np.empty(0, np.int64)
 
     def chunk(
@@ -510,7 +529,7 @@ class _RollUp:
         filler_ms: IntColumn,
     ) -> Chunk:
         """Roll up the slots that the base is proven for by now, from ``proven_ms`` on."""
-        base = Bars.concat([bars, self._waiting])
+        base = Bars.concat([bars, self.waiting])
         bad = np.concatenate((quarantined, self._waiting_bad))
         # On an end-of-day plan what is final ends with a session, and a week after it.
         upto = min(self._upto, self._next_start(self._base.widen((final_ms, final_ms)).start_ms))
@@ -520,7 +539,7 @@ class _RollUp:
         if not self._base.count((whole.end_ms, upto)):
             whole = Span(whole.start_ms, upto)  # closed hours are proven with what is before them
         self._upto = whole.start_ms
-        self._waiting = base.take(base.ts_ms < whole.start_ms)
+        self.waiting = base.take(base.ts_ms < whole.start_ms)
         self._waiting_bad = bad[bad < whole.start_ms]
         rolled = roll_up(
             base.take((base.ts_ms >= whole.start_ms) & (base.ts_ms < whole.end_ms)), self._grid
@@ -530,7 +549,7 @@ class _RollUp:
         rolled = _kept(self._target, rolled.take(~is_among(rolled.ts_ms, spoiled)), final_ms)
         claims = Spans.of(whole) & self._target.missing
         # What waits here, and the bar at the edge, say that their session traded.
-        waiting = (self._waiting.ts_ms, edge.ts_ms)
+        waiting = (self.waiting.ts_ms, edge.ts_ms)
         present = np.concatenate((rolled.ts_ms, *waiting, self._target.known_ms))
         chunk = Chunk(
             series=self._target.series,

@@ -69,17 +69,18 @@ class Locked:
     """What the tables say of series that are locked, of their symbols and of the table of bars.
 
     ``opened`` are the entries that the chunks to be written may close, None where those were not
-    known yet.
+    known yet. ``seams`` are the bars stored at those of the chunks, and within what they were read.
     """
 
     known: Known
     symbols: dict[SymbolId, Symbol]
     shape: Shape
     opened: list[dict[str, Any]] | None
+    seams: Mapping[Series, tuple[Spans, Bars]]
 
     def once_written(self, chunks: Sequence[Chunk]) -> "Locked":
         """Return what they will say once chunks of the series are written."""
-        return replace(self, known=_advanced(self.known, chunks), opened=None)
+        return replace(self, known=_advanced(self.known, chunks), opened=None, seams={})
 
 
 async def lock(
@@ -97,17 +98,25 @@ async def lock(
     LeaseLost
         If another run has taken one of the series over.
     """
-    rows, symbols, columns, opened = await connection.ask(
+    seams = {
+        series: spans
+        for series, spans in _rolled_up_beside(chunks or ()).items()
+        if any(len(one.seam) for one in chunks or () if one.series == series)
+    }
+    rows, symbols, columns, opened, *sent = await connection.ask(
         locking(connection, series),
         naming({one.symbol.id: None for one in series}),
         COLUMNS,
         opening_entries([_answer(chunk, ()) for chunk in chunks or ()]),
+        *([reading(seams)] if seams else []),
     )
+    stored = read_bars(seams, sent[0]) if seams else {}
     return Locked(
         read_locked(rows, series, run_id),
         read_named(symbols),
         read_shape(columns),
         None if chunks is None else opened,
+        {one: (spans, stored[one]) for one, spans in seams.items()},
     )
 
 
@@ -172,7 +181,7 @@ async def write_chunks(
         outdated = outdated_series(calendar, following, changes, locked.known)
         known = _advanced(locked.known, following)
         following, left = await rolled_up_again(connection, calendar, day_final_ms, outdated, known)
-        locked = replace(locked, known=known, opened=None)
+        locked = replace(locked, known=known, opened=None, seams={})
         if left:
             await uncover(connection, left)
     return written
@@ -199,7 +208,7 @@ async def _write(
                 connection, run_id, chunk, known[chunk.series.key]
             )
             known[chunk.series.key] = Progress(invalidated=known[chunk.series.key].invalidated)
-            locked = replace(locked, opened=None)
+            locked = replace(locked, opened=None, seams={})
     opened = await _write_bars(connection, run_id, chunks, locked, changes, copied=copied)
     note_changes(connection, run_id, changes.values())
     for chunk in chunks:
@@ -250,14 +259,20 @@ async def _write_bars(
     compared = _to_compare(ordered, parts, known)
     if copied and not _may_go_ahead(connection, shape, parts, compared):
         raise CopyRefused
+    stored = {
+        one: bars
+        for one, (spans, bars) in locked.seams.items()
+        if one in compared and not compared[one] - spans
+    }
+    unread = {one: spans for one, spans in compared.items() if one not in stored}
     opened = locked.opened
     if opened is None:
         sent, opened = await connection.ask(
-            reading(compared), opening_entries([_answer(chunk, ()) for chunk in chunks])
+            reading(unread), opening_entries([_answer(chunk, ()) for chunk in chunks])
         )
-        stored = read_bars(compared, sent)
+        stored |= read_bars(unread, sent)
     else:
-        stored = await bars_of_each(connection, compared)
+        stored |= await bars_of_each(connection, unread)
     for chunk in ordered:
         if (held_bars := stored.get(chunk.series)) is not None:
             beyond, within = parts[chunk.series]
@@ -309,22 +324,34 @@ def _to_compare(
 
     Reading a page's worth of rows as columns costs half of what finding them one by one does.
     """
-    rolled_up: dict[tuple[SymbolId, Timeframe | None], Spans] = defaultdict(Spans)
-    for one in chunks:
-        rolled_up[one.series.symbol.id, one.source.derived_from] |= one.claims
+    beside = _rolled_up_beside(chunks)
     compared = {}
     for chunk in chunks:
         _, within = parts[chunk.series]
         spans = _withdrawable(chunk, known)
-        if chunk.series.key in rolled_up:
-            # A coarser bar may be made of more of the page than is claimed of its base.
-            claims = chunk.claims | rolled_up[chunk.series.key]
+        if chunk.series in beside:
+            claims = chunk.claims | beside[chunk.series]
             spans |= claims & known[chunk.series.key].stored
         if len(within) >= _MANY or ((spans or chunk.lacks_vwap) and len(within)):
             spans |= Spans.of((int(within.ts_ms[0]), int(within.ts_ms[-1]) + 1))
         if spans:
             compared[chunk.series] = spans
     return compared
+
+
+def _rolled_up_beside(chunks: Sequence[Chunk]) -> dict[Series, Spans]:
+    """Return of the bases among chunks what others are rolled up for and they don't claim.
+
+    A coarser bar may be made of more of a page, and of the one before, than is claimed of its base.
+    """
+    rolled_up: dict[tuple[SymbolId, Timeframe | None], Spans] = defaultdict(Spans)
+    for one in chunks:
+        rolled_up[one.series.symbol.id, one.source.derived_from] |= one.claims
+    return {
+        one.series: rolled_up[one.series.key] - one.claims
+        for one in chunks
+        if one.series.key in rolled_up
+    }
 
 
 def _withdrawable(chunk: Chunk, known: Known) -> Spans:
@@ -348,10 +375,14 @@ async def _withdraw(
     withdrawable: Spans,
     change: Change,
 ) -> None:
-    """Take out the stored bars that a chunk should have and lacks; note those that stay."""
+    """Take out the stored bars that a chunk should have and lacks; note those that stay.
+
+    What is rolled up with it was made of those at its seam, if they are stored as it has them.
+    """
     lacking = stored.ts_ms[~is_among(stored.ts_ms, chunk.bars.ts_ms)]
     goes = withdrawable.holds(lacking)
-    change.apart_ms = lacking[~goes]
+    as_rolled_up = chunk.seam.ts_ms[held(chunk.seam, stored)]
+    change.apart_ms = lacking[~goes & ~is_among(lacking, as_rolled_up)]
     if goes.any():
         starts = [to_time(ms) for ms in lacking[goes].tolist()]
         await withdraw_bars(connection, run_id, chunk.series, starts)

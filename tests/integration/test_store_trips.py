@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
@@ -11,16 +12,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backfill.core.coverage import Spans
 from backfill.core.empty import EmptyReason
-from backfill.core.timeframe import Timeframe
+from backfill.core.paging import Chunk
+from backfill.core.rollup import roll_up
+from backfill.core.series import Series
+from backfill.core.timeframe import HOUR_MS, Timeframe
 from backfill.errors import DatabaseError
 from backfill.store import progress, quote
 from backfill.store.pool import Connection, Database
+from backfill.store.times import to_time
 from backfill.store.trip import copied_in, copied_out, only_value
 from tests.conftest import blocking
 from tests.faults.proxy import Proxy
 from tests.integration.store_kit import (
+    CALENDAR,
     MONTH,
+    SOURCE,
+    START,
     bars_of,
     chunk,
     claim,
@@ -34,6 +43,7 @@ from tests.integration.store_kit import (
 )
 
 MANY, FEW = 1200, 40
+WHOLE_HOUR = START - START % HOUR_MS
 
 
 @pytest.fixture
@@ -95,6 +105,44 @@ async def test_a_page_among_stored_bars_takes_four_at_most(
         await write(far, run_id, chunk(series, bars))
     assert count[0] <= 4
     assert (await bars_of(far, series)).equals(bars)
+
+
+async def cut_in_the_second_hour(database: Database) -> tuple[UUID, Series, Chunk, Chunk]:
+    """Write the newer of two pages that meet half past one; return the chunks of the older one."""
+    run_id, (fine, coarse) = await claimed(database, "AAPL", Timeframe.m1, Timeframe.h1)
+    bars = minutes(180, WHOLE_HOUR)
+    older, newer = bars.parted(WHOLE_HOUR + 3 * HOUR_MS // 2)
+    source = replace(SOURCE, derived_from=Timeframe.m1)
+
+    def hours(upto: int, since: int = 0) -> Chunk:
+        span = Spans.of((WHOLE_HOUR + since * HOUR_MS, WHOLE_HOUR + upto * HOUR_MS))
+        rolled = roll_up(bars.take(span.holds(bars.ts_ms)), CALENDAR.grid(Timeframe.h1))
+        return Chunk(coarse, source, rolled, span)
+
+    await write(database, run_id, chunk(fine, newer), hours(3, since=2))
+    seam = newer.take(newer.ts_ms < WHOLE_HOUR + 2 * HOUR_MS)
+    return run_id, coarse, chunk(fine, older, seam=seam), hours(2)
+
+
+async def test_a_page_that_meets_the_one_before_within_an_hour_takes_no_more_than_another(
+    far: Database, trips: Callable[[], AbstractContextManager[list[int]]]
+) -> None:
+    run_id, coarse, fine_page, hours_page = await cut_in_the_second_hour(far)
+    with trips() as count:
+        await write(far, run_id, fine_page, hours_page)
+    assert count[0] <= 3
+    assert len(await bars_of(far, coarse)) == 3
+
+
+async def test_an_hour_is_made_of_what_is_stored_of_the_page_before_if_that_has_changed(
+    far: Database,
+) -> None:
+    run_id, coarse, fine_page, hours_page = await cut_in_the_second_hour(far)
+    await rows(
+        far, "UPDATE ohlc_bars SET high = 999 WHERE ts = $1", to_time(WHOLE_HOUR + 6_000_000)
+    )
+    await write(far, run_id, fine_page, hours_page)
+    assert (await bars_of(far, coarse)).high.tolist()[1] == 999
 
 
 async def test_a_series_is_leased_in_two_round_trips_and_released_in_one(

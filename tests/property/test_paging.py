@@ -16,6 +16,7 @@ from backfill.core.empty import EmptyReason
 from backfill.core.joining import joined, may_join
 from backfill.core.paging import Chunk, Paging
 from backfill.core.plan import PlannedRange
+from backfill.core.rollup import roll_up
 from backfill.core.series import Series, Source, Symbol
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Page, Request
@@ -183,6 +184,18 @@ def test_pages_however_cut_give_what_one_page_gives(
         assert whole[timeframe][1] == Spans.of(work.ranges[0].span)
     pages = read(work, data.draw(cut(case, bars)))
     assert stored(pages) == stored(together(pages)) == whole
+    if base in timeframes:
+        for chunks in (*pages, *together(pages)):
+            assert_rolled_up_of_its_bars_and_those_at_the_seam(case, chunks)
+
+
+def assert_rolled_up_of_its_bars_and_those_at_the_seam(case: Case, chunks: list[Chunk]) -> None:
+    [fine] = (one for one in chunks if one.series.timeframe is case.timeframe)
+    of = Bars.concat([fine.bars, fine.seam])
+    for one in (one for one in chunks if one is not fine):
+        made = of.take(one.claims.holds(of.ts_ms))
+        grid = case.calendar.grid(one.series.timeframe)
+        assert roll_up(made, grid).equals(one.bars.take(one.claims.holds(one.bars.ts_ms)))
 
 
 DAYS = Case("XNYS", "Thanksgiving", Timeframe.d1)
