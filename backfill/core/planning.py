@@ -107,6 +107,7 @@ def plan_piece(
     if not ranges and any(target.alone for target in targets):
         alone = Spans.union(span for target in targets for span in target.alone)
         ranges = requests(symbol, calendar, base, alone, rules.can.pages)
+    keys = [one.key for one in (*(target.series for target in targets), Series(symbol, base))]
     return Work(
         symbol,
         calendar,
@@ -116,6 +117,7 @@ def plan_piece(
         rules.precision,
         rules.final_ms(symbol, calendar, Timeframe.d1),
         rules.can.fills_empty,
+        None if demand.mode is Mode.reload else tuple(map(known.get, keys)),
     )
 
 

@@ -3,10 +3,11 @@
 # Over 300 lines: the words of the core: symbols, series, sources, progress, names.
 
 from collections.abc import Iterable
-from dataclasses import field, replace
+from dataclasses import field, fields, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from itertools import pairwise
+from operator import attrgetter
 from typing import Final, NamedTuple, Self, TypeAlias
 from uuid import UUID
 
@@ -115,6 +116,10 @@ class Symbol:
         """What decides under which tickers its bars are asked for."""
         return self.aliases, self.successor_figi, self.retired_on
 
+    def is_known_as(self, other: Self) -> bool:
+        """Whether nothing else is known of it than of another account of the same symbol."""
+        return _all_of(self) == _all_of(other)
+
     @property
     def is_share(self) -> bool:
         """Whether it is of a company: shares have splits, dividends and owners; pairs have none."""
@@ -194,6 +199,9 @@ class Symbol:
             if day < alias.valid_until:
                 return replace(self, ticker=alias.ticker)
         return self
+
+
+_all_of: Final = attrgetter(*(one.name for one in fields(Symbol)))
 
 
 class Series(NamedTuple):

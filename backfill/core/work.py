@@ -15,7 +15,7 @@ from backfill.core.dataclass import dataclass
 from backfill.core.empty import FOREVER_MS
 from backfill.core.plan import PlannedRange, frontier_ms
 from backfill.core.precision import EXACT, Precision
-from backfill.core.series import Series, Source, Symbol
+from backfill.core.series import Progress, Series, Source, Symbol, SymbolId
 from backfill.core.terms import Terms
 from backfill.core.timeframe import Timeframe
 from backfill.core.when import Bound
@@ -180,7 +180,9 @@ class Work:
     All targets are of one symbol, finest timeframe first, which is the order in which their rows
     are locked and counted; ``ranges`` come newest first, and none straddles a change of its name.
     ``precision`` is what the table can hold. Days that end by ``day_final_ms`` are final.
-    ``fills_empty`` tells that a bar without volume says that nobody traded in its slot.
+    ``fills_empty`` tells that a bar without volume says that nobody traded in its slot. ``known``
+    is what it was planned by, besides the symbol: what was known of each target's series, and last of
+    the base. It is None where a later plan would be another one in any case.
     """
 
     symbol: Symbol
@@ -191,6 +193,7 @@ class Work:
     precision: Precision = EXACT
     day_final_ms: int = FOREVER_MS
     fills_empty: bool = False
+    known: tuple[Progress | None, ...] | None = None
 
     @property
     def provider(self) -> str:
@@ -234,6 +237,11 @@ class Work:
             for one in self.targets
             for span in one.missing - answered.get(one.series, Spans())
         )
+
+    def stands(self, symbol: Symbol, known: Mapping[tuple[SymbolId, Timeframe], Progress]) -> bool:
+        """Whether what is known now of its symbol and series is what it was planned by."""
+        keys = [one.key for one in (*self.series, Series(symbol, self.base))]
+        return symbol.is_known_as(self.symbol) and self.known == tuple(map(known.get, keys))
 
     def asked(self, planned: PlannedRange, adjustment: str) -> Asked:
         """Return what a planned range asks for, under the ticker that the symbol had in it."""

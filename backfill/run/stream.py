@@ -198,6 +198,8 @@ class Stream:
 
     def planned(self, symbol: Symbol, known: progress.Known) -> Work:
         """Return the work as it is by what is known now of the symbol and of the series."""
+        if self.work.stands(symbol, known):
+            return self.work
         return plan_piece(
             symbol,
             [series.timeframe for series in self.series],
@@ -400,7 +402,7 @@ class Stream:
             at_ms = self.work.calendar.begins(found.listed_on or date.min, self.work.base)
             self._ranges[1:] = [one for one in self._ranges[1:] if one.span.end_ms > at_ms]
         self._symbol = found
-        self.work = replace(self.work, symbol=found)
+        self.work = replace(self.work, symbol=found, known=None)
 
     def _listed_ms(self, page: Page) -> int | None:
         """Where the life of the symbol begins, if no page to come may reach beyond it."""
