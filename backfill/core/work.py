@@ -181,8 +181,8 @@ class Work:
     are locked and counted; ``ranges`` come newest first, and none straddles a change of its name.
     ``precision`` is what the table can hold. Days that end by ``day_final_ms`` are final.
     ``fills_empty`` tells that a bar without volume says that nobody traded in its slot. ``known``
-    is what it was planned by, besides the symbol: what was known of each target's series, and last of
-    the base. It is None where a later plan would be another one in any case.
+    is what it was planned by, besides the symbol: what was known of each target's series, and last
+    of the base. It is None where a later plan would be another one in any case.
     """
 
     symbol: Symbol

@@ -1,5 +1,6 @@
 """Bars in the binary format of COPY, and straight into the table."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
@@ -56,6 +57,8 @@ async def _stream(parts: Sequence[tuple[Series, Bars]], id_width: int) -> AsyncI
     yield _HEADER
     for alike in _pieces(parts):
         yield copy_rows(alike, id_width)
+        # asyncpg (0.32) asks for the next piece at once, as long as the socket takes them.
+        await asyncio.sleep(0)
     yield _TRAILER
 
 
