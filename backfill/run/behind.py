@@ -17,7 +17,7 @@ from backfill.core.joining import joined, may_join
 from backfill.core.paging import Chunk
 from backfill.store.bars import Locked
 
-_MOST: Final = 16_384
+MOST_WAITING: Final = 16_384
 """So many bars wait at most: they are asked for again if the run is killed."""
 
 
@@ -84,10 +84,10 @@ class Behind:
         """Whether a page may be put: it is written at once, or waits with others of its kind."""
         if not self._places:
             return True
-        if _is_large(chunks, file):
+        if is_large(chunks, file):
             return len(self._places) == 1 and not self._waiting
         if self._waiting:
-            return _bars(chunks) + sum(map(_bars, self._waiting)) <= _MOST and may_join(
+            return bars_of(chunks) + sum(map(bars_of, self._waiting)) <= MOST_WAITING and may_join(
                 self._waiting[-1], chunks
             )
         return len(self._places) == 1
@@ -98,7 +98,7 @@ class Behind:
             self._waiting.append(chunks)
             return self._places[-1].task
         before = self._places[-1] if self._places else None
-        if before is None or _is_large(chunks, file):
+        if before is None or is_large(chunks, file):
             write = partial(self._written, chunks, file)
         else:
             self._waiting = [chunks]
@@ -142,6 +142,7 @@ class Behind:
     async def _write_waiting(self, before: Place, place: Place) -> bool:
         """Write what waits, if the write before it succeeded and it may follow."""
         goes_on = await before.ended_well()
+        place.before = None
         pages, self._waiting = self._waiting, []
         return bool(goes_on) and await self._written(joined(pages), None, place)
 
@@ -154,9 +155,11 @@ class Behind:
             place.before = None
 
 
-def _bars(chunks: Sequence[Chunk]) -> int:
+def bars_of(chunks: Sequence[Chunk]) -> int:
+    """Return how many bars a page holds, good or not."""
     return sum(len(one.bars) + len(one.rejected) for one in chunks)
 
 
-def _is_large(chunks: Sequence[Chunk], file: FileRead | None) -> bool:
-    return file is not None or _bars(chunks) > _MOST
+def is_large(chunks: Sequence[Chunk], file: FileRead | None = None) -> bool:
+    """Whether a page is written alone: what else its transaction costs is little beside it."""
+    return file is not None or bars_of(chunks) > MOST_WAITING

@@ -16,9 +16,10 @@ from backfill.fetch.tally import Tally
 from backfill.providers.base import Provider
 from backfill.run.allowance import Allowance
 from backfill.run.archived import ArchiveDesk
+from backfill.run.gathered import Gathered
 from backfill.run.outcomes import Outcomes
 from backfill.run.room import Room
-from backfill.run.writers import Writers
+from backfill.run.writers import Writer, Writers
 from backfill.store.pool import Database
 
 if TYPE_CHECKING:
@@ -27,33 +28,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Writer:
-    """What it takes to write a provider's bars and count them; ``now_ms`` is the run's clock.
-
-    ``writers`` bound how many write at once. ``rules`` are those by which the provider can be asked
-    again; None where nobody is.
-    """
-
-    provider: str
-    run_id: UUID
-    database: Database
-    outcomes: Outcomes
-    writers: Writers
-    gauge: Gauge
-    now_ms: int
-    rules: Rules | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Context:
     """What all streams of a lane share.
 
     ``archive`` reads the provider's files, where it has some, ``objects`` those of all its market.
-    ``look_up`` asks the provider's
-    reference about a symbol, at most once a run, and returns the symbol as it is known then; it is
-    told since when the ticker is known to trade. ``stop`` ends the lane. The lanes of a run share
-    the ``reader``, which does what takes long with an answer, ``room``, which bounds the pages that
-    are asked for and not written yet, and the ``writers``, who bound how many are written at once.
+    ``look_up`` asks the provider's reference about a symbol, at most once a run, and returns the
+    symbol as it is known then; it is told since when the ticker is known to trade. ``stop`` ends
+    the lane, ``gathered`` are its small pages that wait to be written. The lanes of a run share the
+    ``reader``, which does what takes long with an answer, ``room``, which bounds the pages that are
+    asked for and not written yet, and the ``writers``, who bound how many are written at once.
     ``lists`` are the pages that everybody's lists may still cost; the ``tally`` counts and measures
     what the lane does. ``listing`` is held while splits are listed before their turn; whoever
     ``judges_all`` decides of every split, since a run before this may have died over it.
@@ -76,6 +59,7 @@ class Context:
     objects: "Objects | None" = None
     judges_all: bool = False
     listing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    gathered: Gathered = field(default_factory=Gathered)
 
     @property
     def gauge(self) -> Gauge:

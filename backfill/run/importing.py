@@ -42,7 +42,6 @@ from backfill.fetch.tally import Budget, Tally
 from backfill.files import opened as opened_file
 from backfill.files.base import BarFile, version_of
 from backfill.run.connect import opened, opened_until
-from backfill.run.context import Writer
 from backfill.run.ending import close_row, note_end
 from backfill.run.file_job import FileJob, Looked, look
 from backfill.run.filing import (
@@ -58,7 +57,7 @@ from backfill.run.filing import (
 from backfill.run.heartbeat import heartbeat
 from backfill.run.leasing import lease
 from backfill.run.outcomes import Outcomes, Summary
-from backfill.run.writers import Writers
+from backfill.run.writers import Writer, Writers
 from backfill.run.writing import write
 from backfill.settings import Settings
 from backfill.store import progress, runs, universe

@@ -23,12 +23,12 @@ from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Page, Request
 from backfill.core.work import Demand, Mode, Work
 from backfill.errors import BadAnswer, FileMissing, UnknownSymbol
-from backfill.run.behind import Behind, Place
+from backfill.run.behind import Behind, Place, is_large
 from backfill.run.context import Context
 from backfill.run.listing import bears_on_listing, jumps_unexplained, settle
 from backfill.run.rolling import roll_up_local
 from backfill.run.room import Share, size_of
-from backfill.run.writing import ChunksOf, write
+from backfill.run.writing import ChunksOf, Written, write
 from backfill.store import progress
 from backfill.store.gaps import stored_ms
 from backfill.store.pool import Connection
@@ -425,15 +425,7 @@ class Stream:
 
         Returns whether it isn't: what was asked for by the same plan may be written, too.
         """
-        written = await write(
-            self._context.writer,
-            [self.work],
-            self.series,
-            given,
-            confirms=self._any_bars,
-            file=file,
-            place=place,
-        )
+        written = await self._stored(given, file, place)
         self._written_outdated |= bool(written.outdated)
         for chunk, counts in written.stored:
             log.info(
@@ -445,6 +437,25 @@ class Stream:
                 seconds=written.seconds,
             )
         return not written.outdated
+
+    async def _stored(
+        self, given: Sequence[Chunk] | ChunksOf, file: FileRead | None, place: Place | None
+    ) -> Written:
+        """Write chunks as soon as there is a turn; a small page goes along with those of others."""
+        context, confirms = self._context, self._any_bars
+        if place is None or place.before is not None or callable(given) or is_large(given, file):
+            return await write(
+                context.writer,
+                [self.work],
+                self.series,
+                given,
+                confirms=confirms,
+                file=file,
+                place=place,
+            )
+        return await context.gathered.write(
+            context.writer, self.work, given, place, confirms=confirms
+        )
 
 
 def _worth_insisting(can: Capabilities, page: Page) -> bool:

@@ -3,8 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Final
+from uuid import UUID
 
+from backfill.core.work import Rules
+from backfill.fetch.gauge import Gauge
+from backfill.run.outcomes import Outcomes
 from backfill.store.pool import CONNECTIONS, Database
 
 _LEAST: Final = 2
@@ -64,3 +69,21 @@ class Writers:
         for _ in range(most - self._most + 1):
             self._turns.release()
         self._most = most
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """What it takes to write a provider's bars and count them; ``now_ms`` is the run's clock.
+
+    ``writers`` bound how many write at once. ``rules`` are those by which the provider can be asked
+    again; None where nobody is.
+    """
+
+    provider: str
+    run_id: UUID
+    database: Database
+    outcomes: Outcomes
+    writers: Writers
+    gauge: Gauge
+    now_ms: int
+    rules: Rules | None = None

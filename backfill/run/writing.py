@@ -14,8 +14,8 @@ from backfill.core.target import readable_from_ms
 from backfill.core.timeframe import Timeframe
 from backfill.core.work import Work
 from backfill.run.behind import Place, Superseded
-from backfill.run.context import Writer
 from backfill.run.outcomes import Rebased
+from backfill.run.writers import Writer
 from backfill.store import archive, universe
 from backfill.store.bars import copy_ahead, lock, write_chunks
 from backfill.store.basis import load_again, noticed
@@ -79,11 +79,30 @@ async def write(
     file: FileRead | None = None,
     place: Place | None = None,
 ) -> Written:
+    """Wait for a turn to write, and `write_in_turn`."""
+    places = [] if place is None else [place]
+    async with writer.writers.turn():
+        return await write_in_turn(
+            writer, work, series, given, confirms=confirms, file=file, places=places
+        )
+
+
+async def write_in_turn(
+    writer: Writer,
+    work: Sequence[Work],
+    series: list[Series],
+    given: Sequence[Chunk] | ChunksOf,
+    *,
+    confirms: bool = False,
+    file: FileRead | None = None,
+    places: Sequence[Place] = (),
+) -> Written:
     """Write what there is for some series of pieces of work, all on one calendar, and count it.
 
     What is ``given`` are the chunks, or who makes them once the series are locked. ``confirms``
     tells that the provider has had bars of the symbols; ``file`` what was read of the provider's
-    archive for the chunks, ``place`` where they stand among the writes of their stream.
+    archive for the chunks, ``places`` where they stand among the writes of their streams. Those of
+    several streams follow no write that isn't over.
 
     Raises
     ------
@@ -100,6 +119,7 @@ async def write(
 
     rebased: list[Rebased] = []
     may_copy = True
+    before = next((place.before for place in places if place.before is not None), None)
 
     async def store(connection: Connection) -> tuple[list[tuple[Chunk, Counts]], set[SymbolId]]:
         nonlocal may_copy
@@ -108,7 +128,7 @@ async def write(
         rebased.clear()
         # What is known of a symbol changes under these locks.
         chunks = None if callable(given) else given
-        copied = await _copied_ahead(connection, chunks, place)
+        copied = await _copied_ahead(connection, chunks, before, places)
         locked = await lock(connection, writer.run_id, series, chunks)
         known = locked.symbols
         outdated = {key for key, one in known.items() if one.identity != planned[key].identity}
@@ -133,16 +153,16 @@ async def write(
         chunks = [chunk for chunk in chunks if chunk.series.symbol.id not in old]
         if not chunks:
             return [], outdated
-        if place is not None and not outdated:
-            place.tell(locked.once_written(chunks))
+        if not outdated:
+            for place in places:
+                place.tell(locked.once_written(chunks))
         stored = await write_chunks(
             connection, writer.run_id, chunks, calendar, now, day_final_ms, locked, copied=copied
         )
         return stored, outdated
 
-    async with writer.writers.turn():
-        with writer.gauge.writes.under_way():
-            stored, outdated = await _in_its_place(writer.database, store, place)
+    with writer.gauge.writes.under_way():
+        stored, outdated = await _in_its_place(writer.database, store, before)
     for one in rebased:
         writer.outcomes.rebase(one)
         log.warning(
@@ -168,7 +188,7 @@ async def write(
 
 
 async def _in_its_place(
-    database: Database, store: Callable[[Connection], Awaitable[_T]], place: Place | None
+    database: Database, store: Callable[[Connection], Awaitable[_T]], before: Place | None
 ) -> _T:
     """Store what may be copied ahead, or follows the write before it.
 
@@ -179,7 +199,6 @@ async def _in_its_place(
     Superseded
         If the write before came to nothing.
     """
-    before = None if place is None else place.before
     if before is None:
         return await database.run(store)
     await before.expected()
@@ -192,7 +211,10 @@ async def _in_its_place(
 
 
 async def _copied_ahead(
-    connection: Connection, chunks: Sequence[Chunk] | None, place: Place | None
+    connection: Connection,
+    chunks: Sequence[Chunk] | None,
+    before: Place | None,
+    places: Sequence[Place],
 ) -> bool:
     """Copy chunks while the write before them is under way, and wait until that has ended.
 
@@ -207,13 +229,14 @@ async def _copied_ahead(
     _TooEarly
         If they can't be copied, or if the transaction would stay open for too long.
     """
-    if place is None or place.before is None:
+    if before is None:
         return False
-    before, copied = place.before, False
+    copied = False
     if chunks is not None and not before.task.done():
         leaves = await before.expected()
         if leaves is not None:
-            place.tell(leaves.once_written(chunks))
+            for place in places:
+                place.tell(leaves.once_written(chunks))
             copied = await copy_ahead(connection, chunks, leaves)
     match await before.ended_well(_LONGEST_OPEN_S if copied else 0):
         case None:

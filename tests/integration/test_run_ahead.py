@@ -65,7 +65,7 @@ class Writes:
 @pytest.fixture
 async def writes(monkeypatch: pytest.MonkeyPatch) -> Writes:
     given = Writes()
-    monkeypatch.setattr(behind, "_MOST", 100)
+    monkeypatch.setattr(behind, "MOST_WAITING", 100)
     monkeypatch.setattr(bars, "_MANY", 100)
     monkeypatch.setattr(writing, "copy_ahead", given.copy_ahead)
     monkeypatch.setattr(writing, "write_chunks", given.write_chunks)

@@ -77,7 +77,7 @@ async def test_pages_that_come_while_one_is_written_go_in_one_transaction(table:
 async def test_no_more_bars_wait_than_may_be_lost(
     table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(behind, "_MOST", 2 * PAGE)
+    monkeypatch.setattr(behind, "MOST_WAITING", 2 * PAGE)
     pages = Behind(table.write)
     for number in range(3):
         assert pages.takes(page(number))
@@ -106,7 +106,7 @@ async def test_what_says_more_than_bars_goes_alone(table: Table) -> None:
 async def test_of_large_pages_one_is_begun_before_the_one_before_it_has_ended(
     table: Table, file: FileRead | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(behind, "_MOST", PAGE - 1)
+    monkeypatch.setattr(behind, "MOST_WAITING", PAGE - 1)
     pages = Behind(table.write)
     for number in range(2):
         assert pages.takes(page(number), file)
