@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -22,8 +23,9 @@ from urllib.request import urlopen
 import msgspec
 import numpy as np
 from aiohttp import web
+from numpy.typing import NDArray
 
-from backfill.core.timeframe import HOUR_MS, MINUTE_MS
+from backfill.core.timeframe import DAY_MS, HOUR_MS, MINUTE_MS
 from backfill.simulator.market.sessions import Sessions, sessions_of
 from bench.measure import run_measured
 from bench.postgres import Server
@@ -34,7 +36,7 @@ _BUSY, _QUIET = 520, 105
 """In how many minutes of a session a symbol trades in the mean: one that is loaded, another."""
 _MINUTES: Final = 960
 _PAGE: Final = 50_000
-_YEAR: Final = 252
+_STAMP: Final = 5
 _MEGABYTE: Final = 1e6
 
 
@@ -67,9 +69,12 @@ class Market:
         return [(date.fromordinal(int(ordinals[at])), int(sessions.midnight_ms[at])) for at in rows]
 
 
-def _bars(seed: int, ticker: int, midnight_ms: int, minutes: int) -> list[tuple[Any, ...]]:
-    """Return the minutes of a symbol in a session: stamp, open, high, low, close, volume, count."""
-    random = np.random.default_rng([seed, ticker, midnight_ms // MINUTE_MS])
+def _bars(ticker: int, midnight_ms: int, minutes: int) -> list[NDArray[Any]]:
+    """Return the minutes of a symbol in a session, so many in the mean.
+
+    The columns are a file's: volume, open, close, high, low, stamp, count.
+    """
+    random = np.random.default_rng([7, ticker, midnight_ms // MINUTE_MS])
     traded = int(np.clip(random.exponential(minutes), 1, _MINUTES))
     at = np.sort(random.choice(_MINUTES, traded, replace=False))
     stamps = midnight_ms + 4 * HOUR_MS + at * MINUTE_MS
@@ -78,9 +83,23 @@ def _bars(seed: int, ticker: int, midnight_ms: int, minutes: int) -> list[tuple[
     high = np.round(np.maximum(opened, close) + 0.01, 4)
     low = np.round(np.minimum(opened, close) - 0.01, 4)
     volume = random.integers(1, 60_000, traded)
-    count = random.integers(1, 400, traded)
-    columns = (stamps, opened, high, low, close, volume, count)
-    return list(zip(*(one.tolist() for one in columns), strict=True))
+    return [volume, opened, close, high, low, stamps, random.integers(1, 400, traded)]
+
+
+def _write_file(market: Market, folder: Path, day: date, midnight_ms: int) -> None:
+    """Write the file of a session."""
+    lines = [_HEADER]
+    for number, ticker in enumerate(market.tickers):
+        is_quiet = number % market.every
+        columns = (
+            one.tolist() for one in _bars(number, midnight_ms, _QUIET if is_quiet else _BUSY)
+        )
+        lines += [
+            f"{ticker},{v},{o},{c},{h},{low},{t}000000,{n}"
+            for v, o, c, h, low, t, n in zip(*columns, strict=True)
+        ]
+    packed = gzip.compress("\n".join([*lines, ""]).encode(), 6)
+    (folder / f"{day}.csv.gz").write_bytes(packed)
 
 
 class _Files:
@@ -89,20 +108,12 @@ class _Files:
     def __init__(self, market: Market, folder: Path) -> None:
         self.folder = folder
         self.sent = self.calls = 0
-        self.pages: dict[str, list[tuple[Any, ...]]] = {ticker: [] for ticker in market.busy}
-        for day, midnight_ms in market.days(sessions_of("stocks")):
-            lines = [_HEADER]
-            for number, ticker in enumerate(market.tickers):
-                mine = self.pages.get(ticker)
-                bars = _bars(7, number, midnight_ms, _QUIET if mine is None else _BUSY)
-                if mine is not None:
-                    mine += bars
-                lines += [
-                    f"{ticker},{v},{o},{c},{h},{low},{t}000000,{n}"
-                    for t, o, h, low, c, v, n in bars
-                ]
-            packed = gzip.compress("\n".join([*lines, ""]).encode(), 6)
-            (folder / f"{day}.csv.gz").write_bytes(packed)
+        self._numbers = {ticker: at * market.every for at, ticker in enumerate(market.busy)}
+        self._days = market.days(sessions_of("stocks"))
+        with ProcessPoolExecutor() as pool:
+            written = [pool.submit(_write_file, market, folder, *day) for day in self._days]
+            for one in written:
+                one.result()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer a request for a file, a page, or for what was sent so far."""
@@ -124,14 +135,23 @@ class _Files:
         return web.Response(body=data, headers=headers)
 
     def _page(self, path: str, url: str) -> bytes:
+        """Return the newest bars of a range, newest first: they are made again as in the files."""
         *_, ticker, _, _, _, first, last = path.split("/")
-        rows = [row for row in self.pages[ticker] if int(first) <= row[0] <= int(last)][-_PAGE:]
+        first_ms, last_ms = int(first), int(last)
+        found, held = list[list[NDArray[Any]]](), 0
+        for _, midnight_ms in reversed(self._days):
+            if first_ms - DAY_MS < midnight_ms <= last_ms and held < _PAGE:
+                columns = _bars(self._numbers[ticker], midnight_ms, _BUSY)
+                asked = (columns[_STAMP] >= first_ms) & (columns[_STAMP] <= last_ms)
+                found.append([one[asked][::-1] for one in columns])
+                held += int(asked.sum())
+        columns = [np.concatenate(one)[:_PAGE].tolist() for one in zip(*found, strict=True)]
         results = [
             {"v": v, "vw": (o + c) / 2, "o": o, "c": c, "h": h, "l": low, "t": t, "n": n}
-            for t, o, h, low, c, v, n in reversed(rows)
+            for v, o, c, h, low, t, n in zip(*columns, strict=True)
         ]
         body = {
-            "ticker": ticker, "queryCount": len(rows), "resultsCount": len(rows),
+            "ticker": ticker, "queryCount": len(results), "resultsCount": len(results),
             "adjusted": False, "status": "OK", "results": results, "request_id": url,
         }  # fmt: skip
         return gzip.compress(msgspec.json.encode(body), 1)
@@ -202,9 +222,8 @@ def _measure(market: Market) -> None:
                     f"--archive {use}: {summary['bars']['inserted']:,} bars by "
                     f"{summary['calls']} requests and {sent['bytes'] / _MEGABYTE:.1f} MB in "
                     f"{ended.seconds:.1f} s, {own_s:.1f} s of CPU and {postgres_s:.1f} s of "
-                    f"Postgres', {ended.peak_bytes / _MEGABYTE:.0f} MB of memory; a year of "
-                    f"{_YEAR} sessions would be {ended.seconds * _YEAR / market.sessions / 60:.0f} "
-                    f"min and {sent['bytes'] * _YEAR / market.sessions / 1e9:.2f} GB"
+                    f"Postgres', {ended.peak_bytes / _MEGABYTE:.0f} MB of memory",
+                    flush=True,
                 )
         print("the rows are identical but for the vwap" if len(rows) == 1 else "THE ROWS DIFFER")
 
@@ -214,7 +233,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--symbols", type=int, default=10_000)
     parser.add_argument("--every", type=int, default=20)
-    parser.add_argument("--sessions", type=int, default=10)
+    parser.add_argument("--sessions", type=int, default=252, help="252 are a year")
     parser.add_argument("--serve", action="store_true")
     asked = parser.parse_args()
     market = Market(asked.symbols, asked.every, asked.sessions)
