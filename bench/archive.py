@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.archive_server import UNTIL, Exchange, months_before, pairs_named
-from bench.contestants import LIMIT
+from bench.contestants import LIMIT, finished_at
 from bench.measure import Ended, run_measured
 from bench.page import publish
 from bench.peers.job import Done, Job
@@ -110,9 +110,8 @@ def _load(
     exchange.sent()
     ended = run_measured(command, environment, server.postmaster)
     sent, summary = exchange.sent(), json.loads(ended.out)
-    began_at, bars = sent.first_at or 0.0, summary["bars"]["inserted"]
-    ended_at = began_at + summary["duration_s"]
-    return _told(who, pairs, bars, (sent.calls, sent.bytes), ended, (began_at, ended_at))
+    times = sent.first_at or 0.0, finished_at(ended)
+    return _told(who, pairs, summary["bars"]["inserted"], (sent.calls, sent.bytes), ended, times)
 
 
 def _limit(server: Server, database: Database, rows: Path, pairs: int, expected: Digest) -> Load:

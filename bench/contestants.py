@@ -101,7 +101,7 @@ class Arena:
             "--json",
             *options,
         )
-        return self._timed(loads, ended, Done(_finished_at(ended)))
+        return self._timed(loads, ended, Done(finished_at(ended)))
 
     def let(self, peer: Contestant, loads: Sequence[Load], *arguments: str) -> Timed:
         """Let another contestant load bars."""
@@ -166,7 +166,7 @@ def _began_at(calls: Calls, done: Done) -> float:
     return began_at
 
 
-def _finished_at(ended: Ended) -> float:
+def finished_at(ended: Ended) -> float:
     """Return when the command closed its run, which it does after the last commit of bars."""
     for line in reversed(ended.err.splitlines()):
         if line.startswith("{"):

@@ -98,6 +98,30 @@ def test_a_run_that_dies_while_a_page_is_copied_ahead_leaves_whole_pages(
     life_ends(run, series, database_url, bars, claims)
 
 
+@pytest.mark.parametrize("writes", [3, 4])
+def test_a_run_that_dies_while_it_writes_small_pages_together_leaves_whole_ones(
+    writes: int,
+    market: Market,
+    provider: Callable[..., Simulator],
+    command: Callable[..., Command],
+    database_url: str,
+    proxy: Proxy,
+) -> None:
+    run = command(provider(), DATABASE_URL=proxy.url(database_url))
+    symbols = ",".join(f"SIM{number:03}" for number in range(12))
+    series = ("--symbols", symbols, "-t", "d1", "--from", "2024-06-03", "--to", "2024-07-12")
+    bars, claims, _ = life(run, series, database_url)
+    tables.empty_tables(database_url)
+
+    going = run.start(*series)
+    proxy.act_at(b"INSERT INTO ohlc_bars", lambda: going.send(signal.SIGKILL), writes)
+    assert going.end().code == -9
+    tables.expire_leases(database_url)
+    covered = tables.covered_bars(database_url, market)
+    assert query(database_url, "SELECT count(*) FROM ohlc_bars") == [(covered,)]
+    life_ends(run, series, database_url, bars, claims)
+
+
 def life_ends(run: Command, series: tuple[str, ...], url: str, bars: Rows, claims: Rows) -> None:
     ended = run(*series)
     assert ended.code == 0, ended.err
