@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+import structlog
+
 from backfill.core.paging import Chunk
 from backfill.core.work import Work
 from backfill.errors import BackfillError, SharedFault
@@ -32,6 +34,19 @@ class _Page:
     @property
     def bars(self) -> int:
         return bars_of(self.chunks)
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether nothing has become of it, and somebody waits for what will."""
+        return not self.written.done()
+
+    @property
+    def shared_fault(self) -> SharedFault | None:
+        """What went wrong with it, if that is everybody's."""
+        if self.is_awaited or self.written.cancelled():
+            return None
+        error = self.written.exception()
+        return error if isinstance(error, SharedFault) else None
 
     def goes_with(self, other: "_Page") -> bool:
         """Whether one transaction may write both."""
@@ -75,6 +90,8 @@ class Gathered:
             self._next = asyncio.create_task(self._take_turn(writer))
 
     async def _take_turn(self, writer: Writer) -> None:
+        # It was begun for one page, and is for all that wait.
+        structlog.contextvars.unbind_contextvars("symbol", "timeframe")
         async with writer.writers.turn():
             pages = self._taken()
             task, self._next = self._next, None
@@ -113,16 +130,25 @@ class Gathered:
         except Exception as error:  # noqa: BLE001  # whoever waits for the page gets it
             of_one = isinstance(error, BackfillError) and not isinstance(error, SharedFault)
             if of_one and len(pages) > 1:
-                for page in pages:
-                    await self._write(writer, [page])
+                await self._write_each(writer, pages)
                 return
             for page in pages:
-                if not page.written.done():
+                if page.is_awaited:
                     page.written.set_exception(error)
             return
         for page in pages:
-            if not page.written.done():
+            if page.is_awaited:
                 page.written.set_result(_part(written, page))
+
+    async def _write_each(self, writer: Writer, pages: Sequence[_Page]) -> None:
+        """Write each page alone, up to what goes wrong with all."""
+        shared = None
+        for page in pages:
+            if page.is_awaited and shared is None:
+                await self._write(writer, [page])
+                shared = page.shared_fault
+            elif page.is_awaited and shared is not None:
+                page.written.set_exception(shared)
 
     async def _withdraw(self, page: _Page) -> None:
         """Write a page no longer; one under way is rolled back if nobody waits for it any more."""
@@ -133,7 +159,7 @@ class Gathered:
         else:
             writing = self._writing.get(page)
             together = [one for one, task in self._writing.items() if task is writing]
-            if not all(one.written.cancelled() for one in together):
+            if any(one.is_awaited for one in together):
                 return
         if writing is not None:
             writing.cancel()

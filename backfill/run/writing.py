@@ -81,6 +81,9 @@ async def write(
 ) -> Written:
     """Wait for a turn to write, and `write_in_turn`."""
     places = [] if place is None else [place]
+    if place is not None and place.before is not None:
+        # While that waits for a turn itself, those that follow must not take them all.
+        await place.before.expected()
     async with writer.writers.turn():
         return await write_in_turn(
             writer, work, series, given, confirms=confirms, file=file, places=places
@@ -201,7 +204,6 @@ async def _in_its_place(
     """
     if before is None:
         return await database.run(store)
-    await before.expected()
     try:
         return await database.run(store)
     except _TooEarly:

@@ -9,6 +9,8 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+import numpy as np
+
 from backfill.core.bars import Bars, is_among
 from backfill.core.calendar import Calendar
 from backfill.core.compare import held
@@ -279,6 +281,7 @@ async def _write_bars(
             withdrawable = _withdrawable(chunk, known)
             change = changes[chunk.series]
             await _withdraw(connection, run_id, chunk, held_bars, withdrawable, change)
+            _compare_seam(chunk, held_bars, compared[chunk.series], change)
             there = held(within, held_bars, shape.precision, may_lack_vwap=chunk.lacks_vwap)
             parts[chunk.series] = beyond, within.take(~there)
     fresh = [(series, beyond) for series, (beyond, _) in parts.items()]
@@ -375,18 +378,26 @@ async def _withdraw(
     withdrawable: Spans,
     change: Change,
 ) -> None:
-    """Take out the stored bars that a chunk should have and lacks; note those that stay.
-
-    What is rolled up with it was made of those at its seam, if they are stored as it has them.
-    """
+    """Take out the stored bars that a chunk should have and lacks; note those that stay."""
     lacking = stored.ts_ms[~is_among(stored.ts_ms, chunk.bars.ts_ms)]
     goes = withdrawable.holds(lacking)
-    as_rolled_up = chunk.seam.ts_ms[held(chunk.seam, stored)]
-    change.apart_ms = lacking[~goes & ~is_among(lacking, as_rolled_up)]
+    change.apart_ms = lacking[~goes]
     if goes.any():
         starts = [to_time(ms) for ms in lacking[goes].tolist()]
         await withdraw_bars(connection, run_id, chunk.series, starts)
         change.note(lacking[goes], withdrawn=len(starts))
+
+
+def _compare_seam(chunk: Chunk, stored: Bars, spans: Spans, change: Change) -> None:
+    """See within spans if the bars at a chunk's seam are stored as what is rolled up has them.
+
+    Where all of them are, that was made of stored bars; where one is another, or gone, of none.
+    """
+    seam = chunk.seam.take(spans.holds(chunk.seam.ts_ms))
+    if held(seam, stored).all():
+        change.apart_ms = change.apart_ms[~is_among(change.apart_ms, seam.ts_ms)]
+    else:
+        change.apart_ms = np.union1d(change.apart_ms, seam.ts_ms)
 
 
 def _quarantine(connection: Connection, run_id: UUID, chunk: Chunk) -> None:

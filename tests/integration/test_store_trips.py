@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -134,15 +135,23 @@ async def test_a_page_that_meets_the_one_before_within_an_hour_takes_no_more_tha
     assert len(await bars_of(far, coarse)) == 3
 
 
+@pytest.mark.parametrize(
+    "meanwhile",
+    [
+        "UPDATE ohlc_bars SET volume = 5000 WHERE ts = $1",
+        "DELETE FROM ohlc_bars WHERE ts = $1",
+        "DELETE FROM ohlc_bars WHERE ts BETWEEN $1 AND $1 + interval '29 minutes'",
+    ],
+)
 async def test_an_hour_is_made_of_what_is_stored_of_the_page_before_if_that_has_changed(
-    far: Database,
+    far: Database, meanwhile: str
 ) -> None:
     run_id, coarse, fine_page, hours_page = await cut_in_the_second_hour(far)
-    await rows(
-        far, "UPDATE ohlc_bars SET high = 999 WHERE ts = $1", to_time(WHOLE_HOUR + 6_000_000)
-    )
+    await rows(far, meanwhile, to_time(int(fine_page.seam.ts_ms[0])))
     await write(far, run_id, fine_page, hours_page)
-    assert (await bars_of(far, coarse)).high.tolist()[1] == 999
+    held = roll_up(await bars_of(far, fine_page.series), CALENDAR.grid(Timeframe.h1))
+    assert (await bars_of(far, coarse)).volume.tolist() == pytest.approx(held.volume.tolist())
+    assert not np.isclose(held.volume[1], hours_page.bars.volume[1])
 
 
 async def test_a_series_is_leased_in_two_round_trips_and_released_in_one(

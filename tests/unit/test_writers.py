@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backfill.run import writing
+from backfill.run.behind import Place
 from backfill.run.writers import Writers, useful
 from backfill.store.pool import CONNECTIONS
 from tests.kit import leaping
@@ -75,3 +77,33 @@ def test_they_are_two_again_once_pages_take_work() -> None:
     write_pages()
     assert max(counts[:40]) == CONNECTIONS
     assert counts[-10] <= 2
+
+
+async def test_what_follows_a_page_that_waits_for_its_turn_takes_no_turn_from_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def write_in_turn(*_: Any, places: list[Place], **__: Any) -> None:
+        assert places[0].before is not None
+        await places[0].before.ended_well()
+
+    monkeypatch.setattr(writing, "write_in_turn", write_in_turn)
+    database: Any = SimpleNamespace(trip_s=0.001)
+    writer: Any = SimpleNamespace(writers=Writers(database))
+
+    async def waits(_: Place) -> bool:
+        await asyncio.Event().wait()
+        return True
+
+    async def follows(place: Place) -> bool:
+        await writing.write(writer, [], [], [], place=place)
+        return True
+
+    places = [Place(follows, Place(waits, None)) for _ in range(2)]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    async with asyncio.timeout(10), writer.writers.turn():
+        pass
+    for place in places:
+        assert place.before is not None
+        place.task.cancel()
+        place.before.task.cancel()
