@@ -91,12 +91,15 @@ def check_page(
     asked: Span,
     now_ms: int,
     precision: Precision = EXACT,
+    *,
+    among_others: bool = False,
 ) -> Checked:
     """Sort a page's bars into those to store and those to quarantine.
 
     ``asked`` is the range of whole slots that the request named; ``precision`` is what the table
-    can hold, if that is less than a provider may send. Where the calendar's night is dropped, its
-    bars are neither stored nor quarantined.
+    can hold, if that is less than a provider may send. Bars that came ``among_others`` are known to
+    be of the timeframe by all of them: three trades of one symbol may well start a coarser bar.
+    Where the calendar's night is dropped, its bars are neither stored nor quarantined.
 
     Raises
     ------
@@ -110,7 +113,8 @@ def check_page(
     canonical = calendar.canonical(timeframe, bars.ts_ms)
     oldest_first = np.argsort(canonical, kind="stable")
     bars, canonical = bars.take(oldest_first), canonical[oldest_first]
-    _refuse_coarser(calendar, timeframe, bars, canonical, asked)
+    if not among_others:
+        refuse_coarser(calendar, timeframe, bars.ts_ms, canonical, asked)
     within = (canonical >= asked.start_ms) & (canonical < asked.end_ms)
     edge_ms = int(canonical[within][0]) if within.any() else None
     dropped = calendar.drops(timeframe, canonical)
@@ -292,16 +296,23 @@ def _conflicts(bars: Bars, canonical: NDArray[np.int64]) -> NDArray[np.bool_]:
     return is_among(canonical, canonical[1:][differs])
 
 
-def _refuse_coarser(
+def refuse_coarser(
     calendar: Calendar,
     timeframe: Timeframe,
-    bars: Bars,
-    canonical: NDArray[np.int64],
+    stamps: IntColumn,
+    canonical: IntColumn,
     asked: Span,
 ) -> None:
     """Refuse three bars or more that all start one coarser bar and are under half of the slots.
 
     Both halves are counted in regular sessions: in extended hours nobody can say what to expect.
+    ``stamps`` are those of the bars as they came, ``canonical`` the starts of their slots, both in
+    order.
+
+    Raises
+    ------
+    BadAnswer
+        If they are of a coarser timeframe (R2).
     """
     if np.count_nonzero(np.diff(canonical)) < 2:
         return
@@ -309,11 +320,11 @@ def _refuse_coarser(
     of_coarser = [
         coarser
         for coarser in finer_first[finer_first.index(timeframe) + 1 :]
-        if all(calendar.starts_bar(coarser, part).all() for part in (bars.ts_ms[:9], bars.ts_ms))
+        if all(calendar.starts_bar(coarser, part).all() for part in (stamps[:9], stamps))
     ]
     if not of_coarser:
         return
-    first, last = int(bars.ts_ms.min()), int(bars.ts_ms.max())
+    first, last = int(stamps.min()), int(stamps.max())
     expected = calendar.regular_grid(timeframe).slots(
         (max(first, asked.start_ms), min(last + 1, asked.end_ms))
     )

@@ -209,16 +209,21 @@ def check_session(file: MarketFile, found: BarsByTicker) -> None:
     """
     import numpy as np  # a run reads files, a plan doesn't
 
+    from backfill.core.checks import refuse_coarser
+
     if not found:
         return
     stamps = np.concatenate([bars.ts_ms for bars, _ in found.values()])
     start_ms, end_ms = file.session
     if not ((stamps >= start_ms) & (stamps < end_ms)).any():
         raise BadAnswer("the file holds the bars of another session than it is named for")
-    grid = next(iter(file.ranges)).calendar.grid(file.timeframe)
+    calendar = next(iter(file.ranges)).calendar
+    grid = calendar.grid(file.timeframe)
     if file.timeframe.is_intraday:
         starts, inside = grid.floor(stamps)
         are_others = not (inside & (starts == stamps)).any()
+        in_order = np.sort(stamps)
+        refuse_coarser(calendar, file.timeframe, in_order, in_order, file.session)
     else:
         are_others = all(len(bars) > 1 for bars, _ in found.values())
     if are_others:

@@ -255,7 +255,15 @@ class Paging:
         unseen = drop_repeated(
             work.calendar, work.base, page.bars, self._before, forgets=self._forgets
         )
-        checked = check_page(work.calendar, work.base, unseen, asked, self._now_ms, work.precision)
+        checked = check_page(
+            work.calendar,
+            work.base,
+            unseen,
+            asked,
+            self._now_ms,
+            work.precision,
+            among_others=page.among_others,
+        )
         if self._late_ms is None and (checked.edge_ms is not None or page.next is None):
             newest_ms, due_ms = self._newest(checked, asked), min(asked.end_ms, final_ms)
             self._late_ms = late_from(work.calendar, work.base, newest_ms, due_ms)

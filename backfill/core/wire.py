@@ -68,7 +68,8 @@ class Page:
     of the newest; ``silent_from_ms`` the start of the slot from which on it says nothing yet.
     ``unconfirmed`` marks an answer without any bar that proves nothing by itself, since the
     provider has given such ones for ranges that it has bars of: it is asked for once more at once,
-    and believed when an answer of another day agrees.
+    and believed when an answer of another day agrees. Bars of one symbol that came ``among_others``
+    were held against the timeframe with those.
     """
 
     bars: "Bars"
@@ -79,6 +80,7 @@ class Page:
     silent_before_ms: int | None = None
     silent_from_ms: int | None = None
     unconfirmed: bool = False
+    among_others: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,7 +163,7 @@ class MarketFilesPart:
         taken: list[tuple[Work, list[Chunk] | BadAnswer | None]] = []
         for work, held in found:
             bars, oddities = held or (Bars.empty(), {})
-            page = Page(bars, None, oddities=oddities)
+            page = Page(bars, None, oddities=oddities, among_others=True)
             paging = Paging(work, file.ranges[work], now_ms, self._newer.get(work))
             is_its_own = lives_on(work.symbol, day, has_bars=held is not None)
             if not is_its_own or paging.jumps(page, self._oldest.get(work, Bars.empty())):

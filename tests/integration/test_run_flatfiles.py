@@ -1,6 +1,7 @@
 """Massive's flat files: a session of the whole market in one file, for all series that miss it."""
 
 import asyncio
+import gzip
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -211,6 +212,33 @@ def test_symbols_that_hardly_trade_halt_or_were_not_listed_yet_come_out_as_by_ca
     )
     assert tables(database_url) == by_files
     assert [one.outcome for one in summary.failures] == [one.outcome for one in by_calls.failures]
+
+
+def test_three_minutes_that_could_start_coarser_bars_are_minutes_among_those_of_others(
+    run: Run, simulator: Simulator, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true = flatfiles._packed
+
+    def packed(*given: Any) -> bytes:
+        lines = gzip.decompress(true(*given)).decode().splitlines()
+        whole = [one for one in lines if one.startswith("THIN,") and starts_five(one)]
+        thin = [whole[0], whole[len(whole) // 2], whole[-1]]
+        assert len(set(thin)) == 3
+        others = [one for one in lines if not one.startswith("THIN,")]
+        return gzip.compress("\n".join([*others, *thin, ""]).encode())
+
+    def starts_five(line: str) -> bool:
+        return int(line.split(",")[6]) // 60_000_000_000 % 5 == 0
+
+    monkeypatch.setattr(flatfiles, "_packed", packed)
+    summary = run("AAPL", "THIN", timeframes=(Timeframe.m1,))
+    assert summary.exit_code == 0
+    assert not calls(simulator)
+    [[bars]] = query(
+        database_url,
+        "SELECT count(*) FROM ohlc_bars JOIN symbols ON id = symbol_id WHERE ticker = 'THIN'",
+    )
+    assert bars == 3 * len(files(simulator))
 
 
 @pytest.mark.wide

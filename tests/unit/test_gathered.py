@@ -17,7 +17,7 @@ CALENDAR = object()
 
 
 class Table:
-    """What is written, by the ids of the symbols; a write of nothing but what is on hold never ends."""
+    """What is written, by the ids of the symbols; what is on hold alone never ends."""
 
     def __init__(self) -> None:
         self.begun: list[tuple[int, ...]] = []
