@@ -281,7 +281,8 @@ async def _write_bars(
             withdrawable = _withdrawable(chunk, known)
             change = changes[chunk.series]
             await _withdraw(connection, run_id, chunk, held_bars, withdrawable, change)
-            _compare_seam(chunk, held_bars, compared[chunk.series], change)
+            answered = compared[chunk.series] & known[chunk.series.key].coverage
+            _compare_seam(chunk, held_bars, answered, change)
             there = held(within, held_bars, shape.precision, may_lack_vwap=chunk.lacks_vwap)
             parts[chunk.series] = beyond, within.take(~there)
     fresh = [(series, beyond) for series, (beyond, _) in parts.items()]
@@ -389,9 +390,10 @@ async def _withdraw(
 
 
 def _compare_seam(chunk: Chunk, stored: Bars, spans: Spans, change: Change) -> None:
-    """See within spans if the bars at a chunk's seam are stored as what is rolled up has them.
+    """See if the bars at a chunk's seam are stored as what is rolled up with it has them.
 
-    Where all of them are, that was made of stored bars; where one is another, or gone, of none.
+    Where all of them are, that was made of stored bars; where one is another, or gone, it has to be
+    made again. ``spans`` are what was read and answered for: nobody keeps others of the base.
     """
     seam = chunk.seam.take(spans.holds(chunk.seam.ts_ms))
     if held(seam, stored).all():

@@ -18,7 +18,7 @@ from backfill.core.empty import EmptyReason
 from backfill.core.paging import Chunk
 from backfill.core.rollup import roll_up
 from backfill.core.series import Series
-from backfill.core.timeframe import HOUR_MS, Timeframe
+from backfill.core.timeframe import HOUR_MS, MINUTE_MS, Timeframe
 from backfill.errors import DatabaseError
 from backfill.store import progress, quote
 from backfill.store.pool import Connection, Database
@@ -37,6 +37,7 @@ from tests.integration.store_kit import (
     claimed,
     connection_to,
     empty,
+    known,
     minutes,
     rows,
     value,
@@ -152,6 +153,27 @@ async def test_an_hour_is_made_of_what_is_stored_of_the_page_before_if_that_has_
     held = roll_up(await bars_of(far, fine_page.series), CALENDAR.grid(Timeframe.h1))
     assert (await bars_of(far, coarse)).volume.tolist() == pytest.approx(held.volume.tolist())
     assert not np.isclose(held.volume[1], hours_page.bars.volume[1])
+
+
+async def test_what_nobody_keeps_of_the_base_outdates_no_hour_that_was_rolled_up_with_it(
+    far: Database,
+) -> None:
+    run_id, coarse, fine_page, hours_page = await cut_in_the_second_hour(far)
+    seam = fine_page.seam
+    first, end = (to_time(int(ms)) for ms in (seam.ts_ms[0], seam.ts_ms[-1] + MINUTE_MS))
+    await rows(
+        far, "DELETE FROM ohlc_bars WHERE timeframe = 'm1' AND ts >= $1 AND ts < $2", first, end
+    )
+    uncovered = """
+        UPDATE backfill_progress
+        SET coverage = coverage - tstzmultirange(tstzrange($1, $2))
+        WHERE timeframe = 'm1'
+    """
+    await rows(far, uncovered, first, end)
+    await write(far, run_id, fine_page, hours_page)
+    assert (await bars_of(far, coarse)).volume[1] == hours_page.bars.volume[1]
+    held = await known(far, coarse)
+    assert held.coverage.holds(hours_page.bars.ts_ms).all()
 
 
 async def test_a_series_is_leased_in_two_round_trips_and_released_in_one(
