@@ -56,10 +56,10 @@ soak: $(VENV)/installed ## Run the slow tests
 	@BACKFILL_TEST_EXAMPLES=others $(PYTEST) $(PARALLEL) -m 'not soak' tests/property
 
 reliability: $(VENV)/installed ## Run the tests of faults and attacks, write docs/reliability.md
-	@$(PYTEST) $(PARALLEL) --reliability docs/reliability.md $(ARGS)
+	@$(PYTEST) $(PARALLEL) --reliability=docs/reliability.md $(ARGS)
 
 screens: $(VENV)/installed ## Record anew what a terminal shows of the commands
-	@$(PYTEST) $(PARALLEL) --screens tests/screens
+	@$(PYTEST) $(PARALLEL) --screens=tests/screens
 
 hosts: $(VENV)/installed ## Run the store's tests on other servers; needs npm, pgbouncer and pgpool
 	@tests/hosts.sh $(BIN)/python
