@@ -60,7 +60,8 @@ def test_kills_at_random_instants_leave_the_table_of_an_undisturbed_run(
     stages = 3 * lines // 5  # what the log has said is stored, however slow the machine is
     for kill in range(kills):
         # So many lines into its log or, where there are none yet, somewhere in its first second.
-        after = random_.randrange(kill * stages // kills, (kill + 1) * stages // kills)
+        first, last = (number * stages // kills for number in (kill, kill + 1))
+        after = random_.randrange(first, max(last, first + 1))
         going = run.start(*series)
         going.read_lines(after)
         threading.Event().wait(random_.uniform(0, 0.1 if after else 1.0))
