@@ -100,10 +100,11 @@ async def lock(
     LeaseLost
         If another run has taken one of the series over.
     """
+    beside = _rolled_up_beside(chunks or ())
     seams = {
-        series: spans
-        for series, spans in _rolled_up_beside(chunks or ()).items()
-        if any(len(one.seam) for one in chunks or () if one.series == series)
+        one.series: beside[one.series]
+        for one in chunks or ()
+        if len(one.seam) and one.series in beside
     }
     rows, symbols, columns, opened, *sent = await connection.ask(
         locking(connection, series),
@@ -281,8 +282,9 @@ async def _write_bars(
             withdrawable = _withdrawable(chunk, known)
             change = changes[chunk.series]
             await _withdraw(connection, run_id, chunk, held_bars, withdrawable, change)
-            answered = compared[chunk.series] & known[chunk.series.key].coverage
-            _compare_seam(chunk, held_bars, answered, change)
+            if len(chunk.seam):
+                answered = compared[chunk.series] & known[chunk.series.key].coverage
+                _compare_seam(chunk, held_bars, answered, change)
             there = held(within, held_bars, shape.precision, may_lack_vwap=chunk.lacks_vwap)
             parts[chunk.series] = beyond, within.take(~there)
     fresh = [(series, beyond) for series, (beyond, _) in parts.items()]
@@ -348,9 +350,10 @@ def _rolled_up_beside(chunks: Sequence[Chunk]) -> dict[Series, Spans]:
 
     A coarser bar may be made of more of a page, and of the one before, than is claimed of its base.
     """
-    rolled_up: dict[tuple[SymbolId, Timeframe | None], Spans] = defaultdict(Spans)
+    rolled_up: dict[tuple[SymbolId, Timeframe], Spans] = defaultdict(Spans)
     for one in chunks:
-        rolled_up[one.series.symbol.id, one.source.derived_from] |= one.claims
+        if one.source.derived_from is not None:
+            rolled_up[one.series.symbol.id, one.source.derived_from] |= one.claims
     return {
         one.series: rolled_up[one.series.key] - one.claims
         for one in chunks
