@@ -95,10 +95,10 @@ class Bars:
         vwap, trade_count = np.full(len(ts_ms), np.nan), np.full(len(ts_ms), NO_COUNT)
         return cls(ts_ms, open_, high, low, close, volume, vwap, trade_count)
 
-    @classmethod
-    def empty(cls) -> Self:
-        """Return no bars."""
-        return cls.of([])
+    @staticmethod
+    def empty() -> "Bars":
+        """Return no bars: one object for all, since nothing of it can change."""
+        return _NONE
 
     @classmethod
     def of(cls, rows: list[tuple[float | int | None, ...]]) -> Self:
@@ -120,7 +120,7 @@ class Bars:
         )
 
     @classmethod
-    def concat(cls, parts: list[Self]) -> Self:
+    def concat(cls, parts: list["Bars"]) -> "Bars":
         """Return the bars of all parts, in their order."""
         if len(parts) == 1:
             return parts[0]
@@ -132,3 +132,6 @@ class Bars:
                 for field in fields(cls)
             )
         )
+
+
+_NONE: Final = Bars.of([])
