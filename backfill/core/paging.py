@@ -305,16 +305,14 @@ class Paging:
                     filler_ms,
                 )
                 if rollup
-                else replace(
-                    self._chunk(
-                        target,
-                        proven,
-                        _kept(target, bars, final_ms),
-                        quarantined,
-                        checked,
-                        filler_ms,
-                    ),
-                    seam=seam,
+                else self._chunk(
+                    target,
+                    proven,
+                    _kept(target, bars, final_ms),
+                    quarantined,
+                    checked,
+                    filler_ms,
+                    seam,
                 )
             )
         return [replace(chunk, oddities=page.oddities) for chunk in chunks]
@@ -393,6 +391,7 @@ class Paging:
         quarantined: IntColumn,
         checked: Checked,
         filler_ms: IntColumn,
+        seam: Bars,
     ) -> Chunk:
         claims = Spans.of(claim) & target.missing
         # The bar that waits at the edge says that its session traded.
@@ -406,6 +405,7 @@ class Paging:
             reasons=checked.reasons,
             ignored=checked.ignored,
             replaces=target.replaces,
+            seam=seam,
         )
         late = _late(target, self._work, self._late)
         return _with_empty(chunk, self._work, present, quarantined, late, filler_ms)

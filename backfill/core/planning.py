@@ -15,7 +15,7 @@ from backfill.core.plan import PlannedRange, plan_ranges, reach_back
 from backfill.core.series import Progress, Series, Symbol, SymbolId
 from backfill.core.target import target_of, why_ended
 from backfill.core.timeframe import Timeframe
-from backfill.core.work import Demand, Mode, Rules, Target, Work
+from backfill.core.work import Demand, Mode, Rules, Target, Work, known_of
 from backfill.errors import NotEntitled, SourceMismatch
 
 _FIRST_MS: Final = -(2**62)
@@ -107,7 +107,6 @@ def plan_piece(
     if not ranges and any(target.alone for target in targets):
         alone = Spans.union(span for target in targets for span in target.alone)
         ranges = requests(symbol, calendar, base, alone, rules.can.pages)
-    keys = [one.key for one in (*(target.series for target in targets), Series(symbol, base))]
     return Work(
         symbol,
         calendar,
@@ -117,7 +116,9 @@ def plan_piece(
         rules.precision,
         rules.final_ms(symbol, calendar, Timeframe.d1),
         rules.can.fills_empty,
-        None if demand.mode is Mode.reload else tuple(map(known.get, keys)),
+        None
+        if demand.mode is Mode.reload
+        else known_of(known, [target.series for target in targets], base),
     )
 
 

@@ -1,6 +1,6 @@
 """Work: which series are to be fetched, under which rules, and what of each is missing."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from datetime import date
 from enum import StrEnum
@@ -240,10 +240,18 @@ class Work:
 
     def stands(self, symbol: Symbol, known: Mapping[tuple[SymbolId, Timeframe], Progress]) -> bool:
         """Whether what is known now of its symbol and series is what it was planned by."""
-        keys = [one.key for one in (*self.series, Series(symbol, self.base))]
-        return symbol.is_known_as(self.symbol) and self.known == tuple(map(known.get, keys))
+        return symbol.is_known_as(self.symbol) and self.known == known_of(
+            known, self.series, self.base
+        )
 
     def asked(self, planned: PlannedRange, adjustment: str) -> Asked:
         """Return what a planned range asks for, under the ticker that the symbol had in it."""
         symbol = self.symbol.on(self.calendar.trade_date(planned.span.start_ms))
         return Asked(symbol, self.calendar, self.base, planned.span, adjustment)
+
+
+def known_of(
+    known: Mapping[tuple[SymbolId, Timeframe], Progress], series: Sequence[Series], base: Timeframe
+) -> tuple[Progress | None, ...]:
+    """Return what a piece of work is planned by: what is known of its series, and of their base."""
+    return tuple(known.get(one.key) for one in (*series, Series(series[0].symbol, base)))

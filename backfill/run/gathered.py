@@ -154,8 +154,9 @@ class Gathered:
         """Write a page no longer; one under way is rolled back if nobody waits for it any more."""
         if page in self._waiting:
             self._waiting.remove(page)
-            writing = None if self._waiting else self._next
-            self._next = None if writing else self._next
+            if self._waiting:
+                return
+            writing, self._next = self._next, None
         else:
             writing = self._writing.get(page)
             together = [one for one, task in self._writing.items() if task is writing]
