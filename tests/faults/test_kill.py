@@ -87,16 +87,7 @@ def test_a_run_that_dies_while_a_page_is_copied_ahead_leaves_whole_pages(
 ) -> None:
     run = command(provider(), DATABASE_URL=proxy.url(database_url))
     series = ("--symbol", "AAPL", "-t", "m1", "--from", "2023-07-03", "--to", "2024-07-12")
-    bars, claims, _ = life(run, series, database_url)
-    tables.empty_tables(database_url)
-
-    going = run.start(*series)
-    proxy.act_at(b"COPY ohlc_bars", lambda: going.send(signal.SIGKILL), copies)
-    assert going.end().code == -9
-    tables.expire_leases(database_url)
-    covered = tables.covered_bars(database_url, market)
-    assert query(database_url, "SELECT count(*) FROM ohlc_bars") == [(covered,)]
-    life_ends(run, series, database_url, bars, claims)
+    dies_as(proxy, b"COPY ohlc_bars", copies, run, series, database_url, market)
 
 
 @pytest.mark.parametrize("writes", [3, 4])
@@ -111,16 +102,29 @@ def test_a_run_that_dies_while_it_writes_small_pages_together_leaves_whole_ones(
     run = command(provider(), DATABASE_URL=proxy.url(database_url))
     symbols = ",".join(f"SIM{number:03}" for number in range(12))
     series = ("--symbols", symbols, "-t", "d1", "--from", "2024-06-03", "--to", "2024-07-12")
-    bars, claims, _ = life(run, series, database_url)
-    tables.empty_tables(database_url)
+    dies_as(proxy, b"INSERT INTO ohlc_bars", writes, run, series, database_url, market)
+
+
+def dies_as(
+    proxy: Proxy,
+    sent: bytes,
+    times: int,
+    run: Command,
+    series: tuple[str, ...],
+    url: str,
+    market: Market,
+) -> None:
+    """Kill a run as it sends something: whole pages are left, and the next run does the rest."""
+    bars, claims, _ = life(run, series, url)
+    tables.empty_tables(url)
 
     going = run.start(*series)
-    proxy.act_at(b"INSERT INTO ohlc_bars", lambda: going.send(signal.SIGKILL), writes)
+    proxy.act_at(sent, lambda: going.send(signal.SIGKILL), times)
     assert going.end().code == -9
-    tables.expire_leases(database_url)
-    covered = tables.covered_bars(database_url, market)
-    assert query(database_url, "SELECT count(*) FROM ohlc_bars") == [(covered,)]
-    life_ends(run, series, database_url, bars, claims)
+    tables.expire_leases(url)
+    covered = tables.covered_bars(url, market)
+    assert query(url, "SELECT count(*) FROM ohlc_bars") == [(covered,)]
+    life_ends(run, series, url, bars, claims)
 
 
 def life_ends(run: Command, series: tuple[str, ...], url: str, bars: Rows, claims: Rows) -> None:
