@@ -33,7 +33,7 @@ from backfill.fetch.breaker import Breaker
 from backfill.fetch.clock import check_clock
 from backfill.fetch.quota import GATEWAYS, Pacer, Slot
 from backfill.fetch.reader import Reader
-from backfill.fetch.retrying import DEFAULT_PATIENCE, Patience, retrying
+from backfill.fetch.retrying import DEFAULT_PATIENCE, Patience, let_go, retrying
 from backfill.fetch.sending import Late, OneRequest, Sending, aborting_socket, once
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Tally
@@ -167,7 +167,7 @@ class Client:
         while True:
             try:
                 async with self._breaker.passage():
-                    answer = await self._read(read, await self._send(request, url, queued))
+                    answer = await self._answer(request, url, read, queued)
             except RateLimited as error:
                 self._breaker.refused(asker)
                 self._tally.rate_limited += 1
@@ -201,6 +201,20 @@ class Client:
             else:
                 self._breaker.succeeded()
                 return answer
+
+    async def _answer(
+        self,
+        request: Request,
+        url: URL,
+        read: Callable[[Response], _T],
+        queued: Callable[[], None],
+    ) -> _T:
+        """Send a request and return what was read of the answer."""
+        try:
+            return await self._read(read, await self._send(request, url, queued))
+        except BadAnswer as error:
+            let_go(error)
+            raise
 
     async def _send(self, request: Request, url: URL, queued: Callable[[], None]) -> Response:
         """Send a request, unless the run's calls are used up: then the last of them end first."""

@@ -27,7 +27,7 @@ from backfill.errors import (
 )
 from backfill.fetch.gunzip import Gunzip
 from backfill.fetch.reader import Reader
-from backfill.fetch.retrying import DEFAULT_PATIENCE, Patience, retrying
+from backfill.fetch.retrying import DEFAULT_PATIENCE, Patience, let_go, retrying
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Tally
 
@@ -120,7 +120,14 @@ class Objects:
         return await self._retried(partial(self._version, path))
 
     async def _retried(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
-        answer: _T = await retrying(self._patience, self._stop, self._tally)(attempt)
+        async def once() -> _T:
+            try:
+                return await attempt()
+            except BadAnswer as error:
+                let_go(error)
+                raise
+
+        answer: _T = await retrying(self._patience, self._stop, self._tally)(once)
         return answer
 
     async def _read(self, path: str, sink: Callable[[], Sink[_T]]) -> tuple[FileRead, _T]:

@@ -16,7 +16,7 @@ import structlog
 
 from backfill.errors import DatabaseError
 from backfill.store.address import Address, read_url
-from backfill.store.faults import FAULTS, FULL, passes, said, unreachable
+from backfill.store.faults import FAULTS, FULL, passes, said, tell_unless_lost, unreachable
 from backfill.store.path import look, seen
 from backfill.store.quote import identifier
 from backfill.store.session import (
@@ -87,6 +87,9 @@ class Database:
         see_authorities(address)
         if address.dropped:
             log.warning("database.url_parameters_dropped", names=list(address.dropped))
+        loop = asyncio.get_running_loop()
+        if loop.get_exception_handler() is None:
+            loop.set_exception_handler(tell_unless_lost)
         pool = await asyncpg.create_pool(
             **address.arguments,
             min_size=0,  # a pool that keeps a floor retries aloud, with tracebacks

@@ -286,7 +286,7 @@ class Connection:
 async def take_back(connection: Session, error: BaseException) -> None:
     """Roll a transaction back; the session goes where that can't be done, and the work with it."""
     if isinstance(error, asyncpg.InternalClientError):
-        # asyncpg 0.31 loses track of a session that the server ends amid a COPY.
+        # asyncpg 0.32 loses track of a session that the server ends amid a COPY, or before one.
         connection.terminate()
     elif not connection.is_closed():
         try:

@@ -128,7 +128,7 @@ async def load_calendar(
     night: Night = Night.keep,
     kept: Kept = _NONE_KEPT,
 ) -> Calendar:
-    """Return a feed's calendar, from a month before ``first`` to a month after ``today``.
+    """Return a feed's calendar, from a month before ``first``, or today, to a month after today.
 
     Days that the table lacks are filled from exchange_calendars first, which takes a second; where
     nothing can be written, they are only read from there. Where the library doesn't reach, what the
@@ -142,7 +142,8 @@ async def load_calendar(
     """
     if name not in ZONES:
         raise NoCalendar(f"there is no calendar {name!r}: a symbol's is one of {', '.join(ZONES)}")
-    first = max(first, EARLIEST_DAY)
+    # A series can begin after today where the clock was set back: it has a calendar all the same.
+    first = min(max(first, EARLIEST_DAY), today)
     start, end = min(first, _EARLIEST) - _MARGIN, today + _MARGIN
 
     shown = first - _MARGIN

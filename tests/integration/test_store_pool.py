@@ -1,6 +1,7 @@
 """Connections: any URL a host hands out, faults made typed, nothing left set (R21, R26)."""
 
 import asyncio
+import gc
 import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -206,6 +207,45 @@ async def test_a_statement_that_the_server_ends_in_the_middle_is_sent_again(
 
     await database.run(work)
     assert len(set(backends)) == 2
+
+
+_ENDED = b"SFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
+
+
+@pytest.mark.parametrize("copies", [False, True], ids=["asked", "copied"])
+def test_a_session_that_ends_between_two_statements_is_told_once_and_in_words(
+    copies: bool, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries = 0
+
+    async def rows() -> AsyncIterator[bytes]:
+        yield b"x\n"
+
+    async def work(connection: Any) -> int:
+        nonlocal tries
+        tries += 1
+        await connection.execute("CREATE TEMP TABLE t (x text) ON COMMIT DROP")
+        if tries == 1:
+            # What a server sends of itself arrives between two turns of the loop.
+            message = b"E" + (len(_ENDED) + 4).to_bytes(4, "big") + _ENDED
+            connection._session._con._protocol.data_received(message)
+        if copies:
+            await connection.copy_later("COPY t FROM STDIN", rows())
+        (found,) = await connection.ask("SELECT x FROM t")
+        return len(found)
+
+    async def run() -> int:
+        async with Database.connect(database_url) as database:
+            return await database.run(work)
+
+    with capture_logs() as logs:
+        assert blocking(run()) == copies
+    gc.collect()
+    assert tries == 2
+    assert [(entry["event"], entry["message"]) for entry in logs] == [
+        ("database.retry", "the server ended the session between two statements")
+    ]
+    assert [record.getMessage() for record in caplog.records] == []
 
 
 async def test_connections_that_were_cut_while_nobody_looked_cost_no_work(

@@ -1,6 +1,7 @@
 """The client against a server of its own that says whatever a test writes, byte for byte."""
 
 import asyncio
+import gc
 import gzip
 import json
 import tracemalloc
@@ -285,6 +286,32 @@ async def test_a_bomb_costs_one_unreadable_answer_and_little_memory() -> None:
         finally:
             tracemalloc.stop()
     assert peak < 20_000_000
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding"),
+    [
+        (gzip.compress(bytes(50_000_000), compresslevel=1), "gzip"),
+        (bytes(12_000_000), "identity"),
+        (b'{"status": "OK", "count": "' + bytes(9_000_000), "identity"),
+    ],
+    ids=["too-long-once-unpacked", "too-long", "unreadable"],
+)
+async def test_an_answer_that_is_refused_is_held_by_nobody(body: bytes, encoding: str) -> None:
+    patience = Patience(attempts=4, backoff_s=0.01, backoff_max_s=0.01, body_limit=10_000_000)
+    speak = say(body, Content_Encoding=encoding)
+    async with listening(speak) as (url, heard):
+        tracemalloc.start()
+        gc.disable()  # what is held in a circle stays for as long as that isn't looked for
+        try:
+            with pytest.raises(UnreadableAnswer):
+                await fetch(url, patience=patience)
+            held, _ = tracemalloc.get_traced_memory()
+        finally:
+            gc.enable()
+            tracemalloc.stop()
+    assert len(heard) == 4
+    assert held < 15_000_000  # what was sent last may be on its way yet
 
 
 async def test_a_body_without_end_is_cut_off() -> None:
