@@ -120,8 +120,13 @@ class Proxy:
         """Reset every connection, once, when a client sends these bytes, which don't arrive."""
         self.act_at(sent, self._abort)
 
-    def act_at(self, sent: bytes, act: Callable[[], object], times: int = 1) -> None:
-        """Act, once, when clients send these bytes for that many times; the last don't arrive."""
+    def act_at(
+        self, sent: bytes, act: Callable[[], object], times: int = 1, *, arrives: bool = False
+    ) -> None:
+        """Act, once, when clients send these bytes for that many times, before the last arrive.
+
+        They may not.
+        """
         seen = 0
 
         def watch(data: bytes) -> bool:
@@ -131,7 +136,7 @@ class Proxy:
                 return False
             self._watch = None
             act()
-            return True
+            return not arrives
 
         self._watch = watch
 

@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import asyncpg
@@ -19,6 +21,8 @@ pytestmark = pytest.mark.soak
 
 SERIES = ("--symbols", "AAPL,MSFT,THIN", "-t", "m15", "-t", "d1", "--from", "2024-02-05")
 BARS = 30_000
+PAGE = b"COPY ohlc_bars"
+"""What a page of some hundred bars or more begins with on its way to the table."""
 
 
 def soak(value: object) -> Any:
@@ -64,17 +68,23 @@ def test_sessions_that_the_server_ends_are_opened_again_and_nothing_is_lost(
     command: Callable[..., Command],
     database_url: str,
     server: str,
+    proxy: Proxy,
 ) -> None:
-    going = start(command(simulator))
-    for _ in range(2):
-        going.wait_for("fetch.page")
-        name = database_url.rpartition("/test_")[2].partition("?")[0]
-        query(
-            server,
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1",
-            f"test_{name}",
-        )
+    name = urlsplit(database_url).path[1:]
+    ended: list[int] = []
+
+    def end_them() -> None:
+        sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1"
+        with ThreadPoolExecutor() as apart:  # the proxy's own thread has a loop
+            ended.append(len(apart.submit(query, server, sql, name).result()))
+        if len(ended) < 2:
+            proxy.act_at(PAGE, end_them, arrives=True)
+
+    proxy.act_at(PAGE, end_them, arrives=True)
+    going = start(command(simulator), DATABASE_URL=proxy.url(database_url))
     assert_done_in_spite_of_it(going, database_url, market)
+    assert len(ended) == 2
+    assert all(ended)
 
 
 @pytest.mark.parametrize(
