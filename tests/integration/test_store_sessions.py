@@ -89,6 +89,13 @@ async def test_a_calendar_reaches_back_to_where_it_is_asked_for(database: Databa
     assert days[-1] > TODAY + timedelta(days=30)
 
 
+async def test_a_clock_before_the_first_day_has_the_sessions_around_it(database: Database) -> None:
+    earlier = FIRST - timedelta(days=400)
+    for first in (FIRST, TODAY):
+        found = _sessions(await load_calendar(database, "24/7", "sip", first, earlier))
+        assert found[0].day < earlier < found[-1].day
+
+
 async def test_crypto_trades_every_day_from_midnight_to_midnight(database: Database) -> None:
     loaded = await load_calendar(database, "24/7", "sip", FIRST, TODAY)
     days = [session.day for session in _sessions(loaded)]
