@@ -127,6 +127,9 @@ class _Files:
             data = (self.folder / path.rpartition("/")[2]).read_bytes()
             self.sent += len(data)
             return web.Response(body=data, headers={"ETag": f'"{path[-17:-7]}"'})
+        if "/reference/tickers/" in path:  # what is known of a symbol, and what became of it
+            ticker = path.split("/")[4]
+            return web.json_response({"status": "OK", "results": {"ticker": ticker, "events": []}})
         if not path.startswith("/v2/aggs/ticker/"):
             return web.json_response({"status": "OK", "results": []})
         data = self._page(path, str(request.url.origin()))
@@ -152,8 +155,10 @@ class _Files:
         ]
         body = {
             "ticker": ticker, "queryCount": len(results), "resultsCount": len(results),
-            "adjusted": False, "status": "OK", "results": results, "request_id": url,
+            "adjusted": False, "status": "OK", "results": results, "request_id": ticker,
         }  # fmt: skip
+        if held > _PAGE:
+            body["next_url"] = f"{url}{path.removesuffix(last)}{results[-1]['t'] - 1}"
         return gzip.compress(msgspec.json.encode(body), 1)
 
 

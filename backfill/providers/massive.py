@@ -9,6 +9,7 @@ and a page carries whole bars only (https://massive.com/blog/aggs-api-updates).
 # and is loaded with the first answer.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import quote as quoted
@@ -17,6 +18,7 @@ from backfill.core.archive import Held
 from backfill.core.asked import Asked
 from backfill.core.calendar import Calendar
 from backfill.core.capabilities import ALL, Capabilities
+from backfill.core.coverage import Span
 from backfill.core.instrument import QUOTES, Instrument, Pair, Stock, parted, stock_of
 from backfill.core.pages import BaseAggregates
 from backfill.core.series import Symbol
@@ -38,7 +40,8 @@ from backfill.errors import BadAnswer, ProviderError, UnknownSymbol, UnreadableA
 from backfill.providers.massive_files import ARCHIVE, held_in, path_of
 
 if TYPE_CHECKING:
-    from backfill.providers.massive_bars import Envelope
+    from backfill.core.bars import Bars
+    from backfill.providers.massive_bars import Envelope, PageEnvelope
     from backfill.providers.massive_sessions import SessionReader
 
 _PAGE_SIZE: Final = 50_000
@@ -188,11 +191,26 @@ class Massive:
         _refuse_other_adjustment(answer, asked.adjustment)
         return Page(
             bars=bars,
-            next=Request(answer.next_url) if answer.next_url else None,
+            next=Request(answer.next_url) if answer.next_url else self._rest(answer, bars, asked),
             delayed_ms=_delayed_ms(answer),
             base_count=answer.queryCount,
             oddities=oddities,
         )
+
+    def _rest(self, answer: "PageEnvelope", bars: "Bars", asked: Asked) -> Request | None:
+        """Ask for what lies before a page that is full and names no next one.
+
+        Of a range that holds just as many bars that brings an empty answer, which proves it.
+        """
+        if max(answer.queryCount or 0, len(bars)) < self.can.pages.most_bars:
+            return None
+        span, oldest_ms = asked.span, int(bars.ts_ms.min(initial=asked.span.end_ms))
+        if not span.start_ms < oldest_ms < span.end_ms:
+            return None
+        before_ms = asked.calendar.grid(asked.timeframe).widen((oldest_ms, oldest_ms + 1)).start_ms
+        if before_ms <= span.start_ms:
+            return None
+        return self.bars(replace(asked, span=Span(span.start_ms, before_ms)))
 
     def grouped(
         self,

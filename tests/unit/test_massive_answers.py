@@ -100,6 +100,30 @@ def test_the_next_page_is_the_address_that_the_answer_names() -> None:
     assert read(page(BAR, next_url=target)).next == Request(target)
 
 
+@pytest.mark.parametrize(
+    ("counted", "first_ms", "rest"),
+    [
+        (50_000, 30, "/v2/aggs/ticker/AAPL/range/1/minute/0/1799999"),
+        (49_999, 30, None),
+        (None, 30, None),
+        (50_000, 0, None),
+    ],
+    ids=["full", "not-full", "not-counted", "full-to-the-end"],
+)
+def test_a_full_page_that_names_no_next_one_proves_no_more_than_it_holds(
+    counted: int | None, first_ms: int, rest: str | None
+) -> None:
+    wanted = Asked(AAPL, calendar("24/7"), Timeframe.m1, Span(0, 3_600_000), "raw")
+    bars = [BAR | {"t": minute * 60_000} for minute in range(59, first_ms - 1, -1)]
+    body = json.dumps(page(*bars, queryCount=counted)).encode()
+    asked_next = MASSIVE.read_bars(Response(200, {}, body), wanted).next
+    assert (asked_next.target if asked_next else None) == rest
+
+
+def test_a_full_page_of_another_time_asks_for_nothing() -> None:
+    assert read(page(BAR, queryCount=50_000)).next is None
+
+
 def test_a_crypto_pair_is_answered_under_the_service_s_own_spelling() -> None:
     assert len(read(page(BAR, ticker="X:BTCUSD"), BITCOIN).bars) == 1
     with pytest.raises(BadAnswer):
