@@ -202,7 +202,7 @@ class Massive:
 
         Of a range that holds just as many bars that brings an empty answer, which proves it.
         """
-        if max(answer.queryCount or 0, len(bars)) < self.can.pages.most_bars:
+        if max(answer.queryCount or 0, len(bars)) < _PAGE_SIZE:
             return None
         span, oldest_ms = asked.span, int(bars.ts_ms.min(initial=asked.span.end_ms))
         if not span.start_ms < oldest_ms < span.end_ms:

@@ -113,14 +113,27 @@ def bars_asked(simulator: Simulator) -> Counter[str]:
 
 @pytest.mark.parametrize(
     "size",
-    [
-        SMALL,
-        pytest.param(LARGER, marks=pytest.mark.soak),
-        pytest.param(LARGE, marks=[pytest.mark.soak, pytest.mark.timing]),
-    ],
+    [SMALL, pytest.param(LARGER, marks=pytest.mark.soak)],
     ids=lambda size: f"{size.jobs}-jobs",
 )
 def test_workers_killed_at_random_leave_the_table_of_a_single_run(
+    size: Size,
+    provider: Callable[..., Simulator],
+    command: Callable[..., Command],
+    database_url: str,
+) -> None:
+    assert_killed_at_random_nothing_is_lost(size, provider, command, database_url)
+
+
+@pytest.mark.soak
+@pytest.mark.timing
+def test_workers_killed_over_ten_thousand_jobs_use_the_quota_to_nine_tenths(
+    provider: Callable[..., Simulator], command: Callable[..., Command], database_url: str
+) -> None:
+    assert_killed_at_random_nothing_is_lost(LARGE, provider, command, database_url)
+
+
+def assert_killed_at_random_nothing_is_lost(
     size: Size,
     provider: Callable[..., Simulator],
     command: Callable[..., Command],
