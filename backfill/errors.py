@@ -63,6 +63,17 @@ class BackfillError(Exception):
         message = super().__str__()
         return f"{message}; run: {self.mend}" if self.mend else message
 
+    def let_go(self) -> None:
+        """Hold no longer what the frames that raised it hold: an answer of 64 MiB, say.
+
+        One that came out of the reader's thread is part of a circle, too, which Python looks for
+        only now and then. What it has to say is in its message.
+        """
+        error: BaseException | None = self
+        while error is not None:
+            error.__traceback__ = None
+            error = error.__context__
+
 
 class UsageError(BackfillError):
     """A flag, a setting or the environment is wrong; nothing was called."""

@@ -33,7 +33,7 @@ from backfill.fetch.breaker import Breaker
 from backfill.fetch.clock import check_clock
 from backfill.fetch.quota import GATEWAYS, Pacer, Slot
 from backfill.fetch.reader import Reader
-from backfill.fetch.retrying import DEFAULT_PATIENCE, Patience, let_go, retrying
+from backfill.fetch.retrying import DEFAULT_PATIENCE, Patience, retrying
 from backfill.fetch.sending import Late, OneRequest, Sending, aborting_socket, once
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Tally
@@ -212,8 +212,8 @@ class Client:
         """Send a request and return what was read of the answer."""
         try:
             return await self._read(read, await self._send(request, url, queued))
-        except BadAnswer as error:
-            let_go(error)
+        except BackfillError as error:
+            error.let_go()
             raise
 
     async def _send(self, request: Request, url: URL, queued: Callable[[], None]) -> Response:

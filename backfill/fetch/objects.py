@@ -18,6 +18,7 @@ from backfill.core.archive import FileRead
 from backfill.core.redact import Redactor
 from backfill.core.wire import Kind
 from backfill.errors import (
+    BackfillError,
     BadAnswer,
     FileMissing,
     NotEntitled,
@@ -27,7 +28,7 @@ from backfill.errors import (
 )
 from backfill.fetch.gunzip import Gunzip
 from backfill.fetch.reader import Reader
-from backfill.fetch.retrying import DEFAULT_PATIENCE, Patience, let_go, retrying
+from backfill.fetch.retrying import DEFAULT_PATIENCE, Patience, retrying
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Tally
 
@@ -123,8 +124,8 @@ class Objects:
         async def once() -> _T:
             try:
                 return await attempt()
-            except BadAnswer as error:
-                let_go(error)
+            except BackfillError as error:
+                error.let_go()
                 raise
 
         answer: _T = await retrying(self._patience, self._stop, self._tally)(once)

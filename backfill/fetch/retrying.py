@@ -1,4 +1,4 @@
-"""Retries by class of error: which are worth one, how often, after how long, holding nothing."""
+"""Retries by class of error: which are worth one, how often, and after how long."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -6,7 +6,7 @@ from typing import Final
 import structlog
 import tenacity
 
-from backfill.errors import BadAnswer, ProviderUnavailable, UnreadableAnswer
+from backfill.errors import ProviderUnavailable, UnreadableAnswer
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Tally
 
@@ -67,19 +67,6 @@ def retrying(patience: Patience, stop: StopSignal, tally: Tally) -> tenacity.Asy
         before_sleep=note,
         reraise=True,
     )
-
-
-def let_go(error: BadAnswer) -> None:
-    """Have an answer that was refused held by nobody.
-
-    An error holds the frames that raised it, and they hold what they read, 64 MiB of it at most;
-    one that came out of the reader's thread is part of a circle, which Python looks for only now
-    and then. What such an error has to say is in its message.
-    """
-    shown: BaseException | None = error
-    while shown is not None:
-        shown.__traceback__ = None
-        shown = shown.__context__
 
 
 def _worth_a_retry(error: BaseException) -> bool:

@@ -202,15 +202,19 @@ class Massive:
 
         Of a range that holds just as many bars that brings an empty answer, which proves it.
         """
-        if max(answer.queryCount or 0, len(bars)) < _PAGE_SIZE:
+        timeframe, calendar, span = asked.timeframe, asked.calendar, asked.span
+        # A page carries whole bars only: there was no room for one more.
+        if max(answer.queryCount or 0, len(bars)) <= _PAGE_SIZE - timeframe.most_base:
             return None
-        span, oldest_ms = asked.span, int(bars.ts_ms.min(initial=asked.span.end_ms))
-        if not span.start_ms < oldest_ms < span.end_ms:
+        stamps = bars.ts_ms[(bars.ts_ms >= span.start_ms) & (bars.ts_ms < span.end_ms)]
+        if not len(stamps):
             return None
-        before_ms = asked.calendar.grid(asked.timeframe).widen((oldest_ms, oldest_ms + 1)).start_ms
-        if before_ms <= span.start_ms:
+        oldest_ms = int(calendar.canonical(timeframe, stamps[[stamps.argmin()]])[0])
+        oldest = calendar.grid(timeframe).widen((oldest_ms, oldest_ms + 1))
+        if not span.start_ms < oldest.start_ms < oldest.end_ms < span.end_ms:
             return None
-        return self.bars(replace(asked, span=Span(span.start_ms, before_ms)))
+        # That bar once more: one that the page cut in two comes otherwise then, and is refused.
+        return self.bars(replace(asked, span=Span(span.start_ms, oldest.end_ms)))
 
     def grouped(
         self,

@@ -227,7 +227,8 @@ class Outcomes:
         return [series for series in of if series not in done]
 
     def fail(self, series: Series, error: BackfillError) -> None:
-        """Note why a series failed, unless it is noted already."""
+        """Note why a series failed, unless it is noted already; to the end of the run."""
+        error.let_go()
         self.failed.setdefault(series, error)
 
     def count(self, series: Series, counts: Counts) -> None:

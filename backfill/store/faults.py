@@ -48,8 +48,8 @@ _SAID_TO_LAST: Final = (
     "password authentication failed",
 )
 """Words of what no later try mends, where the error's type doesn't tell."""
-_LOST: Final = "cannot switch to "
-"""How asyncpg (0.32) begins to say that it is in the midst of an error that it didn't ask for."""
+_LOST: Final = "another operation (2) is in progress"
+"""How asyncpg (0.32) says that it is in the midst of an error that it didn't ask for."""
 
 
 def passes(error: BaseException) -> bool:
@@ -66,7 +66,7 @@ def said(error: BaseException | None) -> str:
     if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
         return "no server of DATABASE_URL is what target_session_attrs asks for"
     text = str(error).strip() or type(error).__name__
-    if isinstance(error, asyncpg.InternalClientError) and text.startswith(_LOST):
+    if isinstance(error, asyncpg.InternalClientError) and _LOST in text:
         return "the server ended the session between two statements"
     return " ".join(text.split())
 

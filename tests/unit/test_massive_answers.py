@@ -101,23 +101,27 @@ def test_the_next_page_is_the_address_that_the_answer_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("counted", "first_ms", "rest"),
+    ("timeframe", "counted", "first", "last_ms"),
     [
-        (50_000, 30, "/v2/aggs/ticker/AAPL/range/1/minute/0/1799999"),
-        (49_999, 30, None),
-        (None, 30, None),
-        (50_000, 0, None),
+        (Timeframe.m1, 50_000, 30, 31 * 60_000 - 1),
+        (Timeframe.m1, 49_999, 30, None),
+        (Timeframe.m1, None, 30, None),
+        (Timeframe.m1, 50_000, 0, None),
+        (Timeframe.m5, 49_996, 30, 35 * 60_000 - 1),
+        (Timeframe.m5, 49_995, 30, None),
     ],
-    ids=["full", "not-full", "not-counted", "full-to-the-end"],
 )
 def test_a_full_page_that_names_no_next_one_proves_no_more_than_it_holds(
-    counted: int | None, first_ms: int, rest: str | None
+    timeframe: Timeframe, counted: int | None, first: int, last_ms: int | None
 ) -> None:
-    wanted = Asked(AAPL, calendar("24/7"), Timeframe.m1, Span(0, 3_600_000), "raw")
-    bars = [BAR | {"t": minute * 60_000} for minute in range(59, first_ms - 1, -1)]
+    begin_ms = 1_719_964_800_000
+    span = Span(begin_ms, begin_ms + 3_600_000)
+    wanted = Asked(AAPL, calendar("24/7"), timeframe, span, "raw")
+    bars = [BAR | {"t": begin_ms + minute * 60_000} for minute in range(55, first - 1, -5)]
     body = json.dumps(page(*bars, queryCount=counted)).encode()
-    asked_next = MASSIVE.read_bars(Response(200, {}, body), wanted).next
-    assert (asked_next.target if asked_next else None) == rest
+    rest = MASSIVE.read_bars(Response(200, {}, body), wanted).next
+    asked_to = int(rest.target.rpartition("/")[2]) if rest else None
+    assert asked_to == (None if last_ms is None else begin_ms + last_ms)
 
 
 def test_a_full_page_of_another_time_asks_for_nothing() -> None:
