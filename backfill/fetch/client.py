@@ -167,8 +167,9 @@ class Client:
         while True:
             try:
                 async with self._breaker.passage():
-                    answer = await self._answer(request, url, read, queued)
+                    answer = await self._read(read, await self._send(request, url, queued))
             except RateLimited as error:
+                error.let_go()  # a pause may be long
                 self._breaker.refused(asker)
                 self._tally.rate_limited += 1
                 self._tally.rate_limited_by_others += self._pacer.proven
@@ -201,20 +202,6 @@ class Client:
             else:
                 self._breaker.succeeded()
                 return answer
-
-    async def _answer(
-        self,
-        request: Request,
-        url: URL,
-        read: Callable[[Response], _T],
-        queued: Callable[[], None],
-    ) -> _T:
-        """Send a request and return what was read of the answer."""
-        try:
-            return await self._read(read, await self._send(request, url, queued))
-        except BackfillError as error:
-            error.let_go()
-            raise
 
     async def _send(self, request: Request, url: URL, queued: Callable[[], None]) -> Response:
         """Send a request, unless the run's calls are used up: then the last of them end first."""

@@ -18,7 +18,6 @@ from backfill.core.archive import FileRead
 from backfill.core.redact import Redactor
 from backfill.core.wire import Kind
 from backfill.errors import (
-    BackfillError,
     BadAnswer,
     FileMissing,
     NotEntitled,
@@ -121,14 +120,7 @@ class Objects:
         return await self._retried(partial(self._version, path))
 
     async def _retried(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
-        async def once() -> _T:
-            try:
-                return await attempt()
-            except BackfillError as error:
-                error.let_go()
-                raise
-
-        answer: _T = await retrying(self._patience, self._stop, self._tally)(once)
+        answer: _T = await retrying(self._patience, self._stop, self._tally)(attempt)
         return answer
 
     async def _read(self, path: str, sink: Callable[[], Sink[_T]]) -> tuple[FileRead, _T]:

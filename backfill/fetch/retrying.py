@@ -1,14 +1,18 @@
 """Retries by class of error: which are worth one, how often, and after how long."""
 
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Any, Final, TypeVar
 
 import structlog
 import tenacity
 
-from backfill.errors import ProviderUnavailable, UnreadableAnswer
+from backfill.errors import BackfillError, ProviderUnavailable, UnreadableAnswer
 from backfill.fetch.stop import StopSignal
 from backfill.fetch.tally import Tally
+
+_T = TypeVar("_T")
 
 log = structlog.stdlib.get_logger()
 
@@ -36,8 +40,14 @@ class Patience:
 DEFAULT_PATIENCE: Final = Patience()
 
 
-def retrying(patience: Patience, stop: StopSignal, tally: Tally) -> tenacity.AsyncRetrying:
-    """Return what repeats an attempt while its error is worth it, and counts that."""
+def retrying(
+    patience: Patience, stop: StopSignal, tally: Tally
+) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """Return what repeats an attempt while its error is worth it, and counts that.
+
+    It is called with the attempt and what that takes. An error that it raises, or waits after,
+    holds nothing of the answer that it is about.
+    """
     jittered = tenacity.wait_exponential_jitter(
         multiplier=patience.backoff_s, max=patience.backoff_max_s, jitter=patience.backoff_s
     )
@@ -59,7 +69,7 @@ def retrying(patience: Patience, stop: StopSignal, tally: Tally) -> tenacity.Asy
             message=str(error),
         )
 
-    return tenacity.AsyncRetrying(
+    attempts = tenacity.AsyncRetrying(
         sleep=stop.sleep,
         stop=tenacity.stop_after_attempt(patience.attempts),
         wait=backoff_s,
@@ -67,6 +77,15 @@ def retrying(patience: Patience, stop: StopSignal, tally: Tally) -> tenacity.Asy
         before_sleep=note,
         reraise=True,
     )
+    return partial(attempts, _letting_go)
+
+
+async def _letting_go(attempt: Callable[..., Awaitable[_T]], *given: Any) -> _T:
+    try:
+        return await attempt(*given)
+    except BackfillError as error:
+        error.let_go()
+        raise
 
 
 def _worth_a_retry(error: BaseException) -> bool:
