@@ -104,6 +104,10 @@ class BaseAggregates:
         """Base aggregates are bars, at the finest."""
         return self.size
 
+    def fewest(self, timeframe: Timeframe) -> int:
+        """Return how many a full page holds at least: one bar more might have had no room."""
+        return self.size - (timeframe.most_base - 1)
+
     def pages(self, calendar: Calendar, timeframe: Timeframe) -> Pages:
         """Return what counts the pages of one timeframe."""
         base = Timeframe.m1 if timeframe.is_intraday else Timeframe.d1
@@ -111,7 +115,7 @@ class BaseAggregates:
             calendar.grid(timeframe),
             calendar.grid(base),
             calendar.regular_grid(base),
-            self.size - (timeframe.most_base - 1),
+            self.fewest(timeframe),
         )
 
 

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from backfill.providers.massive_bars import Envelope, PageEnvelope
     from backfill.providers.massive_sessions import SessionReader
 
-_PAGE_SIZE: Final = 50_000
+_PAGES: Final = BaseAggregates(50_000)
 _EARLIEST: Final = date(2003, 9, 10)
 _YEAR: Final = timedelta(days=365)
 _SETTLED: Final = Settling(intraday_ms=MINUTE_MS, daily_ms=HOUR_MS)
@@ -87,7 +87,7 @@ class Massive:
             "fx": ALL - {Timeframe.h4, Timeframe.d1, Timeframe.w1, Timeframe.mn1},
         },
         adjustments=("raw", "split"),
-        pages=BaseAggregates(_PAGE_SIZE),
+        pages=_PAGES,
         archive=ARCHIVE,
     )
     archive_url = "https://files.massive.com"
@@ -203,8 +203,7 @@ class Massive:
         Of a range that holds just as many bars that brings an empty answer, which proves it.
         """
         timeframe, calendar, span = asked.timeframe, asked.calendar, asked.span
-        # A page carries whole bars only: there was no room for one more.
-        if max(answer.queryCount or 0, len(bars)) <= _PAGE_SIZE - timeframe.most_base:
+        if max(answer.queryCount or 0, len(bars)) < _PAGES.fewest(timeframe):
             return None
         stamps = bars.ts_ms[(bars.ts_ms >= span.start_ms) & (bars.ts_ms < span.end_ms)]
         if not len(stamps):
