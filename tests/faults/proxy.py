@@ -154,14 +154,7 @@ class Proxy:
 
     def stall_at(self, sent: bytes) -> None:
         """Hold every byte back, once a client has sent these, which still arrive."""
-
-        def watch(data: bytes) -> bool:
-            if sent in data:
-                self._watch = None
-                self._flowing.clear()
-            return False
-
-        self._watch = watch
+        self.act_at(sent, self._flowing.clear, arrives=True)
 
     def at_block(self, number: int, act: Callable[[], object], *, arrives: bool) -> None:
         """Act when clients send so many blocks more, before that block arrives; it may not."""

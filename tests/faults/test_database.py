@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 import asyncpg
@@ -23,6 +22,11 @@ SERIES = ("--symbols", "AAPL,MSFT,THIN", "-t", "m15", "-t", "d1", "--from", "202
 BARS = 30_000
 PAGE = b"COPY ohlc_bars"
 """What a page of some hundred bars or more begins with on its way to the table."""
+_END_OTHERS = """
+    SELECT pg_terminate_backend(pid)
+    FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
 
 
 def soak(value: object) -> Any:
@@ -67,16 +71,13 @@ def test_sessions_that_the_server_ends_are_opened_again_and_nothing_is_lost(
     simulator: Simulator,
     command: Callable[..., Command],
     database_url: str,
-    server: str,
     proxy: Proxy,
 ) -> None:
-    name = urlsplit(database_url).path[1:]
     ended: list[int] = []
 
     def end_them() -> None:
-        sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1"
         with ThreadPoolExecutor() as apart:  # the proxy's own thread has a loop
-            ended.append(len(apart.submit(query, server, sql, name).result()))
+            ended.append(len(apart.submit(query, database_url, _END_OTHERS).result()))
         if len(ended) < 2:
             proxy.act_at(PAGE, end_them, arrives=True)
 
@@ -178,8 +179,7 @@ def test_a_database_that_turns_read_only_is_one_clear_message_and_exit_3(
         database_url,
         f"ALTER DATABASE {name} SET {setting} = on",
         # The setting is read when a session begins: a failover ends the old ones, too.
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-        "WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        _END_OTHERS,
     )
     ended = going.end()
     tables.execute(database_url, f"SET {setting} = off", f"ALTER DATABASE {name} RESET {setting}")
