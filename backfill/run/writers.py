@@ -28,7 +28,7 @@ def useful(page_s: float, trip_s: float) -> int:
     the others, and all take longer. While one is under way on a link, another has its place.
 
     >>> useful(page_s=0.2, trip_s=0.001), useful(page_s=0.2, trip_s=0.06)
-    (2, 5)
+    (2, 4)
     """
     works_s = page_s - _TRIPS * trip_s
     if trip_s < _FAR_S:
