@@ -94,12 +94,19 @@ class Paging:
 
     Series that are rolled up are fed with the slots that are whole so far; what is left over waits
     for the next page, which is the first of the range before if that follows on ``newer``: a week
-    in which the name changed has days of both. ``upto_ms`` is where the part begins that is proven
+    in which the name changed has days of both. Of a range that ``is_past`` the provider has told
+    all that it will: it is out of a file of an archive, and not of the newest. ``upto_ms`` is where the part begins that is proven
     so far. ``leaves_holes`` once a page has proven less than it was asked for.
     """
 
     def __init__(
-        self, work: Work, planned: PlannedRange, now_ms: int, newer: "Paging | None" = None
+        self,
+        work: Work,
+        planned: PlannedRange,
+        now_ms: int,
+        newer: "Paging | None" = None,
+        *,
+        is_past: bool = False,
     ) -> None:
         self._work = work
         self._planned = planned
@@ -119,7 +126,7 @@ class Paging:
             and not self._grid.count((planned.span.end_ms, newer.start_ms))
         )
         self.oldest: Bars = newer.oldest if newer and follows else Bars.empty()
-        if newer and follows and newer.has_bars:
+        if is_past or (newer and follows and newer.has_bars):
             self._late_ms = FOREVER_MS  # the provider has had what is newer than all of this
         self.rollups: dict[Timeframe, _RollUp] = (
             newer.rollups

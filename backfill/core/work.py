@@ -216,6 +216,26 @@ class Work:
         return {one.series: one.wanted.start_ms for one in self.fed if one.wanted is not None}
 
     @property
+    def oldest_files_first(self) -> tuple[PlannedRange, ...]:
+        """The ranges with the files before the calls, and from the oldest on.
+
+        They stay as they are where bars are rolled up, which go on from newer ones, and where a
+        file isn't behind all that is stored: a page is copied only before or after that.
+        """
+        files = tuple(one for one in reversed(self.ranges) if one.file is not None)
+        if not files or not self.known or len(self.fed) != 1:
+            return self.ranges
+        [target], [known, *_] = self.fed, self.known
+        stored = known.stored.hull if known else None
+        if (
+            target.series.timeframe is not self.base
+            or target.replaces is not None
+            or (stored is not None and files[0].span.start_ms < stored.end_ms)
+        ):
+            return self.ranges
+        return files + tuple(one for one in self.ranges if one.file is None)
+
+    @property
     def due(self) -> bool:
         """Whether there is anything to do: to fetch, or to roll up from what is stored."""
         return bool(self.ranges) or any(target.local for target in self.targets)

@@ -38,7 +38,8 @@ class Context:
     ``reader``, which does what takes long with an answer, ``room``, which bounds the pages that are
     asked for and not written yet, and the ``writers``, who bound how many are written at once.
     ``lists`` are the pages that everybody's lists may still cost; the ``tally`` counts and measures
-    what the lane does. ``listing`` is held while splits are listed before their turn; whoever
+    what the lane does. Where files come ``oldest_first``, it is for one piece of work that nothing
+    cuts short. ``listing`` is held while splits are listed before their turn; whoever
     ``judges_all`` decides of every split, since a run before this may have died over it.
     """
 
@@ -58,6 +59,7 @@ class Context:
     archive: ArchiveDesk | None = None
     objects: "Objects | None" = None
     judges_all: bool = False
+    oldest_first: bool = False
     listing: asyncio.Lock = field(default_factory=asyncio.Lock)
     gathered: Gathered = field(default_factory=Gathered)
 

@@ -49,6 +49,7 @@ class _Shared:
     reader: Reader
     writers: Writers
     judges_all: bool
+    oldest_first: bool
     room: Room = field(default_factory=lambda: Room(ROOM))
 
 
@@ -62,16 +63,29 @@ async def fetch(
     outcomes: Outcomes,
     stop: StopSignal,
     judges_all: bool,
+    may_be_cut: bool,
 ) -> None:
     """Fetch and store what is due; what happens to each series goes to ``outcomes``.
 
     A lane that can't go on ends alone, and its series fail; what ends the run ends every lane. What
     runs before this one have ``owed``, the lists of these providers, for sessions of a calendar, is
     read also where nothing else is asked for; of those that died over them all splits are judged.
+    What comes first is the newest, which counts most if the run ``may_be_cut``. Of one series files
+    come oldest first if it may not: they take seconds, and Postgres a fifth less for a row behind
+    all others of its table.
     """
     parts = [(lane, part) for lane in lanes if (part := lane.part(due)) or lane.name in owed]
     with Reader() as reader:
-        shared = _Shared(run_id, database, outcomes, stop, reader, Writers(database), judges_all)
+        shared = _Shared(
+            run_id,
+            database,
+            outcomes,
+            stop,
+            reader,
+            Writers(database),
+            judges_all,
+            oldest_first=len(due) == 1 and not may_be_cut,
+        )
         async with heartbeat(database, run_id), asyncio.TaskGroup() as group:
             for lane, part in parts:
                 group.create_task(_run(shared, lane, part, owed.get(lane.name)))
@@ -125,6 +139,7 @@ async def _fetch(
             if rules.archive is not Use.never
             else None,
             judges_all=shared.judges_all,
+            oldest_first=shared.oldest_first,
         )
         streams = [Stream(context, work, demand) for work, demand in due]
         is_listed = any(work.is_of_shares for work, _ in due)

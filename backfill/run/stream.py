@@ -164,7 +164,9 @@ class Stream:
 
     async def _begin(self, work: Work) -> None:
         """Begin with a plan, and with what stored bars answer for; drop what was under way."""
-        self.work, self._ranges = work, list(work.ranges)
+        self.work = work
+        ranges = work.oldest_files_first if self._context.oldest_first else work.ranges
+        self._ranges = list(ranges)
         self._symbol = work.symbol
         self._paging = self._newer = self._request = None
         self._seen.clear()
@@ -244,6 +246,13 @@ class Stream:
             share = await context.room.take(slots if most is None else min(slots, most))
         try:
             await self._fetch(queued, share)
+        except BadAnswer as error:
+            share.release()
+            if not self._is_newer_left:
+                raise
+            log.warning("archive.put_off", message=str(error))
+            self._ranges.append(self._ranges.pop(0))
+            self._paging = self._request = None
         except BaseException:
             share.release()
             raise
@@ -256,7 +265,8 @@ class Stream:
         work, planned = self.work, self._ranges[0]
         asked = work.asked(planned, context.rules.adjustment_of(work.base))
         if self._paging is None or self._request is None:
-            self._paging = Paging(work, planned, context.rules.now_ms, self._newer)
+            is_past = planned.file is not None and self._is_newer_left
+            self._paging = Paging(work, planned, context.rules.now_ms, self._newer, is_past=is_past)
             self._request = context.provider.bars(asked)
         try:
             page, file = await self._read(asked, self._request, queued)
@@ -265,6 +275,9 @@ class Stream:
                 raise
             log.info("archive.missing", message=str(error))
             self._ranges[:1] = context.archive.instead(work, planned)
+            if not self._any_bars:
+                # It may not have traded yet: where its life begins the oldest bars tell.
+                self._ranges.sort(key=_end_ms, reverse=True)
             self._paging = self._request = None
             self._stand()
             share.release()
@@ -279,6 +292,11 @@ class Stream:
         if self._state is State.outdated or not await self._take(self._paging, page, file, share):
             log.info("page.asked_again", bars=len(page.bars))
             share.release()
+
+    @property
+    def _is_newer_left(self) -> bool:
+        """Whether something newer is left to ask for than the range in hand, which is a file's."""
+        return self.upto_ms > self._ranges[0].span.end_ms
 
     async def _take(self, paging: Paging, page: Page, file: FileRead | None, share: Share) -> bool:
         """Read what a page proves and have it written; False where a write so far outdates it."""
@@ -456,6 +474,10 @@ class Stream:
         return await context.gathered.write(
             context.writer, self.work, given, place, confirms=confirms
         )
+
+
+def _end_ms(planned: PlannedRange) -> int:
+    return planned.span.end_ms
 
 
 def _worth_insisting(can: Capabilities, page: Page) -> bool:

@@ -100,7 +100,7 @@ async def test_files_bring_the_rows_that_calls_bring_and_take_fewer_requests(
     assert (by_files.exit_code, by_files.calls) == (0, planned.calls)
     assert (planned.archive.requests, planned.calls) == (6, 8)
     assert months(binance) == [
-        f"2024-{month}.zip{end}" for month in ("10", "09", "08") for end in (".CHECKSUM", "")
+        f"2024-{month}.zip{end}" for month in ("08", "09", "10") for end in (".CHECKSUM", "")
     ]
     assert await stored(database_url) == rows
     assert await told(database_url, KNOWN_EMPTY) == empty
@@ -118,6 +118,66 @@ async def test_files_bring_the_rows_that_calls_bring_and_take_fewer_requests(
     assert (reload.exit_code, reload.bars.updated, reload.bars.withdrawn) == (0, 0, 0)
     assert reload.bars.unchanged == len(rows)
     assert await stored(database_url) == rows
+
+
+@pytest.mark.parametrize(
+    ("bound", "first_asked"),
+    [
+        ({}, ["2024-08", "2024-09"]),
+        ({"max_calls": 8}, ["2024-10", "2024-09"]),
+        ({"deadline_s": 600.0}, ["2024-10", "2024-09"]),
+        ({"timeframes": (Timeframe.m15, Timeframe.h1)}, ["2024-10", "2024-09"]),
+        ({"symbols": (PAIR, "ETH/USDT")}, ["2024-10", "2024-09"]),
+    ],
+    ids=["nothing", "calls", "deadline", "rolled up", "another pair"],
+)
+async def test_files_come_oldest_first_only_where_one_series_is_loaded_and_nothing_cuts_that_short(
+    settings: api.Settings, binance: Simulator, bound: dict[str, Any], first_asked: list[str]
+) -> None:
+    done = await api.run(settings, replace(job(), **bound))
+    assert done.exit_code == 0
+    files = [name for name in months(binance) if name.startswith("2024") and "CHECK" not in name]
+    assert files[:2] == [f"{month}.zip" for month in first_asked]
+
+
+@pytest.mark.parametrize(
+    ("stored_before", "others"),
+    [(8, ["2024-09", "2024-10"]), (9, ["2024-10", "2024-08"])],
+    ids=["behind what is stored", "on both sides of it"],
+)
+async def test_files_come_oldest_first_only_behind_all_that_is_stored(
+    settings: api.Settings,
+    binance: Simulator,
+    market: Market,
+    database_url: str,
+    stored_before: int,
+    others: list[str],
+) -> None:
+    first, last = date(2024, stored_before, 1), date(2024, stored_before, 30)
+    part = job(first=Bound(first), last=Bound(last), archive=Use.always)
+    assert (await ran(settings, binance, part)).exit_code == 0
+    binance.calls.clear()
+    assert (await ran(settings, binance, job(archive=Use.always))).exit_code == 0
+    asked = [name for name in months(binance) if len(name) == len("2024-08.zip")]
+    assert [name for name in asked if name[5:7] != f"{stored_before:02}"] == [
+        f"{month}.zip" for month in others
+    ]
+    assert [row[0] for row in await stored(database_url)] == stamps(market)
+
+
+async def test_what_a_month_lacks_at_its_end_is_as_empty_by_its_file_as_by_calls(
+    settings: api.Settings, binance: Simulator, database_url: str
+) -> None:
+    september = midnight_ms(date(2024, 9, 1), "X:")
+    binance.inject(Fault(action=Action.LACKING, span_ms=(september - 7_200_000, september)))
+    await ran(settings, binance, job(archive=Use.never))
+    rows, empty = await stored(database_url), await told(database_url, KNOWN_EMPTY)
+    assert empty
+
+    await told(database_url, EMPTIED)
+    await ran(settings, binance, job())
+    assert await stored(database_url) == rows
+    assert await told(database_url, KNOWN_EMPTY) == empty
 
 
 async def test_a_missing_month_falls_back_to_its_days_and_a_missing_day_to_calls(
@@ -146,17 +206,18 @@ async def test_a_missing_month_falls_back_to_its_days_and_a_missing_day_to_calls
     ),
     ids=lambda fault: fault.action.value,
 )
-async def test_of_a_file_that_is_not_what_it_should_be_nothing_is_stored_and_no_call_is_made_for_it(
+async def test_of_a_file_that_is_not_what_it_should_be_nothing_is_stored_and_all_else_is(
     settings: api.Settings, binance: Simulator, market: Market, database_url: str, fault: Fault
 ) -> None:
     binance.inject(fault)
     done = await api.run(settings, job())
     assert [one.outcome for one in done.failures] == ["bad_answer"]
     assert done.exit_code == 1
-    october = midnight_ms(date(2024, 10, 1), "X:")
+    first_ms, last_ms = (midnight_ms(date(2024, month, 1), "X:") for month in (9, 10))
     kept = [row[0] for row in await stored(database_url)]
-    assert kept == [at_ms for at_ms in stamps(market) if at_ms >= october]
-    assert len(await told(database_url, FILES)) == 1
+    assert kept == [at_ms for at_ms in stamps(market) if not first_ms <= at_ms < last_ms]
+    assert len(await told(database_url, FILES)) == 2
+    # Nor is a call made for it.
     assert not any("2024-09-" in name for name in months(binance))
 
     binance.clear_faults()
@@ -243,6 +304,7 @@ async def test_before_a_pair_began_few_files_are_asked_for(
     assert (done.exit_code, done.series.complete, done.lookups) == (0, 1, 1)
     # Of August, in which it began, the file is there.
     names = [call.path.rpartition("/")[2] for call in binance.calls if "/data/" in call.path]
+    assert names[0] == "SOLUSDT-15m-2022-01.zip.CHECKSUM"
     assert names[-1] == "SOLUSDT-15m-2024-08.zip"
 
 
