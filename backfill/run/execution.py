@@ -256,7 +256,7 @@ class _Run:
             outcomes=outcomes,
             stop=self._stop,
             judges_all=bool(self._owed.debtors),
-            may_be_cut=self._job.max_calls is not None or self._job.deadline_s is not None,
+            may_be_cut=self._job.is_bounded,
         )
 
     async def _finish(self, outcomes: Outcomes, duration_s: float) -> Summary:

@@ -56,6 +56,11 @@ class Job:
     archive: Use = Use.auto
 
     @property
+    def is_bounded(self) -> bool:
+        """Whether it may end before all is fetched: at a deadline, or after so many calls."""
+        return self.max_calls is not None or self.deadline_s is not None
+
+    @property
     def tickers(self) -> tuple[str, ...] | None:
         """The tickers that are named, each once; None for the watchlist's."""
         named = self.symbols if self.series is None else [ticker for ticker, _ in self.series]

@@ -134,7 +134,7 @@ class _Rounds:
         clock: Callable[[], datetime],
     ) -> None:
         self._settings = settings
-        self._job = replace(job, deadline_s=None)
+        self._job = job
         self._tell = tell
         self._stop = stop
         self._on_plan = on_plan

@@ -66,7 +66,7 @@ async def enqueue(settings: Settings, database: Database, job: Job) -> Enqueued:
         If it can't be used.
     """
     check(job)
-    if job.max_calls is not None or job.deadline_s is not None:
+    if job.is_bounded:
         raise UsageError("what is enqueued has no --max-calls and no --deadline: workers have")
     now = job.as_of or datetime.now(UTC)
     if now > datetime.now(UTC):
