@@ -95,8 +95,9 @@ class Paging:
     Series that are rolled up are fed with the slots that are whole so far; what is left over waits
     for the next page, which is the first of the range before if that follows on ``newer``: a week
     in which the name changed has days of both. Of a range that ``is_past`` the provider has told
-    all that it will: it is out of a file of an archive, and not of the newest. ``upto_ms`` is where the part begins that is proven
-    so far. ``leaves_holes`` once a page has proven less than it was asked for.
+    all that it will: it is out of a file of an archive, and not of the newest. ``upto_ms`` is where
+    the part begins that is proven so far. ``leaves_holes`` once a page has proven less than it was
+    asked for.
     """
 
     def __init__(
