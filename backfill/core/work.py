@@ -223,15 +223,11 @@ class Work:
         file isn't behind all that is stored: a page is copied only before or after that.
         """
         files = tuple(one for one in reversed(self.ranges) if one.file is not None)
-        if not files or not self.known or len(self.fed) != 1:
+        if not files or not self.known or [one.timeframe for one in self.series] != [self.base]:
             return self.ranges
-        [target], [known, *_] = self.fed, self.known
+        known, *_ = self.known
         stored = known.stored.hull if known else None
-        if (
-            target.series.timeframe is not self.base
-            or target.replaces is not None
-            or (stored is not None and files[0].span.start_ms < stored.end_ms)
-        ):
+        if stored is not None and files[0].span.start_ms < stored.end_ms:
             return self.ranges
         return files + tuple(one for one in self.ranges if one.file is None)
 

@@ -48,7 +48,7 @@ class State(StrEnum):
     ============ =================================================== ==========================
     ``waiting``  leases the series, plans them anew, and rolls up    due, done; or stays waiting
                  what stored bars answer for                         behind another run's lease
-    ``due``      asks for the first page of the newest range         paging, due, outdated, done
+    ``due``      asks for the first page of the next range           paging, due, outdated, done
     ``paging``   asks for the next page of that range                paging, due, outdated, done
     ``outdated`` plans anew, by what is known of the symbol now,     due, done; asks at once if
                  and does what ``due`` does                          something is due
@@ -295,7 +295,7 @@ class Stream:
 
     @property
     def _is_newer_left(self) -> bool:
-        """Whether something newer is left to ask for than the range in hand, which is a file's."""
+        """Whether something newer than the range in hand is left to ask for."""
         return self.upto_ms > self._ranges[0].span.end_ms
 
     async def _take(self, paging: Paging, page: Page, file: FileRead | None, share: Share) -> bool:
