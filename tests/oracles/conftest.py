@@ -1,6 +1,7 @@
 """The Python of the oracles."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -11,4 +12,5 @@ def python() -> str:
     found = os.environ.get("BACKFILL_ORACLES")
     if not found:
         pytest.skip("make oracles installs the clients")
-    return found
+    # `make` names it from here, and a test starts it elsewhere. It is a link, and stays one.
+    return str(Path(found).absolute())
