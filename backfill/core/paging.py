@@ -94,20 +94,12 @@ class Paging:
 
     Series that are rolled up are fed with the slots that are whole so far; what is left over waits
     for the next page, which is the first of the range before if that follows on ``newer``: a week
-    in which the name changed has days of both. Of a range that ``is_past`` the provider has told
-    all that it will: it is out of a file of an archive, and not of the newest. ``upto_ms`` is where
-    the part begins that is proven so far. ``leaves_holes`` once a page has proven less than it was
-    asked for.
+    in which the name changed has days of both. ``upto_ms`` is where the part begins that is proven
+    so far. ``leaves_holes`` once a page has proven less than it was asked for.
     """
 
     def __init__(
-        self,
-        work: Work,
-        planned: PlannedRange,
-        now_ms: int,
-        newer: "Paging | None" = None,
-        *,
-        is_past: bool = False,
+        self, work: Work, planned: PlannedRange, now_ms: int, newer: "Paging | None" = None
     ) -> None:
         self._work = work
         self._planned = planned
@@ -127,7 +119,7 @@ class Paging:
             and not self._grid.count((planned.span.end_ms, newer.start_ms))
         )
         self.oldest: Bars = newer.oldest if newer and follows else Bars.empty()
-        if is_past or (newer and follows and newer.has_bars):
+        if newer and follows and newer.has_bars:
             self._late_ms = FOREVER_MS  # the provider has had what is newer than all of this
         self.rollups: dict[Timeframe, _RollUp] = (
             newer.rollups
@@ -148,6 +140,11 @@ class Paging:
     def has_bars(self) -> bool:
         """Whether any page has brought a bar so far, or one of the range that follows had."""
         return self._late_ms not in {None, -FOREVER_MS}
+
+    @property
+    def ends_in_silence(self) -> bool:
+        """Whether the newest slots of the range have no bars, by its first page."""
+        return self._late_ms is not None and self._late_ms < self._planned.span.end_ms
 
     def leaves_a_question(self, page: Page) -> bool:
         """Whether a page calls for the reference, to tell whose its bars are and since when.

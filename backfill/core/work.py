@@ -216,20 +216,22 @@ class Work:
         return {one.series: one.wanted.start_ms for one in self.fed if one.wanted is not None}
 
     @property
-    def oldest_files_first(self) -> tuple[PlannedRange, ...]:
-        """The ranges with the files before the calls, and from the oldest on.
+    def oldest_first(self) -> tuple[PlannedRange, ...]:
+        """The ranges up to the newest file from the oldest on, and then the calls behind it.
 
-        They stay as they are where bars are rolled up, which go on from newer ones, and where a
-        file isn't behind all that is stored: a page is copied only before or after that.
+        They stay as they are where bars are rolled up, which go on from newer ones, and where one
+        isn't behind all that is stored: a page is copied only before or after that.
         """
-        files = tuple(one for one in reversed(self.ranges) if one.file is not None)
-        if not files or not self.known or [one.timeframe for one in self.series] != [self.base]:
+        newest = next((at for at, one in enumerate(self.ranges) if one.file is not None), None)
+        if newest is None or not self.known:
+            return self.ranges
+        if [one.timeframe for one in self.series] != [self.base]:
             return self.ranges
         known, *_ = self.known
         stored = known.stored.hull if known else None
-        if stored is not None and files[0].span.start_ms < stored.end_ms:
+        if stored is not None and self.ranges[-1].span.start_ms < stored.end_ms:
             return self.ranges
-        return files + tuple(one for one in self.ranges if one.file is None)
+        return self.ranges[newest:][::-1] + self.ranges[:newest]
 
     @property
     def due(self) -> bool:

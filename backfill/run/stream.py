@@ -22,7 +22,7 @@ from backfill.core.series import ListingVerdict, Series, Symbol
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Page, Request
 from backfill.core.work import Demand, Mode, Work
-from backfill.errors import BadAnswer, FileMissing, UnknownSymbol
+from backfill.errors import BackfillError, BadAnswer, FileMissing, ProviderError, UnknownSymbol
 from backfill.run.behind import Behind, Place, is_large
 from backfill.run.context import Context
 from backfill.run.listing import bears_on_listing, jumps_unexplained, settle
@@ -83,6 +83,7 @@ class Stream:
         self._symbol = work.symbol
         self._behind = Behind(self._write)
         self._written_outdated = False
+        self._failure: BackfillError | None = None
 
     @property
     def leased(self) -> bool:
@@ -165,10 +166,10 @@ class Stream:
     async def _begin(self, work: Work) -> None:
         """Begin with a plan, and with what stored bars answer for; drop what was under way."""
         self.work = work
-        ranges = work.oldest_files_first if self._context.oldest_first else work.ranges
+        ranges = work.oldest_first if self._context.oldest_first else work.ranges
         self._ranges = list(ranges)
         self._symbol = work.symbol
-        self._paging = self._newer = self._request = None
+        self._paging = self._newer = self._request = self._failure = None
         self._seen.clear()
         for target in work.targets:
             if target.refusal is not None:
@@ -246,18 +247,22 @@ class Stream:
             share = await context.room.take(slots if most is None else min(slots, most))
         try:
             await self._fetch(queued, share)
-        except BadAnswer as error:
+        except (BadAnswer, ProviderError) as error:
             share.release()
             if not self._is_newer_left:
                 raise
-            log.warning("archive.put_off", message=str(error))
-            self._ranges.append(self._ranges.pop(0))
-            self._paging = self._request = None
+            # It must not keep what is newer from its place, today and in every run to come.
+            log.warning("archive.left_out", outcome=error.outcome, message=str(error))
+            error.let_go()
+            self._failure = error
+            self._go_on_newest_first(self._ranges[1:])
         except BaseException:
             share.release()
             raise
         if self.fetched:
             await self.written()
+            if self._failure is not None:
+                raise self._failure
 
     async def _fetch(self, queued: Callable[[], None], share: Share) -> None:
         """Fetch the next page into the share of room that it has, and begin to write it."""
@@ -265,8 +270,7 @@ class Stream:
         work, planned = self.work, self._ranges[0]
         asked = work.asked(planned, context.rules.adjustment_of(work.base))
         if self._paging is None or self._request is None:
-            is_past = planned.file is not None and self._is_newer_left
-            self._paging = Paging(work, planned, context.rules.now_ms, self._newer, is_past=is_past)
+            self._paging = Paging(work, planned, context.rules.now_ms, self._newer)
             self._request = context.provider.bars(asked)
         try:
             page, file = await self._read(asked, self._request, queued)
@@ -274,12 +278,8 @@ class Stream:
             if context.archive is None:
                 raise
             log.info("archive.missing", message=str(error))
-            self._ranges[:1] = context.archive.instead(work, planned)
-            if not self._any_bars:
-                # It may not have traded yet: where its life begins the oldest bars tell.
-                self._ranges.sort(key=_end_ms, reverse=True)
-            self._paging = self._request = None
-            self._stand()
+            instead = context.archive.instead(work, planned)
+            self._go_on_newest_first([*instead, *self._ranges[1:]])
             share.release()
             return
         log.info("fetch.page", bars=len(page.bars), last=page.next is None)
@@ -295,8 +295,14 @@ class Stream:
 
     @property
     def _is_newer_left(self) -> bool:
-        """Whether something newer than the range in hand is left to ask for."""
+        """Whether something newer is left than the range in hand: the oldest come first then."""
         return self.upto_ms > self._ranges[0].span.end_ms
+
+    def _go_on_newest_first(self, ranges: Sequence[PlannedRange]) -> None:
+        """Go on with ranges, the newest first, whatever came first so far."""
+        self._ranges = sorted(ranges, key=_end_ms, reverse=True)
+        self._paging = self._request = None
+        self._stand()
 
     async def _take(self, paging: Paging, page: Page, file: FileRead | None, share: Share) -> bool:
         """Read what a page proves and have it written; False where a write so far outdates it."""
@@ -304,6 +310,10 @@ class Stream:
         final_ms = context.rules.final_ms(work.symbol, work.calendar, work.base, page.delayed_ms)
         read = partial(paging.read, page, listed_ms, final_ms)
         chunks = await context.reader.apart(read, last=True)
+        if paging.ends_in_silence and self._is_newer_left:
+            # What is newer has to tell first whether the provider is late, or nobody traded.
+            self._go_on_newest_first(self._ranges)
+            return False
         share.shrink(size_of(chunks))
         await self._caught_up()
         await self._behind.room_for(chunks, file)

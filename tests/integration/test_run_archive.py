@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
 import pytest
 
 from backfill import api
 from backfill.core.archive import Use
-from backfill.core.timeframe import Timeframe
+from backfill.core.timeframe import DAY_MS, Timeframe
 from backfill.core.when import Bound
 from backfill.core.work import Mode
 from backfill.run.outcomes import Summary
@@ -165,19 +165,45 @@ async def test_files_come_oldest_first_only_behind_all_that_is_stored(
     assert [row[0] for row in await stored(database_url)] == stamps(market)
 
 
-async def test_what_a_month_lacks_at_its_end_is_as_empty_by_its_file_as_by_calls(
-    settings: api.Settings, binance: Simulator, database_url: str
+@pytest.mark.parametrize("first", [FIRST, date(2024, 8, 25)], ids=["a file", "a part by calls"])
+async def test_what_a_month_lacks_at_its_end_is_as_empty_as_if_the_newest_had_come_first(
+    settings: api.Settings, binance: Simulator, database_url: str, first: date
 ) -> None:
     september = midnight_ms(date(2024, 9, 1), "X:")
     binance.inject(Fault(action=Action.LACKING, span_ms=(september - 7_200_000, september)))
-    await ran(settings, binance, job(archive=Use.never))
+    await ran(settings, binance, job(first=Bound(first), deadline_s=600.0))
     rows, empty = await stored(database_url), await told(database_url, KNOWN_EMPTY)
-    assert empty
+    assert [reason for reason, _ in empty] == ["no_trades"]
 
     await told(database_url, EMPTIED)
-    await ran(settings, binance, job())
+    await ran(settings, binance, job(first=Bound(first)))
     assert await stored(database_url) == rows
     assert await told(database_url, KNOWN_EMPTY) == empty
+
+
+async def test_of_a_file_that_ends_in_silence_nothing_is_believed_before_something_newer_came(
+    settings: api.Settings, binance: Simulator, market: Market, database_url: str
+) -> None:
+    tenth = midnight_ms(date(2024, 11, 10), "X:")
+    binance.inject(Fault(action=Action.LACKING, span_ms=(tenth + 64_800_000, tenth + 10 * DAY_MS)))
+    given = job(first=Bound(date(2024, 11, 5)), archive=Use.always)
+    await ran(settings, binance, given)
+    binance.clear_faults()
+    await api.run(settings, replace(given, as_of=NOW + timedelta(days=2)))
+    until_ms = tenth + DAY_MS
+    true = [at_ms for at_ms in stamps(market, date(2024, 11, 5)) if at_ms < until_ms]
+    assert [row[0] for row in await stored(database_url) if row[0] < until_ms] == true
+
+
+async def test_a_file_that_is_refused_keeps_nothing_newer_from_its_place(
+    settings: api.Settings, binance: Simulator, market: Market, database_url: str
+) -> None:
+    binance.inject(Fault(action=Action.STATUS, status=403, path=f"{SEPTEMBER}\\?"))
+    done = await api.run(settings, job(archive=Use.always))
+    assert (done.exit_code, [one.outcome for one in done.failures]) == (1, ["provider_error"])
+    first_ms, last_ms = (midnight_ms(date(2024, month, 1), "X:") for month in (9, 10))
+    kept = [row[0] for row in await stored(database_url)]
+    assert kept == [at_ms for at_ms in stamps(market) if not first_ms <= at_ms < last_ms]
 
 
 async def test_a_missing_month_falls_back_to_its_days_and_a_missing_day_to_calls(
@@ -217,7 +243,8 @@ async def test_of_a_file_that_is_not_what_it_should_be_nothing_is_stored_and_all
     kept = [row[0] for row in await stored(database_url)]
     assert kept == [at_ms for at_ms in stamps(market) if not first_ms <= at_ms < last_ms]
     assert len(await told(database_url, FILES)) == 2
-    # Nor is a call made for it.
+    # Nor is a call made for it, nor is it asked for twice.
+    assert months(binance).count("2024-09.zip.CHECKSUM") == 1
     assert not any("2024-09-" in name for name in months(binance))
 
     binance.clear_faults()
