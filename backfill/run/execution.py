@@ -247,6 +247,7 @@ class _Run:
             return
         from backfill.run.fetching import fetch
 
+        shape = prepared.shape
         await fetch(
             self._lanes,
             self._database,
@@ -256,7 +257,7 @@ class _Run:
             outcomes=outcomes,
             stop=self._stop,
             judges_all=bool(self._owed.debtors),
-            may_be_cut=self._job.is_bounded,
+            oldest_first=not self._job.is_bounded and shape.is_own and shape.keeps_all,
         )
 
     async def _finish(self, outcomes: Outcomes, duration_s: float) -> Summary:

@@ -63,16 +63,16 @@ async def fetch(
     outcomes: Outcomes,
     stop: StopSignal,
     judges_all: bool,
-    may_be_cut: bool,
+    oldest_first: bool,
 ) -> None:
     """Fetch and store what is due; what happens to each series goes to ``outcomes``.
 
     A lane that can't go on ends alone, and its series fail; what ends the run ends every lane. What
     runs before this one have ``owed``, the lists of these providers, for sessions of a calendar, is
     read also where nothing else is asked for; of those that died over them all splits are judged.
-    What comes first is the newest, which counts most if the run ``may_be_cut``. Of one series files
-    come oldest first if it may not: they take seconds, and Postgres a fifth less for a row behind
-    all others of its table.
+    What comes first is the newest. Files may come ``oldest_first`` in a run that nothing cuts
+    short, into a table that is our own: those of a single series do. They take seconds, and
+    Postgres a fifth less for a row behind all others of the table.
     """
     parts = [(lane, part) for lane in lanes if (part := lane.part(due)) or lane.name in owed]
     with Reader() as reader:
@@ -84,7 +84,7 @@ async def fetch(
             reader,
             Writers(database),
             judges_all,
-            oldest_first=len(due) == 1 and not may_be_cut,
+            oldest_first=oldest_first and len(due) == 1,
         )
         async with heartbeat(database, run_id), asyncio.TaskGroup() as group:
             for lane, part in parts:

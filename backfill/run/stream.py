@@ -22,7 +22,7 @@ from backfill.core.series import ListingVerdict, Series, Symbol
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Page, Request
 from backfill.core.work import Demand, Mode, Work
-from backfill.errors import BackfillError, BadAnswer, FileMissing, ProviderError, UnknownSymbol
+from backfill.errors import BadAnswer, FileMissing, GeoBlocked, SeriesError, UnknownSymbol
 from backfill.run.behind import Behind, Place, is_large
 from backfill.run.context import Context
 from backfill.run.listing import bears_on_listing, jumps_unexplained, settle
@@ -83,7 +83,7 @@ class Stream:
         self._symbol = work.symbol
         self._behind = Behind(self._write)
         self._written_outdated = False
-        self._failure: BackfillError | None = None
+        self._again: PlannedRange | None = None
 
     @property
     def leased(self) -> bool:
@@ -169,7 +169,7 @@ class Stream:
         ranges = work.oldest_first if self._context.oldest_first else work.ranges
         self._ranges = list(ranges)
         self._symbol = work.symbol
-        self._paging = self._newer = self._request = self._failure = None
+        self._paging = self._newer = self._request = self._again = None
         self._seen.clear()
         for target in work.targets:
             if target.refusal is not None:
@@ -247,22 +247,18 @@ class Stream:
             share = await context.room.take(slots if most is None else min(slots, most))
         try:
             await self._fetch(queued, share)
-        except (BadAnswer, ProviderError) as error:
+        except (SeriesError, GeoBlocked) as error:
             share.release()
             if not self._is_newer_left:
                 raise
             # It must not keep what is newer from its place, today and in every run to come.
-            log.warning("archive.left_out", outcome=error.outcome, message=str(error))
-            error.let_go()
-            self._failure = error
-            self._go_on_newest_first(self._ranges[1:])
+            log.warning("range.put_off", outcome=error.outcome, message=str(error))
+            self._put_off()
         except BaseException:
             share.release()
             raise
         if self.fetched:
             await self.written()
-            if self._failure is not None:
-                raise self._failure
 
     async def _fetch(self, queued: Callable[[], None], share: Share) -> None:
         """Fetch the next page into the share of room that it has, and begin to write it."""
@@ -272,6 +268,9 @@ class Stream:
         if self._paging is None or self._request is None:
             self._paging = Paging(work, planned, context.rules.now_ms, self._newer)
             self._request = context.provider.bars(asked)
+        if planned is self._again:
+            context.tally.retries += planned.calls
+            self._again = None
         try:
             page, file = await self._read(asked, self._request, queued)
         except FileMissing as error:
@@ -283,6 +282,12 @@ class Stream:
             share.release()
             return
         log.info("fetch.page", bars=len(page.bars), last=page.next is None)
+        bears = bears_on_listing(self.work, self._paging, page, self._symbol)
+        if self._is_newer_left and (bears or self._paging.leaves_a_question(page)):
+            # Whose bars these are is told by how they go on.
+            self._put_off()
+            share.release()
+            return
         self._any_bars |= len(page.bars) > 0
         await self._look_up(self._paging, page)
         if bears_on_listing(self.work, self._paging, page, self._symbol):
@@ -298,6 +303,11 @@ class Stream:
         """Whether something newer is left than the range in hand: the oldest come first then."""
         return self.upto_ms > self._ranges[0].span.end_ms
 
+    def _put_off(self) -> None:
+        """Ask for the range in hand again at its turn, after what is newer."""
+        self._again = self._ranges[0]
+        self._go_on_newest_first(self._ranges)
+
     def _go_on_newest_first(self, ranges: Sequence[PlannedRange]) -> None:
         """Go on with ranges, the newest first, whatever came first so far."""
         self._ranges = sorted(ranges, key=_end_ms, reverse=True)
@@ -311,8 +321,8 @@ class Stream:
         read = partial(paging.read, page, listed_ms, final_ms)
         chunks = await context.reader.apart(read, last=True)
         if paging.ends_in_silence and self._is_newer_left:
-            # What is newer has to tell first whether the provider is late, or nobody traded.
-            self._go_on_newest_first(self._ranges)
+            # Whether the provider is late or nobody traded is told by what is newer.
+            self._put_off()
             return False
         share.shrink(size_of(chunks))
         await self._caught_up()
