@@ -30,6 +30,20 @@ EMPTIED: Final = """
 """
 KNOWN_EMPTY: Final = "SELECT reason::text, slots::text FROM known_empty ORDER BY month, 1, 2"
 
+LISTED: Final = (
+    "SELECT listed_on::text, listing_verdict::text FROM symbols WHERE ticker = 'BTC/USDT'"
+)
+DROPS_OLD_ROWS: Final = """
+    CREATE FUNCTION recent() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        RETURN CASE WHEN new.ts >= '2024-09-15' THEN new END;
+    END
+    $$
+"""
+DROPS_BEFORE: Final = """
+    CREATE TRIGGER recent BEFORE INSERT ON ohlc_bars FOR EACH ROW EXECUTE FUNCTION recent()
+"""
+
 
 @pytest.fixture
 def binance(simulate: Callable[..., Simulator]) -> Simulator:
@@ -204,6 +218,49 @@ async def test_a_file_that_is_refused_keeps_nothing_newer_from_its_place(
     first_ms, last_ms = (midnight_ms(date(2024, month, 1), "X:") for month in (9, 10))
     kept = [row[0] for row in await stored(database_url)]
     assert kept == [at_ms for at_ms in stamps(market) if not first_ms <= at_ms < last_ms]
+
+
+async def test_whose_the_bars_before_a_listing_are_is_told_as_if_the_newest_had_come_first(
+    settings: api.Settings, binance: Simulator, database_url: str
+) -> None:
+    # August begins with a silence, costs less than half, and is before the first day that is told.
+    august, september = (midnight_ms(date(2024, month, 1), "X:") for month in (8, 9))
+    prices = dict.fromkeys("ohlc", 1000.0)
+    told_first = f'[[{september},"1","1","1","1","1",{september + DAY_MS - 1},"1",1,"1","1","0"]]'
+    for fault in (
+        Fault(action=Action.LACKING, span_ms=(august, august + 2 * DAY_MS)),
+        Fault(action=Action.STATUS, status=200, path="startTime=0(&|$)", body=told_first),
+        Fault(action=Action.EDIT_BARS, span_ms=(august, september), bar=prices),
+    ):
+        binance.inject(fault)
+    done = await ran(settings, binance, job())
+    assert (done.exit_code, done.bars.rejected) == (1, 29 * 96)
+    assert (await stored(database_url))[0][0] == september
+    assert await told(database_url, LISTED) == [("2024-09-01", "cut")]
+
+
+async def test_a_table_that_drops_old_rows_gets_the_newest_first(
+    settings: api.Settings, binance: Simulator, market: Market, database_url: str
+) -> None:
+    await asyncio.to_thread(query, database_url, DROPS_OLD_ROWS)
+    await asyncio.to_thread(query, database_url, DROPS_BEFORE)
+    done = await api.run(settings, job())
+    assert (done.exit_code, [one.outcome for one in done.failures]) == (1, ["database_error"])
+    kept = [row[0] for row in await stored(database_url)]
+    assert kept == stamps(market, date(2024, 10, 1))
+    assert months(binance)[1] == "2024-10.zip"
+
+
+async def test_a_range_that_is_refused_as_unknown_keeps_no_file_from_its_place(
+    settings: api.Settings, binance: Simulator, market: Market, database_url: str
+) -> None:
+    unknown = '{"code": -1121, "msg": "Invalid symbol."}'
+    binance.inject(Fault(action=Action.STATUS, status=400, body=unknown, path="/klines\\?"))
+    given = job(first=Bound(date(2024, 8, 25)), last=Bound(date(2024, 10, 31)))
+    done = await ran(settings, binance, given)
+    assert [one.outcome for one in done.failures] == ["unknown_symbol"]
+    first, last = date(2024, 9, 1), datetime(2024, 11, 1, 0, 2, tzinfo=UTC)
+    assert [row[0] for row in await stored(database_url)] == stamps(market, first, last)
 
 
 async def test_a_missing_month_falls_back_to_its_days_and_a_missing_day_to_calls(
