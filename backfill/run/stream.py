@@ -22,7 +22,15 @@ from backfill.core.series import ListingVerdict, Series, Symbol
 from backfill.core.timeframe import Timeframe
 from backfill.core.wire import Page, Request
 from backfill.core.work import Demand, Mode, Work
-from backfill.errors import BadAnswer, FileMissing, GeoBlocked, SeriesError, UnknownSymbol
+from backfill.errors import (
+    BadAnswer,
+    FileMissing,
+    GeoBlocked,
+    NotEntitled,
+    ProviderError,
+    RateLimited,
+    UnknownSymbol,
+)
 from backfill.run.behind import Behind, Place, is_large
 from backfill.run.context import Context
 from backfill.run.listing import bears_on_listing, jumps_unexplained, settle
@@ -36,6 +44,10 @@ from backfill.store.progress import Lease
 from backfill.store.times import to_time
 
 _DENIED_FOR: Final = timedelta(days=1)
+_REFUSALS: Final = (
+    BadAnswer, GeoBlocked, NotEntitled, ProviderError, RateLimited, UnknownSymbol,
+)  # fmt: skip
+"""What becomes of a request, and of no write."""
 
 log = structlog.stdlib.get_logger()
 
@@ -247,7 +259,7 @@ class Stream:
             share = await context.room.take(slots if most is None else min(slots, most))
         try:
             await self._fetch(queued, share)
-        except (SeriesError, GeoBlocked) as error:
+        except _REFUSALS as error:
             share.release()
             if not self._is_newer_left:
                 raise
