@@ -1,6 +1,7 @@
 """The planner: from what is wanted and what is covered to the requests still to be made."""
 
 from bisect import bisect_right
+from collections.abc import Iterable
 from datetime import date
 from functools import lru_cache
 from typing import Final
@@ -203,6 +204,11 @@ def _reaching(pages: Pages, planned: PlannedRange, again: Spans) -> PlannedRange
     reaching, *more = _requests(pages, holes.items)
     same = (reaching.calls, reaching.calls_max) == (planned.calls, planned.calls_max)
     return reaching if same and not more else planned
+
+
+def newest_first(ranges: Iterable[PlannedRange]) -> list[PlannedRange]:
+    """Return requests in the order of their ends, the newest first."""
+    return sorted(ranges, key=lambda one: one.span.end_ms, reverse=True)
 
 
 def one_page_spans(

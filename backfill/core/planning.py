@@ -11,7 +11,7 @@ from backfill.core.calendar import Calendar
 from backfill.core.coverage import Spans
 from backfill.core.derive import choose_bases
 from backfill.core.pages import PageLaw
-from backfill.core.plan import PlannedRange, plan_ranges, reach_back
+from backfill.core.plan import PlannedRange, newest_first, plan_ranges, reach_back
 from backfill.core.series import Progress, Series, Symbol, SymbolId
 from backfill.core.target import target_of, why_ended
 from backfill.core.timeframe import Timeframe
@@ -167,12 +167,8 @@ def requests(
         read = files.ranges(calendar, base, part, law) if files else ()
         rest = part - Spans.union(span for one in read for span in one.claims) if read else part
         calls = reach_back(calendar, base, plan_ranges(calendar, base, rest, law), late, law)
-        ranges += sorted((*read, *calls), key=_end, reverse=True) if read else calls
+        ranges += newest_first((*read, *calls)) if read else calls
     return tuple(ranges)
-
-
-def _end(planned: PlannedRange) -> int:
-    return planned.span.end_ms
 
 
 def to_fetch(targets: Iterable[Target]) -> Spans:

@@ -16,7 +16,7 @@ from backfill.core.asked import Asked
 from backfill.core.capabilities import Capabilities
 from backfill.core.coverage import Span, Spans
 from backfill.core.paging import Chunk, Paging
-from backfill.core.plan import PlannedRange
+from backfill.core.plan import PlannedRange, newest_first
 from backfill.core.planning import plan_piece, requests, to_fetch
 from backfill.core.series import ListingVerdict, Series, Symbol
 from backfill.core.timeframe import Timeframe
@@ -294,8 +294,10 @@ class Stream:
             share.release()
             return
         log.info("fetch.page", bars=len(page.bars), last=page.next is None)
-        bears = bears_on_listing(self.work, self._paging, page, self._symbol)
-        if self._is_newer_left and (bears or self._paging.leaves_a_question(page)):
+        if self._is_newer_left and (
+            self._paging.leaves_a_question(page)
+            or bears_on_listing(self.work, self._paging, page, self._symbol)
+        ):
             # Whose bars these are is told by how they go on.
             self._put_off()
             share.release()
@@ -312,8 +314,9 @@ class Stream:
 
     @property
     def _is_newer_left(self) -> bool:
-        """Whether something newer is left than the range in hand: the oldest come first then."""
-        return self.upto_ms > self._ranges[0].span.end_ms
+        """Whether something newer than the range in hand is left: it comes right after that."""
+        first, *following = self._ranges[:2]
+        return any(one.span.end_ms > first.span.end_ms for one in following)
 
     def _put_off(self) -> None:
         """Ask for the range in hand again at its turn, after what is newer."""
@@ -322,7 +325,7 @@ class Stream:
 
     def _go_on_newest_first(self, ranges: Sequence[PlannedRange]) -> None:
         """Go on with ranges, the newest first, whatever came first so far."""
-        self._ranges = sorted(ranges, key=_end_ms, reverse=True)
+        self._ranges = newest_first(ranges)
         self._paging = self._request = None
         self._stand()
 
@@ -506,10 +509,6 @@ class Stream:
         return await context.gathered.write(
             context.writer, self.work, given, place, confirms=confirms
         )
-
-
-def _end_ms(planned: PlannedRange) -> int:
-    return planned.span.end_ms
 
 
 def _worth_insisting(can: Capabilities, page: Page) -> bool:

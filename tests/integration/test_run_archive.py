@@ -88,6 +88,12 @@ def stamps(market: Market, first: date = FIRST, until: datetime = NOW) -> list[i
     return bars.ts_ms.tolist()  # type: ignore[no-any-return]
 
 
+def without_september(market: Market) -> list[int]:
+    """When the true bars of all other months start."""
+    first_ms, last_ms = (midnight_ms(date(2024, month, 1), "X:") for month in (9, 10))
+    return [at_ms for at_ms in stamps(market) if not first_ms <= at_ms < last_ms]
+
+
 async def ran(settings: api.Settings, simulator: Simulator, given: api.Job) -> Summary:
     """Run a job within its plan, and see that the summary counts what the provider saw."""
     before = len(simulator.calls)
@@ -215,9 +221,7 @@ async def test_a_file_that_is_refused_keeps_nothing_newer_from_its_place(
     binance.inject(Fault(action=Action.STATUS, status=403, path=f"{SEPTEMBER}\\?"))
     done = await api.run(settings, job(archive=Use.always))
     assert (done.exit_code, [one.outcome for one in done.failures]) == (1, ["provider_error"])
-    first_ms, last_ms = (midnight_ms(date(2024, month, 1), "X:") for month in (9, 10))
-    kept = [row[0] for row in await stored(database_url)]
-    assert kept == [at_ms for at_ms in stamps(market) if not first_ms <= at_ms < last_ms]
+    assert [row[0] for row in await stored(database_url)] == without_september(market)
 
 
 async def test_whose_the_bars_before_a_listing_are_is_told_as_if_the_newest_had_come_first(
@@ -296,9 +300,7 @@ async def test_of_a_file_that_is_not_what_it_should_be_nothing_is_stored_and_all
     done = await ran(settings, binance, job())
     assert [one.outcome for one in done.failures] == ["bad_answer"]
     assert done.exit_code == 1
-    first_ms, last_ms = (midnight_ms(date(2024, month, 1), "X:") for month in (9, 10))
-    kept = [row[0] for row in await stored(database_url)]
-    assert kept == [at_ms for at_ms in stamps(market) if not first_ms <= at_ms < last_ms]
+    assert [row[0] for row in await stored(database_url)] == without_september(market)
     assert len(await told(database_url, FILES)) == 2
     # Nor is a call made for it; it is asked for once more, when all that is newer is there.
     assert months(binance).count("2024-09.zip.CHECKSUM") == 2
